@@ -1,0 +1,437 @@
+"""The config as typed, validated objects: the only place that knows key names and defaults.
+
+``load_config`` reads YAML, fills defaults and rejects what it does not know. ``write_schema`` writes the
+same truth as JSON Schema for editors. Nothing heavy is imported here: Snakemake parses this at every start.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from siglip_study.errors import StudyError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+# A label becomes part of a path, a table cell and a chart legend.
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class Section(BaseModel):
+    """Base of every part of the config: unknown keys are errors, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class VisionConfig(Section):
+    """The frozen vision encoder whose patch features the projectors read."""
+
+    model: str = Field(
+        "openai/clip-vit-large-patch14-336", description="Hub id or local folder of the encoder."
+    )
+    revision: str | None = Field(None, description="Pinned hub revision (a commit).")
+    layer: int = Field(
+        -2, description="Hidden layer that is read; −1 is the last, as in the published study."
+    )
+    frames: Count = Field(8, description="Frames per clip, uniform in time.")
+
+
+class LoraConfig(Section):
+    """Low-rank adapters of stage 2 (Hu et al. 2021; DoRA: Liu et al. 2024)."""
+
+    r: Count = Field(16, description="Rank.")
+    alpha: Count = Field(32, description="Scale; the update is multiplied by alpha / r.")
+    dropout: Fraction = Field(0.05, description="Dropout before the adapters.")
+    targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="Names of the linear layers that get an adapter.",
+    )
+    dora: bool = Field(False, description="Weight-decomposed adapters (DoRA).")
+
+
+class LlmConfig(Section):
+    """The frozen language model, its quantisation, its adapters and the prompt."""
+
+    model: str = Field("Qwen/Qwen3-8B", description="Hub id or local folder of the causal LM.")
+    revision: str | None = Field(None, description="Pinned hub revision (a commit).")
+    quantization: Literal["nf4", "none"] = Field(
+        "nf4", description="4-bit NF4 with double quantisation through bitsandbytes, or none."
+    )
+    prompt: str = Field(
+        "이 영상을 자세히 설명해주세요.", description="The question after the video."
+    )
+    vision_markers: tuple[str, str] = Field(
+        ("<|vision_start|>", "<|vision_end|>"), description="Text before and after the video span."
+    )
+    lora: LoraConfig = Field(LoraConfig(), description="Adapters of stage 2.")
+
+
+class EarlyStopping(Section):
+    """Stop a stage when the validation loss no longer falls."""
+
+    patience: Count = Field(3, description="Epochs without improvement before the stage stops.")
+    min_delta: Annotated[float, Field(ge=0)] = Field(
+        0.001, description="Smallest fall that counts."
+    )
+
+
+class StageConfig(Section):
+    """One training stage. Lengths are in epochs; the schedule runs in optimizer steps."""
+
+    epochs: Count = Field(2, description="Budget with a schedule of its own.")
+    learning_rate: Positive = Field(1e-3, description="Peak rate of the projector.")
+    lora_learning_rate: Positive | None = Field(
+        None, description="Peak rate of the adapters (stage 2); null: the projector's."
+    )
+    batch_size: Count = Field(4, description="Clips a forward pass.")
+    gradient_accumulation: Count = Field(2, description="Forward passes an optimizer step.")
+    warmup_ratio: Fraction = Field(0.1, description="Share of the steps spent warming up.")
+    min_lr_ratio: Fraction = Field(0.0, description="Floor of the cosine over its peak.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.01, description="AdamW; never on biases, norms and queries."
+    )
+    max_grad_norm: Positive = Field(1.0, description="Clipping threshold of the gradient norm.")
+    keep: Literal["last", "val_loss"] = Field(
+        "val_loss", description="Which weights a stage ends with."
+    )
+    early_stopping: EarlyStopping | None = Field(
+        None, description="Off in fair grids: every cell takes the same steps."
+    )
+
+
+class TrainingConfig(Section):
+    """What both stages share."""
+
+    max_target_tokens: Count = Field(768, description="Captions are cut here, EOS included.")
+    output_scale: Literal["embedding", "none"] = Field(
+        "embedding", description="Scale the projector's output to the RMS of the LLM's embeddings."
+    )
+    gradient_checkpointing: bool = Field(
+        True, description="Recompute activations in the backward pass: less memory, more time."
+    )
+    quick_clips: Annotated[int, Field(ge=0)] = Field(
+        16, description="Selection clips captioned after each epoch to watch for collapse."
+    )
+    quick_tokens: Count = Field(64, description="Token budget of those captions.")
+
+
+class ProjectorConfig(Section):
+    """One projector under comparison; its label is its key in ``projectors``."""
+
+    type: str | None = Field(None, description="Exact registry name; null: the label itself.")
+    options: dict[str, Any] = Field({}, description="Constructor options of that projector.")
+
+
+class DemoConfig(Section):
+    """The embedded procedural world; present only in the demo."""
+
+    train: Count = Field(200, description="Training clips.")
+    selection: Count = Field(60, description="Clips that choose cells.")
+    report: Count = Field(60, description="Clips that are published.")
+    seed: int = Field(7, description="Seed of scenes, captions and rendering.")
+
+
+class DataConfig(Section):
+    """Where the clips and captions are, and which are usable."""
+
+    root: str | None = Field(None, description="Dataset folder; null only with `demo`.")
+    layout: str = Field("aihub", description="Reader of the folder, by exact name.")
+    splits: dict[Literal["train", "selection", "report", "held_out"], str] = Field(
+        {"train": "train", "selection": "selection", "report": "report"},
+        description="Folder of each split; `held_out` instead of the last two is halved by group.",
+    )
+    caption_key: str = Field(
+        "annotation.description_kr", description="Dotted key of the caption in a label file."
+    )
+    group_key: str = Field("meta.source", description="Dotted key of the source video.")
+    category_key: str = Field("meta.category", description="Dotted key of the category.")
+    language: Literal["ko", "en", "other"] = Field("ko", description="Language of the captions.")
+    min_duration_s: Positive = Field(0.5, description="Shorter clips are rejected.")
+    min_frames: Count = Field(2, description="Clips with fewer frames are rejected.")
+    decoder: Literal["decord", "pyav"] = Field("decord", description="Video decoder.")
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="Decoding workers; 0: one a core.")
+
+    @model_validator(mode="after")
+    def _splits_are_complete(self) -> DataConfig:
+        names = set(self.splits)
+        if names not in ({"train", "selection", "report"}, {"train", "held_out"}):
+            raise ValueError(
+                "must name train with selection and report, or train with held_out; found "
+                + ", ".join(sorted(names))
+            )
+        return self
+
+
+class GridConfig(Section):
+    """Axes that are tuned for every projector alike; both belong to stage 2."""
+
+    learning_rate: tuple[Positive, ...] = Field((2e-5, 5e-5), min_length=1, description="Rates.")
+    epochs: tuple[Count, ...] = Field((3,), min_length=1, description="Budgets.")
+
+
+class SeedConfig(Section):
+    """Seed 0 tunes and is never reported."""
+
+    tuning: int = Field(0, description="Seed of the tuning cells.")
+    report: tuple[int, ...] = Field(
+        (1, 2, 3), min_length=1, description="Fresh seeds of the chosen cell."
+    )
+
+    @model_validator(mode="after")
+    def _tuning_is_never_reported(self) -> SeedConfig:
+        if self.tuning in self.report or len(set(self.report)) != len(self.report):
+            raise ValueError("report seeds must differ from each other and from the tuning seed")
+        return self
+
+
+class HotControl(Section):
+    """A cell hot enough to collapse: shows that the gate works. Never ranked."""
+
+    projector: Label = Field(description="Label of the projector that is overheated.")
+    stage1_learning_rate: Positive = Field(description="Its stage-1 rate.")
+    stage2_learning_rate: Positive = Field(description="Its stage-2 rate.")
+
+
+class ControlsConfig(Section):
+    """Cells that must fail, so that success means something."""
+
+    hot: HotControl | None = Field(None, description="Positive control of the collapse gate.")
+    blind_trained: bool = Field(
+        True, description="LoRA trained with a learned constant in the video's place."
+    )
+    noise_features: Label | None = Field(
+        None, description="Projector trained on noise in place of the features."
+    )
+    permuted_captions: Label | None = Field(
+        None, description="Projector trained on permuted captions."
+    )
+
+
+class CaptionConfig(Section):
+    """Generation of captions."""
+
+    max_new_tokens: Count = Field(768, description="Token budget; must cover the references.")
+    batch_size: Count = Field(32, description="Clips captioned together.")
+    repetition_penalty: Positive = Field(1.0, description="1: off; the published runs used 1.2.")
+    shuffles: Count = Field(4, description="Other clips whose video each reference is tried with.")
+
+
+class ScorerConfig(Section):
+    """The SigLIP-family model that scores captions; never the captioning encoder."""
+
+    model: str = Field("google/siglip2-so400m-patch14-384", description="Hub id or local folder.")
+    revision: str | None = Field(None, description="Pinned hub revision (a commit).")
+    frames: Count = Field(8, description="Frames scored a clip.")
+    lowercase: bool = Field(True, description="SigLIP 2 was trained on lower-cased text.")
+
+
+class BertScoreConfig(Section):
+    """The encoder behind BERTScore; absent means “not computed”, said in the report."""
+
+    model: str = Field(description="Local folder or hub id.")
+    layer: Count = Field(description="Hidden layer that is compared.")
+
+
+class GateConfig(Section):
+    """Thresholds of the collapse gate."""
+
+    min_effective_ratio: Fraction = Field(
+        0.5, description="Effective captions under this share of the references' is low diversity."
+    )
+    top_share_floor: Fraction = Field(0.10, description="Top cluster over this share…")
+    top_share_ratio: Positive = Field(2.0, description="…or over this multiple of the references'.")
+    templated_reference: Fraction = Field(
+        0.2, description="References under this value are templated: the diversity test is off."
+    )
+    ungrounded_ratio: Fraction = Field(
+        0.1, description="Upper bound of D under this share of the references' D: ungrounded."
+    )
+    alpha: Fraction = Field(0.05, description="Level of every test in the study.")
+
+
+class ReportConfig(Section):
+    """What the page shows beyond the numbers."""
+
+    title: str = Field("Which projector?", description="Title of the report.")
+    gallery_clips: Annotated[int, Field(ge=0)] = Field(24, description="Clips with pictures.")
+    gallery_frames: Count = Field(4, description="Pictures a clip.")
+
+
+class RuntimeConfig(Section):
+    """Speed and memory; nothing here may change a result beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU if there is one."
+    )
+    encode_batch_clips: Count = Field(16, description="Clips encoded together.")
+    shard_clips: Count = Field(64, description="Clips a feature shard; a killed job keeps shards.")
+    eval_batch_clips: Count = Field(32, description="Clips a validation batch.")
+    save_minutes: Positive = Field(10.0, description="Longest work lost to a kill within an epoch.")
+    mem_mb: Count = Field(8000, description="Memory asked for by a GPU job.")
+    runtime_minutes: Count = Field(60, description="Time asked for by a GPU job.")
+
+
+class PresetConfig(Section):
+    """A published experiment: a run of its own, stamped as unequal, never ranked with the grid."""
+
+    projector: Label = Field(description="Label in `projectors`.")
+    stage1: StageConfig = Field(description="Its first stage.")
+    stage2: StageConfig = Field(description="Its second stage.")
+    seed: int = Field(42, description="Published seed.")
+
+
+class Config(Section):
+    """The whole study."""
+
+    output_dir: str = Field("results", description="Where everything computed goes.")
+    demo: DemoConfig | None = Field(None, description="Makes its own clips; see DemoConfig.")
+    data: DataConfig = Field(DataConfig(), description="Clips and captions.")
+    vision: VisionConfig = Field(VisionConfig(), description="Frozen encoder.")
+    llm: LlmConfig = Field(LlmConfig(), description="Language model.")
+    projectors: dict[Label, ProjectorConfig] = Field(
+        min_length=1, description="The projectors under comparison, by label."
+    )
+    training: TrainingConfig = Field(TrainingConfig(), description="Shared by both stages.")
+    stage1: StageConfig = Field(StageConfig(), description="Projector alone.")
+    stage2: StageConfig = Field(
+        StageConfig(epochs=3, learning_rate=5e-5), description="Projector and LoRA."
+    )
+    grid: GridConfig = Field(GridConfig(), description="Tuned axes.")
+    seeds: SeedConfig = Field(SeedConfig(), description="Tuning and report seeds.")
+    controls: ControlsConfig = Field(ControlsConfig(), description="Cells that must fail.")
+    presets: dict[Label, PresetConfig] = Field({}, description="Published experiments by name.")
+    captions: CaptionConfig = Field(CaptionConfig(), description="Generation.")
+    scorer: ScorerConfig = Field(ScorerConfig(), description="Caption scorer.")
+    bertscore: BertScoreConfig | None = Field(None, description="BERTScore's encoder.")
+    gate: GateConfig = Field(GateConfig(), description="Collapse gate.")
+    report: ReportConfig = Field(ReportConfig(), description="The page.")
+    runtime: RuntimeConfig = Field(RuntimeConfig(), description="Speed and memory.")
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> Config:
+        if self.data.root is None and self.demo is None:
+            raise ValueError("data.root is missing; expected the folder of a dataset")
+        wanted = {
+            "controls.hot.projector": self.controls.hot and self.controls.hot.projector,
+            "controls.noise_features": self.controls.noise_features,
+            "controls.permuted_captions": self.controls.permuted_captions,
+            **{f"presets.{name}.projector": p.projector for name, p in self.presets.items()},
+        }
+        for key, label in wanted.items():
+            if label is not None and label not in self.projectors:
+                known = ", ".join(self.projectors)
+                raise ValueError(f"{key} names '{label}'; expected one of projectors: {known}")
+        return self
+
+    @property
+    def data_root(self) -> Path:
+        """The dataset's folder; the demo writes its own under ``output_dir``."""
+        return Path(self.data.root or f"{self.output_dir}/demo")
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    """Keys that would have been valid beside the last part of ``location``."""
+    model: Any = Config
+    for part in location[:-1]:
+        field = model.model_fields.get(part) if isinstance(model, type) else None
+        if field is None:
+            return _keys_of(model)
+        model = _inner_model(field.annotation)
+    return _keys_of(model)
+
+
+def _keys_of(model: Any) -> list[str]:
+    return list(model.model_fields) if hasattr(model, "model_fields") else []
+
+
+def _inner_model(annotation: Any) -> Any:
+    """The Section inside ``X``, ``X | None`` or ``dict[str, X]``; else the annotation itself."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for arg in getattr(annotation, "__args__", ()):
+        inner = _inner_model(arg)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            return inner
+    return annotation
+
+
+def _sentence(error: Mapping[str, Any], source: str) -> str:
+    """One sentence for the first thing that is wrong."""
+    location = tuple(error["loc"])
+    key = ".".join(str(part) for part in location) or "the config"
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}."
+        return f"{source}: unknown key '{key}'; {hint}"
+    if error["type"] == "missing":
+        return f"{source}: key '{key}' is missing; it has no default."
+    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    found = "" if error["type"] == "value_error" else f" is {error['input']!r}"
+    return f"{source}: {key}{found}: {message}."
+
+
+def parse_config(raw: Mapping[str, Any], source: str = "config") -> Config:
+    """Validate a mapping as it came from YAML or from Snakemake.
+
+    Raises:
+        StudyError: one sentence naming the first wrong key, what was found and what was expected.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise StudyError(_sentence(error.errors()[0], source)) from None
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a YAML config file.
+
+    Raises:
+        StudyError: the file is absent, is not YAML, or does not validate.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such config file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise StudyError(f"{path}: not readable as YAML ({problem}).") from None
+    if not isinstance(raw, dict):
+        raise StudyError(f"{path}: found {type(raw).__name__}; expected a mapping of keys.")
+    return parse_config(raw, str(path))
+
+
+def schema_text() -> str:
+    """The JSON Schema of the config, as ``config/schema.json`` holds it."""
+    return json.dumps(Config.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def keys_table() -> str:
+    """Markdown table of every key, its default and its meaning, as ``config/README.md`` holds it."""
+    rows = ["| key | default | meaning |", "| --- | --- | --- |"]
+
+    def walk(model: type[BaseModel], prefix: str) -> None:
+        for name, field in model.model_fields.items():
+            inner = _inner_model(field.annotation)
+            is_map = "dict[" in str(field.annotation)
+            is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
+            if field.is_required():
+                default = "required"
+            elif isinstance(field.default, BaseModel):
+                default = "below"
+            else:
+                default = f"`{json.dumps(field.default, ensure_ascii=False)}`"
+            meaning = (field.description or "").replace("|", "\\|")
+            rows.append(f"| `{prefix}{name}` | {default} | {meaning} |")
+            if is_section:
+                walk(inner, f"{prefix}{name}.{'<label>.' if is_map else ''}")
+
+    walk(Config, "")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,100 @@
+"""What code, versions and commit a result came from."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+_REPORTED = (
+    "siglip-study",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "evaluate",
+    "bert-score",
+    "kiwipiepy",
+    "decord",
+    "av",
+    "polars",
+    "snakemake",
+)
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list) or not body:
+            continue
+        first = body[0]
+        is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+        if is_text and isinstance(first.value.value, str):  # type: ignore[attr-defined]
+            del body[0]
+    return tree
+
+
+def _files(names: tuple[str, ...]) -> list[Path]:
+    files: list[Path] = []
+    for name in names:
+        path = _PACKAGE / name
+        files += sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    return files
+
+
+def algorithm_hash(*names: str) -> str:
+    """Hash of what the named modules or sub-packages *do*: their syntax trees without docstrings.
+
+    A rule carries it in ``params``, so a changed algorithm reruns the rule and a changed comment does not.
+    """
+    digest = hashlib.sha256()
+    for path in _files(names):
+        tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:12]
+
+
+def source_hash() -> str:
+    """Hash of every source file to the letter: recorded, never a trigger."""
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """Python, platform and the packages that decide a result."""
+    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    for name in _REPORTED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def git_commit(folder: Path | None = None) -> str:
+    """The commit of the code, with ``+changes`` when the tree differs; ``unknown`` outside git."""
+    where = folder or _PACKAGE
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(where), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "-C", str(where), "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if dirty else "")
