@@ -1,0 +1,110 @@
+"""What every projector is: ``[B, F, P, V]`` vision features in, ``[B, T, L]`` tokens out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from siglip_study.errors import StudyError
+
+EMBEDDING_STD = 0.02
+"""Standard deviation at initialisation of learned queries and position embeddings."""
+
+
+class Projector(nn.Module, ABC):
+    """Base of all projectors.
+
+    A subclass takes the four arguments below by position, its own options as keyword-only
+    arguments with type annotations (these are the options a config may set), and implements
+    :meth:`project` and :meth:`tokens_per_video`.
+
+    Letters used in shapes: B clips, F frames, P patches of a frame in row-major order of the
+    grid, V vision width, T tokens of a clip, L width of the language model.
+
+    Args:
+        vision_dim: V.
+        llm_dim: L.
+        grid: rows and columns of patches; P is their product.
+        frames: F the projector is built for. Only projectors that learn something per frame are
+            bound to it; the others take any F.
+    """
+
+    embeddings: ClassVar[tuple[str, ...]] = ()
+    """Names of learned queries, latents and position embeddings: no weight decay on them."""
+
+    sees_video: ClassVar[bool] = True
+    """False for a control whose output does not depend on its input."""
+
+    per_frame: bool = True
+    """Whether frames are projected one by one; tokens are then frame-major (frame 0 first)."""
+
+    def __init__(self, vision_dim: int, llm_dim: int, grid: tuple[int, int], frames: int) -> None:
+        super().__init__()
+        self.vision_dim = vision_dim
+        self.llm_dim = llm_dim
+        self.grid = grid
+        self.frames = frames
+        for key, value in {"vision_dim": vision_dim, "llm_dim": llm_dim, "frames": frames}.items():
+            self.require(value >= 1, f"{key} is {value}; expected at least 1")
+        self.require(
+            len(grid) == 2 and min(grid) >= 1,
+            f"grid is {grid}; expected (rows, columns), each >= 1",
+        )
+
+    @property
+    def patches(self) -> int:
+        """P, the patches of a frame."""
+        return self.grid[0] * self.grid[1]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project a batch of clips: ``[B, F, P, V]`` → ``[B, T, L]``.
+
+        Features are cast to the dtype of the weights first (the feature store holds bf16).
+
+        Raises:
+            StudyError: the shape of the input is not what the projector was built for.
+        """
+        if features.dim() != 4 or features.shape[2:] != (self.patches, self.vision_dim):
+            raise StudyError(
+                f"projector {type(self).__name__}: features have shape {list(features.shape)}; "
+                f"expected [clips, frames, {self.patches}, {self.vision_dim}]."
+            )
+        parameter = next(self.parameters(), None)
+        return self.project(features if parameter is None else features.to(parameter.dtype))
+
+    @abstractmethod
+    def project(self, features: Tensor) -> Tensor:
+        """Do the work of :meth:`forward` on features whose shape and dtype are checked."""
+
+    @abstractmethod
+    def tokens_per_video(self, frames: int, patches: int) -> int:
+        """T of a clip of ``frames`` frames with ``patches`` patches each."""
+
+    def n_parameters(self) -> int:
+        """Exact number of parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def no_decay_parameters(self) -> set[str]:
+        """Names of the parameters that weight decay must leave alone.
+
+        These are biases and norm scales (all one-dimensional tensors) and :attr:`embeddings`.
+        Names are those of ``named_parameters()``.
+        """
+        return {
+            name
+            for name, parameter in self.named_parameters()
+            if parameter.dim() <= 1 or name in self.embeddings
+        }
+
+    def require(self, condition: bool, message: str) -> None:
+        """Raise a StudyError that names this projector unless ``condition`` holds."""
+        if not condition:
+            raise StudyError(f"projector {type(self).__name__}: {message}.")
+
+
+def learned_embedding(*shape: int, std: float = EMBEDDING_STD) -> nn.Parameter:
+    """A parameter of ``shape`` drawn from N(0, std²)."""
+    return nn.Parameter(torch.randn(*shape) * std)

@@ -1,0 +1,28 @@
+"""One affine map per patch, as in LLaVA (Liu et al. 2023, "Visual Instruction Tuning")."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from siglip_study.projectors.base import Projector
+from siglip_study.projectors.registry import register
+
+
+@register("linear")
+class LinearProjector(Projector):
+    """``[B, F, P, V]`` → ``[B, F·P, L]`` by ``Linear(V, L)``.
+
+    Position: each token is one patch of one frame, and the tokens keep frame-major, row-major
+    order; the language model's own positions tell them apart. None is added here.
+    """
+
+    def __init__(self, vision_dim: int, llm_dim: int, grid: tuple[int, int], frames: int) -> None:
+        super().__init__(vision_dim, llm_dim, grid, frames)
+        self.proj = nn.Linear(vision_dim, llm_dim)
+
+    def project(self, features: Tensor) -> Tensor:
+        return self.proj(features).flatten(1, 2)  # [B, F, P, L] → [B, F·P, L]
+
+    def tokens_per_video(self, frames: int, patches: int) -> int:
+        """F · P."""
+        return frames * patches

@@ -1,0 +1,47 @@
+"""Two affine maps per patch, as in LLaVA-1.5 (Liu et al. 2024, "Improved Baselines with Visual
+Instruction Tuning", arXiv:2310.03744)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from siglip_study.projectors.base import Projector
+from siglip_study.projectors.registry import register
+
+
+@register("mlp_2l")
+class Mlp2lProjector(Projector):
+    """``[B, F, P, V]`` → ``[B, F·P, L]`` by ``Linear(V, H)``, GELU, ``Linear(H, L)``.
+
+    Position: as ``linear``, the order of the tokens alone (frame-major, row-major).
+
+    Args:
+        vision_dim: V.
+        llm_dim: L.
+        grid: rows and columns of patches.
+        frames: F; any number of frames is taken.
+        hidden: H; None is L, the LLaVA-1.5 form.
+    """
+
+    def __init__(
+        self,
+        vision_dim: int,
+        llm_dim: int,
+        grid: tuple[int, int],
+        frames: int,
+        *,
+        hidden: int | None = None,
+    ) -> None:
+        super().__init__(vision_dim, llm_dim, grid, frames)
+        hidden = llm_dim if hidden is None else hidden
+        self.require(hidden >= 1, f"hidden is {hidden}; expected at least 1")
+        self.net = nn.Sequential(
+            nn.Linear(vision_dim, hidden), nn.GELU(), nn.Linear(hidden, llm_dim)
+        )
+
+    def project(self, features: Tensor) -> Tensor:
+        return self.net(features).flatten(1, 2)  # [B, F, P, L] → [B, F·P, L]
+
+    def tokens_per_video(self, frames: int, patches: int) -> int:
+        """F · P."""
+        return frames * patches

@@ -1,0 +1,93 @@
+"""Learned queries refined by self-attention and cross-attention, post-norm.
+
+The published study calls this "Perceiver" of 134 M parameters; at 1024→4096 it has 541 M and is a
+Transformer decoder (Vaswani et al. 2017) over learned queries. The genuine resampler of Flamingo
+is ``perceiver``.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from siglip_study.projectors._attention import cross_attend, feed_forward
+from siglip_study.projectors.base import Projector, learned_embedding
+from siglip_study.projectors.registry import register
+
+
+class _Layer(nn.Module):
+    """Self-attention, cross-attention, FFN, each with its residual and post-norm."""
+
+    def __init__(self, width: int, heads: int, ffn_ratio: int) -> None:
+        super().__init__()
+        self.self_attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.self_norm = nn.LayerNorm(width)
+        self.cross_attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.cross_norm = nn.LayerNorm(width)
+        self.ffn = feed_forward(width, ffn_ratio)
+        self.ffn_norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
+        """``[B, Q, L]`` tokens and ``[B, N, L]`` context → ``[B, Q, L]``."""
+        tokens = self.self_norm(tokens + cross_attend(self.self_attention, tokens, tokens))
+        tokens = self.cross_norm(tokens + cross_attend(self.cross_attention, tokens, context))
+        return self.ffn_norm(tokens + self.ffn(tokens))
+
+
+@register("query_perceiver")
+class QueryPerceiver(Projector):
+    """``[B, F, P, V]`` → ``[B, Q, L]``.
+
+    x = ``Linear(V, L)`` of all F·P patches, then ``depth`` layers over Q queries and a final norm.
+
+    Position: none, as in ``query_abstractor``: frame order is lost.
+
+    Args:
+        vision_dim: V.
+        llm_dim: L.
+        grid: rows and columns of patches.
+        frames: F; any number of frames is taken.
+        queries: Q, tokens of a clip.
+        depth: number of layers.
+        heads: attention heads; L must be divisible by it.
+        ffn_ratio: width of the FFN in units of L.
+    """
+
+    embeddings = ("queries",)
+    per_frame = False
+
+    def __init__(
+        self,
+        vision_dim: int,
+        llm_dim: int,
+        grid: tuple[int, int],
+        frames: int,
+        *,
+        queries: int = 64,
+        depth: int = 2,
+        heads: int = 8,
+        ffn_ratio: int = 4,
+    ) -> None:
+        super().__init__(vision_dim, llm_dim, grid, frames)
+        self.require(
+            min(queries, depth, heads, ffn_ratio) >= 1,
+            f"queries {queries}, depth {depth}, heads {heads}, ffn_ratio {ffn_ratio}; "
+            "expected each at least 1",
+        )
+        self.require(
+            llm_dim % heads == 0, f"heads is {heads}; expected a divisor of llm_dim {llm_dim}"
+        )
+        self.queries = learned_embedding(queries, llm_dim)
+        self.proj = nn.Linear(vision_dim, llm_dim)
+        self.layers = nn.ModuleList(_Layer(llm_dim, heads, ffn_ratio) for _ in range(depth))
+        self.norm = nn.LayerNorm(llm_dim)
+
+    def project(self, features: Tensor) -> Tensor:
+        context = self.proj(features).flatten(1, 2)  # [B, F·P, L]
+        tokens = self.queries.expand(len(features), -1, -1)  # [B, Q, L]
+        for layer in self.layers:
+            tokens = layer(tokens, context)
+        return self.norm(tokens)
+
+    def tokens_per_video(self, frames: int, patches: int) -> int:
+        """Q, whatever the length of the clip."""
+        return len(self.queries)

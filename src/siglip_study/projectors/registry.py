@@ -1,0 +1,191 @@
+"""Find projectors by exact name and build them from validated options.
+
+A projector lives in the file of this package that bears its name, so names are known without
+importing torch. Files that begin with an underscore, and ``base`` and ``registry``, hold none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from siglip_study.errors import StudyError
+
+if TYPE_CHECKING:
+    from siglip_study.projectors.base import Projector
+
+_PACKAGE = __name__.rpartition(".")[0]
+_NOT_PROJECTORS = {"base", "registry"}
+_REGISTRY: dict[str, type[Projector]] = {}
+
+ProjectorType = TypeVar("ProjectorType", bound="type[Projector]")
+
+
+def register(name: str) -> Callable[[ProjectorType], ProjectorType]:
+    """Class decorator that enters a projector under ``name``.
+
+    Inside this package the name must be that of the file. Elsewhere (a notebook, a test) it may be
+    any name that is still free.
+
+    Raises:
+        StudyError: the name is taken, or differs from the name of the file.
+    """
+
+    def enter(cls: ProjectorType) -> ProjectorType:
+        package, _, stem = cls.__module__.rpartition(".")
+        if package == _PACKAGE and stem != name:
+            raise StudyError(
+                f"{stem}.py registers projector {name!r}; expected {stem!r}, the name of its file."
+            )
+        # A file of that name owns the name even before it has been imported.
+        owned = package != _PACKAGE and name in _file_names()
+        if name in _REGISTRY or owned:
+            raise StudyError(f"projector {name!r} is registered twice; expected one class a name.")
+        _REGISTRY[name] = cls
+        return cls
+
+    return enter
+
+
+def projector_names() -> list[str]:
+    """All names, sorted. Imports neither torch nor any projector."""
+    return sorted({*_file_names(), *_REGISTRY})
+
+
+def register_all() -> list[str]:
+    """Import every projector file, in the order of names, and return the names."""
+    for name in _file_names():
+        _import(name)
+    return projector_names()
+
+
+def projector_class(name: str) -> type[Projector]:
+    """The class registered under exactly ``name``, whose file is imported if need be.
+
+    Raises:
+        StudyError: no projector has that name; the nearest known name is given.
+    """
+    if name not in _REGISTRY:
+        if name not in _file_names():
+            raise StudyError(
+                f"projector {name!r} is unknown; expected {_nearest(name, projector_names())}."
+            )
+        _import(name)
+    return _REGISTRY[name]
+
+
+def projector_options(name: str) -> dict[str, inspect.Parameter]:
+    """The options of a projector: the keyword-only arguments of its ``__init__``, in order.
+
+    Each carries its resolved type as ``annotation`` and its value as ``default``.
+    """
+    initialiser = projector_class(name).__init__
+    hints = typing.get_type_hints(initialiser)
+    return {
+        key: parameter.replace(annotation=hints.get(key, Any))
+        for key, parameter in inspect.signature(initialiser).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of the projector, given ones checked and the others at their defaults.
+
+    Raises:
+        StudyError: unknown option (the nearest known one is given), wrong type, or a required
+            option that is absent.
+    """
+    known = projector_options(name)
+    for key in options:
+        if key not in known:
+            expected = _nearest(key, known) if known else "none, for it has no options"
+            raise StudyError(f"projector {name!r}: option {key!r} is unknown; expected {expected}.")
+    checked: dict[str, Any] = {}
+    for key, parameter in known.items():
+        if key not in options:
+            if parameter.default is inspect.Parameter.empty:
+                raise StudyError(f"projector {name!r}: option {key!r} is absent; expected a value.")
+            checked[key] = parameter.default
+            continue
+        value = options[key]
+        if not _matches(value, parameter.annotation):
+            expected = inspect.formatannotation(parameter.annotation)
+            raise StudyError(
+                f"projector {name!r}: option {key!r} is {value!r}; expected type {expected}."
+            )
+        checked[key] = value
+    return checked
+
+
+def build_projector(
+    name: str,
+    vision_dim: int,
+    llm_dim: int,
+    grid: tuple[int, int],
+    frames: int,
+    **options: Any,
+) -> Projector:
+    """Build a freshly initialised projector (weights follow torch's global seed).
+
+    Args:
+        name: exact name, see :func:`projector_names`.
+        vision_dim: V, width of the vision features.
+        llm_dim: L, width of the language model's embeddings.
+        grid: rows and columns of patches of a frame.
+        frames: frames of a clip.
+        **options: the projector's own options, see :func:`projector_options`.
+
+    Raises:
+        StudyError: unknown name or option, or a value the projector cannot be built with.
+    """
+    return projector_class(name)(
+        vision_dim, llm_dim, (grid[0], grid[1]), frames, **check_options(name, options)
+    )
+
+
+def _file_names() -> list[str]:
+    path = importlib.import_module(_PACKAGE).__path__
+    names = [
+        module.name
+        for module in pkgutil.iter_modules(path)
+        if not module.name.startswith("_") and module.name not in _NOT_PROJECTORS
+    ]
+    return sorted(names)
+
+
+def _import(name: str) -> None:
+    importlib.import_module(f"{_PACKAGE}.{name}")
+    if name not in _REGISTRY:
+        raise StudyError(
+            f'projectors/{name}.py registers nothing; expected a class under @register("{name}").'
+        )
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    listed = ", ".join(names)
+    return f"{close[0]!r} (or one of: {listed})" if close else f"one of: {listed}"
+
+
+def _matches(value: object, annotation: Any) -> bool:
+    """Whether ``value`` is of the annotated type; a bool is no number, an int is a float."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_matches(value, argument) for argument in arguments)
+    if origin is typing.Literal:
+        return any(type(value) is type(argument) and value == argument for argument in arguments)
+    if annotation is None or annotation is types.NoneType:
+        return value is None
+    expected = origin or annotation
+    if isinstance(value, bool):
+        return expected is bool
+    return isinstance(value, (int, float) if expected is float else expected)
