@@ -43,7 +43,7 @@ class SqueezeExcite(nn.Module):
 def _conv_norm(in_channels: int, channels: int, kernel: int = 1, groups: int = 1) -> nn.Sequential:
     # The norm's bias makes one in the convolution redundant.
     conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, norm=ChannelLayerNorm(channels, eps=1e-6)))
+    return nn.Sequential(OrderedDict(conv=conv, norm=ChannelLayerNorm(channels)))
 
 
 class RegBlock(nn.Module):

@@ -1,0 +1,153 @@
+"""Exact names, typed options, one class a name, and the how-to of the documentation."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import siglip_study.projectors as package
+from siglip_study.errors import StudyError
+from siglip_study.projectors import (
+    build_projector,
+    check_options,
+    projector_class,
+    projector_names,
+    register,
+    register_all,
+    registry,
+)
+from siglip_study.projectors.linear import LinearProjector
+
+GUIDE = Path(__file__).parents[2] / "docs" / "add-a-projector.md"
+
+
+@pytest.fixture
+def clean_registry(monkeypatch):
+    """Forget what a test registers, and the modules it imports."""
+    register_all()
+    before = set(sys.modules)
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith(f"{package.__name__}."):
+            del sys.modules[name]
+
+
+def test_names_are_sorted_and_complete():
+    names = register_all()
+    assert names == sorted(names) == projector_names()
+    assert set(names) >= {
+        *("linear", "mlp_2l", "query_abstractor", "query_perceiver"),
+        *("c_abstractor", "perceiver", "constant_prefix"),
+    }
+
+
+def test_listing_names_imports_no_torch():
+    code = (
+        "import sys; from siglip_study.projectors import projector_names; "
+        "assert 'linear' in projector_names(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "nearest"),
+    [
+        ("mlp", "mlp_2l"),
+        ("linear ", "linear"),
+        ("Linear", "linear"),
+        ("mof_mlp_2l", "mlp_2l"),
+        ("query", "query_perceiver"),
+        ("perceive", "perceiver"),
+        ("base", ""),
+        ("registry", ""),
+        ("_regstage", ""),
+        ("", ""),
+    ],
+)
+def test_only_exact_names_are_found(wrong, nearest):
+    with pytest.raises(StudyError, match=f"projector {wrong!r} is unknown; expected .*{nearest}"):
+        projector_class(wrong)
+
+
+def test_the_exact_name_is_found():
+    assert projector_class("linear") is LinearProjector
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("mlp_2l", {"hiden": 8}, "option 'hiden' is unknown; expected 'hidden'"),
+        ("linear", {"hidden": 8}, "option 'hidden' is unknown; expected none"),
+        ("linear", {"vision_dim": 8}, "option 'vision_dim' is unknown"),
+        ("mlp_2l", {"hidden": "8"}, r"option 'hidden' is '8'; expected type int \| None"),
+        ("mlp_2l", {"hidden": 8.0}, "expected type int"),
+        ("mlp_2l", {"hidden": True}, "expected type int"),
+        ("perceiver", {"per_frame": 1}, "option 'per_frame' is 1; expected type bool"),
+        ("perceiver", {"depth": None}, "option 'depth' is None; expected type int"),
+    ],
+)
+def test_options_are_checked_against_the_signature(name, options, says):
+    with pytest.raises(StudyError, match=says):
+        check_options(name, options)
+
+
+def test_checked_options_hold_the_defaults():
+    assert check_options("perceiver", {"latents": 4}) == {
+        **{"latents": 4, "depth": 6, "heads": 8, "head_dim": 64},
+        **{"per_frame": True, "width": None},
+    }
+    assert check_options("linear", {}) == {}
+
+
+def test_a_name_cannot_be_taken_twice(clean_registry):
+    @register("mine")
+    class Mine(LinearProjector):
+        pass
+
+    for name in ("mine", "linear"):
+        with pytest.raises(StudyError, match=f"projector '{name}' is registered twice"):
+            register(name)(Mine)
+    assert "mine" in projector_names()
+    assert isinstance(build_projector("mine", 4, 6, (1, 2), 1), Mine)
+
+
+def _guide_files() -> dict[str, str]:
+    """Name of the file → source, for each Python block of the guide that names its file."""
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = (re.match(r"# src/siglip_study/projectors/(\w+)\.py\n", block) for block in blocks)
+    return {m[1]: block for m, block in zip(named, blocks, strict=True) if m}
+
+
+def test_the_guide_works_as_written(clean_registry, monkeypatch, tmp_path):
+    ((written, source),) = _guide_files().items()
+    # Under another name, for a reader who followed the guide to the letter has that file already.
+    name = f"{written}_from_the_guide"
+    source = source.replace(f'@register("{written}")', f'@register("{name}")')
+    (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+    assert name not in projector_names()
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    assert name in register_all()
+    projector = build_projector(name, 8, 16, (4, 6), 3, side=2)
+    tokens = projector(torch.randn(2, 3, 24, 8))
+    assert tokens.shape == (2, projector.tokens_per_video(3, 24), 16)
+    assert projector.no_decay_parameters() == {"proj.bias", "frame_embeddings"}
+    with pytest.raises(StudyError, match="expected 'side'"):
+        build_projector(name, 8, 16, (4, 6), 3, sied=2)
+
+
+def test_a_file_must_register_its_own_name(clean_registry, monkeypatch, tmp_path):
+    (tmp_path / "silent.py").write_text("VALUE = 1\n")
+    (tmp_path / "misnamed.py").write_text(
+        "from siglip_study.projectors.linear import LinearProjector\n"
+        "from siglip_study.projectors.registry import register\n"
+        "@register('other')\nclass Other(LinearProjector): ...\n"
+    )
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    with pytest.raises(StudyError, match=r"silent\.py registers nothing"):
+        projector_class("silent")
+    with pytest.raises(StudyError, match="registers projector 'other'; expected 'misnamed'"):
+        projector_class("misnamed")
