@@ -1,0 +1,1 @@
+"""Dataset layouts → one manifest; frames sampled in time and decoded."""

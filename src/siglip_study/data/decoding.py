@@ -1,0 +1,198 @@
+"""Frames of a clip as pixels: one small interface, two decoders that agree to the last bit.
+
+decord is quick at picking frames out of plain clips. It is wrong about others: a clip turned by
+90° comes out scrambled, one whose edit list trims frames comes out shifted by the trimmed frames
+after a sequential read, and more than eight bits a channel are converted differently. What a clip
+is follows from its packets (``ClipInfo.is_plain``), never from a failure, so such clips are read
+by PyAV under both names and the frames do not depend on the choice. A resized frame is resized by
+Pillow for both.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from bisect import bisect_right
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siglip_study.data.probing import (
+    DAMAGE,
+    ClipError,
+    ClipInfo,
+    describe,
+    open_clip,
+    probe_clip,
+    video_stream,
+)
+from siglip_study.data.sampling import frame_indices
+from siglip_study.errors import StudyError
+
+Frames = NDArray[np.uint8]
+
+
+class Decoder(Protocol):
+    """Reads clips on the calling thread; an instance may be used by several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """The exact name in the registry."""
+
+    def probe(self, path: str | Path) -> ClipInfo:
+        """Timestamps, size and length of a clip.
+
+        Raises:
+            ClipError: the clip cannot be used, and why.
+        """
+
+    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Frames:
+        """``n_frames`` frames, uniform in time, upright: uint8 RGB ``[F, H, W, 3]``.
+
+        Args:
+            path: the clip.
+            n_frames: how many; a shorter clip gives frames again.
+            size: length of the shorter side in pixels; None: as stored.
+
+        Raises:
+            ClipError: the clip cannot be used, and why.
+        """
+
+
+class PyavDecoder:
+    """FFmpeg through PyAV; reads every clip that FFmpeg can."""
+
+    name = "pyav"
+
+    def probe(self, path: str | Path) -> ClipInfo:
+        """See :class:`Decoder`."""
+        return probe_clip(path)
+
+    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Frames:
+        """See :class:`Decoder`."""
+        info = self.probe(path)
+        wanted = frame_indices(info.pts, n_frames, info.duration_s)
+        return _resized(_pick(Path(path), info, [int(i) for i in wanted]), size)
+
+
+class DecordDecoder:
+    """decord for plain clips, PyAV for the ones that decord gets wrong (see the module)."""
+
+    name = "decord"
+
+    def __init__(self) -> None:
+        """Raises StudyError where decord is not installed."""
+        if importlib.util.find_spec("decord") is None:
+            raise StudyError(
+                "data.decoder is 'decord', which is not installed (it has no wheel for this "
+                "platform); expected decord to be installed or data.decoder: pyav."
+            )
+
+    def probe(self, path: str | Path) -> ClipInfo:
+        """See :class:`Decoder`."""
+        return probe_clip(path)
+
+    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Frames:
+        """See :class:`Decoder`."""
+        info = self.probe(path)
+        wanted = [int(i) for i in frame_indices(info.pts, n_frames, info.duration_s)]
+        if not info.is_plain:
+            return _resized(_pick(Path(path), info, wanted), size)
+        return _resized(_pick_with_decord(Path(path), info, wanted), size)
+
+
+def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> Frames:
+    import decord
+
+    try:
+        reader = decord.VideoReader(str(path.resolve()), num_threads=1)
+        if len(reader) != info.n_frames:
+            raise ClipError(
+                f"unreadable: decord finds {len(reader)} frames where {info.n_frames} are stored"
+            )
+        frames: Frames = reader.get_batch(wanted).asnumpy()
+    except decord.DECORDError as error:
+        line = next((s for s in reversed(str(error).splitlines()) if s.strip()), "no message")
+        raise ClipError(f"unreadable: decord cannot decode it ({line[-120:]})") from error
+    return frames
+
+
+def _pick(path: Path, info: ClipInfo, wanted: list[int]) -> Frames:
+    """Decode forward, jumping only over whole groups of pictures that hold no wanted frame."""
+    found: dict[int, Frames] = {}
+    container = open_clip(path)
+    try:
+        stream = video_stream(container)
+        frames, position = container.decode(stream), info.ticks[0] - 1
+        for target in sorted({info.ticks[i] for i in wanted}):
+            key = bisect_right(info.keyframe_ticks, target) - 1
+            # Within an edit list seeking is not reliable; such a clip is decoded from its start.
+            if key > 0 and info.keyframe_ticks[key] > position and not info.trimmed:
+                container.seek(info.keyframe_ticks[key], stream=stream)
+                frames = container.decode(stream)
+            frame = next((f for f in frames if f.pts is not None and f.pts >= target), None)
+            if frame is None or frame.pts != target:
+                at = float((target - info.ticks[0]) * info.time_base)
+                raise ClipError(f"unreadable: the frame at {at:.3f} s cannot be decoded")
+            found[target], position = frame.to_ndarray(format="rgb24"), target
+    except DAMAGE as error:
+        raise ClipError(f"unreadable: damaged ({describe(error)})") from error
+    finally:
+        container.close()
+    turned = [info.orientation.apply(found[info.ticks[i]]) for i in wanted]
+    if len({frame.shape for frame in turned}) != 1:
+        raise ClipError("unreadable: the frame size changes within the clip")
+    return np.stack(turned)
+
+
+def check_every_frame(path: str | Path) -> ClipInfo:
+    """Probe a clip and decode it from end to end.
+
+    Damage can lie between the frames that a study samples today; a decoder may then conceal it.
+
+    Raises:
+        ClipError: the clip cannot be used, and why.
+    """
+    info = probe_clip(path)
+    container = open_clip(Path(path))
+    try:
+        stream = video_stream(container)
+        found = {f.pts for f in container.decode(stream) if not f.is_corrupt}
+    except DAMAGE as error:
+        raise ClipError(f"unreadable: damaged ({describe(error)})") from error
+    finally:
+        container.close()
+    missing = len(set(info.ticks) - found)
+    if missing:
+        raise ClipError(f"unreadable: {missing} of {info.n_frames} frames cannot be decoded")
+    return info
+
+
+def _resized(frames: Frames, size: int | None) -> Frames:
+    height, width = frames.shape[1:3]
+    if size is None or min(height, width) == size:
+        return frames
+    from PIL import Image
+
+    scale = size / min(height, width)
+    shape = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.stack(
+        [np.asarray(Image.fromarray(f).resize(shape, Image.Resampling.BICUBIC)) for f in frames]
+    )
+
+
+_DECODERS: dict[str, Callable[[], Decoder]] = {"decord": DecordDecoder, "pyav": PyavDecoder}
+
+
+def get_decoder(name: str) -> Decoder:
+    """The decoder of exactly this name.
+
+    Raises:
+        StudyError: there is none, or its library is not installed.
+    """
+    if name not in _DECODERS:
+        known = ", ".join(_DECODERS)
+        raise StudyError(f"data.decoder is '{name}'; expected one of {known}.")
+    return _DECODERS[name]()

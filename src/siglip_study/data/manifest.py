@@ -1,0 +1,163 @@
+"""A dataset folder → the manifest of usable clips and the list of rejected ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from siglip_study.data.layouts import Entry, LabelKeys, Rejection, get_layout
+from siglip_study.data.vetting import vet_clips
+from siglip_study.errors import StudyError
+
+MANIFEST_SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(),
+    "split": pl.String(),
+    "group": pl.String(),
+    "category": pl.String(),
+    "path": pl.String(),
+    "captions": pl.List(pl.String()),
+    "duration_s": pl.Float64(),
+    "fps": pl.Float64(),
+    "n_frames": pl.Int64(),
+    "width": pl.Int64(),
+    "height": pl.Int64(),
+    "sha256": pl.String(),
+}
+REJECTED_SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("id", "path", "reason")}
+
+
+def build_manifest(
+    root: str | Path,
+    layout: str,
+    splits: Mapping[str, str],
+    *,
+    caption_key: str = "annotation.description_kr",
+    group_key: str = "meta.source",
+    category_key: str = "meta.category",
+    min_duration_s: float = 0.5,
+    min_frames: int = 2,
+    decoder: str = "decord",
+    workers: int = 0,
+    sampled_frames: int = 8,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Read labels, open and decode every clip, and say of each one that is left out why.
+
+    An id that occurs twice, within a split or across splits, is rejected everywhere: there is no
+    telling which label belongs to it, and a clip must not be trained on and reported.
+
+    Args:
+        root: the dataset's folder; paths in both tables are relative to it.
+        layout: exact name of a reader of ``data/layouts.py``.
+        splits: our split → the folder (or file stem) of the dataset.
+        caption_key: dotted key of the caption in a label file; likewise the next two.
+        group_key: of the source video.
+        category_key: of the category.
+        min_duration_s: shorter clips are rejected; likewise ``min_frames``.
+        min_frames: see above.
+        decoder: exact name of the study's decoder.
+        workers: processes that open clips; 0: one a core.
+        sampled_frames: frames a clip that the study will look at.
+
+    Returns:
+        The manifest, in the order of ``splits`` and then of ids, and the rejected (id, path,
+        reason: ``kind: detail``), by path. The manifest's columns are ``MANIFEST_SCHEMA``.
+
+    Raises:
+        StudyError: a folder is missing, or a split is left without a clip.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise StudyError(f"data.root is {root}, which is no folder; expected a dataset.")
+    read, keys = get_layout(layout), LabelKeys(caption_key, group_key, category_key)
+    rejected: list[Rejection] = []
+    entries: list[tuple[str, Entry]] = []
+    for split, folder in splits.items():
+        scan = read(root, folder, keys)
+        rejected += scan.rejected
+        entries += [(split, entry) for entry in sorted(scan.entries, key=lambda e: e.id)]
+    entries = _without_shared_ids(entries, rejected)
+    facts = vet_clips([root / e.path for _, e in entries], decoder, sampled_frames, workers)
+    rows: list[dict[str, Any]] = []
+    for (split, entry), fact in zip(entries, facts, strict=True):
+        reason = fact.get("reason") or _too_short(fact, min_duration_s, min_frames)
+        if reason:
+            rejected.append(Rejection(entry.id, entry.path, reason))
+        else:
+            rows.append({**vars(entry), "split": split, "captions": list(entry.captions), **fact})
+    for split, folder in splits.items():
+        if not any(row["split"] == split for row in rows):
+            raise StudyError(_empty(split, root / folder, rejected))
+    manifest = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
+    rejected.sort(key=lambda r: (r.path, r.id))
+    return manifest, pl.DataFrame([vars(r) for r in rejected], schema=REJECTED_SCHEMA)
+
+
+def _without_shared_ids(
+    entries: list[tuple[str, Entry]], rejected: list[Rejection]
+) -> list[tuple[str, Entry]]:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for split, entry in entries:
+        homes[entry.id].append(split)
+    for _, entry in entries:
+        if len(homes[entry.id]) > 1:
+            reason = f"duplicate id: in the splits {', '.join(homes[entry.id])}"
+            rejected.append(Rejection(entry.id, entry.path, reason))
+    return [(split, entry) for split, entry in entries if len(homes[entry.id]) == 1]
+
+
+def _too_short(fact: Mapping[str, Any], min_duration_s: float, min_frames: int) -> str | None:
+    if fact["duration_s"] < min_duration_s:
+        return f"too short: {fact['duration_s']:.3g} s; expected at least {min_duration_s:g} s"
+    if fact["n_frames"] < min_frames:
+        return f"too short: {fact['n_frames']} frames; expected at least {min_frames}"
+    return None
+
+
+def _empty(split: str, folder: Path, rejected: list[Rejection]) -> str:
+    examples = "; ".join(f"{r.path}: {r.reason}" for r in rejected[:2])
+    why = f", {len(rejected)} rejected in all ({examples})" if rejected else ""
+    return f"{folder}: no usable clip for split '{split}'{why}; expected at least one."
+
+
+def halve_split(manifest: pl.DataFrame, split: str = "held_out") -> pl.DataFrame:
+    """Divide one held-out split into ``selection`` and ``report``, never within a group.
+
+    Groups stand in the order of the SHA-256 of their names; the first half of the clips, to whole
+    groups, becomes ``selection``. So neither file order nor chance decides, both halves are never
+    empty, and an added clip moves at most the groups at the border.
+
+    Raises:
+        StudyError: the split has fewer than two groups.
+    """
+    held = manifest.filter(pl.col("split") == split)
+    sizes = dict(held.group_by("group").len().iter_rows())
+    if len(sizes) < 2:
+        raise StudyError(
+            f"data.splits.{split}: found {len(sizes)} group(s) of clips; expected at least 2, "
+            "one for selection and one for the report."
+        )
+    order = sorted(sizes, key=lambda group: hashlib.sha256(group.encode()).hexdigest())
+    chosen: list[str] = []
+    clips = 0
+    for group in order[:-1]:
+        # A group is taken while its middle lies in the first half.
+        if chosen and clips + sizes[group] / 2 > held.height / 2:
+            break
+        chosen.append(group)
+        clips += sizes[group]
+    half = pl.when(pl.col("group").is_in(chosen)).then(pl.lit("selection"))
+    named = (
+        pl.when(pl.col("split") == split)
+        .then(half.otherwise(pl.lit("report")))
+        .otherwise(pl.col("split"))
+    )
+    halved = manifest.with_columns(named.alias("split"))
+    rank = pl.col("split").replace_strict(
+        {"train": 0, "selection": 1, "report": 2}, default=3, return_dtype=pl.Int8
+    )
+    return halved.sort(rank, "split", "id")

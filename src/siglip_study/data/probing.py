@@ -1,0 +1,199 @@
+"""What a video file holds, read from its packets: timestamps, size, orientation, damage.
+
+Both decoders share this, so that they agree on which frames exist and how they are turned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+# Playlists (HLS, DASH, concat) can name other files and hosts; a clip is one container file.
+_SAFE = {
+    "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,mpeg",
+    "protocol_whitelist": "file",
+}
+#: what PyAV raises on a damaged file
+DAMAGE = (av.FFmpegError, OSError, ValueError)
+
+
+class ClipError(Exception):
+    """A clip cannot be used; the message is the reason, ``kind: detail``."""
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a stored frame is turned to be shown: transposed first, then mirrored."""
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    @property
+    def is_identity(self) -> bool:
+        """True where the stored frame is shown as it is."""
+        return not (self.transpose or self.mirror_x or self.mirror_y)
+
+    def apply(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Stored ``[h, w, 3]`` → shown ``[H, W, 3]``."""
+        turned = frame.swapaxes(0, 1) if self.transpose else frame
+        turned = turned[:, ::-1] if self.mirror_x else turned
+        turned = turned[::-1] if self.mirror_y else turned
+        return np.ascontiguousarray(turned)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipInfo:
+    """A clip as a player shows it.
+
+    Frames that an edit list trims are not counted; times start at the first shown frame. Width and
+    height are those after rotation, in stored pixels (a non-square pixel aspect is not applied).
+    """
+
+    duration_s: float
+    fps: float
+    n_frames: int
+    width: int
+    height: int
+    pts: NDArray[np.float64] = field(repr=False)
+    #: the same times in the stream's own ticks, ascending: the exact names of the frames
+    ticks: tuple[int, ...] = field(repr=False)
+    keyframe_ticks: tuple[int, ...] = field(repr=False)
+    time_base: Fraction
+    orientation: Orientation
+    trimmed: bool
+    eight_bit: bool
+
+    @property
+    def is_plain(self) -> bool:
+        """True where stored frames are the shown frames: not trimmed, not turned, eight bits."""
+        return self.orientation.is_identity and not self.trimmed and self.eight_bit
+
+
+def open_clip(path: Path) -> Any:
+    """Open a video file with PyAV, as a local container file and nothing else.
+
+    Raises:
+        ClipError: the file is absent, empty or not a video container.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise ClipError("unreadable: the file has zero bytes")
+        # Absolute: a relative name with a colon would be taken for a protocol.
+        return av.open(str(path.resolve()), options=dict(_SAFE))
+    except DAMAGE as error:
+        raise ClipError(f"unreadable: cannot be opened as video ({describe(error)})") from error
+
+
+def video_stream(container: Any) -> Any:
+    """The first video stream that is not a cover picture, set to decode on one thread.
+
+    Raises:
+        ClipError: there is none.
+    """
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            stream.codec_context.thread_count = 1
+            return stream
+    kind = "audio only" if container.streams.audio else "unreadable"
+    raise ClipError(f"{kind}: the file holds no video stream")
+
+
+def probe_clip(path: str | Path) -> ClipInfo:
+    """Read a clip's packets and its first frame.
+
+    Raises:
+        ClipError: unreadable, cut short, audio only, without usable timestamps, or turned by an
+            angle that is not a multiple of 90°.
+    """
+    container = open_clip(Path(path))
+    try:
+        return _probe(container)
+    except DAMAGE as error:
+        raise ClipError(f"unreadable: damaged ({describe(error)})") from error
+    finally:
+        container.close()
+
+
+def _probe(container: Any) -> ClipInfo:
+    stream = video_stream(container)
+    shown: list[tuple[int, int, bool]] = []
+    n_packets, first = 0, None
+    for packet in container.demux(stream):
+        if first is None:
+            first = next(iter(packet.decode()), None)
+        if packet.size == 0:  # the end marker
+            continue
+        n_packets += 1
+        if packet.is_corrupt:
+            raise ClipError(f"unreadable: cut short or damaged at packet {n_packets}")
+        if packet.is_discard:
+            continue
+        if packet.pts is None:
+            raise ClipError("unreadable: frames carry no presentation timestamps")
+        shown.append((packet.pts, packet.duration or 0, packet.is_keyframe))
+    expected = len(stream.index_entries)
+    if n_packets < expected:
+        raise ClipError(f"unreadable: cut short, {n_packets} of {expected} frames are there")
+    if first is None or not shown:
+        raise ClipError("unreadable: no frame can be decoded")
+    return _info(stream, first, sorted(shown), trimmed=len(shown) < n_packets)
+
+
+def _info(stream: Any, first: Any, shown: list[tuple[int, int, bool]], trimmed: bool) -> ClipInfo:
+    ticks = tuple(pts for pts, _, _ in shown)
+    if len(set(ticks)) != len(ticks):
+        raise ClipError("unreadable: two frames share one presentation timestamp")
+    base = Fraction(stream.time_base)
+    pts = np.array([float((tick - ticks[0]) * base) for tick in ticks])
+    last = float(shown[-1][1] * base)
+    if last <= 0:
+        last = float(np.median(np.diff(pts))) if len(pts) > 1 else _rate_gap(stream)
+    duration = float(pts[-1]) + last
+    turn = _orientation(first)
+    width, height = (first.height, first.width) if turn.transpose else (first.width, first.height)
+    return ClipInfo(
+        duration_s=duration,
+        fps=len(ticks) / duration if duration > 0 else 0.0,
+        n_frames=len(ticks),
+        width=width,
+        height=height,
+        pts=pts,
+        ticks=ticks,
+        keyframe_ticks=tuple(pts for pts, _, key in shown if key),
+        time_base=base,
+        orientation=turn,
+        trimmed=trimmed,
+        eight_bit=all(part.bits == 8 for part in first.format.components),
+    )
+
+
+def _rate_gap(stream: Any) -> float:
+    rate = stream.average_rate or stream.guessed_rate
+    return float(1 / rate) if rate else 0.0
+
+
+def _orientation(frame: Any) -> Orientation:
+    """The display matrix of ISO 14496-12 §8.3.2: (x, y) → (a·x + c·y, b·x + d·y), 16.16 fixed."""
+    data = next((s for s in frame.side_data if s.type.name == "DISPLAYMATRIX"), None)
+    if data is None:
+        return Orientation()
+    matrix = np.frombuffer(bytes(data), dtype=np.int32, count=9) / 65536
+    a, b, c, d = np.round(matrix[[0, 1, 3, 4]]).astype(int).tolist()
+    # Scales other than one are a request to stretch, which is not followed; angles are.
+    if a and d and not b and not c:
+        return Orientation(False, a < 0, d < 0)
+    if b and c and not a and not d:
+        return Orientation(True, c < 0, b < 0)
+    raise ClipError("unreadable: turned by an angle that is not a multiple of 90 degrees")
+
+
+def describe(error: BaseException) -> str:
+    """A decoder's complaint without its numbers, for use within a reason."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()

@@ -1,0 +1,132 @@
+"""Opens many clips in parallel, each decoder in a process of its own that may die.
+
+Plain subprocesses and JSON lines rather than a multiprocessing pool: a pool is lost when one
+worker crashes, cannot say on which clip, and imports the calling script anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import siglip_study
+from siglip_study.data.decoding import get_decoder
+
+#: a clip that keeps a decoder busy for longer is taken for one that hangs it
+TIMEOUT_S = 300.0
+
+
+class VetProcess:
+    """One worker process; started when it is first needed, and again after a crash."""
+
+    def __init__(self, decoder: str, n_frames: int, timeout_s: float = TIMEOUT_S) -> None:
+        """Args as in :func:`vet_clips`; ``timeout_s`` is for one clip."""
+        self.command = [
+            sys.executable,
+            "-m",
+            "siglip_study.data.vet_worker",
+            decoder,
+            str(n_frames),
+        ]
+        self.timeout_s = timeout_s
+        self._process: subprocess.Popen[str] | None = None
+
+    def vet(self, path: Path) -> dict[str, Any]:
+        """The clip's facts, or ``{"reason": …}``; a crash or a hang is a reason as well."""
+        process = self._process or self._start()
+        assert process.stdin is not None and process.stdout is not None
+        timer = threading.Timer(self.timeout_s, process.kill)
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(str(path)) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        finally:
+            late = not timer.is_alive()
+            timer.cancel()
+        if line.endswith("\n"):
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+        code = process.wait()
+        self.close()
+        if late:
+            return {"reason": f"unreadable: the decoder hung for {self.timeout_s:g} s"}
+        return {"reason": f"unreadable: the decoder crashed (exit status {code})"}
+
+    def close(self) -> None:
+        """End the worker."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:  # it died with unread input: nothing is lost
+                    continue
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _start(self) -> subprocess.Popen[str]:
+        # The caller may have found the package through sys.path alone.
+        home = str(Path(siglip_study.__file__).resolve().parents[1])
+        paths = [home, os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)},
+        )
+        return self._process
+
+
+def vet_clips(
+    paths: Sequence[Path], decoder: str, n_frames: int, workers: int
+) -> list[dict[str, Any]]:
+    """Vet every clip; answers (see ``vet_worker.vet``) come in the order of ``paths``.
+
+    Args:
+        paths: the clips.
+        decoder: exact name of the study's decoder.
+        n_frames: frames a clip that the study will sample.
+        workers: processes; 0: one a core.
+
+    Raises:
+        StudyError: the decoder does not exist or is not installed.
+    """
+    get_decoder(decoder)
+    count = max(1, min(workers or len(os.sched_getaffinity(0)), len(paths)))
+    idle: SimpleQueue[VetProcess] = SimpleQueue()
+    everyone = [VetProcess(decoder, n_frames) for _ in range(count)]
+    for process in everyone:
+        idle.put(process)
+
+    def vet(path: Path) -> dict[str, Any]:
+        process = idle.get()
+        try:
+            return process.vet(path)
+        finally:
+            idle.put(process)
+
+    try:
+        with ThreadPoolExecutor(count) as threads:
+            return list(threads.map(vet, paths))
+    finally:
+        for process in everyone:
+            process.close()
