@@ -1,7 +1,7 @@
 """The config as typed, validated objects: the only place that knows key names and defaults.
 
-``load_config`` reads YAML, fills defaults and rejects what it does not know. ``write_schema`` writes the
-same truth as JSON Schema for editors. Nothing heavy is imported here: Snakemake parses this at every start.
+``load_config`` reads YAML, fills defaults and rejects what it does not know. ``schema_text`` is the
+same truth as JSON Schema for editors. Nothing heavy is imported: Snakemake reads this every time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class Section(BaseModel):
-    """Base of every part of the config: unknown keys are errors, values never change after reading."""
+    """Base of every part of the config: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -340,7 +340,7 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
     """Keys that would have been valid beside the last part of ``location``."""
     model: Any = Config
     for part in location[:-1]:
-        field = model.model_fields.get(part) if isinstance(model, type) else None
+        field = getattr(model, "model_fields", {}).get(part)
         if field is None:
             return _keys_of(model)
         model = _inner_model(field.annotation)
@@ -414,7 +414,7 @@ def schema_text() -> str:
 
 
 def keys_table() -> str:
-    """Markdown table of every key, its default and its meaning, as ``config/README.md`` holds it."""
+    """Markdown table of every key, its default and meaning, as ``config/README.md`` holds it."""
     rows = ["| key | default | meaning |", "| --- | --- | --- |"]
 
     def walk(model: type[BaseModel], prefix: str) -> None:

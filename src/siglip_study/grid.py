@@ -1,8 +1,8 @@
 """A cell of the grid ↔ its path: the only place that spells paths and enumerates runs.
 
 A *run* is everything a training result depends on. A *cell* is a run under a name:
-``<projector label>_<8 hex of the run keys that differ from the defaults>``, so a new key whose default is
-the old behaviour renames nothing.
+``<projector label>_<8 hex of the run keys that differ from the defaults>``, so a new key whose
+default is the old behaviour renames nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,12 @@ Role = Literal[
 Sabotage = Literal["none", "noise_features", "permuted_captions"]
 
 SPLITS = ("train", "selection", "report")
-BASELINES = {"references": "references", "retrieval": "control_retrieval"}
+# Captioners that train nothing: name → role, split they are scored on.
+BASELINES = {
+    "references": ("references", "report"),
+    "retrieval": ("control_retrieval", "report"),
+    "references.selection": ("references", "selection"),
+}
 
 
 class RunSpec(Section):
@@ -83,7 +88,8 @@ def _slug(model: str) -> str:
 class Cell:
     """A run under its name, with the role it plays in the study.
 
-    ``captioned`` is the split its captions are scored on: ``selection`` for tuning cells, else ``report``.
+    ``captioned`` is the split its captions are scored on: ``selection`` for tuning cells, else
+    ``report``.
     """
 
     label: str
@@ -129,6 +135,14 @@ class Paths:
     def run(self, cell: str) -> Path:
         """The folder of a cell, trained or baseline."""
         return self.root / ("baselines" if cell in BASELINES else "runs") / cell
+
+    def captions(self, cell: str) -> Path:
+        """The captions of a cell; a baseline captions both held-out splits in one file."""
+        return self.run(cell.removesuffix(".selection")) / "captions.json"
+
+    def scores(self, split: str) -> Path:
+        """Index of the cells scored on a split."""
+        return self.tables / f"scores.{split}.json"
 
     def resume(self, name: str, params: Any) -> Path:
         """A resume point outside the declared outputs, which Snakemake deletes when a job fails."""

@@ -32,7 +32,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     partial = _beside(target)
     try:
         yield partial
-        os.replace(partial, target)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -50,11 +50,11 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         if target.exists():
             # Rename cannot replace a folder that is not empty, so the old one steps aside first.
             old = target.with_name(f".{target.name}.{os.getpid()}.old")
-            os.replace(target, old)
-            os.replace(partial, target)
+            target.replace(old)
+            partial.replace(target)
             shutil.rmtree(old)
         else:
-            os.replace(partial, target)
+            partial.replace(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

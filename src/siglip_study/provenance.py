@@ -34,7 +34,7 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
             continue
         first = body[0]
         is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-        if is_text and isinstance(first.value.value, str):  # type: ignore[attr-defined]
+        if is_text and isinstance(first.value.value, str):
             del body[0]
     return tree
 
@@ -50,7 +50,7 @@ def _files(names: tuple[str, ...]) -> list[Path]:
 def algorithm_hash(*names: str) -> str:
     """Hash of what the named modules or sub-packages *do*: their syntax trees without docstrings.
 
-    A rule carries it in ``params``, so a changed algorithm reruns the rule and a changed comment does not.
+    A rule carries it in ``params``: a changed algorithm reruns it, a changed comment does not.
     """
     digest = hashlib.sha256()
     for path in _files(names):

@@ -1,0 +1,1 @@
+"""From checkpoints to captions, losses, scores and the chosen cells."""

@@ -1,0 +1,75 @@
+"""The checkpoint a stage leaves: projector, adapters, and what they were trained with.
+
+``projector.safetensors`` holds the projector and the two scales, ``lora/`` is a standard peft
+adapter, ``checkpoint.json`` says which run it is. (What a running stage needs beyond this, optimizer
+state and position, lives in its resume point.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from siglip_study.errors import StudyError
+from siglip_study.io import atomic_dir, read_json, write_json
+from siglip_study.vlm import VisionLanguageModel
+
+SCHEMA = "checkpoint/1"
+
+
+def save_checkpoint(folder: Path, model: VisionLanguageModel, facts: dict[str, Any]) -> None:
+    """Write the checkpoint whole: the adapters too where the LLM has any."""
+    with atomic_dir(folder) as partial:
+        tensors = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in model.state_dict().items()
+            if not name.startswith("llm.")
+        }
+        save_file(tensors, partial / "projector.safetensors")
+        if hasattr(model.llm, "peft_config"):
+            model.llm.save_pretrained(partial / "lora")  # type: ignore[operator]
+        write_json(partial / "checkpoint.json", facts, SCHEMA)
+
+
+def load_projector(folder: Path, model: VisionLanguageModel) -> None:
+    """Load projector and scales into ``model``.
+
+    Raises:
+        StudyError: the checkpoint is absent, or was made for another architecture.
+    """
+    path = folder / "projector.safetensors"
+    if not path.is_file():
+        raise StudyError(f"{path}: no such checkpoint; expected stage 1 or 2 to have written it.")
+    tensors = load_file(path)
+    expected = {k: v.shape for k, v in model.state_dict().items() if not k.startswith("llm.")}
+    found = {k: v.shape for k, v in tensors.items()}
+    if found != expected:
+        differing = sorted(set(found.items()) ^ set(expected.items()))[0][0]
+        raise StudyError(
+            f"{path}: tensor '{differing}' does not fit; expected a checkpoint of this projector."
+        )
+    model.load_state_dict(tensors, strict=False)
+
+
+def load_adapters(folder: Path, llm: nn.Module, merge: bool) -> nn.Module:
+    """Put the adapters of a checkpoint on ``llm``; ``merge`` folds them into its weights.
+
+    Merging is exact up to rounding for unquantised weights, and refused by callers for NF4.
+    """
+    from peft import PeftModel
+
+    wrapped = PeftModel.from_pretrained(llm, folder / "lora", is_trainable=False)
+    if merge:
+        with torch.no_grad():
+            merged: nn.Module = wrapped.merge_and_unload()
+        return merged
+    return wrapped
+
+
+def checkpoint_facts(folder: Path) -> dict[str, Any]:
+    """The JSON part of a checkpoint."""
+    return read_json(folder / "checkpoint.json", SCHEMA)

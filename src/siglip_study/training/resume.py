@@ -1,0 +1,134 @@
+"""Resume points: everything a killed stage needs to continue to the same result.
+
+A point is a folder ``step-<n>`` that appears whole by rename; the newest one counts. Tensors are
+safetensors, the rest is JSON: nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from siglip_study.errors import StudyError
+from siglip_study.io import atomic_dir, read_json, write_json
+
+_SCHEMA = "resume/1"
+
+
+@dataclass
+class Position:
+    """Where a stage stands, beyond its tensors: JSON that survives a kill."""
+
+    step: int
+    threads: int
+    best_val_loss: float | None
+    best_epoch: int | None
+    epochs_without_gain: int
+    stopped: bool
+    seconds: float
+    steps: list[dict[str, Any]]
+    epochs: list[dict[str, Any]]
+
+    @classmethod
+    def start(cls) -> Position:
+        return cls(0, torch.get_num_threads(), None, None, 0, False, 0.0, [], [])
+
+
+class ResumePoint:
+    """The resume folder of one stage of one cell."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder alone; the kernel drops the lock with the process, however it dies.
+
+        Raises:
+            StudyError: another living process holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "owner.lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                owner = lock.read().strip() or "unknown"
+                raise StudyError(
+                    f"{self.folder}: process {owner} is training this cell; "
+                    "expected it to end before another starts."
+                ) from None
+            lock.seek(0)
+            lock.truncate()
+            lock.write(f"{os.getpid()} on {os.uname().nodename}")
+            lock.flush()
+            yield
+
+    def _points(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"))
+
+    def save(
+        self,
+        position: Position,
+        trainable: dict[str, nn.Parameter],
+        buffers: dict[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+        best: dict[str, Tensor],
+    ) -> None:
+        """Write a new point, then drop the older ones."""
+        tensors = {f"param/{name}": p.detach() for name, p in trainable.items()}
+        tensors |= {f"buffer/{name}": tensor for name, tensor in buffers.items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+        for name, parameter in trainable.items():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
+        old = self._points()
+        target = self.folder / f"step-{position.step:08d}"
+        with atomic_dir(target) as partial:
+            whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
+            save_file(whole, partial / "state.safetensors")
+            write_json(partial / "state.json", vars(position), _SCHEMA)
+        for point in old:
+            if point != target:
+                shutil.rmtree(point)
+
+    def load(
+        self,
+        trainable: dict[str, nn.Parameter],
+        buffers: dict[str, Tensor],
+        optimizer: torch.optim.Optimizer,
+    ) -> tuple[Position, dict[str, Tensor]]:
+        """Restore the newest point into the given objects; without one, the start."""
+        points = self._points()
+        if not points:
+            return Position.start(), {}
+        state = read_json(points[-1] / "state.json", _SCHEMA)
+        state.pop("schema")
+        tensors = load_file(points[-1] / "state.safetensors")
+        best = {k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")}
+        with torch.no_grad():
+            for name, parameter in trainable.items():
+                parameter.copy_(tensors[f"param/{name}"])
+            for name, buffer in buffers.items():
+                buffer.copy_(tensors[f"buffer/{name}"])
+        for key, value in tensors.items():
+            if key.startswith("optimizer/"):
+                _, field, name = key.split("/", 2)
+                parameter = trainable[name]
+                on_cpu = field == "step" and not optimizer.defaults.get("fused")
+                optimizer.state[parameter][field] = value if on_cpu else value.to(parameter.device)
+        return Position(**state), best
+
+    def drop_state(self) -> None:
+        """Forget the optimizer state of a stage that ended well."""
+        shutil.rmtree(self.folder, ignore_errors=True)

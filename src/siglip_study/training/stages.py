@@ -1,0 +1,297 @@
+"""The two stages, from their input files to their output files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from siglip_study import provenance
+from siglip_study.captioning import generate_captions
+from siglip_study.config import RuntimeConfig
+from siglip_study.grid import Cell, RunSpec
+from siglip_study.io import write_json, write_parquet
+from siglip_study.llm import add_lora, load_llm, load_tokenizer, prompt_layout
+from siglip_study.metrics.diversity import clusters, distinct_ratio, effective_captions
+from siglip_study.projectors.registry import build_projector
+from siglip_study.training.checkpoint import load_adapters, load_projector, save_checkpoint
+from siglip_study.training.clips import Clips, NoiseFeatures, derangement, tokenize_captions
+from siglip_study.training.loop import QuickLook, StagePlan, train_stage
+from siglip_study.training.resume import Position, ResumePoint
+from siglip_study.training.schedule import derived_seed
+from siglip_study.vlm import VisionLanguageModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files a run reads: the manifest and the feature folder of each split it needs."""
+
+    manifest: Path
+    features: dict[str, Path]
+
+
+def use_device(runtime: RuntimeConfig) -> Accelerator:
+    """One accelerator a process: bf16 autocast on a GPU, fp32 on the CPU, where bf16 is slower.
+
+    Threads follow the CPU affinity: ``--cores 1`` bounds jobs, not the threads of the one job.
+    """
+    on_cpu = runtime.device == "cpu" or not torch.cuda.is_available()
+    if on_cpu:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return Accelerator(cpu=on_cpu, mixed_precision="no" if on_cpu else "bf16")
+
+
+class Bench:
+    """A run on a device: tokenizer, prompt layout and clips, from which models are built."""
+
+    def __init__(self, run: RunSpec, inputs: Inputs, accelerator: Accelerator) -> None:
+        from siglip_study.features.store import FeatureStore
+
+        self.run = run
+        self.inputs = inputs
+        self.accelerator = accelerator
+        self.tokenizer = load_tokenizer(run.llm)
+        self.layout = prompt_layout(self.tokenizer, run.llm)
+        self.stores = {split: FeatureStore(path) for split, path in inputs.features.items()}
+
+    def model(self, adapters: Path | None = None) -> VisionLanguageModel:
+        """Frozen LLM and a projector initialised from the run's seed (not calibrated yet).
+
+        Args:
+            adapters: a checkpoint whose adapters are put on the LLM, merged where that is exact.
+        """
+        run = self.run
+        llm = load_llm(run.llm, self.accelerator.device)
+        width = llm.config.get_text_config().hidden_size  # type: ignore[operator, union-attr]
+        if adapters is not None:
+            llm = load_adapters(adapters, llm, merge=run.llm.quantization == "none")
+        facts = next(iter(self.stores.values())).facts
+        torch.manual_seed(derived_seed("projector", run.seed))
+        projector = build_projector(
+            run.projector,
+            facts["dim"],
+            width,
+            tuple(facts["grid"]),
+            run.vision.frames,
+            **run.options,
+        )
+        return VisionLanguageModel(projector, llm, self.layout).to(self.accelerator.device)
+
+    def clips(self, split: str) -> Clips:
+        """Clips of a split with their targets; spoiled where the run says so."""
+        import polars as pl
+
+        rows = pl.read_parquet(self.inputs.manifest).filter(pl.col("split") == split)
+        ids, captions = rows["id"].to_list(), rows["captions"].to_list()
+        store = self.stores[split]
+        if self.run.sabotage == "permuted_captions" and split == "train":
+            captions = [captions[i] for i in derangement(len(ids), "captions", self.run.seed)]
+        tokens, cut = tokenize_captions(
+            self.tokenizer, captions, self.layout.eos, self.run.training.max_target_tokens
+        )
+        if cut:
+            log.info("%s: %d captions cut to %d tokens", split, cut, len(max(tokens, key=len)))
+        features = NoiseFeatures(store) if self.run.sabotage == "noise_features" else store
+        return Clips(tuple(ids), features, tokens, cut)
+
+    def quick_look(self, clips: Clips) -> QuickLook:
+        """Caption a few selection clips and measure how diverse the captions are."""
+        training = self.run.training
+        ids = clips.ids[: training.quick_clips]
+
+        def look(model: VisionLanguageModel) -> dict[str, Any]:
+            if not ids:
+                return {
+                    "quick_n": 0,
+                    "quick_effective_captions": None,
+                    "quick_distinct_ratio": None,
+                }
+            captions = generate_captions(
+                model,
+                self.tokenizer,
+                ids,
+                clips.features.batch,
+                max_new_tokens=training.quick_tokens,
+                batch_size=len(ids),
+            )
+            texts = [caption.text for caption in captions]
+            return {
+                "quick_n": len(texts),
+                "quick_effective_captions": float(effective_captions(clusters(texts))),
+                "quick_distinct_ratio": float(distinct_ratio(texts)),
+            }
+
+        return look
+
+    def log_masked_sample(self, clips: Clips, video_tokens: int) -> None:
+        """Show what is read and what is learned, so that a wrong mask is seen before step 1."""
+        decode = self.tokenizer.decode
+        target = clips.captions[0][0]
+        ends = "ends in EOS" if target[-1] == self.layout.eos else "cut: no EOS"
+        log.debug(
+            "sample %s\n  read, no loss: %s[video × %d]%s\n  learned (%d tokens, %s): %s",
+            clips.ids[0],
+            decode(self.layout.before),
+            video_tokens,
+            decode(self.layout.after),
+            len(target),
+            ends,
+            decode(target),
+        )
+
+
+def _cost(position: Position, accelerator: Accelerator) -> dict[str, Any]:
+    on_gpu = accelerator.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "gpu_s": position.seconds if on_gpu else 0.0,
+        "peak_gpu_gb": torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0,
+        "train_s": position.seconds,
+        "optimizer_steps": position.step,
+        "samples_seen": sum(row["samples"] for row in position.steps),
+        "best_epoch": position.best_epoch,
+    }
+
+
+def _write_history(folder: Path, position: Position) -> None:
+    import polars as pl
+
+    write_parquet(folder / "steps.parquet", pl.DataFrame(position.steps, infer_schema_length=None))
+    write_parquet(
+        folder / "epochs.parquet", pl.DataFrame(position.epochs, infer_schema_length=None)
+    )
+
+
+def _on_epoch(name: str, epochs: int, progress: Callable[[], str]) -> Callable[[dict], None]:
+    def report(row: dict[str, Any]) -> None:
+        log.info(
+            "%s · stage %d · epoch %d/%d · loss %.3f · validation %.3f · %.0f s · %s",
+            name,
+            row["stage"],
+            row["epoch"],
+            epochs,
+            row["train_loss"],
+            row["val_loss"],
+            row["seconds"],
+            progress(),
+        )
+
+    return report
+
+
+def run_stage1(
+    name: str,
+    run: RunSpec,
+    inputs: Inputs,
+    out: Path,
+    resume_folder: Path,
+    runtime: RuntimeConfig,
+    progress: Callable[[], str],
+) -> None:
+    """Train the projector alone; write ``checkpoint/``, history and ``stage.json``."""
+    began = time.monotonic()
+    resume = ResumePoint(resume_folder)
+    with resume.owned():
+        accelerator = use_device(runtime)
+        bench = Bench(run, inputs, accelerator)
+        train, selection = bench.clips("train"), bench.clips("selection")
+        model = bench.model()
+        first = train.features.batch(train.ids[: min(64, len(train))]).to(accelerator.device)
+        model.calibrate(first, run.training.output_scale == "embedding")
+        position = _train(1, run, bench, model, train, selection, resume, runtime, name, progress)
+        save_checkpoint(out / "checkpoint", model, {"run": run.stage1_keys(), "stage": 1})
+        _write_history(out, position)
+        wall = time.monotonic() - began
+        write_json(out / "stage.json", {"wall_s": wall, **_cost(position, accelerator)}, "stage/1")
+        resume.drop_state()
+
+
+def run_stage2(
+    cell: Cell,
+    inputs: Inputs,
+    stage1: Path,
+    out: Path,
+    resume_folder: Path,
+    runtime: RuntimeConfig,
+    progress: Callable[[], str],
+) -> None:
+    """Train projector and adapters; write ``checkpoint/``, history and ``cell.json``."""
+    began = time.monotonic()
+    name, run = cell.name, cell.run
+    resume = ResumePoint(resume_folder)
+    with resume.owned():
+        accelerator = use_device(runtime)
+        bench = Bench(run, inputs, accelerator)
+        train, selection = bench.clips("train"), bench.clips("selection")
+        model = bench.model()
+        load_projector(stage1 / "checkpoint", model)
+        torch.manual_seed(derived_seed("lora", run.seed))
+        model.llm = add_lora(model.llm, run.llm.lora)
+        position = _train(2, run, bench, model, train, selection, resume, runtime, name, progress)
+        save_checkpoint(out / "checkpoint", model, {"run": run.keys(), "stage": 2})
+        _write_history(out, position)
+        trainable = model.trainable()
+        facts = {
+            "cell": name,
+            "projector": cell.label,
+            "role": cell.role,
+            "seed": run.seed,
+            "run": run.model_dump(mode="json"),
+            "stage1_cell": stage1.name,
+            "projector_parameters": model.projector.n_parameters(),
+            "lora_parameters": sum(p.numel() for n, p in trainable.items() if "lora_" in n),
+            "tokens_per_video": _tokens_per_video(model, bench),
+            "truncated_targets": train.truncated,
+            "wall_s": time.monotonic() - began,
+            **_cost(position, accelerator),
+            "versions": provenance.versions(),
+            "git_commit": provenance.git_commit(),
+        }
+        write_json(out / "cell.json", facts, "cell/1")
+        resume.drop_state()
+
+
+def _train(
+    number: int,
+    run: RunSpec,
+    bench: Bench,
+    model: VisionLanguageModel,
+    train: Clips,
+    selection: Clips,
+    resume: ResumePoint,
+    runtime: RuntimeConfig,
+    name: str,
+    progress: Callable[[], str],
+) -> Position:
+    settings = run.stage1 if number == 1 else run.stage2
+    if run.training.gradient_checkpointing:
+        model.llm.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    plan = StagePlan(
+        number, settings, run.seed, runtime.eval_batch_clips, runtime.save_minutes * 60
+    )
+    log.debug("plan: %s", asdict(plan))
+    bench.log_masked_sample(train, _tokens_per_video(model, bench))
+    return train_stage(
+        model,
+        plan,
+        train,
+        selection,
+        resume,
+        bench.quick_look(selection),
+        bench.accelerator,
+        _on_epoch(name, settings.epochs, progress),
+    )
+
+
+def _tokens_per_video(model: VisionLanguageModel, bench: Bench) -> int:
+    patches = next(iter(bench.stores.values())).facts["patches"]
+    return model.projector.tokens_per_video(bench.run.vision.frames, patches)

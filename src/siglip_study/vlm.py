@@ -1,0 +1,115 @@
+"""Projector and LLM as one model: embeddings of a sequence, and the loss on its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from siglip_study.llm import PromptLayout, embedding_rms
+from siglip_study.projectors.base import Projector
+
+
+class VisionLanguageModel(nn.Module):
+    """A projector in front of a frozen causal LM.
+
+    Features are divided by their RMS, and the projector's output is scaled so that, at
+    initialisation, it has the RMS of the LLM's own token embeddings (these differ eightfold between
+    models). Both factors are buffers: part of the checkpoint, never trained.
+    """
+
+    feature_scale: Tensor
+    output_scale: Tensor
+
+    projector: Projector
+
+    def __init__(self, projector: Projector, llm: nn.Module, layout: PromptLayout) -> None:
+        super().__init__()
+        self.projector = projector
+        self.llm = llm
+        self.layout = layout
+        self.register_buffer("feature_scale", torch.ones(()))
+        self.register_buffer("output_scale", torch.ones(()))
+
+    @torch.no_grad()
+    def calibrate(self, features: Tensor, match_embeddings: bool) -> None:
+        """Fix both factors on a first batch ``[B, F, P, V]`` of training features."""
+        self.feature_scale.copy_(1.0 / features.float().pow(2).mean().sqrt())
+        if match_embeddings:
+            out = self.projector(features.float() * self.feature_scale)
+            self.output_scale.copy_(embedding_rms(self.llm) / out.float().pow(2).mean().sqrt())
+
+    def video_embeddings(self, features: Tensor) -> Tensor:
+        """``[B, F, P, V]`` features → ``[B, T, L]`` embeddings in the projector's dtype."""
+        weight = next(self.projector.parameters())
+        tokens: Tensor = self.projector(features.to(weight.dtype) * self.feature_scale)
+        return tokens * self.output_scale
+
+    def prompt_embeddings(self, features: Tensor) -> Tensor:
+        """``[B, F, P, V]`` → ``[B, S, L]``: the chat template with the video inside."""
+        video = self.video_embeddings(features)
+        rows = video.shape[0]
+        return torch.cat(
+            [
+                self._embed([self.layout.before] * rows),
+                video,
+                self._embed([self.layout.after] * rows),
+            ],
+            dim=1,
+        ).to(self._embedding.weight.dtype)
+
+    def caption_loss(
+        self, features: Tensor, captions: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Summed loss and number of target tokens, each ``[B]``.
+
+        ``captions`` are token ids that end in EOS. Rows are padded on the right, so causal
+        attention needs no mask: a real token never sees padding. Logits are made at caption positions only.
+        """
+        prompt = self.prompt_embeddings(features)
+        longest = max(len(caption) for caption in captions)
+        pad = self.layout.pad
+        padded = [list(caption) + [pad] * (longest - len(caption)) for caption in captions]
+        # The last token of a row predicts nothing, so it is not fed.
+        inputs = torch.cat([prompt, self._embed([row[:-1] for row in padded])], dim=1)
+        hidden = self._backbone(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        # Position i predicts i + 1: the prompt's last position predicts the caption's first token.
+        hidden = hidden[:, prompt.shape[1] - 1 :]
+
+        lengths = torch.tensor([len(caption) for caption in captions], device=hidden.device)
+        targets = torch.tensor(padded, device=hidden.device)
+        real = torch.arange(longest, device=hidden.device) < lengths[:, None]
+        logits = self._head(hidden[real].contiguous())
+        losses = nn.functional.cross_entropy(logits.float(), targets[real], reduction="none")
+        rows = real.nonzero()[:, 0]
+        per_clip = torch.zeros(len(captions), device=losses.device).index_add(0, rows, losses)
+        return per_clip, lengths
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Name → parameter of what trains now: the projector, and adapters once they are there."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    # The causal LM may be wrapped by peft; these reach through.
+    @property
+    def _causal_lm(self) -> Any:
+        base = getattr(self.llm, "get_base_model", None)
+        return base() if base is not None else self.llm
+
+    @property
+    def _backbone(self) -> Any:
+        return self._causal_lm.model
+
+    @property
+    def _head(self) -> Any:
+        return self._causal_lm.get_output_embeddings()
+
+    @property
+    def _embedding(self) -> Any:
+        return self._causal_lm.get_input_embeddings()
+
+    def _embed(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        ids = torch.tensor(rows, dtype=torch.long, device=self._embedding.weight.device)
+        embedded: Tensor = self._embedding(ids.reshape(len(rows), -1))
+        return embedded

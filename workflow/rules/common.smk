@@ -1,0 +1,40 @@
+# The study that the config spells out. Everything a rule knows about cells and paths it asks here.
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from siglip_study.config import parse_config
+from siglip_study.errors import StudyError
+from siglip_study.grid import BASELINES, SPLITS, Study, cell_pattern
+from siglip_study.provenance import algorithm_hash
+
+try:
+    STUDY = Study(parse_config(config))
+    STUDY.cells
+except StudyError as error:
+    raise WorkflowError(str(error)) from None
+
+CONFIG = STUDY.config
+PATHS = STUDY.paths
+GPU = {
+    "gpu": 1,
+    "mem_mb": CONFIG.runtime.mem_mb,
+    "runtime": CONFIG.runtime.runtime_minutes,
+}
+REPORT_FILES = [
+    str(path)
+    for path in sorted((Path(workflow.current_basedir).parent.parent / "report").rglob("*"))
+    if path.is_file()
+]
+FEATURES = {split: PATHS.features(STUDY.encoder_slug, split) for split in SPLITS}
+SCORER_FEATURES = {
+    split: PATHS.scorer_features(STUDY.scorer_slug, split)
+    for split in ("selection", "report")
+}
+TRAINING_CODE = algorithm_hash("vlm", "llm", "captioning", "training", "projectors")
+
+
+wildcard_constraints:
+    cell=cell_pattern(STUDY.cells),
+    stage1=cell_pattern(STUDY.stage1_cells),
+    split="selection|report",

@@ -1,0 +1,44 @@
+from siglip_study.data.fingerprint import dataset_fingerprint
+
+if CONFIG.demo:
+
+    rule demo:
+        output:
+            facts=PATHS.demo / "facts.json",
+            listing=PATHS.demo / "files.json",
+        log:
+            PATHS.log("demo"),
+        benchmark:
+            PATHS.benchmark("demo")
+        conda:
+            "../../environment.yml"
+        params:
+            demo=CONFIG.demo.model_dump(),
+            code=algorithm_hash("demo/world", "demo/render", "demo/captions", "demo/dataset"),
+        message:
+            "making the demo's clips"
+        script:
+            "../scripts/demo.py"
+
+
+rule manifest:
+    input:
+        [PATHS.demo / "files.json"] if CONFIG.demo else [],
+    output:
+        manifest=PATHS.manifest,
+        rejected=PATHS.rejected,
+    log:
+        PATHS.log("manifest"),
+    benchmark:
+        PATHS.benchmark("manifest")
+    conda:
+        "../../environment.yml"
+    params:
+        root=str(CONFIG.data_root),
+        data=CONFIG.data.model_dump(exclude={"workers"}),
+        dataset=dataset_fingerprint(CONFIG.data_root),
+        code=algorithm_hash("data"),
+    message:
+        "checking every clip and caption"
+    script:
+        "../scripts/manifest.py"

@@ -1,0 +1,48 @@
+rule vision_features:
+    input:
+        manifest=PATHS.manifest,
+    output:
+        [directory(FEATURES[split]) for split in SPLITS],
+    log:
+        PATHS.log("vision_features"),
+    benchmark:
+        PATHS.benchmark("vision_features")
+    conda:
+        "../../environment.yml"
+    params:
+        vision=CONFIG.vision.model_dump(),
+        root=str(CONFIG.data_root),
+        decoder=CONFIG.data.decoder,
+        resume=str(PATHS.resume("features", CONFIG.vision.model_dump())),
+        code=algorithm_hash("features/encoders", "features/store", "data/decoding"),
+    resources:
+        **GPU,
+    message:
+        "encoding clips with the frozen vision encoder"
+    script:
+        "../scripts/vision_features.py"
+
+
+rule scorer_features:
+    input:
+        manifest=PATHS.manifest,
+    output:
+        selection=SCORER_FEATURES["selection"],
+        report=SCORER_FEATURES["report"],
+    log:
+        PATHS.log("scorer_features"),
+    benchmark:
+        PATHS.benchmark("scorer_features")
+    conda:
+        "../../environment.yml"
+    params:
+        scorer=CONFIG.scorer.model_dump(),
+        root=str(CONFIG.data_root),
+        decoder=CONFIG.data.decoder,
+        code=algorithm_hash("features/scorer", "data/decoding"),
+    resources:
+        **GPU,
+    message:
+        "embedding frames with the scorer"
+    script:
+        "../scripts/scorer_features.py"

@@ -1,0 +1,48 @@
+TABLES = ["ranking", "cells", "clips", "controls", "pairs", "rejected"]
+
+
+rule tables:
+    input:
+        scores=PATHS.scores("report"),
+        selection=PATHS.selection,
+        rejected=PATHS.rejected,
+    output:
+        [PATHS.tables / f"{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")],
+        ranking=PATHS.ranking,
+    log:
+        PATHS.log("tables"),
+    benchmark:
+        PATHS.benchmark("tables")
+    conda:
+        "../../environment.yml"
+    params:
+        gate=CONFIG.gate.model_dump(),
+        cells=lambda wildcards: captioners("report"),
+        code=algorithm_hash("ranking", "evaluation/ranking", "reporting/tables", "reporting/schema"),
+    message:
+        "testing differences and ranking"
+    script:
+        "../scripts/tables.py"
+
+
+rule report:
+    input:
+        tables=[PATHS.tables / f"{name}.parquet" for name in TABLES],
+        ranking=PATHS.ranking,
+        manifest=PATHS.manifest,
+        template=REPORT_FILES,
+    output:
+        PATHS.report,
+    log:
+        PATHS.log("report"),
+    benchmark:
+        PATHS.benchmark("report")
+    conda:
+        "../../environment.yml"
+    params:
+        report=CONFIG.report.model_dump(),
+        code=algorithm_hash("reporting"),
+    message:
+        "writing the report"
+    script:
+        "../scripts/report.py"

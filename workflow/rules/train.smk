@@ -1,0 +1,93 @@
+def stage1_run(wildcards):
+    return STUDY.stage1_cells[wildcards.stage1].run
+
+
+def cell_of(wildcards):
+    return STUDY.cells[wildcards.cell]
+
+
+rule stage1:
+    input:
+        manifest=PATHS.manifest,
+        train=FEATURES["train"],
+        selection=FEATURES["selection"],
+    output:
+        checkpoint=directory(PATHS.stage1("{stage1}") / "checkpoint"),
+        steps=PATHS.stage1("{stage1}") / "steps.parquet",
+        epochs=PATHS.stage1("{stage1}") / "epochs.parquet",
+        stage=PATHS.stage1("{stage1}") / "stage.json",
+    log:
+        PATHS.log("stage1", "{stage1}"),
+    benchmark:
+        PATHS.benchmark("stage1", "{stage1}")
+    conda:
+        "../../environment.yml"
+    params:
+        keys=lambda wildcards: stage1_run(wildcards).stage1_keys(),
+        resume=lambda wildcards: str(
+            PATHS.resume(wildcards.stage1, [stage1_run(wildcards).stage1_keys(), TRAINING_CODE])
+        ),
+        code=TRAINING_CODE,
+    resources:
+        **GPU,
+    message:
+        "stage 1 of {wildcards.stage1}: the projector alone"
+    script:
+        "../scripts/stage1.py"
+
+
+rule stage2:
+    input:
+        manifest=PATHS.manifest,
+        train=FEATURES["train"],
+        selection=FEATURES["selection"],
+        stage1=lambda wildcards: PATHS.stage1(cell_of(wildcards).stage1_name) / "checkpoint",
+        stage1_facts=lambda wildcards: PATHS.stage1(cell_of(wildcards).stage1_name) / "stage.json",
+    output:
+        checkpoint=directory(PATHS.run("{cell}") / "checkpoint"),
+        steps=PATHS.run("{cell}") / "steps.parquet",
+        epochs=PATHS.run("{cell}") / "epochs.parquet",
+        cell=PATHS.run("{cell}") / "cell.json",
+    log:
+        PATHS.log("stage2", "{cell}"),
+    benchmark:
+        PATHS.benchmark("stage2", "{cell}")
+    conda:
+        "../../environment.yml"
+    params:
+        keys=lambda wildcards: cell_of(wildcards).run.keys(),
+        resume=lambda wildcards: str(
+            PATHS.resume(wildcards.cell, [cell_of(wildcards).run.keys(), TRAINING_CODE])
+        ),
+        code=TRAINING_CODE,
+    resources:
+        **GPU,
+    message:
+        "stage 2 of {wildcards.cell}: projector and LoRA"
+    script:
+        "../scripts/stage2.py"
+
+
+rule captions:
+    input:
+        manifest=PATHS.manifest,
+        features=lambda wildcards: FEATURES[cell_of(wildcards).captioned],
+        checkpoint=PATHS.run("{cell}") / "checkpoint",
+    output:
+        captions=PATHS.run("{cell}") / "captions.json",
+        losses=PATHS.run("{cell}") / "losses.parquet",
+    log:
+        PATHS.log("captions", "{cell}"),
+    benchmark:
+        PATHS.benchmark("captions", "{cell}")
+    conda:
+        "../../environment.yml"
+    params:
+        captions=CONFIG.captions.model_dump(exclude={"batch_size"}),
+        code=algorithm_hash("captioning", "evaluation/captions"),
+    resources:
+        **GPU,
+    message:
+        "captions of {wildcards.cell}"
+    script:
+        "../scripts/captions.py"

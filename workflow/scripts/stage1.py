@@ -1,0 +1,24 @@
+"""Train one projector alone."""
+
+from pathlib import Path
+
+from siglip_study.config import parse_config
+from siglip_study.grid import Study
+from siglip_study.jobs import job
+from siglip_study.progress import progress_line
+
+with job(snakemake.log[0]):
+    from siglip_study.training.stages import Inputs, run_stage1
+
+    study = Study(parse_config(snakemake.config))
+    name = snakemake.wildcards.stage1
+    features = {"train": snakemake.input.train, "selection": snakemake.input.selection}
+    run_stage1(
+        name=name,
+        run=study.stage1_cells[name].run,
+        inputs=Inputs(Path(snakemake.input.manifest), {k: Path(v) for k, v in features.items()}),
+        out=Path(snakemake.output.stage).parent,
+        resume_folder=Path(snakemake.params.resume),
+        runtime=study.config.runtime,
+        progress=lambda: progress_line(study),
+    )
