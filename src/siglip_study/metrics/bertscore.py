@@ -1,0 +1,193 @@
+"""BERTScore (Zhang et al., 2020) through the ``bert-score`` package, for a local or named model.
+
+What the package leaves to trip over is settled here: a model it does not know needs its layer
+named; a tokenizer without a length limit overflows; a folder whose path contains "t5" is taken for
+T5; an empty caption raises; and rescaling silently does nothing for Korean, for which it ships no
+baseline. The baseline is therefore measured: the mean F of mismatched train references.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siglip_study.errors import StudyError
+from siglip_study.metrics.tokens import normalise
+
+BASELINE_PAIRS = 500
+
+
+@dataclass(frozen=True)
+class BertScoreConfig:
+    """Which model scores.
+
+    Attributes:
+        model: a local folder, or a hub id that is in the local cache.
+        num_layers: hidden layer that is compared, counted from 1; 0 is the embeddings.
+        batch_size: sentences a forward pass.
+        device: torch device.
+    """
+
+    model: str
+    num_layers: int
+    batch_size: int = 64
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class BertScoreResult:
+    """F of each caption.
+
+    Attributes:
+        f1: ``[N]`` F; 0 for an empty caption; the best reference counts.
+        truncated: how many captions were longer than the model reads.
+        truncated_references: how many references were.
+    """
+
+    f1: np.ndarray
+    truncated: int
+    truncated_references: int
+
+
+class BertScore:
+    """A loaded model; load once, score every cell."""
+
+    def __init__(self, config: BertScoreConfig) -> None:
+        """Load the model and its tokenizer.
+
+        Raises:
+            StudyError: the folder is missing, or ``num_layers`` is not one of the model's.
+        """
+        self.config = config
+        self._alias: tempfile.TemporaryDirectory[str] | None = None
+        self._scorer = self._load()
+        self.max_tokens = self._limit()
+
+    def _load(self) -> Any:
+        model = self.config.model
+        local = Path(model).expanduser()
+        if local.is_dir():
+            model = self._neutral_path(local.resolve())
+        elif local.is_absolute() or model.startswith((".", "~")):
+            raise StudyError(
+                f"metrics.bertscore: no folder {model}; expected a saved transformers model."
+            )
+        from bert_score import BERTScorer
+
+        try:
+            return BERTScorer(
+                model_type=model,
+                num_layers=self.config.num_layers,
+                batch_size=self.config.batch_size,
+                device=self.config.device,
+                use_fast_tokenizer=True,
+            )
+        except AssertionError as error:
+            raise StudyError(
+                f"metrics.bertscore: {self.config.num_layers} layers of {self.config.model} "
+                f"cannot be used ({error})."
+            ) from None
+        except (OSError, ValueError) as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise StudyError(
+                f"metrics.bertscore: {self.config.model} cannot be loaded ({first_line}); "
+                "expected a local folder or a model in the local cache."
+            ) from None
+
+    def _neutral_path(self, folder: Path) -> str:
+        """A path that bert-score's substring tests do not mistake for another architecture."""
+        path = str(folder)
+        if "t5" not in path and not path.startswith("scibert"):
+            return path
+        from transformers import AutoConfig
+
+        if "t5" in AutoConfig.from_pretrained(path).model_type:
+            return path
+        # Random folder names could hold "t5" again.
+        while self._alias is None or "t5" in self._alias.name:
+            self._alias = tempfile.TemporaryDirectory(prefix="siglip-study-bert-")
+        link = Path(self._alias.name) / "model"
+        link.symlink_to(folder, target_is_directory=True)
+        return str(link)
+
+    def _limit(self) -> int:
+        """Tokens the model reads at most, special ones included; set on the tokenizer."""
+        tokenizer, config = self._scorer._tokenizer, self._scorer._model.config
+        positions = getattr(config, "max_position_embeddings", None) or 512
+        if config.model_type in {"roberta", "xlm-roberta", "camembert"}:
+            # Their positions start behind the padding index.
+            positions -= (config.pad_token_id or 0) + 1
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+        return int(tokenizer.model_max_length)
+
+    def _n_truncated(self, texts: Sequence[str]) -> int:
+        if not texts:
+            return 0
+        encoded = self._scorer._tokenizer(list(texts), truncation=False)["input_ids"]
+        return sum(len(tokens) > self.max_tokens for tokens in encoded)
+
+    def score(
+        self, captions: Sequence[str], references: Sequence[Sequence[str]]
+    ) -> BertScoreResult:
+        """F of each caption against its references, the best one counting.
+
+        Args:
+            captions: N captions; an empty one scores 0.
+            references: N lists of at least one reference that is not empty.
+        """
+        texts = [normalise(caption) for caption in captions]
+        wanted = [[t for r in refs if (t := normalise(r))] for refs in references]
+        filled = [i for i, text in enumerate(texts) if text and wanted[i]]
+        f1 = np.zeros(len(texts))
+        if filled:
+            _, _, scores = self._scorer.score(
+                [texts[i] for i in filled],
+                [wanted[i] for i in filled],
+                batch_size=self.config.batch_size,
+            )
+            f1[filled] = scores.double().numpy()
+        return BertScoreResult(
+            f1,
+            self._n_truncated([texts[i] for i in filled]),
+            self._n_truncated([text for refs in wanted for text in refs]),
+        )
+
+    def baseline(
+        self, train_references: Sequence[Sequence[str]], pairs: int = BASELINE_PAIRS, seed: int = 0
+    ) -> float:
+        """Mean F of references of *different* train clips: what any two captions share.
+
+        Args:
+            train_references: references of each train clip.
+            pairs: at most so many pairs, drawn from the seed.
+            seed: seed of the draw.
+
+        Raises:
+            StudyError: fewer than two train clips.
+        """
+        first = [refs[0] for refs in train_references if refs and normalise(refs[0])]
+        if len(first) < 2:
+            raise StudyError(
+                f"metrics.bertscore: {len(first)} train references; the baseline needs two."
+            )
+        order = list(range(len(first)))
+        random.Random(seed).shuffle(order)
+        # Neighbours on a random circle: every text is used once on either side, never with itself.
+        drawn = list(zip(order, order[1:] + order[:1], strict=True))[:pairs]
+        result = self.score([first[a] for a, _ in drawn], [[first[b]] for _, b in drawn])
+        return float(result.f1.mean())
+
+
+def rescaled(f1: np.ndarray, baseline: float) -> np.ndarray:
+    """(F − b) / (1 − b): 0 for what mismatched references reach, 1 for equality."""
+    if baseline >= 1:
+        raise StudyError(
+            "metrics.bertscore: mismatched train references score 1; nothing to scale."
+        )
+    return (np.asarray(f1, dtype=np.float64) - baseline) / (1 - baseline)

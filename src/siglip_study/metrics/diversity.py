@@ -1,0 +1,186 @@
+"""How many different captions there are, and how much captions repeat themselves or others.
+
+Captions are compared in Unicode NFC with white space collapsed. Empty captions are captions like
+any other here: together they are one cluster, so that a model that falls silent scores as one that
+always says the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from siglip_study.metrics.base import MetricResult
+from siglip_study.metrics.tokens import normalise
+
+GRAM = 3
+THRESHOLD = 0.8
+
+Tokens = Sequence[str]
+
+
+def _grams(text: str) -> set[str]:
+    # A text shorter than a 3-gram is its own only gram, so two of them are alike only if equal.
+    if len(text) < GRAM:
+        return {text}
+    return {text[i : i + GRAM] for i in range(len(text) - GRAM + 1)}
+
+
+def _near(texts: Sequence[str], threshold: float) -> np.ndarray:
+    """``[U, U]`` bool: character 3-gram Jaccard at least ``threshold``."""
+    from scipy.sparse import csr_matrix
+
+    vocabulary: dict[str, int] = {}
+    columns: list[int] = []
+    starts = [0]
+    for text in texts:
+        columns += [vocabulary.setdefault(gram, len(vocabulary)) for gram in sorted(_grams(text))]
+        starts.append(len(columns))
+    ones = np.ones(len(columns), dtype=np.int32)
+    incidence = csr_matrix((ones, columns, starts), shape=(len(texts), len(vocabulary)))
+    shared = csr_matrix(incidence @ incidence.T).toarray()
+    sizes = np.diff(starts)
+    union = sizes[:, None] + sizes[None, :] - shared
+    # The slack lets exactly 4/5 pass, which is not a binary fraction.
+    return shared >= threshold * union - 1e-9
+
+
+def clusters(
+    captions: Sequence[str], ids: Sequence[str] | None = None, threshold: float = THRESHOLD
+) -> np.ndarray:
+    """Group near-duplicate captions around leaders.
+
+    Captions are visited by falling number of neighbours (Jaccard of character 3-grams at least
+    ``threshold``), ties by id. The first that belongs to nobody leads, and takes every neighbour of
+    its own that belongs to nobody yet. Neighbours of neighbours are not taken: no chaining.
+
+    Args:
+        captions: N captions.
+        ids: N ids that break ties, so that the clips' order changes nothing; positions if absent.
+        threshold: least Jaccard similarity to the leader.
+
+    Returns:
+        ``[N]`` cluster numbers from 0, in the order in which the leaders were found.
+    """
+    texts = [normalise(caption) for caption in captions]
+    unique = sorted(set(texts))
+    where = {text: u for u, text in enumerate(unique)}
+    kind = np.array([where[text] for text in texts], dtype=np.int64)
+    if not len(kind):
+        return kind
+    near = _near(unique, threshold)
+    copies = np.bincount(kind, minlength=len(unique))
+    neighbours = near @ copies
+    # Equal captions have equal neighbours; the first id among them speaks for all.
+    keys = list(ids) if ids is not None else [f"{i:09d}" for i in range(len(texts))]
+    first: dict[int, str] = {}
+    for u, key in zip(kind.tolist(), keys, strict=True):
+        first[u] = min(first.get(u, key), key)
+    order = sorted(range(len(unique)), key=lambda u: (-neighbours[u], first[u]))
+    cluster = np.full(len(unique), -1, dtype=np.int64)
+    found = 0
+    for u in order:
+        if cluster[u] >= 0:
+            continue
+        cluster[near[u] & (cluster < 0)] = found
+        found += 1
+    return cluster[kind]
+
+
+def effective_captions(cluster: np.ndarray) -> float:
+    """exp(entropy of the clusters) / n, in [1/n, 1]: the share of really different captions."""
+    if len(cluster) == 0:
+        return 0.0
+    share = np.bincount(cluster) / len(cluster)
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum()) / len(cluster))
+
+
+def top_cluster_share(cluster: np.ndarray) -> float:
+    """Share of the captions in the largest cluster, in [1/n, 1]."""
+    return float(np.bincount(cluster).max() / len(cluster)) if len(cluster) else 0.0
+
+
+def distinct_ratio(captions: Sequence[str]) -> float:
+    """Distinct strings / strings, in [1/n, 1]; the published study's diversity."""
+    texts = [normalise(caption) for caption in captions]
+    return len(set(texts)) / len(texts) if texts else 0.0
+
+
+def _ngrams(tokens: Tokens, order: int) -> Iterable[tuple[str, ...]]:
+    return (tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1))
+
+
+def distinct_n(token_lists: Sequence[Tokens], order: int) -> float:
+    """Distinct n-grams / n-grams over all captions (Li et al., 2016); 0 where there is none."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for tokens in token_lists:
+        counts.update(_ngrams(tokens, order))
+    return len(counts) / counts.total() if counts else 0.0
+
+
+def repetition_4(token_lists: Sequence[Tokens]) -> MetricResult:
+    """Per caption, the share of its 4-grams that repeat an earlier one; 0 below four tokens."""
+    per_clip = np.zeros(len(token_lists))
+    for i, tokens in enumerate(token_lists):
+        grams = list(_ngrams(tokens, 4))
+        if grams:
+            per_clip[i] = 1 - len(set(grams)) / len(grams)
+    return MetricResult(_mean(per_clip), per_clip)
+
+
+def novelty(captions: Sequence[str], train_captions: Iterable[str]) -> MetricResult:
+    """Per caption, 1 if no train reference equals it, else 0; an empty caption is 0."""
+    known = {normalise(caption) for caption in train_captions} | {""}
+    per_clip = np.array([float(normalise(caption) not in known) for caption in captions])
+    return MetricResult(_mean(per_clip), per_clip)
+
+
+def length_ratio(
+    token_lists: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+) -> MetricResult:
+    """Tokens of a caption / mean tokens of its references; corpus: of the sums over clips.
+
+    NaN per clip where the references have no token; the corpus value is 0 if none has any.
+    """
+    own = np.array([len(tokens) for tokens in token_lists], dtype=np.float64)
+    wanted = np.array([np.mean([len(t) for t in refs] or [0]) for refs in references])
+    per_clip = np.divide(own, wanted, out=np.full(len(own), np.nan), where=wanted > 0)
+    total = wanted.sum()
+    return MetricResult(float(own.sum() / total) if total > 0 else 0.0, per_clip)
+
+
+def vendi_of_kernel(kernel: np.ndarray) -> float:
+    """Vendi score of a similarity matrix ``[N, N]`` with unit diagonal, in [1, N].
+
+    exp(entropy of the eigenvalues of K/N) (Friedman and Dieng, 2023): N for the identity, 1 where
+    everything equals everything.
+    """
+    n = len(kernel)
+    if n == 0:
+        return 0.0
+    values = np.linalg.eigvalsh(kernel / n)
+    values = values[values > 1e-12]
+    values = values / values.sum()
+    return float(np.exp(-(values * np.log(values)).sum()))
+
+
+def vendi(embeddings: np.ndarray, centre: np.ndarray) -> float:
+    """Vendi score of caption embeddings ``[N, E]`` around a fixed ``centre`` ``[E]``.
+
+    Sentence embeddings share a large common part, which hides every difference; it is taken off
+    first. The centre is that of the references and not of the captions themselves, around which
+    even sixty nearly equal captions would look diverse.
+    """
+    moved = np.asarray(embeddings, dtype=np.float64) - np.asarray(centre, dtype=np.float64)
+    norms = np.linalg.norm(moved, axis=1, keepdims=True)
+    unit = np.divide(moved, norms, out=np.zeros_like(moved), where=norms > 1e-9)
+    kernel = unit @ unit.T
+    np.fill_diagonal(kernel, 1.0)
+    return vendi_of_kernel(kernel)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0

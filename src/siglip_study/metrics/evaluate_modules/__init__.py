@@ -1,0 +1,1 @@
+"""Metric modules in the layout that ``evaluate.load(folder)`` reads without a network."""

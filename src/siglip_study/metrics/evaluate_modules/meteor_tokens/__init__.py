@@ -1,0 +1,1 @@
+"""METEOR on token lists, for ``evaluate.load(folder)``."""

@@ -1,0 +1,176 @@
+"""The metrics family by family; each function fills a ``Collector``, and skips with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from siglip_study.metrics import diversity, grounding, retrieval
+from siglip_study.metrics.bertscore import BertScore, rescaled
+from siglip_study.metrics.bleu import self_bleu
+from siglip_study.metrics.cider import DocumentFrequencies, cider_pairs
+from siglip_study.metrics.collect import Collector
+from siglip_study.metrics.meteor import meteor, meteor_mismatched, meteor_pairs
+from siglip_study.metrics.reference_tokens import References
+from siglip_study.metrics.tokens import Tokens
+
+SIGLIP_COLUMNS = ("siglip_sum", "siglip_sigmoid", "siglip_published")
+
+_ONE_CLIP = "there is no other clip to compare with"
+_ITSELF = "the captions are the references themselves"
+
+
+def score_siglip(
+    found: Collector,
+    scores: np.ndarray | None,
+    siglip: Mapping[str, np.ndarray],
+    temperature: float | None,
+    categories: Sequence[str | None],
+    empty: np.ndarray,
+) -> None:
+    for name in SIGLIP_COLUMNS:
+        if name in siglip:
+            found.clips(name, siglip[name])
+        else:
+            found.skip("no scorer values were given", name)
+    pairs = (
+        "grounding_margin",
+        "grounding_margin_within",
+        "auc",
+        "auc_within",
+        "bits",
+        "retrieval_r1",
+        "retrieval_r5",
+        "retrieval_mrr",
+    )
+    if scores is None:
+        found.skip("no scorer values were given", "siglip_cosine", *pairs)
+        return
+    found.clips("siglip_cosine", np.diagonal(scores))
+    if len(scores) < 2:
+        found.skip(_ONE_CLIP, *pairs)
+        return
+    found.clips("grounding_margin", grounding.grounding_margin(scores))
+    found.clips("auc", grounding.auc(scores, empty=empty))
+    within = grounding.grounding_margin_within(scores, categories)
+    if np.isnan(within).all():
+        found.skip("no two clips share a category", "grounding_margin_within", "auc_within")
+    else:
+        found.clips("grounding_margin_within", within)
+        found.clips("auc_within", grounding.auc(scores, categories, empty))
+    if temperature is None:
+        found.skip("no temperature was fitted on selection references", "bits")
+    else:
+        found.clips("bits", grounding.bits(scores, temperature))
+    ranks = retrieval.ranks(scores, empty)
+    chance = retrieval.chance(len(scores))
+    found.clips("retrieval_r1", ranks.recall(1), chance["retrieval_r1"])
+    found.clips("retrieval_r5", ranks.recall(5), chance["retrieval_r5"])
+    found.clips("retrieval_mrr", ranks.reciprocal_rank(), chance["retrieval_mrr"])
+    found.columns["retrieval_rank"] = ranks.mean_rank()
+
+
+def score_meteor(
+    found: Collector,
+    tokens: Tokens,
+    references: References,
+    others: list[np.ndarray],
+    are_references: bool,
+) -> None:
+    kinds = {
+        "meteor_all": (references.all, tokens.all),
+        "meteor_characters": (references.characters, tokens.characters),
+        "meteor_words": (references.words, tokens.words),
+    }
+    n = len(others)
+    if are_references:
+        found.skip(_ITSELF, "meteor", "meteor_gain", *kinds)
+    else:
+        found.clips("meteor", _per_clip(meteor(references.content, tokens.content).per_clip))
+        own = [np.array([i]) for i in range(n)]
+        for name, (wanted, given) in kinds.items():
+            found.clips(name, np.concatenate(meteor_pairs(wanted, given, own)))
+    if n < 2:
+        found.skip(_ONE_CLIP, "meteor_mismatched", "meteor_gain")
+        return
+    floor = _per_clip(meteor_mismatched(references.content, tokens.content, others).per_clip)
+    found.clips("meteor_mismatched", floor)
+    if not are_references:
+        found.clips("meteor_gain", found.columns["meteor"] - floor)
+
+
+def _per_clip(values: np.ndarray | None) -> np.ndarray:
+    assert values is not None
+    return values
+
+
+def score_cider(
+    found: Collector,
+    tokens: Tokens,
+    references: References,
+    others: list[np.ndarray],
+    frequencies: DocumentFrequencies,
+    are_references: bool,
+) -> None:
+    if are_references:
+        found.skip(_ITSELF, "cider", "cider_gain")
+        return
+    if frequencies.n_clips < 2:
+        found.skip("document frequencies need two train clips", "cider", "cider_gain")
+        return
+    with_own = [np.append(clips, i) for i, clips in enumerate(others)]
+    rows = cider_pairs(references.all, tokens.all, with_own, frequencies)
+    own = np.array([row[-1] for row in rows])
+    found.clips("cider", own)
+    if len(others) < 2:
+        found.skip(_ONE_CLIP, "cider_gain")
+    else:
+        found.clips("cider_gain", own - np.array([row[:-1].mean() for row in rows]))
+
+
+def score_bert(
+    found: Collector,
+    captions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    bertscore: BertScore | None,
+    baseline: float | None,
+    are_references: bool,
+) -> dict[str, int]:
+    if are_references:
+        found.skip(_ITSELF, "bertscore_f1")
+        return {}
+    if bertscore is None or baseline is None:
+        found.skip("no model is configured (metrics.bertscore)", "bertscore_f1")
+        return {}
+    result = bertscore.score(captions, references)
+    found.clips("bertscore_f1", rescaled(result.f1, baseline))
+    return {
+        "bertscore_truncated": result.truncated,
+        "bertscore_truncated_references": result.truncated_references,
+    }
+
+
+def score_diversity(
+    found: Collector,
+    captions: Sequence[str],
+    ids: Sequence[str],
+    tokens: Tokens,
+    references: References,
+    train: tuple[tuple[str, ...], ...],
+) -> np.ndarray:
+    cluster = diversity.clusters(captions, ids)
+    found.corpus("effective_captions", diversity.effective_captions(cluster))
+    found.corpus("top_cluster_share", diversity.top_cluster_share(cluster))
+    found.corpus("distinct_ratio", diversity.distinct_ratio(captions))
+    found.corpus("distinct_1", diversity.distinct_n(tokens.all, 1))
+    found.corpus("distinct_2", diversity.distinct_n(tokens.all, 2))
+    found.corpus("length_ratio", diversity.length_ratio(tokens.all, references.all).corpus)
+    found.clips("repetition_4", _per_clip(diversity.repetition_4(tokens.all).per_clip))
+    known = (text for refs in train for text in refs)
+    found.clips("novelty", _per_clip(diversity.novelty(captions, known).per_clip))
+    if len(captions) < 2:
+        found.skip(_ONE_CLIP, "self_bleu")
+    else:
+        found.corpus("self_bleu", self_bleu(tokens.all).corpus)
+    return cluster

@@ -1,0 +1,54 @@
+"""The references of a split as tokens, made once for all cells that are scored on it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from siglip_study.metrics.cider import DocumentFrequencies
+from siglip_study.metrics.mismatch import other_clips
+from siglip_study.metrics.tokens import tokenizer_for
+
+
+@dataclass(frozen=True)
+class References:
+    """References of a split, split into tokens once for all cells."""
+
+    content: list[list[list[str]]]
+    all: list[list[list[str]]]
+    characters: list[list[list[str]]]
+    words: list[list[list[str]]]
+
+
+def _grouped(flat: list[list[str]], counts: list[int]) -> list[list[list[str]]]:
+    rest = iter(flat)
+    return [[next(rest) for _ in range(count)] for count in counts]
+
+
+@functools.lru_cache(maxsize=4)
+def reference_tokens(references: tuple[tuple[str, ...], ...], language: str) -> References:
+    tokens = tokenizer_for(language)([text for refs in references for text in refs])
+    counts = [len(refs) for refs in references]
+    return References(
+        *(
+            _grouped(kind, counts)
+            for kind in (tokens.content, tokens.all, tokens.characters, tokens.words)
+        )
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def frequencies_of(train: tuple[tuple[str, ...], ...], language: str) -> DocumentFrequencies:
+    return DocumentFrequencies.of(reference_tokens(train, language).all)
+
+
+@functools.lru_cache(maxsize=4)
+def cached_others(ids: tuple[str, ...], categories: tuple[str | None, ...]) -> list[np.ndarray]:
+    return other_clips(ids, categories)
+
+
+def frozen(references: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(refs) for refs in references)

@@ -1,0 +1,161 @@
+"""Tokens for text metrics: Korean morphemes by Kiwi, or words.
+
+Every function first brings text to Unicode NFC, so that the same Korean syllables stored as single
+code points or as jamo give the same tokens. An empty caption gives no tokens.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from siglip_study.errors import StudyError
+
+if TYPE_CHECKING:
+    from kiwipiepy import Kiwi
+
+#: Kiwi tags that carry content: common and proper nouns, pronouns, numerals, verbs, adjectives,
+#: adverbs, roots, Latin words, digits, Chinese characters. Left out: particles, endings, affixes,
+#: copulas, auxiliary verbs, bound nouns (counters), punctuation.
+CONTENT_TAGS = frozenset(
+    {"NNG", "NNP", "NP", "NR", "VV", "VA", "MAG", "XR", "SL", "SN", "SH"},
+)
+#: Kiwi tags "two" in "two balls" as a determiner (MM), like "that"; only the numerals are content.
+# fmt: off
+NUMERAL_DETERMINERS = frozenset({
+    "한", "두", "세", "네", "서", "석", "너", "넉", "다섯", "여섯", "일곱", "여덟", "아홉", "열",
+    "스무", "한두", "두세", "서너", "여러", "몇",
+})
+# fmt: on
+LANGUAGES = ("ko", "en", "other")
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def normalise(text: str) -> str:
+    """NFC, with every run of white space as one space and none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+@functools.cache
+def _kiwi() -> Kiwi:
+    from kiwipiepy import Kiwi
+
+    # One worker: the model is small, and a job must not take more cores than it was given.
+    return Kiwi(num_workers=1)
+
+
+def _tagged(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
+    if not texts:
+        return []
+    analysed = _kiwi().tokenize([normalise(text).lower() for text in texts])
+    # "VA-I" and "VA-R" say how an adjective conjugates, which no two captions differ in.
+    return [[(token.form, token.tag.split("-")[0]) for token in tokens] for tokens in analysed]
+
+
+def _is_content(form: str, tag: str) -> bool:
+    return tag in CONTENT_TAGS or (tag == "MM" and form in NUMERAL_DETERMINERS)
+
+
+def morphemes(texts: Sequence[str]) -> list[list[str]]:
+    """All Korean morphemes of each text as ``"form/tag"``, Latin letters in lower case."""
+    return [[f"{form}/{tag}" for form, tag in tokens] for tokens in _tagged(texts)]
+
+
+def content_morphemes(texts: Sequence[str]) -> list[list[str]]:
+    """The morphemes of each text that carry content (:data:`CONTENT_TAGS`), as ``"form/tag"``."""
+    return _content_and_all_morphemes(texts)[0]
+
+
+def _content_and_all_morphemes(
+    texts: Sequence[str],
+) -> tuple[list[list[str]], list[list[str]]]:
+    tagged = _tagged(texts)
+    everything = [[f"{form}/{tag}" for form, tag in tokens] for tokens in tagged]
+    content = [
+        [f"{form}/{tag}" for form, tag in tokens if _is_content(form, tag)] for tokens in tagged
+    ]
+    return content, everything
+
+
+def characters(texts: Sequence[str]) -> list[list[str]]:
+    """Characters of each text in lower case, without white space."""
+    return [list("".join(normalise(text).lower().split())) for text in texts]
+
+
+def words(texts: Sequence[str]) -> list[list[str]]:
+    """Words of each text in lower case; every punctuation mark is a token of its own."""
+    return [_WORD.findall(normalise(text).lower()) for text in texts]
+
+
+def content_words(texts: Sequence[str]) -> list[list[str]]:
+    """Words of each text in lower case without punctuation."""
+    return [[word for word in tokens if word[0].isalnum()] for tokens in words(texts)]
+
+
+def _content_and_all_words(texts: Sequence[str]) -> tuple[list[list[str]], list[list[str]]]:
+    return content_words(texts), words(texts)
+
+
+def spaced_words(texts: Sequence[str]) -> list[list[str]]:
+    """What stands between white space, as the published study fed METEOR."""
+    return [normalise(text).split() for text in texts]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of N texts, split in four ways.
+
+    Attributes:
+        content: tokens that carry content.
+        all: all tokens.
+        characters: characters.
+        words: what stands between white space.
+    """
+
+    content: list[list[str]]
+    all: list[list[str]]
+    characters: list[list[str]]
+    words: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Splits the texts of one language.
+
+    Attributes:
+        content_and_all: gives the content tokens and all tokens of each text in one pass.
+        names: full name of each kind of token in :class:`Tokens`, for the metrics' metadata.
+    """
+
+    content_and_all: Callable[[Sequence[str]], tuple[list[list[str]], list[list[str]]]]
+    names: dict[str, str]
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Split each text in all four ways."""
+        content, everything = self.content_and_all(texts)
+        return Tokens(content, everything, characters(texts), spaced_words(texts))
+
+
+@functools.cache
+def tokenizer_for(language: str) -> Tokenizer:
+    """The tokenizer of ``"ko"`` (Kiwi morphemes), ``"en"`` or ``"other"`` (words).
+
+    Raises:
+        StudyError: another language.
+    """
+    if language not in LANGUAGES:
+        known = ", ".join(LANGUAGES)
+        raise StudyError(f"language is {language!r}; expected one of {known}.")
+    names = {"characters": "characters (NFC, lower case)", "words": "white space (NFC)"}
+    if language == "ko":
+        kiwi = f"kiwipiepy {version('kiwipiepy')}"
+        names |= {"content": f"{kiwi}, content morphemes", "all": f"{kiwi}, morphemes"}
+        return Tokenizer(_content_and_all_morphemes, names)
+    names |= {"content": "words without punctuation (lower case)", "all": "words (lower case)"}
+    return Tokenizer(_content_and_all_words, names)
