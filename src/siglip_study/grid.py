@@ -253,6 +253,16 @@ class Study:
             for seed in self.config.seeds.report
         ]
 
+    def by_role(self, reported: Iterable[Cell]) -> dict[str, list[str]]:
+        """Role → names of the cells that the report shows, those that train nothing included."""
+        roles: dict[str, list[str]] = {}
+        for cell in [*reported, *self.tuning, *self.controls]:
+            roles.setdefault(cell.role, []).append(cell.name)
+        for name, (role, split) in BASELINES.items():
+            if split == "report":
+                roles.setdefault(role, []).append(name)
+        return roles
+
     def _afresh(self, cell: Cell, seed: int) -> Cell:
         return Cell(cell.label, "report", cell.run.model_copy(update={"seed": seed}))
 

@@ -21,11 +21,8 @@ GPU = {
     "mem_mb": CONFIG.runtime.mem_mb,
     "runtime": CONFIG.runtime.runtime_minutes,
 }
-REPORT_FILES = [
-    str(path)
-    for path in sorted((Path(workflow.current_basedir).parent.parent / "report").rglob("*"))
-    if path.is_file()
-]
+HOUSE = Path(str(workflow.current_basedir)).parent.parent
+REPORT_FILES = [str(path) for path in sorted((HOUSE / "report").rglob("*")) if path.is_file()]
 FEATURES = {split: PATHS.features(STUDY.encoder_slug, split) for split in SPLITS}
 SCORER_FEATURES = {
     split: PATHS.scorer_features(STUDY.scorer_slug, split)

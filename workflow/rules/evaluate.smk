@@ -83,4 +83,4 @@ checkpoint select:
     message:
         "choosing each projector's cell"
     script:
-        "../scripts/select.py"
+        "../scripts/select_cells.py"

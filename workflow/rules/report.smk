@@ -32,7 +32,7 @@ rule report:
         manifest=PATHS.manifest,
         template=REPORT_FILES,
     output:
-        PATHS.report,
+        report=PATHS.report,
     log:
         PATHS.log("report"),
     benchmark:
@@ -41,6 +41,7 @@ rule report:
         "../../environment.yml"
     params:
         report=CONFIG.report.model_dump(),
+        templates=str(HOUSE / "report"),
         code=algorithm_hash("reporting"),
     message:
         "writing the report"

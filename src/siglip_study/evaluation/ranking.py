@@ -1,0 +1,68 @@
+"""From the scored report cells to ``ranking.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from siglip_study.evaluation.selection import candidate, reference_figures
+from siglip_study.io import read_json, write_json
+from siglip_study.metrics.ids import check_same_ids
+from siglip_study.ranking.gate import GateThresholds
+from siglip_study.ranking.rank import Entry, rank
+from siglip_study.ranking.scorer_check import check_scorer
+from siglip_study.ranking.wording import Circumstances
+
+
+def rank_projectors(
+    runs: Mapping[str, Sequence[Path]],
+    references: Path,
+    retrieval: Path,
+    selection: Path,
+    thresholds: GateThresholds,
+    out: Path,
+) -> None:
+    """Gate, test and rank the projectors.
+
+    Args:
+        runs: projector label → folders of its reported cells, one a seed.
+        references: folder of the human captions on the report split.
+        retrieval: folder of the retrieval baseline on it.
+        selection: ``selection.json``.
+        thresholds: of the gate.
+        out: ``ranking.json``.
+    """
+    from safetensors.numpy import load_file
+
+    human = pl.read_parquet(references / "clips.parquet").sort("id")
+    matrix = load_file(references / "matrix.safetensors")["matrix"]
+    groups = human["group"].to_list()
+    entries, truncated = {}, {}
+    for label, folders in runs.items():
+        for folder in folders:
+            ids = pl.read_parquet(folder / "clips.parquet", columns=["id"])["id"].to_list()
+            check_same_ids(human["id"].to_list(), ids, "the references", str(folder))
+        seen, _ = candidate(folders)
+        entries[label] = Entry(seen.margins, seen.effective, seen.top_share)
+        shares = [
+            read_json(folder / "metrics.json", "metrics/1")["truncated_share"] for folder in folders
+        ]
+        truncated[label] = sum(shares) / len(shares)
+    chosen = read_json(selection, "selection/1")["projectors"]
+    body = rank(
+        entries,
+        groups,
+        reference_figures(references),
+        check_scorer(matrix, groups, human["category"].to_list(), thresholds.alpha),
+        retrieval=pl.read_parquet(retrieval / "clips.parquet")
+        .sort("id")["grounding_margin"]
+        .to_numpy(),
+        thresholds=thresholds,
+        circumstances=Circumstances(
+            all_collapsed=tuple(label for label, row in chosen.items() if row["all_collapsed"]),
+            truncated=truncated,
+        ),
+    )
+    write_json(out, body, "ranking/1")

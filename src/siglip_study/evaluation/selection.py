@@ -1,0 +1,79 @@
+"""Choose each projector's cell from the scores of the tuning cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from siglip_study.grid import Cell
+from siglip_study.io import read_json, write_json
+from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate_all
+from siglip_study.ranking.scores import group_means
+from siglip_study.ranking.selection import TuningCell, select_cells
+
+
+def reference_figures(folder: Path) -> References:
+    """The human captions' diversity and mean D on a split."""
+    values = read_json(folder / "metrics.json", "metrics/1")["values"]
+    return References(
+        effective=values["effective_captions"]["value"],
+        top_share=values["top_cluster_share"]["value"],
+        mean_margin=values["grounding_margin"]["value"],
+    )
+
+
+def candidate(folders: Sequence[Path]) -> tuple[Candidate, list[str]]:
+    """What the gate sees of one projector's runs (one folder a seed), and the clips' groups."""
+    values = [read_json(folder / "metrics.json", "metrics/1")["values"] for folder in folders]
+    tables = [pl.read_parquet(folder / "clips.parquet").sort("id") for folder in folders]
+    groups = tables[0]["group"].to_list()
+    margins = [table["grounding_margin"].to_list() for table in tables]
+    return (
+        Candidate(
+            effective=[v["effective_captions"]["value"] for v in values],
+            top_share=[v["top_cluster_share"]["value"] for v in values],
+            margins=margins,
+        ),
+        groups,
+    )
+
+
+def select_tuned(
+    cells: Sequence[Cell],
+    folders: Sequence[Path],
+    references: Path,
+    thresholds: GateThresholds,
+    out: Path,
+) -> dict[str, Any]:
+    """Gate every tuning cell on the selection split and write ``selection.json``.
+
+    Each cell is gated by itself: Holm's correction belongs to claims on the report split, and here
+    would let the size of the grid decide which cells count as collapsed.
+    """
+    human = reference_figures(references)
+    rows = []
+    for cell, folder in zip(cells, folders, strict=True):
+        seen, groups = candidate([folder])
+        by_group = group_means(seen.margins, groups)[1]
+        verdict = gate_all(
+            {cell.name: Candidate(seen.effective, seen.top_share, by_group)}, human, thresholds
+        )[cell.name]
+        rows.append(
+            TuningCell(
+                cell=cell.name,
+                projector=cell.label,
+                mean_margin=float(by_group.mean()),
+                collapsed=verdict.verdict == "collapsed",
+                learning_rate=cell.run.stage2.learning_rate,
+                epochs=cell.run.stage2.epochs,
+            )
+        )
+    selection = {
+        "projectors": {label: asdict(chosen) for label, chosen in select_cells(rows).items()}
+    }
+    write_json(out, selection, "selection/1")
+    return selection

@@ -1,0 +1,29 @@
+"""Check every clip and caption; list what is usable and what is not."""
+
+from pathlib import Path
+
+from siglip_study.config import parse_config
+from siglip_study.jobs import job
+
+with job(snakemake.log[0]):
+    from siglip_study.data.manifest import build_manifest, halve_split
+    from siglip_study.io import write_parquet
+
+    config = parse_config(snakemake.config)
+    data = config.data
+    manifest, rejected = build_manifest(
+        Path(snakemake.params.root),
+        layout=data.layout,
+        splits=data.splits,
+        caption_key=data.caption_key,
+        group_key=data.group_key,
+        category_key=data.category_key,
+        min_duration_s=data.min_duration_s,
+        min_frames=data.min_frames,
+        decoder=data.decoder,
+        workers=data.workers,
+    )
+    if "held_out" in data.splits:
+        manifest = halve_split(manifest)
+    write_parquet(snakemake.output.manifest, manifest)
+    write_parquet(snakemake.output.rejected, rejected)

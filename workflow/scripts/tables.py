@@ -1,0 +1,30 @@
+"""Test the differences, rank the projectors, write the published tables."""
+
+from pathlib import Path
+
+from siglip_study.config import parse_config
+from siglip_study.grid import Study
+from siglip_study.jobs import job
+
+with job(snakemake.log[0]):
+    from siglip_study.evaluation.ranking import rank_projectors
+    from siglip_study.io import read_json
+    from siglip_study.ranking.gate import GateThresholds
+    from siglip_study.reporting.tables import build_tables
+
+    study = Study(parse_config(snakemake.config))
+    paths = study.paths
+    chosen = read_json(snakemake.input.selection, "selection/1")["projectors"]
+    reported = study.reported(row["chosen"] for row in chosen.values())
+    rank_projectors(
+        runs={
+            label: [paths.run(cell.name) for cell in reported if cell.label == label]
+            for label in chosen
+        },
+        references=paths.run("references"),
+        retrieval=paths.run("retrieval"),
+        selection=Path(snakemake.input.selection),
+        thresholds=GateThresholds(**snakemake.params.gate),
+        out=Path(snakemake.output.ranking),
+    )
+    build_tables(paths.root, study.by_role(reported))

@@ -1,0 +1,34 @@
+"""Encode every clip once with the frozen vision encoder."""
+
+from pathlib import Path
+
+from siglip_study.config import parse_config
+from siglip_study.grid import SPLITS
+from siglip_study.jobs import job
+
+with job(snakemake.log[0]):
+    import polars as pl
+
+    from siglip_study.data.decoding import get_decoder
+    from siglip_study.features.encoders import VisionEncoder
+    from siglip_study.features.pipeline import encode_split
+
+    config = parse_config(snakemake.config)
+    vision, runtime = config.vision, config.runtime
+    encoder = VisionEncoder(
+        vision.model, revision=vision.revision, layer=vision.layer, device=runtime.device
+    )
+    manifest = pl.read_parquet(snakemake.input.manifest)
+    for split, folder in zip(SPLITS, snakemake.output, strict=True):
+        encode_split(
+            manifest.filter(pl.col("split") == split),
+            root=Path(snakemake.params.root),
+            decoder=get_decoder(snakemake.params.decoder),
+            encoder=encoder,
+            n_frames=vision.frames,
+            batch_clips=runtime.encode_batch_clips,
+            workers=config.data.workers,
+            shard_clips=runtime.shard_clips,
+            folder=Path(folder),
+            resume_folder=Path(snakemake.params.resume) / split,
+        )
