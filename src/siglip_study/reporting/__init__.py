@@ -1,0 +1,1 @@
+"""From result files to tables, charts and one self-contained HTML page."""

@@ -1,0 +1,170 @@
+"""Views of the runs behind the answer: tuning grids, all cells, costs, the published rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from siglip_study.errors import StudyError
+from siglip_study.reporting import words
+from siglip_study.reporting.results import ROLES
+
+
+def tuning_grids(selection: dict[str, Any]) -> list[dict[str, Any]]:
+    """A learning rate × epochs table of mean D a projector, the chosen cell marked."""
+    grids = []
+    margins = [
+        c["mean_margin"]
+        for told in selection["projectors"].values()
+        for c in told["cells"]
+        if c["mean_margin"] is not None
+    ]
+    top = max([m for m in margins if m > 0], default=1.0)
+    for label, told in selection["projectors"].items():
+        rates = sorted({c["learning_rate"] for c in told["cells"]})
+        budgets = sorted({c["epochs"] for c in told["cells"]})
+        places: dict[tuple[float, float], list[dict[str, Any]]] = {}
+        for c in told["cells"]:
+            margin = c["mean_margin"]
+            places.setdefault((c["epochs"], c["learning_rate"]), []).append(
+                {
+                    "cell": c["cell"],
+                    "value": words.number(margin),
+                    "heat": round(100 * min(1.0, max(0.0, (margin or 0.0) / top))),
+                    "chosen": c["cell"] == told["chosen"],
+                    "collapsed": c["collapsed"],
+                }
+            )
+        grids.append(
+            {
+                "projector": label,
+                "chosen": told["chosen"],
+                "n_cells": told["n_cells"],
+                "n_collapsed": told["n_collapsed"],
+                "rates": [words.rate(rate) for rate in rates],
+                "rows": [
+                    {"epochs": f"{b:g}", "cells": [places.get((b, rate), []) for rate in rates]}
+                    for b in budgets
+                ],
+            }
+        )
+    return grids
+
+
+def cell_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every cell in one table: what the scatter shows, and more, in figures."""
+    return [
+        {
+            "cell": c["cell"],
+            "role": ROLES[c["role"]],
+            "seed": "–" if c["seed"] is None else str(c["seed"]),
+            "rate": words.rate(c["learning_rate"]),
+            "epochs": "–" if c["epochs"] is None else f"{c['epochs']:g}",
+            "split": c["split"],
+            "margin": words.number(c["grounding_margin"]),
+            "interval": words.interval(c["grounding_margin_low"], c["grounding_margin_high"]),
+            "siglip": words.number(c["siglip_cosine"]),
+            "effective": words.number(c["effective_captions"], 2),
+            "top": words.number(c["top_cluster_share"], 2),
+            "empty": words.count(c["n_empty"]),
+            "truncated": words.number(c["truncated_share"], 2),
+            "loss": words.number(c["loss_matched"]),
+            "steps": words.count(c["optimizer_steps"]),
+            "note": ("chosen" if c["chosen"] else "") + ("collapsed" if c["collapsed"] else ""),
+        }
+        for c in cells
+    ]
+
+
+def scatter_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for the scatter charts; the state decides the shape."""
+    rows = []
+    for c in cells:
+        control = c["role"].startswith("control_") and c["role"] != "control_retrieval"
+        state = {
+            "references": "human references",
+            "control_retrieval": "retrieval baseline",
+            "report": "report run",
+        }.get(c["role"], "control" if control else "tuning run")
+        if c["collapsed"]:
+            state = "collapsed"
+        rows.append(
+            {
+                "name": c["cell"],
+                "label": ROLES[c["role"]] if c["role"] not in ("report", "tuning") else "",
+                "projector": c["projector"] or ROLES[c["role"]],
+                "state": state,
+                **{key: c[key] for key in ("effective_captions", "siglip_cosine", "grounding_margin")},
+            }
+        )  # fmt: skip
+    return rows
+
+
+def costs(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs, wall time, GPU time and peak memory a projector, all its cells together."""
+    rows: dict[str, dict[str, Any]] = {}
+    for c in cells:
+        if c["wall_s"] is None:
+            continue
+        row = rows.setdefault(
+            str(c["projector"]), {"runs": 0, "wall": 0.0, "gpu": 0.0, "peak": 0.0, "device": set()}
+        )
+        row["runs"] += 1
+        row["wall"] += c["wall_s"]
+        row["gpu"] += c["gpu_s"] or 0.0
+        row["peak"] = max(row["peak"], c["peak_gpu_gb"] or 0.0)
+        row["device"].add(c["device"])
+    total = {
+        "runs": sum(r["runs"] for r in rows.values()),
+        "wall": sum(r["wall"] for r in rows.values()),
+        "gpu": sum(r["gpu"] for r in rows.values()),
+        "peak": max((r["peak"] for r in rows.values()), default=0.0),
+        "device": set().union(*(r["device"] for r in rows.values())),
+    }
+    return [
+        {
+            "projector": label,
+            "runs": r["runs"],
+            "wall": words.duration(r["wall"]),
+            "gpu": words.duration(r["gpu"]),
+            "gpu_s": f"{r['gpu']:.0f}",
+            "peak": f"{r['peak']:.1f} GB",
+            "device": ", ".join(sorted(str(d) for d in r["device"])),
+        }
+        for label, r in [*rows.items(), ("All", total)]
+    ]
+
+
+def published_rows(path: Path | None) -> list[dict[str, Any]]:
+    """Rows of the published study, as its authors printed them; [] where the file is absent.
+
+    Raises:
+        StudyError: the file is there and is not the JSON that is expected.
+    """
+    if path is None or not path.is_file():
+        return []
+    try:
+        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+        return [_published(run) for run in runs]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise StudyError(f"{path}: expected published runs under 'runs' ({error!r}).") from None
+
+
+def _published(run: dict[str, Any]) -> dict[str, Any]:
+    final = run.get("final") or {}
+    siglip = final.get("siglip", (run["stage2"].get("siglip") or [None])[-1])
+    diversity = final.get("diversity", (run["stage2"].get("diversity") or [None])[-1])
+    return {
+        "id": run["id"],
+        "projector": run["projector"],
+        "named": run.get("name_in_report") or run["projector"],
+        "parameters": words.count(run["projector_params"]),
+        "claimed": run.get("params_in_report") or "–",
+        "siglip": words.number(siglip, 4),
+        "diversity": words.number(diversity, 2),
+        "meteor": words.number(final.get("meteor"), 4),
+        "wall": final.get("wall") or "–",
+        "verdict": "collapsed by diversity alone" if diversity is not None and diversity < 0.5 else "not judged",
+        "finished": "yes" if run["stage2"].get("finished") else "no",
+    }  # fmt: skip

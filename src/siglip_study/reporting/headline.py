@@ -1,0 +1,138 @@
+"""The first screen: one sentence, the ranking table, the figures to read it by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from siglip_study.reporting import words
+from siglip_study.reporting.results import Cell, mean, only
+
+
+def headline(
+    rows: list[dict[str, Any]], ranking: dict[str, Any], cells: list[Cell]
+) -> dict[str, Any]:
+    """View of the headline section: ``verdict``, ``tiles``, ``columns``, ``rows``, ``bars``.
+
+    Args:
+        rows: the ``ranking`` table.
+        ranking: ``ranking.json``.
+        cells: every cell of the study.
+    """
+    references = only(cells, "references")
+    retrieval = only(cells, "control_retrieval")
+    return {
+        "verdict": ranking["verdict"],
+        "can_rank": ranking["can_rank"],
+        "why_not": ranking.get("why_not"),
+        "tiles": _tiles(rows, ranking, cells),
+        "columns": _columns(references),
+        "rows": [_row(row, ranking) for row in rows],
+        "bars": [
+            _bar("Human references", references),
+            _bar("Retrieval baseline", retrieval),
+        ],
+        "references_margin": references.value("grounding_margin") if references else None,
+        "retrieval_margin": retrieval.value("grounding_margin") if retrieval else None,
+    }
+
+
+def _tiles(
+    rows: list[dict[str, Any]], ranking: dict[str, Any], cells: list[Cell]
+) -> list[dict[str, str]]:
+    reports = [c for c in cells if c.role == "report"]
+    clips = max((c.metrics.get("n_clips") or 0 for c in reports), default=0)
+    tuning = sum(c.role == "tuning" for c in cells)
+    detectable = [p["smallest_detectable"] for p in ranking["pairs"]]
+    smallest = mean([d for d in detectable if d is not None])
+    return [
+        {
+            "label": "Projectors",
+            "value": str(len(rows)),
+            "note": f"{sum(r['ranked'] for r in rows)} ranked",
+        },
+        {
+            "label": "Report clips",
+            "value": str(clips),
+            "note": f"in {ranking['n_groups']} independent groups",
+        },
+        {
+            "label": "Report seeds",
+            "value": str(ranking["seeds"]),
+            "note": f"fresh ones, after {tuning} tuning runs",
+        },
+        {
+            "label": "Smallest detectable difference",
+            "value": words.number(smallest),
+            "note": "in D, 80 % power, mean over pairs",
+        },
+    ]
+
+
+def _columns(references: Cell | None) -> list[dict[str, Any]]:
+    def figure(label: str, metric: str, digits: int = 3) -> dict[str, Any]:
+        human = references.value(metric) if references else None
+        return {
+            "label": label,
+            "note": "higher is better",
+            "human": words.number(human, digits),
+            "numeric": True,
+        }
+
+    def plain(label: str, note: str = "", numeric: bool = True) -> dict[str, Any]:
+        return {"label": label, "note": note, "human": None, "numeric": numeric}
+
+    return [
+        plain("Projector", numeric=False),
+        plain("Rank", "interval", numeric=False),
+        figure("Grounding D", "grounding_margin"),
+        figure("SigLIP cosine", "siglip_cosine"),
+        figure("METEOR gain", "meteor_gain"),
+        figure("Effective captions", "effective_captions", 2),
+        plain("Gate verdict", "and why", numeric=False),
+        plain("Vision tokens", "a video"),
+        plain("Parameters", "projector"),
+        plain("Steps", "optimizer"),
+        plain("Samples", "seen"),
+        plain("GPU time", "a run"),
+        plain("Wall time", "a run"),
+    ]
+
+
+def _row(row: dict[str, Any], ranking: dict[str, Any]) -> dict[str, Any]:
+    stamps = [s for s in row["stamps"].split(", ") if s]
+    return {
+        "projector": row["projector"],
+        "ranked": row["ranked"],
+        "rank": words.rank(row["rank_low"], row["rank_high"], row["ranked"], ranking["can_rank"]),
+        "margin": words.number(row["grounding_margin"]),
+        "interval": words.interval(row["grounding_margin_low"], row["grounding_margin_high"]),
+        "siglip": words.number(row["siglip_cosine"]),
+        "meteor": words.number(row["meteor_gain"]),
+        "effective": words.number(row["effective_captions"], 2),
+        "gate": row["gate"],
+        "gate_label": words.GATES.get(row["gate"], row["gate"]),
+        "reason": row["gate_reason"],
+        "stamps": [words.STAMPS.get(stamp, stamp) for stamp in stamps],
+        "clears": row["clears_retrieval"],
+        "tokens": words.count(row["tokens_per_video"]),
+        "parameters": words.count(row["projector_parameters"]),
+        "steps": words.count(row["optimizer_steps"]),
+        "samples": words.count(row["samples_seen"]),
+        "gpu": words.duration(row["gpu_s"]),
+        "wall": words.duration(row["wall_s"]),
+    }
+
+
+def _bar(label: str, cell: Cell | None) -> dict[str, str]:
+    def show(metric: str, digits: int = 3) -> str:
+        return words.number(cell.value(metric) if cell else None, digits)
+
+    low, high = (cell.value("grounding_margin", p) if cell else None for p in ("low", "high"))
+    return {
+        "label": label,
+        "margin": show("grounding_margin"),
+        "interval": words.interval(low, high),
+        "siglip": show("siglip_cosine"),
+        "meteor": show("meteor_gain"),
+        "effective": show("effective_captions", 2),
+    }

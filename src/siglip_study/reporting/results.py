@@ -1,0 +1,100 @@
+"""What the result folder says, read once and checked: the input of tables and page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from siglip_study.errors import StudyError
+from siglip_study.grid import Paths
+from siglip_study.io import read_json
+
+#: Roles in reading order, with the words that a reader sees.
+ROLES: dict[str, str] = {
+    "report": "Report run",
+    "tuning": "Tuning run",
+    "references": "Human references",
+    "control_retrieval": "Retrieval baseline",
+    "control_blind": "Blind-trained",
+    "control_noise": "Noise features",
+    "control_permuted": "Permuted captions",
+    "control_hot": "Hot positive control",
+    "preset": "Published preset",
+}
+#: Captioners that train nothing and so have no ``cell.json``.
+UNTRAINED = ("references", "control_retrieval")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One captioner: ``metrics`` is its metrics.json, ``run`` its cell.json ({} if untrained)."""
+
+    name: str
+    role: str
+    metrics: dict[str, Any]
+    run: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def projector(self) -> str | None:
+        """Label of the projector; None for captioners that have none."""
+        label = self.run.get("projector") or self.metrics.get("projector")
+        return str(label) if label is not None else None
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the run, None for captioners that have none."""
+        seed = self.run.get("seed", self.metrics.get("seed"))
+        return None if seed is None else int(seed)
+
+    def value(self, metric: str, part: str = "value") -> float | None:
+        """``value``, ``low``, ``high``, ``reference`` or ``chance`` of a corpus metric, if known."""
+        found = self.metrics["values"].get(metric)
+        return None if found is None else found.get(part)
+
+    def stage2(self, key: str) -> float | None:
+        """A numeric key of the run's second stage (``learning_rate``, ``epochs``), if trained."""
+        return ((self.run.get("run") or {}).get("stage2") or {}).get(key)
+
+    def gap(self, name: str, part: str = "value") -> float | None:
+        """A loss gap (``shuffled_gap``, ``reversed_gap``; nats a token), if it was measured."""
+        found = (self.metrics.get("losses") or {}).get(name)
+        return None if found is None else found.get(part)
+
+
+def read_cell(results: Path, name: str, role: str) -> Cell:
+    """Read one cell's metrics and run description.
+
+    Raises:
+        StudyError: a file is missing, of another schema, or speaks of another cell.
+    """
+    if role not in ROLES:
+        raise StudyError(f"cell {name!r} has role {role!r}; expected one of {', '.join(ROLES)}.")
+    folder = Paths(results).run(name)
+    metrics = read_json(folder / "metrics.json", schema="metrics/1")
+    run = {} if role in UNTRAINED else read_json(folder / "cell.json", schema="cell/1")
+    for path, found in (("metrics.json", metrics), ("cell.json", run or metrics)):
+        if found.get("cell") != name:
+            raise StudyError(
+                f"{folder / path}: speaks of cell {found.get('cell')!r}; expected {name!r}."
+            )
+    return Cell(name=name, role=role, metrics=metrics, run=run)
+
+
+def read_cells(results: Path, cells: dict[str, list[str]]) -> list[Cell]:
+    """All cells of ``{role: [name, ...]}``, in the order of :data:`ROLES`."""
+    order = {role: place for place, role in enumerate(ROLES)}
+    pairs = [(role, name) for role, names in cells.items() for name in names]
+    pairs.sort(key=lambda pair: order.get(pair[0], len(order)))
+    return [read_cell(results, name, role) for role, name in pairs]
+
+
+def only(cells: list[Cell], role: str) -> Cell | None:
+    """The first cell of a role, or None."""
+    return next((cell for cell in cells if cell.role == role), None)
+
+
+def mean(values: list[float | None]) -> float | None:
+    """Mean of the known values; None where none is known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,159 @@
+"""The second section: why the ranking can be trusted, or why it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from siglip_study.reporting import words
+from siglip_study.reporting.controls import EXPECTATIONS, FIGURES, GAPS, met
+from siglip_study.reporting.results import ROLES, Cell, mean, only
+
+FIGURE_LABELS: dict[str, str] = {
+    "grounding_margin": "Grounding D",
+    "retrieval_r1": "R@1",
+    "siglip_cosine": "SigLIP cosine",
+    "meteor_gain": "METEOR gain",
+    "effective_captions": "Effective captions",
+    "top_cluster_share": "Top cluster",
+    "shuffled_gap": "Shuffled loss gap",
+    "reversed_gap": "Reversed loss gap",
+}
+
+
+def trust(
+    ranking: dict[str, Any], pairs: list[dict[str, Any]], cells: list[Cell]
+) -> dict[str, Any]:
+    """View of the trust section: scorer check, controls, loss gaps, pairs, retrieval, caveats."""
+    references = only(cells, "references")
+    return {
+        "scorer_can_tell": ranking["scorer_can_tell"],
+        "scorer": [
+            {"label": label, "value": words.number(references.value(name)),
+             "interval": words.interval(references.value(name, "low"), references.value(name, "high"))}
+            for name, label in (("grounding_margin", "Grounding D"), ("grounding_auc", "AUC"),
+                                ("retrieval_r1", "R@1"))
+            if references is not None and references.value(name) is not None
+        ],
+        "alpha": ranking["alpha"],
+        "n_groups": ranking["n_groups"],
+        "seeds": ranking["seeds"],
+        "figures": [FIGURE_LABELS[name] for name in FIGURES],
+        "controls": [_control(c, ranking) for c in cells if c.role in EXPECTATIONS and c.role != "report"],
+        "gaps": [_gaps(c) for c in cells if c.role in ("report", "control_blind", "control_noise", "control_hot")],
+        "pairs": [_pair(pair) for pair in pairs],
+        "retrieval": _retrieval(ranking),
+        "caveats": list(ranking.get("caveats") or []),
+        "can_rank": ranking["can_rank"],
+        "why_not": ranking.get("why_not"),
+    }  # fmt: skip
+
+
+def _figure(found: dict[str, Any] | None, digits: int = 3) -> dict[str, str]:
+    if found is None:
+        return {"value": "–", "interval": ""}
+    return {
+        "value": words.number(found.get("value"), digits),
+        "interval": words.interval(found.get("low"), found.get("high"), digits),
+    }
+
+
+def _control(cell: Cell, ranking: dict[str, Any]) -> dict[str, Any]:
+    passed = met(cell, ranking)
+    return {
+        "control": ROLES[cell.role],
+        "cell": cell.name,
+        "projector": cell.projector if cell.role not in ("references", "control_retrieval") else None,
+        "n_clips": cell.metrics.get("n_clips"),
+        "figures": [_figure(cell.metrics["values"].get(name)) for name in FIGURES],
+        "expectation": EXPECTATIONS[cell.role],
+        "verdict": {True: "as expected", False: "NOT as expected", None: "no test"}[passed],
+        "state": {True: "good", False: "bad", None: "plain"}[passed],
+    }  # fmt: skip
+
+
+def _gaps(cell: Cell) -> dict[str, Any]:
+    losses = cell.metrics.get("losses") or {}
+    return {
+        "cell": cell.name,
+        "role": ROLES[cell.role],
+        "projector": cell.projector,
+        "seed": cell.seed,
+        "matched": words.number(losses.get("matched")),
+        "gaps": [_figure(losses.get(gap)) for gap in GAPS],
+    }
+
+
+def _pair(pair: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "a": pair["a"],
+        "b": pair["b"],
+        "difference": words.number(pair["difference"]),
+        "interval": words.interval(pair["low"], pair["high"]),
+        "p": words.p_value(pair["p"]),
+        "p_holm": words.p_value(pair["p_holm"]),
+        "df": words.number(pair["df"], 1),
+        "smallest": words.number(pair["smallest_detectable"]),
+        "better": pair["better"],
+    }
+
+
+def _retrieval(ranking: dict[str, Any]) -> dict[str, Any]:
+    told = ranking.get("retrieval") or {}
+    cleared = list(told.get("cleared_by") or [])
+    if cleared:
+        sentence = f"Cleared by {', '.join(cleared)}."
+    else:
+        sentence = "No projector clears it: copying the nearest training caption does as well."
+    comparisons = [
+        {
+            "projector": c.get("projector") or c.get("a"),
+            "difference": words.number(c.get("difference")),
+            "interval": words.interval(c.get("low"), c.get("high")),
+            "p": words.p_value(c.get("p_holm", c.get("p"))),
+            "cleared": (c.get("projector") or c.get("a")) in cleared,
+        }
+        for c in told.get("comparisons") or []
+    ]
+    return {"margin": words.number(told.get("mean_margin")), "sentence": sentence, "rows": comparisons}  # fmt: skip
+
+
+def truth(cells: list[Cell], projectors: list[str]) -> dict[str, Any] | None:
+    """View of the demo's truth: κ per attribute and projector, or None where facts are not known.
+
+    A value is the mean over the projector's report seeds; its interval reaches from the lowest
+    lower to the highest upper bound of those seeds, and so is wider than any one of them.
+    """
+    runs: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.metrics.get("truth") and cell.role in ("report", "control_retrieval", "references", "control_hot"):  # fmt: skip
+            label = cell.projector if cell.role == "report" else ROLES[cell.role]
+            runs.setdefault(str(label), []).append(cell)
+    if not runs:
+        return None
+    order = {label: place for place, label in enumerate(projectors)}
+    labels = sorted(runs, key=lambda label: (order.get(label, len(order)), label))
+    attributes = list(dict.fromkeys(a for label in labels for c in runs[label] for a in c.metrics["truth"]))  # fmt: skip
+    return {
+        "projectors": labels,
+        "rows": [
+            {"attribute": a.replace("_", " "), "cells": [_kappa(runs[label], a) for label in labels]}
+            for a in attributes
+        ],
+    }  # fmt: skip
+
+
+def _kappa(cells: list[Cell], attribute: str) -> dict[str, Any]:
+    found = [c.metrics["truth"][attribute] for c in cells if attribute in c.metrics["truth"]]
+    value = mean([f.get("kappa") for f in found])
+    lows = [f["low"] for f in found if f.get("low") is not None]
+    highs = [f["high"] for f in found if f.get("high") is not None]
+    low, high = (min(lows) if lows else None), (max(highs) if highs else None)
+    return {
+        "value": words.number(value, 2),
+        "interval": words.interval(low, high, 2),
+        "above": low is not None and low > 0,
+        "heat": round(100 * min(1.0, max(0.0, value or 0.0))),
+        "accuracy": words.number(mean([f.get("accuracy") for f in found]), 2),
+        "majority": words.number(mean([f.get("majority") for f in found]), 2),
+        "n": found[0].get("n") if found else None,
+    }

@@ -1,0 +1,113 @@
+"""Numbers and verdicts in words: what a reader sees instead of keys and floats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+GATES: dict[str, str] = {
+    "grounded": "Grounded",
+    "ungrounded": "Ungrounded",
+    "undetermined": "Undetermined",
+    "collapsed": "Collapsed",
+}
+
+_REASONS: dict[str, str] = {
+    "grounded": "its captions fit their own clip better than other clips",
+    "ungrounded": "its captions fit their own clip no better than other clips",
+    "undetermined": "the data cannot tell whether its captions follow the clip",
+    "collapsed": "nearly the same caption for every clip, and no tie to the clip",
+}
+
+STAMPS: dict[str, str] = {
+    "templated": "templated: grounded, but many captions are near-copies of each other",
+    "optimistic": "optimistic: chosen and reported on the same clips",
+    "unequal": "unequal: not the same budget as the others",
+}
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure for a table cell: fixed decimals, an en dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value != 0 and abs(value) < 0.5 * 10**-digits:
+        return f"{value:.0e}".replace("e-0", "e-")
+    # A minus sign has the width of a digit; a hyphen does not.
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def interval(low: float | None, high: float | None, digits: int = 3) -> str:
+    """``[low, high]``, or nothing where no interval was computed."""
+    if low is None or high is None:
+        return ""
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def p_value(value: float | None) -> str:
+    """A p value, never printed as zero."""
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thin groups: 4,198,400 as ``4.20 M``, 960 as ``960``."""
+    if value is None:
+        return "–"
+    for size, unit in ((1e9, "G"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{int(value):,}" if abs(value) >= 10_000 else f"{int(value)}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: ``8.2 s``, ``4 min 05 s``, ``4 h 47 min``."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def rate(value: float | None) -> str:
+    """A learning rate: ``1e-3``, ``2.5e-5``."""
+    if value is None:
+        return "–"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def rank(low: int | None, high: int | None, ranked: bool, can_rank: bool) -> str:
+    """A rank interval: ``1``, ``2–4``, ``unranked`` (gated), ``no rank`` (cannot be claimed)."""
+    if not ranked:
+        return "unranked"
+    if not can_rank or low is None or high is None:
+        return "no rank"
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def gate_reason(entry: Mapping[str, Any]) -> str:
+    """One plain sentence for a projector's gate verdict, with the numbers that made it.
+
+    Args:
+        entry: one projector of ``ranking.json``; its ``numbers`` may carry ``reason`` (a sentence)
+            and any figures, which are quoted under their own names.
+    """
+    numbers = dict(entry.get("numbers") or {})
+    reason = str(numbers.pop("reason", "") or _REASONS.get(entry["gate"], entry["gate"]))
+    figures = [
+        f"{key.replace('_', ' ')} {_figure(value)}"
+        for key, value in numbers.items()
+        if isinstance(value, bool | int | float | str)
+    ]
+    sentence = reason.rstrip(".")
+    return sentence + (f" ({'; '.join(figures)})" if figures else "") + "."
+
+
+def _figure(value: bool | int | float | str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, float) else str(value)
