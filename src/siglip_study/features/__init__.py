@@ -1,0 +1,1 @@
+"""Frozen encoders, the feature store, and the scorer that compares captions with frames."""

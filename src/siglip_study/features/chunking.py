@@ -1,0 +1,81 @@
+"""Captions → sentence chunks that fit a text tower, without losing a word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+#: text → number of tokens, special tokens included
+TokenCounter = Callable[[str], int]
+
+_CLOSING = "\"'”’」』)\\]》〉"
+# An end mark, then a blank. Without a blank only between Hangul: "걷는다.그리고" ends a sentence,
+# "3.5" and "a.m." do not.
+_END = re.compile(
+    rf"(?:[.!?…。！？]+[{_CLOSING}]*(?=\s)|[。！？]+[{_CLOSING}]*|(?<=[가-힣])[.!?]+(?=[가-힣])|\n)"
+)
+# Ends that are none: titles, and a Latin letter that stands alone (an initial, "e.g.").
+_NO_END = re.compile(r"\b(?:mr|mrs|ms|dr|prof|st|vs|[a-z])\.$", re.IGNORECASE | re.ASCII)
+_WORDY = re.compile(r"\w")
+
+
+def split_sentences(text: str) -> list[str]:
+    """Korean or English sentences, stripped; a piece without a letter joins its neighbour."""
+    pieces: list[str] = []
+    start = 0
+    for match in _END.finditer(text):
+        piece = text[start : match.end()]
+        # A line's end is an end, whatever stands before it.
+        if (match.group() != "\n" and _NO_END.search(piece)) or not _WORDY.search(piece):
+            continue
+        pieces.append(piece.strip())
+        start = match.end()
+    tail = text[start:].strip()
+    if tail and pieces and not _WORDY.search(tail):
+        pieces[-1] = f"{pieces[-1]} {tail}"
+    elif tail:
+        pieces.append(tail)
+    return pieces
+
+
+def chunk_text(text: str, count: TokenCounter, max_tokens: int) -> list[str]:
+    """Sentences of at most ``max_tokens`` tokens; an empty text has none.
+
+    A longer sentence is cut between words, a longer word between characters. Joined without
+    blanks, the chunks are the text without blanks.
+
+    Raises:
+        ValueError: not even one character fits into ``max_tokens``.
+    """
+    chunks: list[str] = []
+    for sentence in split_sentences(text):
+        if count(sentence) <= max_tokens:
+            chunks.append(sentence)
+            continue
+        words = sentence.split()
+        while words:
+            taken = _longest(words, " ", count, max_tokens)
+            if taken:
+                chunks.append(" ".join(words[:taken]))
+                words = words[taken:]
+                continue
+            taken = _longest(list(words[0]), "", count, max_tokens)
+            if not taken:
+                raise ValueError(f"a character of {words[0]!r} exceeds {max_tokens} tokens")
+            chunks.append(words[0][:taken])
+            words[0] = words[0][taken:]
+    return chunks
+
+
+def _longest(parts: list[str], glue: str, count: TokenCounter, max_tokens: int) -> int:
+    """How many of the first parts fit: bisection, then one by one, since counts may not ascend."""
+    low, high = 0, len(parts)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if count(glue.join(parts[:middle])) <= max_tokens:
+            low = middle
+        else:
+            high = middle - 1
+    while low and count(glue.join(parts[:low])) > max_tokens:
+        low -= 1
+    return low

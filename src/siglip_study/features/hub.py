@@ -1,0 +1,110 @@
+"""Finding a model's files: a local folder or a pinned hub revision, with one clear message."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from siglip_study.errors import StudyError
+
+
+def require_folder(model: str, key: str) -> None:
+    """Say that a local folder is missing, where transformers would complain of its spelling.
+
+    Raises:
+        StudyError: ``model`` looks like a path and no such folder exists.
+    """
+    is_path = model.startswith((".", "/", "~")) or model.count("/") != 1
+    if is_path and not Path(model).is_dir():
+        raise StudyError(
+            f"{key} is '{model}', and there is no such folder; expected a model saved by "
+            "save_pretrained or a hub id such as 'openai/clip-vit-large-patch14-336'."
+        )
+
+
+def unavailable(model: str, revision: str | None, key: str, error: Exception) -> StudyError:
+    """The error for a model that cannot be read, with the command that fetches it ahead."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if Path(model).is_dir():
+        return StudyError(f"{key} is the folder '{model}', which cannot be loaded ({first}).")
+    pin = f" --revision {revision}" if revision else ""
+    return StudyError(
+        f"{key} is '{model}', which is neither a folder nor in the local cache and cannot be "
+        f"fetched ({first}); fetch it ahead with: hf download {model}{pin}"
+    )
+
+
+def read_model_json(model: str, revision: str | None, names: tuple[str, ...], key: str) -> Any:
+    """The first of these JSON files that the model has.
+
+    Raises:
+        StudyError: the model is not at hand, has none of them, or the file is not JSON.
+    """
+    require_folder(model, key)
+    problem: Exception = FileNotFoundError(f"it has no {' or '.join(names)}")
+    for name in names:
+        path = Path(model) / name
+        if not Path(model).is_dir():
+            from huggingface_hub import hf_hub_download
+
+            try:
+                path = Path(hf_hub_download(model, name, revision=revision))
+            except (OSError, ValueError) as error:
+                problem = error
+                continue
+        if path.is_file():
+            try:
+                return json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise StudyError(f"{path}: not JSON ({error}); expected settings.") from None
+    raise unavailable(model, revision, key, problem)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Load without the report on the checkpoint's other half, left out on purpose."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_weights(
+    loader: Any, model: str, revision: str | None, key: str, dtype: Any, **options: Any
+) -> Any:
+    """``loader.from_pretrained`` from safetensors alone, with every weight accounted for.
+
+    Raises:
+        StudyError: the model is not at hand, has no safetensors, or lacks weights, which
+            transformers would fill with noise.
+    """
+    require_folder(model, key)
+    try:
+        with quiet_transformers():
+            loaded, report = loader.from_pretrained(
+                model,
+                revision=revision or "main",
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                **options,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise unavailable(model, revision, key, error) from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise StudyError(
+            f"{key} '{model}': {len(missing)} weights are missing, the first is '{missing[0]}'; "
+            f"expected a complete {loader.__name__}."
+        )
+    return loaded.eval().requires_grad_(False)

@@ -1,0 +1,145 @@
+"""Frames → a vision model's input, by the settings of its own image processor.
+
+Resizing and cropping (``prepare``) run in the decoding workers on uint8, so that frames travel and
+wait at the model's size; the arithmetic (``normalise``) runs on the device, for a whole batch. The
+steps and roundings are those of transformers' PIL processors, which need one call an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from siglip_study.errors import StudyError
+from siglip_study.features.hub import read_model_json
+
+# transformers' processor classes → what each assumes for settings that a file leaves out.
+_CLIP: dict[str, Any] = {
+    "resample": 3,
+    "size": {"shortest_edge": 224},
+    "crop_size": 224,
+    "do_center_crop": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+_SIGLIP: dict[str, Any] = {
+    "resample": 3,
+    "size": {"height": 224, "width": 224},
+    "do_center_crop": False,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "CLIPImageProcessor": _CLIP,
+    "CLIPFeatureExtractor": _CLIP,
+    "BitImageProcessor": _CLIP,
+    "SiglipImageProcessor": _SIGLIP,
+}
+
+
+@dataclass(frozen=True)
+class FrameTransform:
+    """Resize, crop, rescale and normalise as one model wants it."""
+
+    #: (height, width) to stretch to, or the length of the shorter side; None: no resizing
+    resize: tuple[int, int] | int | None
+    crop: tuple[int, int] | None
+    resample: int
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) after :meth:`prepare`."""
+        size = self.crop or self.resize
+        assert isinstance(size, tuple)  # checked by transform_from
+        return size
+
+    def prepare(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 RGB ``[F, H, W, 3]`` → resized and cropped ``[F, h, w, 3]``."""
+        from PIL import Image
+
+        height, width = self._resized(frames.shape[1], frames.shape[2])
+        if (height, width) != frames.shape[1:3]:
+            filter_ = Image.Resampling(self.resample)
+            frames = np.stack(
+                [np.asarray(Image.fromarray(f).resize((width, height), filter_)) for f in frames]
+            )
+        rows, columns = self.size
+        top, left = (height - rows) // 2, (width - columns) // 2
+        return np.ascontiguousarray(frames[:, top : top + rows, left : left + columns])
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """uint8 ``[N, h, w, 3]`` on any device → fp32 ``[N, 3, h, w]`` there."""
+        mean = torch.tensor(self.mean, device=frames.device)
+        std = torch.tensor(self.std, device=frames.device)
+        return ((frames.float() * self.scale - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.resize is None:
+            return height, width
+        if isinstance(self.resize, tuple):
+            return self.resize
+        # The longer side is cut to an integer, not rounded, as the processors do.
+        if height <= width:
+            return self.resize, int(self.resize * width / height)
+        return int(self.resize * height / width), self.resize
+
+
+def load_transform(model: str, revision: str | None, key: str) -> FrameTransform:
+    """The transform of a model's image processor.
+
+    Raises:
+        StudyError: the model has no image settings or ones that are not supported.
+    """
+    names = ("preprocessor_config.json", "processor_config.json")
+    settings = read_model_json(model, revision, names, key)
+    return transform_from(settings.get("image_processor", settings), f"{key} '{model}'")
+
+
+def transform_from(settings: dict[str, Any], source: str) -> FrameTransform:
+    """A transform from the JSON of a CLIP, SigLIP or BiT (DINOv2) image processor.
+
+    Raises:
+        StudyError: another processor, or a crop larger than the resized frame.
+    """
+    name = settings.get("image_processor_type") or settings.get("feature_extractor_type", "")
+    kind = name.removesuffix("Fast").removesuffix("Pil")
+    if kind not in _DEFAULTS:
+        known = ", ".join(_DEFAULTS)
+        raise StudyError(f"{source}: its image processor is '{name}'; expected one of {known}.")
+    given = {**_DEFAULTS[kind], **{k: v for k, v in settings.items() if v is not None}}
+    if given.get("do_pad"):
+        raise StudyError(f"{source}: its image processor pads frames; expected resizing alone.")
+    resize = _side(given["size"]) if given.get("do_resize", True) else None
+    crop = _side(given["crop_size"]) if given["do_center_crop"] else None
+    crop = (crop, crop) if isinstance(crop, int) else crop
+    reach = (resize, resize) if isinstance(resize, int) else resize
+    if reach is None or (crop is None and isinstance(resize, int)):
+        raise StudyError(f"{source}: its image processor gives no fixed size; expected one.")
+    if crop is not None and (crop[0] > reach[0] or crop[1] > reach[1]):
+        raise StudyError(f"{source}: crop {crop} exceeds the resized frame {reach}.")
+    normal = given.get("do_normalize", True)
+    return FrameTransform(
+        resize=resize,
+        crop=crop,
+        resample=int(given["resample"]),
+        scale=float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 1.0,
+        mean=tuple(given["image_mean"]) if normal else (0.0, 0.0, 0.0),
+        std=tuple(given["image_std"]) if normal else (1.0, 1.0, 1.0),
+    )
+
+
+def _side(size: Any) -> tuple[int, int] | int:
+    """A size in any of its spellings; a bare number is the shorter side."""
+    if isinstance(size, dict):
+        if "shortest_edge" in size:
+            return int(size["shortest_edge"])
+        return int(size["height"]), int(size["width"])
+    return int(size)
