@@ -52,6 +52,15 @@ def _scaled(polygon: Polygon, cx: float, cy: float, rx: float, ry: float) -> lis
     return [c for x, y in polygon for c in (cx + x * rx, cy + y * ry)]
 
 
+def _draw_clouds(draw: ImageDraw.ImageDraw, rng: np.random.Generator, horizon: int) -> None:
+    """Pale clouds, without which an open sky would not show the zoom."""
+    for x in range(int(rng.integers(-30, 10)), _CANVAS, 62):
+        y = int(rng.uniform(0.1, 0.7) * horizon)
+        for dx, dy, r in ((0, 0, 9), (12, -4, 11), (25, 0, 8)):
+            box = (x + dx - r, y + dy - r * 0.7, x + dx + r, y + dy + r * 0.7)
+            draw.ellipse(box, fill=(232, 238, 243))
+
+
 def _draw_place(draw: ImageDraw.ImageDraw, place: str, rng: np.random.Generator) -> None:
     """Draw a background in its daylight colours on a square canvas of side ``_CANVAS``."""
     n = _CANVAS
@@ -62,11 +71,11 @@ def _draw_place(draw: ImageDraw.ImageDraw, place: str, rng: np.random.Generator)
     }[place]
     draw.rectangle((0, 0, n, n), fill=sky)
     if place == "sea":
+        _draw_clouds(draw, rng, horizon)
         draw.rectangle((0, horizon, n, n), fill=(40, 110, 160))
-        step = 11
-        for row, y in enumerate(range(horizon + 6, n, step)):
-            for x in range(-20 + int(rng.integers(0, 30)) - 7 * (row % 2), n, 30):
-                draw.arc((x, y, x + 18, y + 9), 200, 340, fill=(120, 180, 215), width=2)
+        for y in range(horizon + 5, n, 14):
+            for x in range(int(rng.integers(-34, 0)), n, 34):
+                draw.arc((x, y, x + 22, y + 12), 190, 350, fill=(150, 205, 232), width=3)
     elif place == "mountain":
         shades = ((150, 140, 150), (120, 100, 92), (92, 74, 64))
         for layer, shade in enumerate(shades):
@@ -101,10 +110,13 @@ def _draw_place(draw: ImageDraw.ImageDraw, place: str, rng: np.random.Generator)
         for wx in range(int(rng.integers(-20, 0)), n, 32):
             draw.rectangle((wx, road + 16, wx + 16, road + 20), fill=(205, 205, 195))
     else:
+        _draw_clouds(draw, rng, horizon)
         draw.rectangle((0, horizon, n, n), fill=(150, 190, 92))
-        for _ in range(60):
-            x, y = int(rng.integers(0, n)), int(rng.integers(horizon + 6, n))
-            draw.line((x, y, x + 2, y - 6), fill=(104, 150, 60), width=2)
+        # Furrows that meet at the horizon: straight lines that only a field has.
+        vanish = n * rng.uniform(0.35, 0.65)
+        for k in range(-9, 10):
+            x = vanish + (k + rng.uniform(-0.2, 0.2)) * n * 0.2
+            draw.line((vanish + 0.2 * (x - vanish), horizon, x, n), fill=(104, 148, 58), width=3)
 
 
 @lru_cache(maxsize=64)
@@ -118,7 +130,7 @@ def _background(scene: Scene) -> Image.Image:
     grain = rng.normal(0, 9, (_CANVAS // 8, _CANVAS // 8, 1)).astype(np.float32)
     pixels = pixels + grain.repeat(8, 0).repeat(8, 1)
     if scene.weather == "night":
-        pixels = pixels * np.array([0.2, 0.22, 0.34], np.float32)
+        pixels = pixels * np.array([0.27, 0.29, 0.42], np.float32)
     elif scene.weather == "rain":
         grey = pixels.mean(2, keepdims=True)
         pixels = (0.5 * pixels + 0.5 * grey) * np.float32(0.68)
