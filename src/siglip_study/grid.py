@@ -148,6 +148,10 @@ class Paths:
         """A resume point outside the declared outputs, which Snakemake deletes when a job fails."""
         return self.root / ".resume" / f"{name}-{_hash({'params': params})}"
 
+    def prepared(self, cell: str, key: Any) -> Path:
+        """Captions made while the model was loaded, waiting for the job that declares them."""
+        return self.root / ".resume" / f"captions-{cell}-{_hash({'key': key})}"
+
     def log(self, rule: str, name: str = "all") -> str:
         return str(self.root / "logs" / rule / f"{name}.log")
 

@@ -10,6 +10,28 @@ import subprocess
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
+
+# The modules and sub-packages that decide what a rule computes.
+RULE_CODE: dict[str, tuple[str, ...]] = {
+    "demo": (
+        "demo/world",
+        "demo/shapes",
+        "demo/render",
+        "demo/lexicon",
+        "demo/captions",
+        "demo/dataset",
+    ),
+    "manifest": ("data",),
+    "vision_features": ("features/encoders", "features/store", "data/decoding", "data/sampling"),
+    "scorer_features": ("features/scorer", "data/decoding", "data/sampling"),
+    "training": ("vlm", "llm", "training", "projectors"),
+    "captions": ("captioning", "evaluation/captions"),
+    "baselines": ("evaluation/baselines",),
+    "score": ("metrics", "evaluation/scores", "evaluation/truth", "features/scorer"),
+    "select": ("ranking/gate", "ranking/selection", "evaluation/selection"),
+    "tables": ("ranking", "evaluation/ranking", "reporting/tables", "reporting/schema"),
+    "report": ("reporting",),
+}
 _REPORTED = (
     "siglip-study",
     "torch",
@@ -58,6 +80,11 @@ def algorithm_hash(*names: str) -> str:
         digest.update(path.relative_to(_PACKAGE).as_posix().encode())
         digest.update(ast.dump(tree).encode())
     return digest.hexdigest()[:12]
+
+
+def rule_code(rule: str) -> str:
+    """The algorithm hash that a rule carries."""
+    return algorithm_hash(*RULE_CODE[rule])
 
 
 def source_hash() -> str:

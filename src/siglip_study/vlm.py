@@ -66,7 +66,8 @@ class VisionLanguageModel(nn.Module):
         """Summed loss and number of target tokens, each ``[B]``.
 
         ``captions`` are token ids that end in EOS. Rows are padded on the right, so causal
-        attention needs no mask: a real token never sees padding. Logits are made at caption positions only.
+        attention needs no mask: a real token never sees padding. Logits are made at caption
+        positions only.
         """
         prompt = self.prompt_embeddings(features)
         longest = max(len(caption) for caption in captions)

@@ -6,7 +6,7 @@ from snakemake.exceptions import WorkflowError
 from siglip_study.config import parse_config
 from siglip_study.errors import StudyError
 from siglip_study.grid import BASELINES, SPLITS, Study, cell_pattern
-from siglip_study.provenance import algorithm_hash
+from siglip_study.provenance import rule_code
 
 try:
     STUDY = Study(parse_config(config))
@@ -22,13 +22,15 @@ GPU = {
     "runtime": CONFIG.runtime.runtime_minutes,
 }
 HOUSE = Path(str(workflow.current_basedir)).parent.parent
-REPORT_FILES = [str(path) for path in sorted((HOUSE / "report").rglob("*")) if path.is_file()]
+REPORT_FILES = [
+    str(path) for path in sorted((HOUSE / "report").rglob("*")) if path.is_file()
+]
 FEATURES = {split: PATHS.features(STUDY.encoder_slug, split) for split in SPLITS}
 SCORER_FEATURES = {
     split: PATHS.scorer_features(STUDY.scorer_slug, split)
     for split in ("selection", "report")
 }
-TRAINING_CODE = algorithm_hash("vlm", "llm", "captioning", "training", "projectors")
+TRAINING_CODE = rule_code("training")
 
 
 wildcard_constraints:

@@ -14,7 +14,7 @@ if CONFIG.demo:
             "../../environment.yml"
         params:
             demo=CONFIG.demo.model_dump(),
-            code=algorithm_hash("demo/world", "demo/render", "demo/captions", "demo/dataset"),
+            code=rule_code("demo"),
         message:
             "making the demo's clips"
         script:
@@ -37,7 +37,7 @@ rule manifest:
         root=str(CONFIG.data_root),
         data=CONFIG.data.model_dump(exclude={"workers"}),
         dataset=dataset_fingerprint(CONFIG.data_root),
-        code=algorithm_hash("data"),
+        code=rule_code("manifest"),
     message:
         "checking every clip and caption"
     script:

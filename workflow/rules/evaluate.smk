@@ -1,5 +1,6 @@
 import json
 
+
 def reported_cells():
     """The chosen cells with fresh seeds: known once the tuning cells are scored."""
     path = checkpoints.select.get().output.selection
@@ -34,7 +35,7 @@ rule baselines:
     conda:
         "../../environment.yml"
     params:
-        code=algorithm_hash("evaluation/baselines"),
+        code=rule_code("baselines"),
     message:
         "captions of the references and of the nearest training clip"
     script:
@@ -59,7 +60,7 @@ rule score:
         scorer=CONFIG.scorer.model_dump(),
         bertscore=CONFIG.bertscore and CONFIG.bertscore.model_dump(),
         language=CONFIG.data.language,
-        code=algorithm_hash("metrics", "evaluation/scores", "features/scorer"),
+        code=rule_code("score"),
     message:
         "scoring captions of the {wildcards.split} split"
     script:
@@ -79,7 +80,7 @@ checkpoint select:
         "../../environment.yml"
     params:
         gate=CONFIG.gate.model_dump(),
-        code=algorithm_hash("ranking/gate", "ranking/selection", "evaluation/selection"),
+        code=rule_code("select"),
     message:
         "choosing each projector's cell"
     script:

@@ -9,14 +9,14 @@ rule vision_features:
         PATHS.benchmark("vision_features")
     conda:
         "../../environment.yml"
+    resources:
+        **GPU,
     params:
         vision=CONFIG.vision.model_dump(),
         root=str(CONFIG.data_root),
         decoder=CONFIG.data.decoder,
         resume=str(PATHS.resume("features", CONFIG.vision.model_dump())),
-        code=algorithm_hash("features/encoders", "features/store", "data/decoding"),
-    resources:
-        **GPU,
+        code=rule_code("vision_features"),
     message:
         "encoding clips with the frozen vision encoder"
     script:
@@ -35,13 +35,13 @@ rule scorer_features:
         PATHS.benchmark("scorer_features")
     conda:
         "../../environment.yml"
+    resources:
+        **GPU,
     params:
         scorer=CONFIG.scorer.model_dump(),
         root=str(CONFIG.data_root),
         decoder=CONFIG.data.decoder,
-        code=algorithm_hash("features/scorer", "data/decoding"),
-    resources:
-        **GPU,
+        code=rule_code("scorer_features"),
     message:
         "embedding frames with the scorer"
     script:

@@ -7,7 +7,11 @@ rule tables:
         selection=PATHS.selection,
         rejected=PATHS.rejected,
     output:
-        [PATHS.tables / f"{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")],
+        [
+            PATHS.tables / f"{name}.{kind}"
+            for name in TABLES
+            for kind in ("parquet", "csv")
+        ],
         ranking=PATHS.ranking,
     log:
         PATHS.log("tables"),
@@ -18,7 +22,7 @@ rule tables:
     params:
         gate=CONFIG.gate.model_dump(),
         cells=lambda wildcards: captioners("report"),
-        code=algorithm_hash("ranking", "evaluation/ranking", "reporting/tables", "reporting/schema"),
+        code=rule_code("tables"),
     message:
         "testing differences and ranking"
     script:
@@ -42,7 +46,7 @@ rule report:
     params:
         report=CONFIG.report.model_dump(),
         templates=str(HOUSE / "report"),
-        code=algorithm_hash("reporting"),
+        code=rule_code("report"),
     message:
         "writing the report"
     script:

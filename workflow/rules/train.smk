@@ -22,14 +22,16 @@ rule stage1:
         PATHS.benchmark("stage1", "{stage1}")
     conda:
         "../../environment.yml"
+    resources:
+        **GPU,
     params:
         keys=lambda wildcards: stage1_run(wildcards).stage1_keys(),
         resume=lambda wildcards: str(
-            PATHS.resume(wildcards.stage1, [stage1_run(wildcards).stage1_keys(), TRAINING_CODE])
+            PATHS.resume(
+                wildcards.stage1, [stage1_run(wildcards).stage1_keys(), TRAINING_CODE]
+            )
         ),
         code=TRAINING_CODE,
-    resources:
-        **GPU,
     message:
         "stage 1 of {wildcards.stage1}: the projector alone"
     script:
@@ -41,8 +43,12 @@ rule stage2:
         manifest=PATHS.manifest,
         train=FEATURES["train"],
         selection=FEATURES["selection"],
-        stage1=lambda wildcards: PATHS.stage1(cell_of(wildcards).stage1_name) / "checkpoint",
-        stage1_facts=lambda wildcards: PATHS.stage1(cell_of(wildcards).stage1_name) / "stage.json",
+        # Read only to caption while the model is loaded: a new report clip must not retrain.
+        captioned=lambda wildcards: ancient(FEATURES[cell_of(wildcards).captioned]),
+        stage1=lambda wildcards: PATHS.stage1(cell_of(wildcards).stage1_name)
+        / "checkpoint",
+        stage1_facts=lambda wildcards: PATHS.stage1(cell_of(wildcards).stage1_name)
+        / "stage.json",
     output:
         checkpoint=directory(PATHS.run("{cell}") / "checkpoint"),
         steps=PATHS.run("{cell}") / "steps.parquet",
@@ -54,14 +60,16 @@ rule stage2:
         PATHS.benchmark("stage2", "{cell}")
     conda:
         "../../environment.yml"
+    resources:
+        **GPU,
     params:
         keys=lambda wildcards: cell_of(wildcards).run.keys(),
         resume=lambda wildcards: str(
-            PATHS.resume(wildcards.cell, [cell_of(wildcards).run.keys(), TRAINING_CODE])
+            PATHS.resume(
+                wildcards.cell, [cell_of(wildcards).run.keys(), TRAINING_CODE]
+            )
         ),
         code=TRAINING_CODE,
-    resources:
-        **GPU,
     message:
         "stage 2 of {wildcards.cell}: projector and LoRA"
     script:
@@ -82,11 +90,11 @@ rule captions:
         PATHS.benchmark("captions", "{cell}")
     conda:
         "../../environment.yml"
-    params:
-        captions=CONFIG.captions.model_dump(exclude={"batch_size"}),
-        code=algorithm_hash("captioning", "evaluation/captions"),
     resources:
         **GPU,
+    params:
+        captions=CONFIG.captions.model_dump(exclude={"batch_size"}),
+        code=rule_code("captions"),
     message:
         "captions of {wildcards.cell}"
     script:

@@ -1,4 +1,4 @@
-"""Train a cell: projector and adapters."""
+"""Train a cell, projector and adapters; caption with it while it is loaded."""
 
 from pathlib import Path
 
@@ -6,19 +6,35 @@ from siglip_study.config import parse_config
 from siglip_study.grid import Study
 from siglip_study.jobs import job
 from siglip_study.progress import progress_line
+from siglip_study.provenance import rule_code
 
 with job(snakemake.log[0]):
+    from siglip_study.evaluation.captions import caption_while_loaded
+    from siglip_study.evaluation.prepared import captions_key
     from siglip_study.training.stages import Inputs, run_stage2
 
     study = Study(parse_config(snakemake.config))
+    config, paths = study.config, study.paths
     cell = study.cells[snakemake.wildcards.cell]
-    features = {"train": snakemake.input.train, "selection": snakemake.input.selection}
+    checkpoint = Path(snakemake.output.checkpoint)
+    features = {
+        "train": Path(snakemake.input.train),
+        "selection": Path(snakemake.input.selection),
+        cell.captioned: Path(snakemake.input.captioned),
+    }
+
+    def prepare_captions(bench, model):
+        key = captions_key(cell, checkpoint, config.captions, rule_code("captions"))
+        prepared = paths.prepared(cell.name, key)
+        caption_while_loaded(bench, model, cell, config.captions, config.runtime, prepared)
+
     run_stage2(
         cell=cell,
-        inputs=Inputs(Path(snakemake.input.manifest), {k: Path(v) for k, v in features.items()}),
+        inputs=Inputs(Path(snakemake.input.manifest), features),
         stage1=Path(snakemake.input.stage1_facts).parent,
         out=Path(snakemake.output.cell).parent,
         resume_folder=Path(snakemake.params.resume),
-        runtime=study.config.runtime,
+        runtime=config.runtime,
         progress=lambda: progress_line(study),
+        while_loaded=prepare_captions,
     )

@@ -10,13 +10,17 @@ with job(snakemake.log[0]):
     import polars as pl
 
     from siglip_study.data.decoding import get_decoder
+    from siglip_study.devices import pick_device
     from siglip_study.features.encoders import VisionEncoder
     from siglip_study.features.pipeline import encode_split
 
     config = parse_config(snakemake.config)
     vision, runtime = config.vision, config.runtime
     encoder = VisionEncoder(
-        vision.model, revision=vision.revision, layer=vision.layer, device=runtime.device
+        vision.model,
+        revision=vision.revision,
+        layer=vision.layer,
+        device=pick_device(runtime.device),
     )
     manifest = pl.read_parquet(snakemake.input.manifest)
     for split, folder in zip(SPLITS, snakemake.output, strict=True):

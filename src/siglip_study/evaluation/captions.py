@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +11,25 @@ import polars as pl
 from siglip_study.captioning import generate_captions
 from siglip_study.config import CaptionConfig, RuntimeConfig
 from siglip_study.grid import Cell
-from siglip_study.io import write_json, write_parquet
-from siglip_study.training.checkpoint import load_projector
+from siglip_study.io import atomic_dir, write_json, write_parquet
+from siglip_study.training.checkpoint import load_projector, merge_adapters
 from siglip_study.training.clips import Clips, derangement
 from siglip_study.training.loop import caption_losses
 from siglip_study.training.stages import Bench, Inputs, use_device
 from siglip_study.vlm import VisionLanguageModel
 
-log = logging.getLogger(__name__)
 
-
-def run_captions(
+def write_captions(
+    bench: Bench,
+    model: VisionLanguageModel,
     cell: Cell,
-    inputs: Inputs,
-    checkpoint: Path,
-    out: Path,
     settings: CaptionConfig,
     runtime: RuntimeConfig,
-    progress: Callable[[], str],
+    out: Path,
 ) -> None:
-    """Caption the cell's split; write ``captions.json`` and ``losses.parquet``."""
-    name, run, split = cell.name, cell.run, cell.captioned
+    """Caption the cell's split; write ``captions.json`` and ``losses.parquet`` into ``out``."""
     began = time.monotonic()
-    bench = Bench(run, inputs, use_device(runtime))
-    model = bench.model(adapters=checkpoint)
-    load_projector(checkpoint, model)
+    split = cell.captioned
     clips = bench.clips(split)
     captions = generate_captions(
         model,
@@ -63,8 +55,40 @@ def run_captions(
     ]
     wall = time.monotonic() - began
     cost = {"wall_s": wall, "gpu_s": wall if bench.accelerator.device.type == "cuda" else 0.0}
-    write_json(out / "captions.json", {"cell": name, **cost, "records": records}, "captions/1")
-    log.info("%s · captioned %d clips · %.0f s · %s", name, len(records), wall, progress())
+    write_json(out / "captions.json", {"cell": cell.name, **cost, "records": records}, "captions/1")
+
+
+def caption_from_checkpoint(
+    cell: Cell,
+    inputs: Inputs,
+    checkpoint: Path,
+    settings: CaptionConfig,
+    runtime: RuntimeConfig,
+    out: Path,
+) -> None:
+    """Load a trained cell and caption its split."""
+    bench = Bench(cell.run, inputs, use_device(runtime))
+    model = bench.model(adapters=checkpoint)
+    load_projector(checkpoint, model)
+    write_captions(bench, model, cell, settings, runtime, out)
+
+
+def caption_while_loaded(
+    bench: Bench,
+    model: VisionLanguageModel,
+    cell: Cell,
+    settings: CaptionConfig,
+    runtime: RuntimeConfig,
+    prepared: Path,
+) -> None:
+    """Caption with a model that has just been trained, so that it is not loaded a second time.
+
+    The adapters are merged as they are when a checkpoint is loaded: the same arithmetic, hence the
+    same captions, whichever way a cell was captioned.
+    """
+    model.llm = merge_adapters(model.llm, cell.run.llm)
+    with atomic_dir(prepared) as partial:
+        write_captions(bench, model, cell, settings, runtime, partial)
 
 
 def condition_losses(
@@ -78,7 +102,7 @@ def condition_losses(
     """Mean loss a target token (nats) of each reference under three conditions.
 
     ``matched``: its own video. ``shuffled``: another clip's, averaged over ``shuffles``
-    derangements that are the same for every cell. ``reversed``: its own with the frames in reverse order.
+    derangements that are the same for every cell. ``reversed``: its own, frames in reverse order.
     """
     captions = [options[0] for options in clips.captions]
 

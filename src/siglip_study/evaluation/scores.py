@@ -93,6 +93,7 @@ class SplitScorer:
     def scorer(self) -> Scorer:
         """Loaded once, and only if a cell has to be scored."""
         if self._scorer is None:
+            from siglip_study.devices import pick_device
             from siglip_study.features.scorer import Scorer
 
             config = self.settings.scorer
@@ -100,7 +101,7 @@ class SplitScorer:
                 config.model,
                 revision=config.revision,
                 lowercase=config.lowercase,
-                device=self.settings.runtime.device,
+                device=pick_device(self.settings.runtime.device),
             )
         return self._scorer
 
@@ -215,7 +216,7 @@ class SplitScorer:
     ) -> dict[str, np.ndarray]:
         scale, bias = self.scorer.logit_scale, self.scorer.logit_bias
         empty = np.array([len(rows) == 0 for rows in chunks])
-        cut = self.scorer.published_embeddings(list(captions)).numpy()
+        cut = self.scorer.published_text_embeddings(list(captions)).numpy()
         return {
             "siglip_sum": siglip.siglip_sum(chunks, self.images),
             "siglip_sigmoid": siglip.siglip_sigmoid(np.diag(matrix), scale, bias),
@@ -250,7 +251,7 @@ class SplitScorer:
 
 
 def reference_temperature(folder: Path, split: str) -> float | None:
-    """Temperature fitted on the selection references; None on that split itself, where it is fitted."""
+    """Temperature fitted on the selection references; None on that split, where it is fitted."""
     if split == "selection":
         return None
     return float(read_json(folder / "metrics.json", "metrics/1")["temperature"])

@@ -2,7 +2,7 @@
 
 ``projector.safetensors`` holds the projector and the two scales, ``lora/`` is a standard peft
 adapter, ``checkpoint.json`` says which run it is. (What a running stage needs beyond this, optimizer
-state and position, lives in its resume point.)
+and position, lives in its resume point.)
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from siglip_study.config import LlmConfig
 from siglip_study.errors import StudyError
 from siglip_study.io import atomic_dir, read_json, write_json
 from siglip_study.vlm import VisionLanguageModel
@@ -55,19 +56,22 @@ def load_projector(folder: Path, model: VisionLanguageModel) -> None:
     model.load_state_dict(tensors, strict=False)
 
 
-def load_adapters(folder: Path, llm: nn.Module, merge: bool) -> nn.Module:
-    """Put the adapters of a checkpoint on ``llm``; ``merge`` folds them into its weights.
-
-    Merging is exact up to rounding for unquantised weights, and refused by callers for NF4.
-    """
+def load_adapters(folder: Path, llm: nn.Module, config: LlmConfig) -> nn.Module:
+    """Put the adapters of a checkpoint on ``llm`` and merge them where that is exact."""
     from peft import PeftModel
 
-    wrapped = PeftModel.from_pretrained(llm, folder / "lora", is_trainable=False)
-    if merge:
-        with torch.no_grad():
-            merged: nn.Module = wrapped.merge_and_unload()
-        return merged
-    return wrapped
+    return merge_adapters(
+        PeftModel.from_pretrained(llm, folder / "lora", is_trainable=False), config
+    )
+
+
+def merge_adapters(llm: nn.Module, config: LlmConfig) -> nn.Module:
+    """Fold adapters into unquantised weights, exact up to rounding; NF4 weights keep them apart."""
+    if config.quantization != "none":
+        return llm
+    with torch.no_grad():
+        merged: nn.Module = llm.merge_and_unload()  # type: ignore[operator]
+    return merged
 
 
 def checkpoint_facts(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from accelerate import Accelerator
 from siglip_study import provenance
 from siglip_study.captioning import generate_captions
 from siglip_study.config import RuntimeConfig
+from siglip_study.devices import pick_device
 from siglip_study.grid import Cell, RunSpec
 from siglip_study.io import write_json, write_parquet
 from siglip_study.llm import add_lora, load_llm, load_tokenizer, prompt_layout
@@ -40,13 +40,8 @@ class Inputs:
 
 
 def use_device(runtime: RuntimeConfig) -> Accelerator:
-    """One accelerator a process: bf16 autocast on a GPU, fp32 on the CPU, where bf16 is slower.
-
-    Threads follow the CPU affinity: ``--cores 1`` bounds jobs, not the threads of the one job.
-    """
-    on_cpu = runtime.device == "cpu" or not torch.cuda.is_available()
-    if on_cpu:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    """One accelerator a process: bf16 autocast on a GPU, fp32 on the CPU, where bf16 is slower."""
+    on_cpu = pick_device(runtime.device).type == "cpu"
     return Accelerator(cpu=on_cpu, mixed_precision="no" if on_cpu else "bf16")
 
 
@@ -73,7 +68,7 @@ class Bench:
         llm = load_llm(run.llm, self.accelerator.device)
         width = llm.config.get_text_config().hidden_size  # type: ignore[operator, union-attr]
         if adapters is not None:
-            llm = load_adapters(adapters, llm, merge=run.llm.quantization == "none")
+            llm = load_adapters(adapters, llm, run.llm)
         facts = next(iter(self.stores.values())).facts
         torch.manual_seed(derived_seed("projector", run.seed))
         projector = build_projector(
@@ -223,8 +218,12 @@ def run_stage2(
     resume_folder: Path,
     runtime: RuntimeConfig,
     progress: Callable[[], str],
+    while_loaded: Callable[[Bench, VisionLanguageModel], None],
 ) -> None:
-    """Train projector and adapters; write ``checkpoint/``, history and ``cell.json``."""
+    """Train projector and adapters; write ``checkpoint/``, history and ``cell.json``.
+
+    ``while_loaded`` is called with the trained model before the resume point is given up.
+    """
     began = time.monotonic()
     name, run = cell.name, cell.run
     resume = ResumePoint(resume_folder)
@@ -257,6 +256,7 @@ def run_stage2(
             "git_commit": provenance.git_commit(),
         }
         write_json(out / "cell.json", facts, "cell/1")
+        while_loaded(bench, model)
         resume.drop_state()
 
 

@@ -1,0 +1,35 @@
+"""Embed the held-out clips' frames once with the scorer."""
+
+from pathlib import Path
+
+from siglip_study.config import parse_config
+from siglip_study.jobs import job
+
+with job(snakemake.log[0]):
+    import polars as pl
+
+    from siglip_study.data.decoding import get_decoder
+    from siglip_study.devices import pick_device
+    from siglip_study.features.pipeline import embed_split
+    from siglip_study.features.scorer import Scorer
+
+    config = parse_config(snakemake.config)
+    settings, runtime = config.scorer, config.runtime
+    scorer = Scorer(
+        settings.model,
+        revision=settings.revision,
+        lowercase=settings.lowercase,
+        device=pick_device(runtime.device),
+    )
+    manifest = pl.read_parquet(snakemake.input.manifest)
+    for split in ("selection", "report"):
+        embed_split(
+            manifest.filter(pl.col("split") == split),
+            root=Path(snakemake.params.root),
+            decoder=get_decoder(snakemake.params.decoder),
+            scorer=scorer,
+            n_frames=settings.frames,
+            batch_clips=runtime.encode_batch_clips,
+            workers=config.data.workers,
+            path=Path(snakemake.output[split]),
+        )
