@@ -23,9 +23,9 @@ include: "workflow/rules/report.smk"
 
 
 rule all:
+    default_target: True
     input:
         PATHS.report,
-    default_target: True
 
 
 rule presets:
@@ -34,4 +34,6 @@ rule presets:
 
 
 onerror:
-    print("The study stopped. The same command continues where it was; nothing finished is lost.")
+    print(
+        "The study stopped. The same command continues where it was; nothing finished is lost."
+    )

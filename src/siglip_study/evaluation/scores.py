@@ -216,7 +216,7 @@ class SplitScorer:
     ) -> dict[str, np.ndarray]:
         scale, bias = self.scorer.logit_scale, self.scorer.logit_bias
         empty = np.array([len(rows) == 0 for rows in chunks])
-        cut = self.scorer.published_text_embeddings(list(captions)).numpy()
+        cut = self.scorer.published_embeddings(list(captions)).numpy()
         return {
             "siglip_sum": siglip.siglip_sum(chunks, self.images),
             "siglip_sigmoid": siglip.siglip_sigmoid(np.diag(matrix), scale, bias),

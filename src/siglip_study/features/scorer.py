@@ -156,7 +156,7 @@ class Scorer:
         rows = [torch.tensor([distinct[c] for c in found], dtype=torch.long) for found in chunks]
         return [(embedded[row], lengths.float()[row]) for row in rows]
 
-    def published_text_embeddings(self, captions: Sequence[str]) -> Tensor:
+    def published_embeddings(self, captions: Sequence[str]) -> Tensor:
         """The published recipe: one piece cut at 64 tokens, as spelt, unpadded → unit ``[N, E]``.
 
         Kept as an audit column only: a SigLIP text tower reads the last position of a length that

@@ -151,7 +151,8 @@ class BertScore:
                 [wanted[i] for i in filled],
                 batch_size=self.config.batch_size,
             )
-            f1[filled] = scores.double().numpy()
+            # Rounding gives equal texts up to 1 + 1e-7.
+            f1[filled] = np.minimum(scores.double().numpy(), 1.0)
         return BertScoreResult(
             f1,
             self._n_truncated([texts[i] for i in filled]),

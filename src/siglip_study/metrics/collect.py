@@ -72,11 +72,16 @@ class Collector:
             self.skip("no clip has a value", name)
             return
         beside = self.reference.get(name, {}).get("value")
-        default = METRICS[name].chance
+        info = METRICS[name]
+        # A t interval does not know that a share ends at 1; no value beyond the range is possible.
+        if info.min_value is not None:
+            low = max(low, info.min_value) if math.isfinite(low) else low
+        if info.max_value is not None:
+            high = min(high, info.max_value) if math.isfinite(high) else high
         self.values[name] = {
             "value": value,
             "low": low if math.isfinite(low) else None,
             "high": high if math.isfinite(high) else None,
             "reference": beside,
-            "chance": default if chance is None else chance,
+            "chance": info.chance if chance is None else chance,
         }

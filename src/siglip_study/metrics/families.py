@@ -9,7 +9,7 @@ import numpy as np
 from siglip_study.metrics import diversity, grounding, retrieval
 from siglip_study.metrics.bertscore import BertScore, rescaled
 from siglip_study.metrics.bleu import self_bleu
-from siglip_study.metrics.cider import DocumentFrequencies, cider_pairs
+from siglip_study.metrics.cider import DocumentFrequencies, cider, cider_others
 from siglip_study.metrics.collect import Collector
 from siglip_study.metrics.meteor import meteor, meteor_mismatched, meteor_pairs
 from siglip_study.metrics.reference_tokens import References
@@ -29,6 +29,7 @@ def score_siglip(
     categories: Sequence[str | None],
     empty: np.ndarray,
 ) -> None:
+    """Cosines, grounding, AUC, bits and retrieval, from the matrix S and the scorer's columns."""
     for name in SIGLIP_COLUMNS:
         if name in siglip:
             found.clips(name, siglip[name])
@@ -51,9 +52,9 @@ def score_siglip(
     if len(scores) < 2:
         found.skip(_ONE_CLIP, *pairs)
         return
-    found.clips("grounding_margin", grounding.grounding_margin(scores))
+    found.clips("grounding_margin", grounding.grounding_margin(scores, empty))
     found.clips("auc", grounding.auc(scores, empty=empty))
-    within = grounding.grounding_margin_within(scores, categories)
+    within = grounding.grounding_margin_within(scores, categories, empty)
     if np.isnan(within).all():
         found.skip("no two clips share a category", "grounding_margin_within", "auc_within")
     else:
@@ -62,7 +63,7 @@ def score_siglip(
     if temperature is None:
         found.skip("no temperature was fitted on selection references", "bits")
     else:
-        found.clips("bits", grounding.bits(scores, temperature))
+        found.clips("bits", grounding.bits(scores, temperature, empty))
     ranks = retrieval.ranks(scores, empty)
     chance = retrieval.chance(len(scores))
     found.clips("retrieval_r1", ranks.recall(1), chance["retrieval_r1"])
@@ -78,6 +79,7 @@ def score_meteor(
     others: list[np.ndarray],
     are_references: bool,
 ) -> None:
+    """METEOR on four kinds of tokens, and its gain over other clips' references (``others``)."""
     kinds = {
         "meteor_all": (references.all, tokens.all),
         "meteor_characters": (references.characters, tokens.characters),
@@ -109,24 +111,23 @@ def score_cider(
     found: Collector,
     tokens: Tokens,
     references: References,
-    others: list[np.ndarray],
     frequencies: DocumentFrequencies,
     are_references: bool,
 ) -> None:
+    """CIDEr on all tokens, and its gain over all other clips' references."""
     if are_references:
         found.skip(_ITSELF, "cider", "cider_gain")
         return
     if frequencies.n_clips < 2:
         found.skip("document frequencies need two train clips", "cider", "cider_gain")
         return
-    with_own = [np.append(clips, i) for i, clips in enumerate(others)]
-    rows = cider_pairs(references.all, tokens.all, with_own, frequencies)
-    own = np.array([row[-1] for row in rows])
+    own = _per_clip(cider(references.all, tokens.all, frequencies).per_clip)
     found.clips("cider", own)
-    if len(others) < 2:
+    if len(own) < 2:
         found.skip(_ONE_CLIP, "cider_gain")
     else:
-        found.clips("cider_gain", own - np.array([row[:-1].mean() for row in rows]))
+        floor = _per_clip(cider_others(references.all, tokens.all, frequencies).per_clip)
+        found.clips("cider_gain", own - floor)
 
 
 def score_bert(
@@ -137,6 +138,7 @@ def score_bert(
     baseline: float | None,
     are_references: bool,
 ) -> dict[str, int]:
+    """BERTScore above its baseline; returns how many texts the model had to cut."""
     if are_references:
         found.skip(_ITSELF, "bertscore_f1")
         return {}
@@ -159,6 +161,7 @@ def score_diversity(
     references: References,
     train: tuple[tuple[str, ...], ...],
 ) -> np.ndarray:
+    """Clusters, distinctness, self-BLEU, repetition, novelty, length; returns the clusters."""
     cluster = diversity.clusters(captions, ids)
     found.corpus("effective_captions", diversity.effective_captions(cluster))
     found.corpus("top_cluster_share", diversity.top_cluster_share(cluster))

@@ -13,7 +13,12 @@ import numpy as np
 from siglip_study.errors import StudyError
 
 
-def _square(scores: np.ndarray) -> np.ndarray:
+def square_matrix(scores: np.ndarray) -> np.ndarray:
+    """S as float64.
+
+    Raises:
+        StudyError: it is not square, or holds a value that is not finite.
+    """
     matrix = np.asarray(scores, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise StudyError(
@@ -24,7 +29,7 @@ def _square(scores: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def grounding_margin(scores: np.ndarray) -> np.ndarray:
+def grounding_margin(scores: np.ndarray, empty: np.ndarray | None = None) -> np.ndarray:
     r"""Grounding margin D of each clip, ``[N]``, in the unit of S.
 
     The off-diagonal scores are fitted by least squares as mean + effect of the caption + effect of
@@ -35,40 +40,61 @@ def grounding_margin(scores: np.ndarray) -> np.ndarray:
 
     ``D_i = S_ii − g − (N−1)/(N−2) · ((r_i − g) + (c_i − g))``.
 
-    The factor corrects the means for the missing diagonal: without it (``S_ii − r_i − c_i + g``)
-    the mean of D over all clips is the same, but a single D_i keeps a share 1/(N−1) of its
-    caption's and clip's hubness. Two clips cannot tell caption from clip effects; both then get
-    the mean D.
+    The factor corrects the means for the missing diagonal. Without it (``S_ii − r_i − c_i + g``)
+    the mean of D over all clips is the same, but each D_i keeps a share 1/(N−1) of its caption's
+    and clip's hubness, which unequal groups do not average away.
+
+    An empty caption has D = 0, what a caption that tells nothing has, and is left out of the fit:
+    a generic captioner that falls silent on unpopular clips must gain nothing by it.
+
+    Two clips cannot tell caption from clip effects: both get the mean D. A single non-empty caption
+    among others that are empty leaves no other to tell its clip's appeal: 0.
+
+    Args:
+        scores: S.
+        empty: ``[N]`` bool, captions that say nothing.
 
     Raises:
         StudyError: fewer than two clips (there is no other clip to compare with), S not square.
     """
-    matrix = _square(scores)
+    matrix = square_matrix(scores)
     n = len(matrix)
     if n < 2:
-        raise StudyError(
-            f"grounding margin of {n} clips is undefined; expected at least two clips."
-        )
-    own = np.diagonal(matrix)
-    rows = (matrix.sum(axis=1) - own) / (n - 1)
-    columns = (matrix.sum(axis=0) - own) / (n - 1)
-    grand = rows.mean()
+        raise StudyError(f"grounding margin of {n} clips is undefined; expected at least two.")
+    spoken = np.arange(n) if empty is None else np.flatnonzero(~np.asarray(empty, dtype=bool))
+    m = len(spoken)
+    margins = np.zeros(n)
+    if m < 2:
+        return margins
+    own = np.diagonal(matrix)[spoken]
+    rows = matrix[spoken].sum(axis=1) - own
+    columns = matrix[np.ix_(spoken, spoken)].sum(axis=0) - own
+    total = rows.sum()
     if n == 2:
-        return np.full(2, own.mean() - grand)
-    return own - grand - (n - 1) / (n - 2) * (rows + columns - 2 * grand)
+        return np.full(2, own.mean() - total / 2)
+    # The fit of a full table is row mean + column mean - mean. The diagonal x is missing from this
+    # one, and is filled with its own fit: x_i = (R_i + x_i)/n + (C_i + x_i)/m - (T + sum x)/(m n).
+    known = rows / n + columns / m - total / (m * n)
+    filled = known.sum() / (1 - 1 / m)
+    margins[spoken] = own - (known - filled / (m * n)) / (1 - 1 / n - 1 / m)
+    return margins
 
 
-def grounding_margin_within(scores: np.ndarray, category: Sequence[str | None]) -> np.ndarray:
+def grounding_margin_within(
+    scores: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
+) -> np.ndarray:
     """D against clips of the same category only, ``[N]``: is more seen than the category?
 
     NaN for a clip without category or alone in it.
     """
-    matrix = _square(scores)
+    matrix = square_matrix(scores)
+    silent = np.zeros(len(matrix), dtype=bool) if empty is None else np.asarray(empty, dtype=bool)
     margins = np.full(len(matrix), np.nan)
     for name in sorted({name for name in category if name is not None}):
         members = np.array([i for i, other in enumerate(category) if other == name])
         if len(members) >= 2:
-            margins[members] = grounding_margin(matrix[np.ix_(members, members)])
+            inside = matrix[np.ix_(members, members)]
+            margins[members] = grounding_margin(inside, silent[members])
     return margins
 
 
@@ -86,7 +112,7 @@ def auc(
         category: if given, only other clips of the same category count; NaN where there is none.
         empty: ``[N]`` bool, captions that score 0 because they say nothing.
     """
-    matrix = _square(scores)
+    matrix = square_matrix(scores)
     n = len(matrix)
     others = ~np.eye(n, dtype=bool)
     if category is not None:
@@ -101,16 +127,18 @@ def auc(
     return values if empty is None else np.where(empty & (count > 0), 0.0, values)
 
 
-def bits(scores: np.ndarray, temperature: float) -> np.ndarray:
+def bits(scores: np.ndarray, temperature: float, empty: np.ndarray | None = None) -> np.ndarray:
     """Per caption, how much it tells of which clip it describes, in bits: ``[N]``.
 
     ``log2(softmax_j(S_ij / temperature)_i · N)``: 0 for a caption that fits all clips alike, log2 N
-    at most, negative where it points elsewhere. Temperature from :func:`fit_temperature`.
+    at most, negative where it points elsewhere. Temperature from :func:`fit_temperature`. Captions
+    marked ``empty`` tell 0 bits.
     """
-    matrix = _square(scores) / temperature
+    matrix = square_matrix(scores) / temperature
     top = matrix.max(axis=1)
     log_mean = top + np.log(np.exp(matrix - top[:, None]).mean(axis=1))
-    return (np.diagonal(matrix) - log_mean) / math.log(2)
+    values = (np.diagonal(matrix) - log_mean) / math.log(2)
+    return values if empty is None else np.where(empty, 0.0, values)
 
 
 def fit_temperature(scores: np.ndarray) -> float:
@@ -120,7 +148,7 @@ def fit_temperature(scores: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
-    matrix = _square(scores)
+    matrix = square_matrix(scores)
     best = minimize_scalar(
         lambda log_t: -bits(matrix, math.exp(log_t)).mean(),
         bounds=(math.log(1e-4), math.log(10.0)),

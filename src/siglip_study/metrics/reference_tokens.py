@@ -30,6 +30,7 @@ def _grouped(flat: list[list[str]], counts: list[int]) -> list[list[list[str]]]:
 
 @functools.lru_cache(maxsize=4)
 def reference_tokens(references: tuple[tuple[str, ...], ...], language: str) -> References:
+    """The references' tokens in all four ways; cached, since every cell is scored on the same."""
     tokens = tokenizer_for(language)([text for refs in references for text in refs])
     counts = [len(refs) for refs in references]
     return References(
@@ -42,13 +43,16 @@ def reference_tokens(references: tuple[tuple[str, ...], ...], language: str) -> 
 
 @functools.lru_cache(maxsize=2)
 def frequencies_of(train: tuple[tuple[str, ...], ...], language: str) -> DocumentFrequencies:
+    """CIDEr's document frequencies of the train references; cached likewise."""
     return DocumentFrequencies.of(reference_tokens(train, language).all)
 
 
 @functools.lru_cache(maxsize=4)
 def cached_others(ids: tuple[str, ...], categories: tuple[str | None, ...]) -> list[np.ndarray]:
+    """``mismatch.other_clips``; cached likewise."""
     return other_clips(ids, categories)
 
 
 def frozen(references: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """References as tuples, which can be keys of a cache."""
     return tuple(tuple(refs) for refs in references)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from siglip_study.metrics.grounding import _square
+from siglip_study.metrics.grounding import square_matrix
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def ranks(scores: np.ndarray, empty: np.ndarray | None = None) -> Ranks:
         scores: S, the diagonal being the matched pairs.
         empty: ``[N]`` bool, captions that say nothing: their own clip comes last.
     """
-    matrix = _square(scores)
+    matrix = square_matrix(scores)
     own = np.diagonal(matrix)[:, None]
     better = (matrix > own).sum(axis=1)
     tied = (matrix == own).sum(axis=1)

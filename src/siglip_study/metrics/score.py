@@ -125,7 +125,7 @@ def score_captions(
     others = cached_others(tuple(ids), tuple(categories))
     frequencies = frequencies_of(train, language)
     families.score_meteor(found, tokens, wanted, others, are_references)
-    families.score_cider(found, tokens, wanted, others, frequencies, are_references)
+    families.score_cider(found, tokens, wanted, frequencies, are_references)
     notes = families.score_bert(
         found, captions, references, bertscore, bertscore_baseline, are_references
     )

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from siglip_study.reporting.results import ROLES, Cell
+import polars as pl
+
+from siglip_study.reporting.results import ROLES, Cell, only
+
+if TYPE_CHECKING:
+    from siglip_study.ranking.gate import GateThresholds
+
+D = "grounding_margin"
 
 #: Figures that are shown of every control, in this order.
 FIGURES = (
@@ -16,63 +23,88 @@ FIGURES = (
     "top_cluster_share",
 )
 GAPS = ("shuffled_gap", "reversed_gap")
+#: Controls that must come out as not grounded.
+MUST_FAIL = ("control_blind", "control_noise", "control_permuted", "control_hot")
 
 EXPECTATIONS: dict[str, str] = {
     "references": "D above 0: the scorer can tell a right caption from a wrong one.",
     "control_retrieval": "A bar, not a test: a projector that sees should exceed its D.",
-    "control_blind": "D not above 0: language alone must not look like sight.",
-    "control_noise": "D not above 0: noise in place of the video must not look like sight.",
-    "control_permuted": "D not above 0: captions of other clips teach nothing about the clip.",
-    "control_hot": "Low diversity and D not above 0: a run made to collapse must be caught.",
+    "control_blind": "D not above 0 (gate: not grounded): language alone must not look like sight.",
+    "control_noise": "D not above 0 (gate: not grounded): noise in place of the video must not look like sight.",
+    "control_permuted": "D not above 0 (gate: not grounded): captions of other clips teach nothing about the clip.",
+    "control_hot": "Low diversity and D not above 0 (gate: collapsed): a run made to collapse must be caught.",
     "report": "Loss gap above 0: the reference costs more with another clip's video.",
 }
 
 
-def control_rows(cells: list[Cell], ranking: dict[str, Any]) -> list[dict[str, Any]]:
+def gate_controls(
+    cells: list[Cell], clips: pl.DataFrame, thresholds: GateThresholds | None = None
+) -> dict[str, str]:
+    """Gate verdict of each trained control, judged by itself: cell → verdict.
+
+    Args:
+        cells: every cell of the study; without human references nothing can be judged.
+        clips: the ``clips`` table.
+        thresholds: of the gate; its defaults if absent.
+    """
+    from siglip_study.ranking.gate import References, gate
+    from siglip_study.ranking.scores import group_means
+
+    human = only(cells, "references")
+    if human is None:
+        return {}
+    figures = [human.value(name) for name in ("effective_captions", "top_cluster_share", D)]
+    if None in figures:
+        return {}
+    reference = References(*(float(figure or 0.0) for figure in figures))
+    verdicts = {}
+    for cell in cells:
+        effective, top = cell.value("effective_captions"), cell.value("top_cluster_share")
+        if cell.role not in MUST_FAIL or effective is None or top is None:
+            continue
+        own = clips.filter(pl.col("cell") == cell.name).sort("id")
+        _, by_group = group_means(own["grounding_margin"].to_numpy(), own["group"].to_list())
+        verdicts[cell.name] = gate(
+            effective, top, by_group, reference, thresholds, label=cell.name
+        ).verdict
+    return {name: str(verdict) for name, verdict in verdicts.items()}
+
+
+def control_rows(
+    cells: list[Cell], ranking: dict[str, Any], gates: dict[str, str]
+) -> list[dict[str, Any]]:
     """Rows of the controls table: each control's figures, then the loss gaps of every report run.
 
     Args:
         cells: every cell of the study.
-        ranking: ``ranking.json``; its ``controls`` (cell → gate verdict), if given, decides whether
-            the hot control was caught. Without it the figures decide, by the default gate.
+        ranking: ``ranking.json``.
+        gates: from :func:`gate_controls`.
     """
     rows = []
     for cell in cells:
         if cell.role in EXPECTATIONS and cell.role != "report":
-            as_expected = met(cell, ranking)
+            as_expected = _met(cell, ranking, gates)
             for metric in FIGURES:
                 found = cell.metrics["values"].get(metric)
                 if found is not None:
-                    told = as_expected if metric == "grounding_margin" else None
-                    rows.append(_row(cell, metric, found, told))
-        if cell.role in ("report", "control_blind", "control_noise", "control_hot"):
+                    told = as_expected if metric == D else None
+                    rows.append(_row(cell, metric, found, told, gates))
+        if cell.role == "report" or cell.role in MUST_FAIL:
             for gap in GAPS:
                 found = (cell.metrics.get("losses") or {}).get(gap)
                 if found is not None:
-                    rows.append(_row(cell, gap, found, _gap_met(cell, gap, found)))
+                    rows.append(_row(cell, gap, found, _gap_met(cell, gap, found), gates))
     return rows
 
 
-def met(cell: Cell, ranking: dict[str, Any]) -> bool | None:
-    """Whether a control shows what it must; None for a bar or where no interval was computed."""
-    low = cell.value("grounding_margin", "low")
-    if cell.role == "control_retrieval":
-        return None
+def _met(cell: Cell, ranking: dict[str, Any], gates: dict[str, str]) -> bool | None:
+    """Whether a control shows what it must; None for a bar or where the gate could not judge."""
     if cell.role == "references":
         return bool(ranking["scorer_can_tell"])
-    if cell.role == "control_hot":
-        verdict = (ranking.get("controls") or {}).get(cell.name)
-        gate = verdict.get("gate") if isinstance(verdict, dict) else verdict
-        if gate is not None:
-            return gate == "collapsed"
-    if low is None:
+    verdict = gates.get(cell.name)
+    if verdict is None:
         return None
-    if cell.role != "control_hot":
-        return low <= 0
-    value, reference = (cell.value("effective_captions", part) for part in ("value", "reference"))
-    if value is None or reference is None:
-        return None
-    return low <= 0 and value < 0.5 * reference
+    return verdict == "collapsed" if cell.role == "control_hot" else verdict != "grounded"
 
 
 def _gap_met(cell: Cell, gap: str, found: dict[str, Any]) -> bool | None:
@@ -83,7 +115,11 @@ def _gap_met(cell: Cell, gap: str, found: dict[str, Any]) -> bool | None:
 
 
 def _row(
-    cell: Cell, metric: str, found: dict[str, Any], as_expected: bool | None
+    cell: Cell,
+    metric: str,
+    found: dict[str, Any],
+    as_expected: bool | None,
+    gates: dict[str, str],
 ) -> dict[str, Any]:
     return {
         "control": ROLES[cell.role],
@@ -99,6 +135,7 @@ def _row(
         "high": found.get("high"),
         "reference": found.get("reference"),
         "chance": found.get("chance"),
+        "gate": gates.get(cell.name),
         "expectation": EXPECTATIONS[cell.role],
         "as_expected": as_expected,
     }

@@ -152,9 +152,12 @@ def published_rows(path: Path | None) -> list[dict[str, Any]]:
 
 
 def _published(run: dict[str, Any]) -> dict[str, Any]:
+    from siglip_study.ranking.gate import gate_by_diversity_alone
+
     final = run.get("final") or {}
     siglip = final.get("siglip", (run["stage2"].get("siglip") or [None])[-1])
     diversity = final.get("diversity", (run["stage2"].get("diversity") or [None])[-1])
+    verdict = "–" if diversity is None else gate_by_diversity_alone(diversity).reason
     return {
         "id": run["id"],
         "projector": run["projector"],
@@ -165,6 +168,6 @@ def _published(run: dict[str, Any]) -> dict[str, Any]:
         "diversity": words.number(diversity, 2),
         "meteor": words.number(final.get("meteor"), 4),
         "wall": final.get("wall") or "–",
-        "verdict": "collapsed by diversity alone" if diversity is not None and diversity < 0.5 else "not judged",
+        "verdict": verdict,
         "finished": "yes" if run["stage2"].get("finished") else "no",
     }  # fmt: skip

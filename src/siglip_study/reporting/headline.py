@@ -23,6 +23,7 @@ def headline(
     return {
         "verdict": ranking["verdict"],
         "can_rank": ranking["can_rank"],
+        "basis": ", ".join(sorted({r["interval_basis"] for r in rows if r["interval_basis"]})),
         "why_not": ranking.get("why_not"),
         "tiles": _tiles(rows, ranking, cells),
         "columns": _columns(references),
@@ -74,7 +75,7 @@ def _columns(references: Cell | None) -> list[dict[str, Any]]:
         return {
             "label": label,
             "note": "higher is better",
-            "human": words.number(human, digits),
+            "human": "human: not defined" if human is None else f"human {words.number(human, digits)}",
             "numeric": True,
         }
 
@@ -89,12 +90,9 @@ def _columns(references: Cell | None) -> list[dict[str, Any]]:
         figure("METEOR gain", "meteor_gain"),
         figure("Effective captions", "effective_captions", 2),
         plain("Gate verdict", "and why", numeric=False),
-        plain("Vision tokens", "a video"),
-        plain("Parameters", "projector"),
-        plain("Steps", "optimizer"),
-        plain("Samples", "seen"),
-        plain("GPU time", "a run"),
-        plain("Wall time", "a run"),
+        plain("Size", "vision tokens, parameters"),
+        plain("Budget", "steps, samples; stage 1 + 2"),
+        plain("Cost", "GPU-seconds, wall; stage 1 + 2"),
     ]
 
 
@@ -116,11 +114,25 @@ def _row(row: dict[str, Any], ranking: dict[str, Any]) -> dict[str, Any]:
         "clears": row["clears_retrieval"],
         "tokens": words.count(row["tokens_per_video"]),
         "parameters": words.count(row["projector_parameters"]),
-        "steps": words.count(row["optimizer_steps"]),
-        "samples": words.count(row["samples_seen"]),
-        "gpu": words.duration(row["gpu_s"]),
-        "wall": words.duration(row["wall_s"]),
+        "of_human": _share(row) if (ranking.get("scorer") or {}).get("human_scale") else "",
+        "steps": _sum(row, "optimizer_steps"),
+        "samples": _sum(row, "samples_seen"),
+        "gpu": f"{_total(row, 'gpu_s'):,.0f}",
+        "wall": words.duration(_total(row, "wall_s")),
     }
+
+
+def _share(row: dict[str, Any]) -> str:
+    reference = row["reference_grounding_margin"]
+    return f"{row['grounding_margin'] / reference:.0%} of human" if reference else ""
+
+
+def _sum(row: dict[str, Any], key: str) -> str:
+    return f"{words.count(row[f'stage1_{key}'])} + {words.count(row[key])}"
+
+
+def _total(row: dict[str, Any], key: str) -> float:
+    return float((row[f"stage1_{key}"] or 0.0) + (row[key] or 0.0))
 
 
 def _bar(label: str, cell: Cell | None) -> dict[str, str]:

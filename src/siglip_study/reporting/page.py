@@ -52,7 +52,7 @@ def write_report(
         StudyError: an input is missing or malformed, or the page cannot be kept within its budget.
     """
     results, template_dir = Path(results), Path(template_dir)
-    tables = {name: read_table(results, name) for name in ("ranking", "cells", "pairs", "rejected")}
+    tables = {name: read_table(results, name) for name in ("ranking", "cells", "controls", "pairs", "rejected")}
     roles: dict[str, list[str]] = {}
     for row in tables["cells"]:
         roles.setdefault(row["role"], []).append(row["cell"])
@@ -122,7 +122,7 @@ def _view(
     return {
         "title": title,
         "head": head,
-        "trust": trust(ranking, tables["pairs"], cells),
+        "trust": trust(ranking, tables["pairs"], tables["controls"], cells),
         "truth": truth(cells, projectors),
         "grids": grid_view.tuning_grids(selection),
         "cells": grid_view.cell_rows(tables["cells"]),

@@ -28,12 +28,14 @@ UNTRAINED = ("references", "control_retrieval")
 
 @dataclass(frozen=True)
 class Cell:
-    """One captioner: ``metrics`` is its metrics.json, ``run`` its cell.json ({} if untrained)."""
+    """One captioner: ``metrics`` is its metrics.json, ``run`` its cell.json, ``stage1`` the
+    stage.json of the first stage it started from (both {} if untrained)."""
 
     name: str
     role: str
     metrics: dict[str, Any]
     run: dict[str, Any] = field(default_factory=dict)
+    stage1: dict[str, Any] = field(default_factory=dict)
 
     @property
     def projector(self) -> str | None:
@@ -51,6 +53,12 @@ class Cell:
         """``value``, ``low``, ``high``, ``reference`` or ``chance`` of a corpus metric, if known."""
         found = self.metrics["values"].get(metric)
         return None if found is None else found.get(part)
+
+    def cost(self, key: str) -> float | int | None:
+        """A cost by its column name: ``gpu_s``, or ``stage1_gpu_s`` for the first stage."""
+        if key.startswith("stage1_"):
+            return self.stage1.get(key.removeprefix("stage1_"))
+        return self.run.get(key)
 
     def stage2(self, key: str) -> float | None:
         """A numeric key of the run's second stage (``learning_rate``, ``epochs``), if trained."""
@@ -78,7 +86,13 @@ def read_cell(results: Path, name: str, role: str) -> Cell:
             raise StudyError(
                 f"{folder / path}: speaks of cell {found.get('cell')!r}; expected {name!r}."
             )
-    return Cell(name=name, role=role, metrics=metrics, run=run)
+    parent = run.get("stage1_cell")
+    stage1 = {} if parent is None else _stage1(results, str(parent))
+    return Cell(name=name, role=role, metrics=metrics, run=run, stage1=stage1)
+
+
+def _stage1(results: Path, name: str) -> dict[str, Any]:
+    return read_json(Paths(results).stage1(name) / "stage.json", schema="stage/1")
 
 
 def read_cells(results: Path, cells: dict[str, list[str]]) -> list[Cell]:

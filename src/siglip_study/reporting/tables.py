@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -11,27 +11,27 @@ from siglip_study.errors import StudyError
 from siglip_study.grid import Paths
 from siglip_study.io import atomic_path, read_json, write_parquet
 from siglip_study.reporting import schema
-from siglip_study.reporting.controls import control_rows
+from siglip_study.reporting.controls import control_rows, gate_controls
 from siglip_study.reporting.results import Cell, mean, only, read_cells
 from siglip_study.reporting.words import gate_reason
 
-#: Costs of a run that go beside its score.
-_COSTS = (
-    "tokens_per_video",
-    "projector_parameters",
-    "lora_parameters",
-    "optimizer_steps",
-    "samples_seen",
-)
+if TYPE_CHECKING:
+    from siglip_study.ranking.gate import GateThresholds
+
+#: Sizes of a run that go beside its score.
+_SIZES = ("tokens_per_video", "projector_parameters", "lora_parameters")
 
 
-def build_tables(results: Path, cells: dict[str, list[str]]) -> None:
+def build_tables(
+    results: Path, cells: dict[str, list[str]], thresholds: GateThresholds | None = None
+) -> None:
     """Write ``tables/{ranking,cells,clips,controls,pairs,rejected}`` as ``.parquet`` and ``.csv``.
 
     Args:
         results: output folder of the study; ``tables/ranking.json`` and ``tables/selection.json``
             must be there already.
         cells: role → names of its cells, the untrained ``references`` and ``retrieval`` included.
+        thresholds: of the gate that judges the controls; its defaults if absent.
 
     Raises:
         StudyError: an input is missing, follows another schema or contradicts another input.
@@ -40,11 +40,13 @@ def build_tables(results: Path, cells: dict[str, list[str]]) -> None:
     ranking = read_json(results / "tables" / "ranking.json", schema="ranking/1")
     selection = read_json(results / "tables" / "selection.json", schema="selection/1")
     found = read_cells(results, cells)
+    clips = _clips(results, found)
+    gates = gate_controls(found, clips, thresholds)
     tables = {
         "ranking": schema.frame("ranking", _ranking_rows(found, ranking, selection)),
-        "cells": schema.frame("cells", _cell_rows(found, selection)),
-        "clips": _clips(results, found),
-        "controls": schema.frame("controls", control_rows(found, ranking)),
+        "cells": schema.frame("cells", _cell_rows(found, ranking, selection, gates)),
+        "clips": clips,
+        "controls": schema.frame("controls", control_rows(found, ranking, gates)),
         "pairs": schema.frame("pairs", _pair_rows(ranking)),
         "rejected": schema.conform("rejected", _parquet(results / "data" / "rejected.parquet")),
     }
@@ -100,14 +102,14 @@ def _ranking_rows(
             "grounding_margin": entry["mean_margin"],
             "grounding_margin_low": entry["low"],
             "grounding_margin_high": entry["high"],
+            "interval_basis": entry.get("interval_basis"),
             "seed_sd": entry.get("seed_sd"),
             "n_seeds": len(runs),
             "shuffled_gap": mean([c.gap("shuffled_gap") for c in runs]),
             "reversed_gap": mean([c.gap("reversed_gap") for c in runs]),
             "clears_retrieval": label in cleared,
             "chosen_cell": chosen,
-            "gpu_s": mean([c.run.get("gpu_s") for c in runs]),
-            "wall_s": mean([c.run.get("wall_s") for c in runs]),
+            **{key: mean([c.cost(key) for c in runs]) for key in schema.COSTS},
         }
         for metric in (
             "siglip_cosine",
@@ -121,7 +123,7 @@ def _ranking_rows(
         row["reference_grounding_margin"] = (
             references.value("grounding_margin") if references else None
         )
-        for key in _COSTS:
+        for key in _SIZES:
             row[key] = runs[0].run.get(key) if runs else None
         rows.append(row)
     # Best first; where ranks cannot be told apart the order is that of the point estimate alone.
@@ -129,7 +131,13 @@ def _ranking_rows(
     return rows
 
 
-def _cell_rows(cells: list[Cell], selection: dict[str, Any]) -> list[dict[str, Any]]:
+def _cell_rows(
+    cells: list[Cell],
+    ranking: dict[str, Any],
+    selection: dict[str, Any],
+    gates: dict[str, str],
+) -> list[dict[str, Any]]:
+    verdicts = {entry["projector"]: entry["gate"] for entry in ranking["projectors"]}
     tuned = {
         c["cell"]: {**c, "chosen": c["cell"] == entry["chosen"]}
         for entry in selection["projectors"].values()
@@ -148,10 +156,15 @@ def _cell_rows(cells: list[Cell], selection: dict[str, Any]) -> list[dict[str, A
             "epochs": told.get("epochs", cell.stage2("epochs")),
             "chosen": told.get("chosen"),
             "collapsed": told.get("collapsed"),
+            **{key: cell.cost(key) for key in schema.COSTS},
             "loss_matched": (cell.metrics.get("losses") or {}).get("matched"),
             "grounding_margin_low": cell.value("grounding_margin", "low"),
             "grounding_margin_high": cell.value("grounding_margin", "high"),
         }
+        if cell.role == "report":
+            row["collapsed"] = verdicts.get(cell.projector or "") == "collapsed"
+        elif cell.name in gates:
+            row["collapsed"] = gates[cell.name] == "collapsed"
         for key in ("n_clips", "n_empty", "truncated_share"):
             row[key] = cell.metrics.get(key)
         for metric in schema.METRICS:
@@ -159,7 +172,7 @@ def _cell_rows(cells: list[Cell], selection: dict[str, Any]) -> list[dict[str, A
         for gap in ("shuffled_gap", "reversed_gap"):
             for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
                 row[gap + suffix] = cell.gap(gap, part)
-        for key in (*_COSTS, "device", "wall_s", "gpu_s", "peak_gpu_gb"):
+        for key in (*_SIZES, "device", "peak_gpu_gb"):
             row[key] = cell.run.get(key)
         row["stage1_cell"] = cell.run.get("stage1_cell")
         row["git_commit"] = cell.run.get("git_commit")
@@ -186,7 +199,8 @@ def _clips(results: Path, cells: list[Cell]) -> pl.DataFrame:
 def _pair_rows(ranking: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for pair in ranking["pairs"]:
-        significant = pair["p_holm"] is not None and pair["p_holm"] <= ranking["alpha"]
+        p_holm = pair["p_holm"]
+        significant = p_holm is not None and p_holm <= ranking["alpha"]
         winner = pair["a"] if pair["difference"] > 0 else pair["b"]
         better = winner if significant and ranking["can_rank"] else None
         rows.append({**pair, "better": better})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from siglip_study.reporting import words
-from siglip_study.reporting.controls import EXPECTATIONS, FIGURES, GAPS, met
+from siglip_study.reporting.controls import EXPECTATIONS, FIGURES, GAPS, MUST_FAIL
 from siglip_study.reporting.results import ROLES, Cell, mean, only
 
 FIGURE_LABELS: dict[str, str] = {
@@ -21,16 +21,35 @@ FIGURE_LABELS: dict[str, str] = {
 
 
 def trust(
-    ranking: dict[str, Any], pairs: list[dict[str, Any]], cells: list[Cell]
+    ranking: dict[str, Any],
+    pairs: list[dict[str, Any]],
+    controls: list[dict[str, Any]],
+    cells: list[Cell],
 ) -> dict[str, Any]:
-    """View of the trust section: scorer check, controls, loss gaps, pairs, retrieval, caveats."""
+    """View of the trust section: scorer check, controls, loss gaps, pairs, retrieval, caveats.
+
+    Args:
+        ranking: ``ranking.json``.
+        pairs: the ``pairs`` table.
+        controls: the ``controls`` table.
+        cells: every cell of the study.
+    """
     references = only(cells, "references")
+    scorer = ranking.get("scorer") or {}
+    outcomes = {row["cell"]: row for row in controls if row["metric"] == "grounding_margin"}
     return {
+        "scorer_sentence": scorer.get("sentence"),
+        "swapped": [
+            {"share": f"{p['share']:.0%}", "mean": words.number(p["mean"]),
+             "interval": words.interval(p["low"], p["high"])}
+            for p in scorer.get("swapped") or []
+        ],
+        "undo": any(pair["seed_sd_to_undo"] is not None for pair in pairs),
         "scorer_can_tell": ranking["scorer_can_tell"],
         "scorer": [
             {"label": label, "value": words.number(references.value(name)),
              "interval": words.interval(references.value(name, "low"), references.value(name, "high"))}
-            for name, label in (("grounding_margin", "Grounding D"), ("grounding_auc", "AUC"),
+            for name, label in (("grounding_margin", "Grounding D"), ("auc", "AUC"), ("auc_within", "AUC within category"),
                                 ("retrieval_r1", "R@1"))
             if references is not None and references.value(name) is not None
         ],
@@ -38,8 +57,8 @@ def trust(
         "n_groups": ranking["n_groups"],
         "seeds": ranking["seeds"],
         "figures": [FIGURE_LABELS[name] for name in FIGURES],
-        "controls": [_control(c, ranking) for c in cells if c.role in EXPECTATIONS and c.role != "report"],
-        "gaps": [_gaps(c) for c in cells if c.role in ("report", "control_blind", "control_noise", "control_hot")],
+        "controls": [_control(c, outcomes.get(c.name)) for c in cells if c.role in EXPECTATIONS and c.role != "report"],
+        "gaps": [_gaps(c) for c in cells if (c.role == "report" or c.role in MUST_FAIL) and c.metrics.get("losses")],
         "pairs": [_pair(pair) for pair in pairs],
         "retrieval": _retrieval(ranking),
         "caveats": list(ranking.get("caveats") or []),
@@ -57,8 +76,8 @@ def _figure(found: dict[str, Any] | None, digits: int = 3) -> dict[str, str]:
     }
 
 
-def _control(cell: Cell, ranking: dict[str, Any]) -> dict[str, Any]:
-    passed = met(cell, ranking)
+def _control(cell: Cell, outcome: dict[str, Any] | None) -> dict[str, Any]:
+    passed = outcome["as_expected"] if outcome else None
     return {
         "control": ROLES[cell.role],
         "cell": cell.name,
@@ -66,6 +85,7 @@ def _control(cell: Cell, ranking: dict[str, Any]) -> dict[str, Any]:
         "n_clips": cell.metrics.get("n_clips"),
         "figures": [_figure(cell.metrics["values"].get(name)) for name in FIGURES],
         "expectation": EXPECTATIONS[cell.role],
+        "gate": outcome["gate"] if outcome else None,
         "verdict": {True: "as expected", False: "NOT as expected", None: "no test"}[passed],
         "state": {True: "good", False: "bad", None: "plain"}[passed],
     }  # fmt: skip
@@ -93,6 +113,7 @@ def _pair(pair: dict[str, Any]) -> dict[str, Any]:
         "p_holm": words.p_value(pair["p_holm"]),
         "df": words.number(pair["df"], 1),
         "smallest": words.number(pair["smallest_detectable"]),
+        "undo": words.number(pair["seed_sd_to_undo"]),
         "better": pair["better"],
     }
 

@@ -22,8 +22,7 @@ _REASONS: dict[str, str] = {
 
 STAMPS: dict[str, str] = {
     "templated": "templated: grounded, but many captions are near-copies of each other",
-    "optimistic": "optimistic: chosen and reported on the same clips",
-    "unequal": "unequal: not the same budget as the others",
+    "clips only": "one seed: the interval carries clips only",
 }
 
 
@@ -31,10 +30,11 @@ def number(value: float | None, digits: int = 3) -> str:
     """A figure for a table cell: fixed decimals, an en dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
-    if value != 0 and abs(value) < 0.5 * 10**-digits:
-        return f"{value:.0e}".replace("e-0", "e-")
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
     # A minus sign has the width of a digit; a hyphen does not.
-    return f"{value:.{digits}f}".replace("-", "−")
+    return text.replace("-", "−")
 
 
 def interval(low: float | None, high: float | None, digits: int = 3) -> str:
@@ -90,24 +90,10 @@ def rank(low: int | None, high: int | None, ranked: bool, can_rank: bool) -> str
 
 
 def gate_reason(entry: Mapping[str, Any]) -> str:
-    """One plain sentence for a projector's gate verdict, with the numbers that made it.
-
-    Args:
-        entry: one projector of ``ranking.json``; its ``numbers`` may carry ``reason`` (a sentence)
-            and any figures, which are quoted under their own names.
-    """
-    numbers = dict(entry.get("numbers") or {})
-    reason = str(numbers.pop("reason", "") or _REASONS.get(entry["gate"], entry["gate"]))
-    figures = [
-        f"{key.replace('_', ' ')} {_figure(value)}"
-        for key, value in numbers.items()
-        if isinstance(value, bool | int | float | str)
-    ]
-    sentence = reason.rstrip(".")
-    return sentence + (f" ({'; '.join(figures)})" if figures else "") + "."
-
-
-def _figure(value: bool | int | float | str) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return number(value) if isinstance(value, float) else str(value)
+    """The gate's sentence on a projector of ``ranking.json``, led by what it means."""
+    meaning = _REASONS.get(entry["gate"], str(entry["gate"]))
+    meaning = meaning[:1].upper() + meaning[1:] + "."
+    figures = str(entry.get("gate_reason") or "")
+    # The verdict's own name stands beside it already.
+    figures = figures.split(": ", 1)[-1] if ": " in figures else figures
+    return f"{meaning} {figures[:1].upper()}{figures[1:]}".strip()

@@ -1,7 +1,7 @@
 """The checkpoint a stage leaves: projector, adapters, and what they were trained with.
 
 ``projector.safetensors`` holds the projector and the two scales, ``lora/`` is a standard peft
-adapter, ``checkpoint.json`` says which run it is. (What a running stage needs beyond this, optimizer
+adapter, ``checkpoint.json`` says which run it is. (What a running stage needs beyond it, optimizer
 and position, lives in its resume point.)
 """
 
