@@ -1,0 +1,198 @@
+"""Pairwise tests between projectors, and the ranks that they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from siglip_study.errors import StudyError
+from siglip_study.ranking.intervals import study_noise
+from siglip_study.ranking.scores import Scores
+from siglip_study.ranking.variance import (
+    Array,
+    Method,
+    SeedNoise,
+    contrast_variance,
+    holm,
+    one_sided_p,
+    t_quantile,
+    two_sided_p,
+)
+
+#: Power for which the smallest detectable difference is given.
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class PairTest:
+    """Difference a − b. The interval is at 1 − alpha for this pair alone; ``p_holm`` decides.
+
+    With one seed ``p``, ``p_holm`` and ``smallest_detectable`` are ``None``, the interval carries
+    clips only, and ``seed_sd_to_undo`` is the seed SD from which the difference is no longer
+    significant (0: it is not, whatever the seeds). With one group only ``difference`` is known.
+    """
+
+    a: str
+    b: str
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    df: float | None
+    smallest_detectable: float | None
+    significant: bool
+    seed_sd_to_undo: float | None = None
+
+
+@dataclass(frozen=True)
+class BaselineTest:
+    """Difference of a projector from a baseline that is not trained.
+
+    ``cleared``: the one-sided lower bound of the difference is above 0 after Holm.
+    """
+
+    projector: str
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    df: float | None
+    cleared: bool
+    basis: str
+
+
+@dataclass(frozen=True)
+class PairArrays:
+    """The tests of all pairs (a < b), each ``[..., pairs]``."""
+
+    difference: Array
+    variance: Array
+    df: Array
+    p: Array
+    p_holm: Array
+
+
+def pair_arrays(y: Array, noise: SeedNoise | None, scale: float | None = None) -> PairArrays:
+    """Test all pairs of ``y`` ``[..., P, S, G]`` (P, G ≥ 2), in the order of ``combinations``."""
+    by_group = y.mean(axis=-2)  # [..., P, G]
+    columns = []
+    for a, b in combinations(range(y.shape[-3]), 2):
+        delta = by_group[..., a, :] - by_group[..., b, :]
+        columns.append((delta.mean(axis=-1), *contrast_variance(delta, noise, (a, b))))
+    difference, variance, df = (np.stack(parts, axis=-1) for parts in zip(*columns, strict=True))
+    size = float(np.abs(y).max(initial=0.0)) if scale is None else scale
+    p = two_sided_p(difference, variance, df, size)
+    return PairArrays(difference, variance, df, p, holm(p))
+
+
+def pair_tests(
+    scores: Mapping[str, ArrayLike], alpha: float = 0.05, method: Method = "corrected"
+) -> list[PairTest]:
+    """Test every pair of ``{projector: [S, G]}``: t-test, Holm over all pairs, intervals.
+
+    The smallest detectable difference is (t_{1−α/2m} + t_{.8})·√V for m pairs: the true difference
+    that would be found with power .8 even at Holm's strictest step.
+    """
+    table = Scores.of(scores)
+    names = list(combinations(table.labels, 2))
+    if not names:
+        return []
+    if table.n_groups < 2:
+        means = dict(zip(table.labels, table.y.mean(axis=(1, 2)).tolist(), strict=True))
+        unknown = (None,) * 6
+        return [PairTest(a, b, means[a] - means[b], *unknown, significant=False) for a, b in names]
+    noise = study_noise(table, method)
+    tests = pair_arrays(table.y, noise)
+    se = np.sqrt(tests.variance)
+    half = t_quantile(1 - alpha / 2, tests.df) * se
+    strict = t_quantile(1 - alpha / (2 * len(names)), tests.df)
+    detectable = (strict + t_quantile(POWER, tests.df)) * se
+    undo = np.sqrt(np.maximum((tests.difference / strict) ** 2 - tests.variance, 0.0) / 2)
+    result = []
+    for i, (a, b) in enumerate(names):
+        known = noise is not None
+        result.append(
+            PairTest(
+                a=a,
+                b=b,
+                difference=float(tests.difference[i]),
+                low=float(tests.difference[i] - half[i]),
+                high=float(tests.difference[i] + half[i]),
+                p=float(tests.p[i]) if known else None,
+                p_holm=float(tests.p_holm[i]) if known else None,
+                df=float(tests.df[i]),
+                smallest_detectable=float(detectable[i]) if known else None,
+                significant=known and bool(tests.p_holm[i] <= alpha),
+                seed_sd_to_undo=None if known else float(undo[i]),
+            )
+        )
+    return result
+
+
+def rank_intervals(
+    tests: Sequence[PairTest], labels: Collection[str]
+) -> dict[str, tuple[int, int]]:
+    """Ranks that each of ``labels`` can hold: [1 + significantly better, R − significantly worse].
+
+    R is ``len(labels)``; tests against projectors outside ``labels`` (gated ones) place nobody.
+    No two projectors "share" a rank: not being told apart is no transitive relation.
+    """
+    better = dict.fromkeys(labels, 0)
+    worse = dict.fromkeys(labels, 0)
+    for test in tests:
+        if test.significant and test.a in better and test.b in better:
+            winner, loser = (test.a, test.b) if test.difference > 0 else (test.b, test.a)
+            better[loser] += 1
+            worse[winner] += 1
+    return {label: (1 + better[label], len(better) - worse[label]) for label in labels}
+
+
+def baseline_tests(
+    scores: Mapping[str, ArrayLike], baseline: ArrayLike, alpha: float = 0.05
+) -> list[BaselineTest]:
+    """Compare each projector ``[S, G]`` with a baseline ``[G]`` on the same groups.
+
+    The baseline (retrieval) is computed, not trained: it has no seed noise of its own. The
+    intervals are two-sided at 1 − alpha; ``cleared`` is the one-sided test, Holm over projectors.
+    """
+    table = Scores.of(scores)
+    bar = np.asarray(baseline, dtype=float)
+    if bar.shape != (table.n_groups,) or not np.isfinite(bar).all():
+        raise StudyError(
+            f"retrieval baseline: scores of shape {bar.shape}, finite: "
+            f"{bool(np.isfinite(bar).all())}; expected {table.n_groups} finite scores, one a group."
+        )
+    noise = study_noise(table)
+    basis = "clips only" if noise is None else "clips and seeds"
+    deltas = table.y.mean(axis=1) - bar  # [P, G]
+    means = deltas.mean(axis=1)
+    if table.n_groups < 2:
+        return [
+            BaselineTest(label, float(mean), None, None, None, None, None, False, basis)
+            for label, mean in zip(table.labels, means, strict=True)
+        ]
+    parts = [contrast_variance(delta, noise, (p,)) for p, delta in enumerate(deltas)]
+    variance, df = (np.array([part[i] for part in parts]) for i in (0, 1))
+    p_values = one_sided_p(means, variance, df, max(table.scale, float(np.abs(bar).max())))
+    adjusted = holm(p_values)
+    half = t_quantile(1 - alpha / 2, df) * np.sqrt(variance)
+    return [
+        BaselineTest(
+            projector=label,
+            difference=float(means[i]),
+            low=float(means[i] - half[i]),
+            high=float(means[i] + half[i]),
+            p=float(p_values[i]),
+            p_holm=float(adjusted[i]),
+            df=float(df[i]),
+            cleared=bool(adjusted[i] <= alpha),
+            basis=basis,
+        )
+        for i, label in enumerate(table.labels)
+    ]

@@ -1,0 +1,156 @@
+"""Is the scorer able to tell right captions from wrong ones? Asked before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from siglip_study.metrics.grounding import auc, grounding_margin
+from siglip_study.ranking.gate import MARGIN_ROUNDING
+from siglip_study.ranking.scores import group_means
+from siglip_study.ranking.variance import contrast_variance, one_sided_p, t_quantile
+
+#: Shares of the references that are swapped with one another.
+SWAPPED_SHARES: tuple[float, ...] = (0.0, 0.10, 0.25, 0.50, 1.0)
+
+#: The scale "human = 1" divides by the references' D; below this many standard errors the
+#: quotient would be mostly noise.
+HUMAN_SCALE_ERRORS = 5.0
+
+
+@dataclass(frozen=True)
+class SwapPoint:
+    """Mean D with ``share`` of the captions deranged: mean and central 95 % over the draws."""
+
+    share: float
+    n_swapped: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ScorerCheck:
+    """What the scorer makes of the human references.
+
+    ``low``/``high`` bound mean D at 1 − alpha over groups (``None`` for one group); ``auc`` is the
+    chance that a caption fits its clip better than another clip, 0.5 being blind;
+    ``auc_within_category`` the same among clips of its category (``None`` if there are none).
+    ``human_scale`` says whether "human = 1" may be printed.
+    """
+
+    mean_margin: float
+    low: float | None
+    high: float | None
+    p: float
+    auc: float
+    auc_within_category: float | None
+    n_within_category: int
+    swapped: tuple[SwapPoint, ...]
+    n_clips: int
+    n_groups: int
+    can_tell: bool
+    human_scale: bool
+    sentence: str
+
+
+def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
+    """A uniformly drawn permutation of ``range(n)`` that leaves nothing in place, n ≥ 2."""
+    while True:  # accepted with probability near 1/e, so a handful of draws
+        order = rng.permutation(n)
+        if not (order == np.arange(n)).any():
+            return order
+
+
+def swapped_curve(
+    scores: np.ndarray, rng: np.random.Generator, draws: int = 50
+) -> tuple[SwapPoint, ...]:
+    """Mean D as ever more captions are swapped with one another.
+
+    Mean D is the mean of the diagonal minus the mean off the diagonal, so a swap needs no new
+    matrix. A share too small for two captions swaps two, as one cannot be swapped alone.
+    """
+    n = len(scores)
+    total = scores.sum()
+    points = []
+    for share in SWAPPED_SHARES:
+        count = 0 if share == 0 else min(n, max(2, round(share * n)))
+        values = []
+        for _ in range(draws if count else 1):
+            caption = np.arange(n)
+            if count:
+                chosen = rng.choice(n, count, replace=False)
+                caption[chosen] = chosen[derangement(count, rng)]
+            own = scores[caption, np.arange(n)].sum()
+            values.append(own / n - (total - own) / (n * (n - 1)))
+        low, high = np.quantile(values, [0.025, 0.975])
+        points.append(SwapPoint(share, count, float(np.mean(values)), float(low), float(high)))
+    return tuple(points)
+
+
+def check_scorer(
+    scores: ArrayLike,
+    groups: Sequence[str],
+    categories: Sequence[str | None] | None = None,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> ScorerCheck:
+    """Judge the scorer by the human references.
+
+    Args:
+        scores: ``[n, n]``, score of reference i with clip j.
+        groups: source video of each clip.
+        categories: category of each clip, or none.
+        alpha: level.
+        seed: of the draws of the swapped-reference curve.
+
+    The scorer can tell if the one-sided lower bound of the references' mean D is above 0.
+    """
+    matrix = np.asarray(scores, dtype=float)
+    margins = grounding_margin(matrix)
+    n = len(matrix)
+    _, by_group = group_means(margins, groups)
+    mean = float(by_group.mean())
+    low = high = None
+    p, errors = 1.0, 0.0
+    if len(by_group) > 1:
+        variance, df = contrast_variance(by_group, None, ())
+        se = float(np.sqrt(variance))
+        half = float(t_quantile(1 - alpha / 2, df)) * se
+        low, high = mean - half, mean + half
+        if mean > MARGIN_ROUNDING:
+            p = float(one_sided_p(mean, variance, df, float(np.abs(by_group).max())))
+            errors = mean / se if se > 0 else float("inf")
+    can_tell = p <= alpha
+    overall = float(auc(matrix).mean())
+    within = np.array([]) if categories is None else auc(matrix, categories)
+    within = within[np.isfinite(within)]
+    bounds = (
+        "no interval on one group"
+        if low is None
+        else f"{1 - alpha:.0%} interval {low:.4f} to {high:.4f}"
+    )
+    found = f"the references' D is {mean:.4f} ({bounds}), AUC {overall:.2f}"
+    sentence = (
+        f"The scorer tells human captions of their own clip from those of others: {found}."
+        if can_tell
+        else f"The scorer cannot tell; no verdict: {found}."
+    )
+    return ScorerCheck(
+        mean_margin=mean,
+        low=low,
+        high=high,
+        p=p,
+        auc=overall,
+        auc_within_category=float(within.mean()) if len(within) else None,
+        n_within_category=len(within),
+        swapped=swapped_curve(matrix, np.random.default_rng(seed)),
+        n_clips=n,
+        n_groups=len(by_group),
+        can_tell=can_tell,
+        human_scale=can_tell and errors >= HUMAN_SCALE_ERRORS,
+        sentence=sentence,
+    )

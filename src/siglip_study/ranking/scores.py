@@ -1,0 +1,89 @@
+"""The table of scores that every test starts from: projector × seed × group, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from siglip_study.errors import StudyError
+from siglip_study.ranking.variance import Array
+
+
+def group_means(values: ArrayLike, groups: Sequence[str]) -> tuple[list[str], Array]:
+    """Average ``values`` ``[..., n]`` within groups → (sorted group names, ``[..., G]``).
+
+    Clips of one source video are not independent draws; their mean is. Groups weigh the same
+    whatever their number of clips, since the group is what was sampled.
+    """
+    scores = np.asarray(values, dtype=float)
+    if scores.shape[-1] != len(groups):
+        raise StudyError(
+            f"groups: {len(groups)} names for {scores.shape[-1]} clips; expected one a clip."
+        )
+    if len(groups) == 0:
+        raise StudyError("groups: no clip to rank on; expected at least one.")
+    names, index, counts = np.unique(
+        np.asarray(groups, dtype=str), return_inverse=True, return_counts=True
+    )
+    member = np.zeros((len(groups), len(names)))
+    member[np.arange(len(groups)), index] = 1.0 / counts[index]
+    return [str(name) for name in names], scores @ member
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a study: ``y`` is ``[P, S, G]``, ``labels`` its P projectors."""
+
+    labels: tuple[str, ...]
+    y: Array
+
+    @property
+    def n_seeds(self) -> int:
+        """S."""
+        return int(self.y.shape[1])
+
+    @property
+    def n_groups(self) -> int:
+        """G."""
+        return int(self.y.shape[2])
+
+    @property
+    def scale(self) -> float:
+        """Largest absolute score: the measure of rounding."""
+        return float(np.abs(self.y).max(initial=0.0))
+
+    @classmethod
+    def of(cls, scores: Mapping[str, ArrayLike]) -> Scores:
+        """Check and stack ``{projector: [S, G]}``.
+
+        Raises:
+            StudyError: no projector, unequal numbers of seeds or groups, a score that is no number.
+        """
+        if not scores:
+            raise StudyError("ranking: no projector was given; expected at least one.")
+        tables: dict[str, Array] = {}
+        for label, table in scores.items():
+            array = np.asarray(table, dtype=float)
+            if array.ndim != 2 or array.size == 0:
+                raise StudyError(
+                    f"projector '{label}': scores of shape {array.shape}; "
+                    "expected [seeds, groups], at least one of each."
+                )
+            if not np.isfinite(array).all():
+                raise StudyError(
+                    f"projector '{label}': {int((~np.isfinite(array)).sum())} scores are not "
+                    "finite numbers; expected one score a seed and group."
+                )
+            tables[label] = array
+        first = next(iter(tables))
+        for axis, word in enumerate(("seeds", "groups")):
+            for label, array in tables.items():
+                if array.shape[axis] != tables[first].shape[axis]:
+                    raise StudyError(
+                        f"projector '{label}' has {array.shape[axis]} {word}, projector '{first}' "
+                        f"has {tables[first].shape[axis]}; expected the same for all."
+                    )
+        return cls(tuple(tables), np.stack(list(tables.values())))

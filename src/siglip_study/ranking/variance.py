@@ -1,0 +1,171 @@
+"""The variance of a study's means: which clips were drawn, and which seeds.
+
+Model of a score of projector p, seed s, group g (a group is a source video, else a clip)::
+
+    y_psg = μ_p + (seed)_ps + (group)_g + (projector × group)_pg + (seed × group)_psg
+
+Everything here takes leading batch dimensions, so that a simulation tests this very code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+Array = NDArray[Any]
+#: ``corrected``: what the study uses. ``simple``: the textbook sum, kept to be compared with.
+Method = Literal["corrected", "simple"]
+
+#: Differences below this share of the largest score are rounding, not data.
+RELATIVE_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """What the seeds add to the variance of a projector's mean.
+
+    Attributes:
+        spread: v_p, variance over seeds of the seed means, ``[..., P]``.
+        own: v_p without the part that ``V_clip`` holds already (see :func:`seed_noise`),
+            ``[..., P]``; may be negative, as unbiased estimates of zero are.
+        n_seeds: S.
+        method: how ``own`` and the degrees of freedom were made.
+    """
+
+    spread: Array
+    own: Array
+    n_seeds: int
+    method: Method = "corrected"
+
+    @property
+    def pooled(self) -> Array:
+        """v̄, the mean of ``own`` over projectors, ``[...]``."""
+        return np.asarray(self.own.mean(axis=-1))
+
+
+def seed_noise(y: ArrayLike, method: Method = "corrected") -> SeedNoise:
+    """Seed variance of every projector in ``y`` ``[..., P, S, G]`` (S ≥ 2).
+
+    The variance v_p of the seed means estimates σ²_seed + σ²_seed×group / G. ``V_clip``, the
+    variance of seed-averaged scores over groups, holds σ²_seed×group / (S·G) as well, so the plain
+    sum V_clip + v_p/S counts it twice. ``corrected`` takes MS_residual / G off v_p, where
+    MS_residual is the residual mean square of the seed × group table (two-way layout, Searle,
+    Casella & McCulloch 1992, section 4.3). ``simple`` leaves v_p as it is.
+    """
+    scores = np.asarray(y, dtype=float)
+    n_seeds, n_groups = scores.shape[-2:]
+    seed_means = scores.mean(axis=-1)
+    spread = seed_means.var(axis=-1, ddof=1)
+    if method == "simple" or n_groups < 2:
+        return SeedNoise(spread, spread, n_seeds, method)
+    residual = scores - scores.mean(axis=-2, keepdims=True) - seed_means[..., None]
+    residual += scores.mean(axis=(-2, -1))[..., None, None]
+    mean_square = np.square(residual).sum(axis=(-2, -1)) / ((n_seeds - 1) * (n_groups - 1))
+    return SeedNoise(spread, spread - mean_square / n_groups, n_seeds, method)
+
+
+def contrast_variance(
+    contrast: ArrayLike, noise: SeedNoise | None, members: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """Variance of the mean of ``contrast`` and its degrees of freedom.
+
+    Args:
+        contrast: seed-averaged scores of one projector or a difference of two, ``[..., G]``, G ≥ 2.
+        noise: the seed noise of the study; ``None`` where clips are the only source of variance.
+        members: indices of the trained projectors in the contrast: ``(a,)``, ``(a, b)``.
+
+    Returns:
+        ``V`` and ``df``, each ``[...]``.
+
+    V = U_clip + U_seed with U_clip = var(contrast) / G on G − 1 degrees of freedom and
+    U_seed = Σ_{p in members} max(v̄, v_p, 0) / S.
+
+    Satterthwaite (1946, Biometrics Bulletin 2, 110-114): if every U_k is E(U_k)·χ²_{f_k}/f_k, then
+    Var(V) = Σ 2·E(U_k)²/f_k. A scaled χ²_f with the same mean and variance as V has
+    Var(V) = 2·E(V)²/f, hence f = E(V)² / Σ E(U_k)²/f_k, estimated by putting U_k for E(U_k).
+
+    In the sum, U_seed of ``corrected`` counts with the v_p it was made of: what is taken off v_p
+    moves the estimate, and hardly its sampling error.
+
+    f of U_seed: pooled over P projectors of equal noise it is P(S − 1). Where one projector's
+    noise dominates, the same formula applied to the v_p themselves gives
+    (Σ c_p v_p)² / Σ (c_p v_p)²/(S − 1), with c_p the weight of v_p in U_seed; that estimate is too
+    low where noise is equal (since E(v²) exceeds σ⁴). ``corrected`` takes the mean of the two, for
+    which the simulation in ``docs/ranking.md`` speaks; ``simple`` takes P(S − 1).
+    """
+    scores = np.asarray(contrast, dtype=float)
+    n_groups = scores.shape[-1]
+    clip_part = scores.var(axis=-1, ddof=1) / n_groups
+    if noise is None:
+        return clip_part, np.full(clip_part.shape, float(n_groups - 1))
+    n_projectors, n_seeds = noise.own.shape[-1], noise.n_seeds
+    pooled = noise.pooled
+    total = np.zeros(clip_part.shape)
+    weight = np.zeros(noise.own.shape)
+    for member in members:
+        own_larger = noise.own[..., member] > pooled
+        total += np.maximum(np.where(own_larger, noise.own[..., member], pooled), 0.0)
+        weight += np.where(own_larger, 0.0, 1.0 / n_projectors)[..., None]
+        weight[..., member] += own_larger
+    seed_part = total / n_seeds
+    seed_df = np.full(clip_part.shape, float(n_projectors * (n_seeds - 1)))
+    if noise.method == "corrected":
+        shares = weight * noise.spread
+        squares = np.square(shares).sum(axis=-1)
+        estimate = np.square(shares.sum(axis=-1)) * (n_seeds - 1)
+        effective = np.divide(estimate, squares, out=seed_df.copy(), where=squares > 0)
+        seed_df = (seed_df + np.minimum(effective, seed_df)) / 2
+    variance = clip_part + seed_part
+    uncertain = (weight * noise.spread).sum(axis=-1) / n_seeds
+    denominator = np.square(clip_part) / (n_groups - 1) + np.square(uncertain) / seed_df
+    df = np.full(variance.shape, float(n_groups - 1))
+    np.divide(np.square(variance), denominator, out=df, where=denominator > 0)
+    return variance, df
+
+
+def two_sided_p(mean: ArrayLike, variance: ArrayLike, df: ArrayLike, scale: float) -> Array:
+    """p of the t-test of ``mean`` = 0.
+
+    Without any variance p is its limit: 1 for a mean of 0 (one projector entered twice), else 0.
+    ``scale`` is the size of the scores, by which rounding is told from a difference.
+    """
+    return 2.0 * np.minimum(
+        one_sided_p(mean, variance, df, scale), one_sided_p(-np.asarray(mean), variance, df, scale)
+    )
+
+
+def one_sided_p(mean: ArrayLike, variance: ArrayLike, df: ArrayLike, scale: float) -> Array:
+    """p of the t-test of ``mean`` ≤ 0 against ``mean`` > 0; see :func:`two_sided_p`."""
+    centre, spread = np.asarray(mean, dtype=float), np.asarray(variance, dtype=float)
+    rounding = RELATIVE_ROUNDING * scale
+    # A mean of 0 is worth .5 on each side, so that the two-sided p of nothing is 1.
+    limit = np.where(np.abs(centre) <= rounding, 0.5, np.where(centre > 0, 0.0, 1.0))
+    known = spread > rounding**2
+    t = np.divide(centre, np.sqrt(spread), out=np.zeros_like(centre), where=known)
+    return np.where(known, special.stdtr(np.asarray(df, dtype=float), -t), limit)
+
+
+def holm(p: ArrayLike) -> Array:
+    """Holm's adjusted p over the last axis, ``[..., m]`` (Holm 1979, Scand. J. Statist. 6, 65-70).
+
+    The i-th smallest p is multiplied by m − i + 1, made monotone, and cut at 1.
+    """
+    values = np.asarray(p, dtype=float)
+    m = values.shape[-1]
+    if m == 0:
+        return values
+    order = np.argsort(values, axis=-1, kind="stable")
+    steps = np.take_along_axis(values, order, axis=-1) * np.arange(m, 0, -1)
+    steps = np.minimum(np.maximum.accumulate(steps, axis=-1), 1.0)
+    adjusted = np.empty_like(values)
+    np.put_along_axis(adjusted, order, steps, axis=-1)
+    return adjusted
+
+
+def t_quantile(probability: float, df: ArrayLike) -> Array:
+    """Quantile of Student's t, elementwise in ``df``."""
+    return np.asarray(special.stdtrit(np.asarray(df, dtype=float), probability))

@@ -1,0 +1,183 @@
+"""The ranking in plain words: one sentence of verdict, and the sentences that limit it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from siglip_study.ranking.gate import GateVerdict
+from siglip_study.ranking.pairs import BaselineTest, PairTest
+
+#: Seeds the procedure asks for, and groups under which a t-interval leans on normality.
+MIN_SEEDS, FEW_GROUPS = 3, 30
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """How the figures came about, as far as it limits what they say.
+
+    Attributes:
+        optimistic: settings were chosen on the clips that are reported.
+        cross_fitted: one held-out split, halved; each half reported with the other's choice.
+        all_collapsed: projectors whose tuning cells all collapsed.
+        truncated: share of captions cut at the token budget, per projector.
+    """
+
+    optimistic: bool = False
+    cross_fitted: bool = False
+    all_collapsed: tuple[str, ...] = ()
+    truncated: Mapping[str, float] | None = None
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))
+
+
+def why_no_ranks(
+    scorer_sentence: str | None, n_seeds: int, n_groups: int, ranked: Sequence[str]
+) -> str | None:
+    """Why no ranks are given, or ``None`` where they are.
+
+    ``scorer_sentence`` is given only where the scorer cannot tell.
+    """
+    if scorer_sentence is not None:
+        return scorer_sentence.rstrip(".")
+    if n_groups < 2:
+        return "there is one group of clips, so the difference between clips is unknown"
+    if n_seeds < 2:
+        return "there is one run each, so the difference between seeds is unknown"
+    if not ranked:
+        return "no projector's captions were shown to fit their clips"
+    return None
+
+
+def verdict_sentence(
+    why_not: str | None,
+    ranked: Sequence[str],
+    tests: Sequence[PairTest],
+    ranks: Mapping[str, tuple[int, int]],
+) -> str:
+    """The answer of the study in one sentence; ``ranked`` in falling order of mean D."""
+    if why_not is not None:
+        return f"No order can be claimed: {why_not}."
+    if len(ranked) == 1:
+        return f"Only {ranked[0]} can be ranked: no other projector's captions passed the gate."
+    among = [test for test in tests if test.a in ranks and test.b in ranks]
+    if not any(test.significant for test in among):
+        detectable = max(t.smallest_detectable for t in among if t.smallest_detectable is not None)
+        return (
+            f"No order can be claimed: none of the {len(among)} pairs of ranked projectors differs "
+            f"significantly, and a difference in D under {detectable:.4f} could have been missed."
+        )
+    firsts = [label for label in ranked if ranks[label][0] == 1]
+    if len(firsts) > 1:
+        below = [label for label in ranked if label not in firsts]
+        tail = f"; {listed(below)} cannot be first" if below else ""
+        return f"No first place can be claimed: {listed(firsts)} cannot be told apart{tail}."
+    winner = firsts[0]
+    if ranks[winner][1] > 1:
+        unclear = [
+            t.b if t.a == winner else t.a
+            for t in among
+            if winner in (t.a, t.b) and not t.significant
+        ]
+        return (
+            f"No first place can be claimed: {winner} alone is beaten by none, "
+            f"but it is not shown to exceed {listed(unclear)}."
+        )
+    closest = min((t for t in among if winner in (t.a, t.b)), key=lambda t: abs(t.difference))
+    other = closest.b if closest.a == winner else closest.a
+    low, high = sorted(abs_bound(closest))
+    text = (
+        f"{winner} ranks first of {len(ranked)}: its captions fit their clips better than every "
+        f"other's, by {abs(closest.difference):.4f} in D over {other} ({low:.4f} to {high:.4f})"
+    )
+    if all(low_rank == high_rank for low_rank, high_rank in ranks.values()) and len(ranked) > 2:
+        text += f"; the whole order is {' > '.join(ranked)}"
+    return text + "."
+
+
+def abs_bound(test: PairTest) -> tuple[float, float]:
+    """Interval of the difference, seen from the better of the two."""
+    low, high = test.low or 0.0, test.high or 0.0
+    return (low, high) if test.difference > 0 else (-high, -low)
+
+
+def caveats(
+    circumstances: Circumstances,
+    gates: Mapping[str, GateVerdict],
+    retrieval: Sequence[BaselineTest] | None,
+    n_seeds: int,
+    n_groups: int,
+    n_clips: int,
+    human_scale: bool,
+) -> list[str]:
+    """Sentences that a reader must know before using the ranking, gravest first."""
+    said = []
+    if n_seeds == 1:
+        said.append(
+            "One run each: every interval carries the clips only, and another seed may turn any "
+            "difference around."
+        )
+    elif n_seeds < MIN_SEEDS:
+        said.append(
+            f"{n_seeds} seeds a projector: the procedure asks for at least {MIN_SEEDS}, and where "
+            "one projector's seeds vary much more than the others' false orders exceed 5 %."
+        )
+    if circumstances.optimistic:
+        said.append(
+            "Settings were chosen on the very clips that are reported, so the figures are "
+            "optimistic."
+        )
+    if circumstances.cross_fitted:
+        said.append(
+            "There is one held-out split: it was halved by source video, and each half is reported "
+            "with the settings that the other half chose."
+        )
+    if n_groups < FEW_GROUPS:
+        said.append(
+            f"Only {n_groups} independent groups of clips: the intervals lean on means of few "
+            "values being near normal."
+        )
+    if n_groups < n_clips:
+        said.append(
+            f"The {n_clips} clips come from {n_groups} source videos; the intervals count videos, "
+            "each weighing the same."
+        )
+    for label, verdict in gates.items():
+        if not verdict.may_be_ranked:
+            said.append(f"{label} is not ranked. {verdict.reason}")
+        elif verdict.stamps and "templated" in verdict.stamps:
+            said.append(f"{label} is ranked with a stamp. {verdict.reason}")
+    if any(verdict.low_diversity is None for verdict in gates.values()):
+        said.append(
+            "The human captions are templated themselves, so low diversity is not held against "
+            "anybody."
+        )
+    if circumstances.all_collapsed:
+        said.append(
+            f"Every tuning cell of {listed(circumstances.all_collapsed)} collapsed; the one with "
+            "the highest D was trained on."
+        )
+    cut = {k: v for k, v in (circumstances.truncated or {}).items() if v > 0}
+    if cut:
+        shares = listed([f"{label} {share:.1%}" for label, share in cut.items()])
+        said.append(f"Captions cut at the token budget are scored as they stand: {shares}.")
+    if retrieval is not None:
+        below = [test.projector for test in retrieval if not test.cleared]
+        if below:
+            said.append(
+                f"Not shown to be better than handing out the caption of the nearest training "
+                f"clip: {listed(below)}."
+            )
+    if not human_scale:
+        said.append(
+            "The human captions' own D is less than 5 standard errors above 0, so no score is "
+            "given as a share of it."
+        )
+    said.append(
+        "The scorer averages over frames: the order of frames is invisible to it, and so to this "
+        "ranking."
+    )
+    return said

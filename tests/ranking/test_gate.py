@@ -1,0 +1,136 @@
+"""The gate: published runs collapse, references never do, right facts in boilerplate pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from siglip_study.errors import StudyError
+from siglip_study.metrics.grounding import grounding_margin
+from siglip_study.ranking.gate import (
+    Candidate,
+    GateThresholds,
+    References,
+    gate,
+    gate_all,
+    gate_by_diversity_alone,
+)
+
+HUMAN = References(effective=0.9, top_share=0.03, mean_margin=0.1)
+#: Final distinct ratio of the published runs, of 97 captions.
+PUBLISHED = {"E5-v2": 0.11, "E5-v3": 0.06, "E7-v2": 0.08}
+
+
+def margins(mean: float, sd: float = 0.05, seeds: int = 3, groups: int = 97) -> np.ndarray:
+    """Margins whose mean is exactly ``mean``."""
+    x = np.random.default_rng(0).normal(0, sd, (seeds, groups))
+    return x - x.mean() + mean
+
+
+@pytest.mark.parametrize("ratio", PUBLISHED.values(), ids=PUBLISHED.keys())
+def test_published_runs_are_collapsed(ratio: float) -> None:
+    alone = gate_by_diversity_alone(ratio)
+    assert alone.verdict == "collapsed"
+    assert alone.stamps == ("collapsed by diversity alone",)
+    # With margins of captions that do not depend on the clip, measured as we measure.
+    n_distinct = round(ratio * 97)
+    rng = np.random.default_rng(n_distinct)
+    caption = rng.integers(n_distinct, size=97)
+    scores = rng.normal(0.1, 0.03, (n_distinct, 97))[caption]
+    shares = np.bincount(caption, minlength=n_distinct) / 97
+    effective = float(np.exp(-(shares * np.log(shares)).sum())) / 97
+    measured = gate(effective, shares.max(), grounding_margin(scores), HUMAN)
+    assert measured.verdict == "collapsed"
+
+
+def test_published_distinct_strings_prove_nothing() -> None:
+    verdict = gate_by_diversity_alone(1.0)  # E1-v2, E3-v2: every caption opened alike
+    assert (verdict.verdict, verdict.low_diversity) == ("undetermined", None)
+    with pytest.raises(StudyError, match="0 to 1"):
+        gate_by_diversity_alone(6.0)
+
+
+@pytest.mark.parametrize("effective", [0.05, 0.19, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("top", [0.01, 0.04, 0.3, 0.9])
+@pytest.mark.parametrize("margin", [0.0, 0.001, 0.1])
+def test_references_never_collapse(effective: float, top: float, margin: float) -> None:
+    human = References(effective, top, 0.1)
+    verdict = gate(effective, top, margins(margin, seeds=1), human)
+    assert verdict.verdict != "collapsed"
+    assert not verdict.low_diversity
+
+
+def test_identical_captions_collapse() -> None:
+    scores = np.tile(np.random.default_rng(0).normal(0.2, 0.05, 97).astype("f4"), (97, 1))
+    verdict = gate(1 / 97, 1.0, grounding_margin(scores), HUMAN)
+    assert (verdict.verdict, verdict.low_diversity) == ("collapsed", True)
+
+
+def test_rounding_of_identical_captions_is_no_grounding() -> None:
+    noise = 3e-8 + np.random.default_rng(0).normal(0, 1e-8, 97)  # far above 0 by a t-test
+    assert gate(1 / 97, 1.0, noise, HUMAN).verdict == "collapsed"
+
+
+def test_right_facts_in_one_boilerplate_are_ranked() -> None:
+    verdict = gate([0.1] * 3, [0.3] * 3, margins(0.05), HUMAN)
+    assert (verdict.verdict, verdict.low_diversity, verdict.stamps) == (
+        "grounded",
+        True,
+        ("templated",),
+    )
+    assert verdict.may_be_ranked
+    assert "templated" in verdict.reason
+
+
+def test_the_three_other_verdicts() -> None:
+    assert gate([0.8] * 3, [0.03] * 3, margins(0.05), HUMAN).verdict == "grounded"
+    assert gate([0.8] * 3, [0.03] * 3, margins(0.0, 0.01), HUMAN).verdict == "ungrounded"
+    assert gate([0.8] * 3, [0.03] * 3, margins(0.002, 0.2), HUMAN).verdict == "undetermined"
+    one_group = gate(0.8, 0.03, [0.5], HUMAN)
+    assert one_group.verdict == "undetermined"
+    assert one_group.numbers["lower_bound"] is None
+
+
+def test_templated_references_switch_diversity_off() -> None:
+    human = References(effective=0.19, top_share=0.2, mean_margin=0.1)
+    verdict = gate(1 / 97, 1.0, np.zeros(97), human)
+    assert (verdict.verdict, verdict.low_diversity) == ("ungrounded", None)
+    assert any("templated" in stamp for stamp in verdict.stamps)
+
+
+def test_either_sign_of_low_diversity_is_enough() -> None:
+    assert gate(0.44, 0.01, margins(0, seeds=1), HUMAN).low_diversity is True
+    assert gate(0.46, 0.01, margins(0, seeds=1), HUMAN).low_diversity is False
+    assert gate(0.46, 0.11, margins(0, seeds=1), HUMAN).low_diversity is True
+    loose = GateThresholds(top_share_floor=0.2)
+    assert gate(0.46, 0.11, margins(0, seeds=1), HUMAN, loose).low_diversity is False
+
+
+def test_one_collapsed_seed_of_three_is_stamped() -> None:
+    verdict = gate([0.9, 0.8, 0.1], [0.03, 0.03, 0.05], margins(0.05), HUMAN)
+    assert verdict.low_diversity is False
+    assert "low diversity in 1 of 3 seeds" in verdict.stamps
+
+
+def test_seeds_and_multiplicity_count() -> None:
+    # Clips alone say grounded; seeds that disagree say otherwise.
+    x = margins(0.02, 0.02)
+    assert gate([0.9] * 3, [0.03] * 3, x, HUMAN).verdict == "grounded"
+    swinging = x + np.array([[-0.08], [0.0], [0.08]])
+    assert gate([0.9] * 3, [0.03] * 3, swinging, HUMAN).verdict == "undetermined"
+    one = gate(0.9, 0.03, margins(0.02, seeds=1), HUMAN)
+    assert "clips only" in one.stamps
+    # p = .03 alone is not enough among ten.
+    sd = 0.05
+    mean = 1.9 * sd / np.sqrt(97)
+    weak = Candidate([0.9], [0.03], margins(mean, sd, seeds=1))
+    assert gate_all({"a": weak}, HUMAN)["a"].verdict == "grounded"
+    ten = gate_all({f"p{i}": weak for i in range(10)}, HUMAN)
+    assert {v.verdict for v in ten.values()} == {"undetermined"}
+
+
+def test_bad_values_are_named() -> None:
+    with pytest.raises(StudyError, match="'x': effective captions"):
+        gate_all({"x": Candidate([0.5], [0.1], margins(0.1))}, HUMAN)
+    with pytest.raises(StudyError, match="top cluster share"):
+        gate(0.5, float("nan"), margins(0.1, seeds=1), HUMAN)

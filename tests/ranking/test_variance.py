@@ -1,0 +1,91 @@
+"""Variance, degrees of freedom and p, against scipy and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from siglip_study.ranking.variance import (
+    contrast_variance,
+    holm,
+    one_sided_p,
+    seed_noise,
+    two_sided_p,
+)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+def test_without_seeds_it_is_the_one_sample_t_test(rng: np.random.Generator) -> None:
+    x = rng.normal(0.3, 1.0, 25)
+    variance, df = contrast_variance(x, None, ())
+    expected = stats.ttest_1samp(x, 0)
+    assert df == 24
+    assert two_sided_p(x.mean(), variance, df, 3.0) == pytest.approx(expected.pvalue)
+    greater = stats.ttest_1samp(x, 0, alternative="greater")
+    assert one_sided_p(x.mean(), variance, df, 3.0) == pytest.approx(greater.pvalue)
+
+
+def test_plain_sum_worked_by_hand() -> None:
+    # Two projectors, two seeds, two groups. Seed means: A 1, 3; B 2, 2. v_A = 2, v_B = 0, v̄ = 1.
+    y = np.array([[[0.0, 2.0], [2.0, 4.0]], [[2.0, 2.0], [2.0, 2.0]]])
+    noise = seed_noise(y, "simple")
+    assert noise.spread.tolist() == [2.0, 0.0]
+    delta = y[0].mean(axis=0) - y[1].mean(axis=0)  # [-1, 1]: variance 2, U_clip = 1
+    variance, df = contrast_variance(delta, noise, (0, 1))
+    # U_seed = (max(1, 2) + max(1, 0)) / 2 = 1.5; df = 2.5² / (1²/1 + 1.5²/2).
+    assert variance == pytest.approx(2.5)
+    assert df == pytest.approx(6.25 / (1 + 1.125))
+
+
+def test_corrected_takes_the_residual_mean_square_off() -> None:
+    # No interaction: every seed shifts all groups alike, so nothing is taken off.
+    shift = np.array([0.0, 1.0, 5.0])[:, None]
+    pure = (np.arange(4.0)[None, :] + shift)[None]
+    assert seed_noise(pure).own == pytest.approx(seed_noise(pure).spread)
+    # Interaction only: over many draws the seed part is 0 on average, not σ²/G.
+    noise = seed_noise(np.random.default_rng(0).normal(size=(4000, 1, 3, 20)))
+    assert noise.spread.mean() == pytest.approx(1 / 20, rel=0.05)
+    assert abs(noise.own.mean()) < 0.002
+
+
+def test_equal_noise_keeps_the_pooled_degrees_of_freedom() -> None:
+    # Every v_p the same and no variance of clips: f = P(S − 1) by either formula.
+    y = np.zeros((4, 3, 5)) + np.array([-1.0, 0.0, 1.0])[None, :, None]
+    _, df = contrast_variance(np.zeros(5), seed_noise(y), (0, 1))
+    assert df == pytest.approx(8)
+
+
+def test_one_noisy_projector_lowers_the_degrees_of_freedom() -> None:
+    y = np.zeros((4, 3, 5))
+    y[0] = np.array([-1.0, 0.0, 1.0])[:, None]
+    delta = np.zeros(5)
+    _, plain = contrast_variance(delta, seed_noise(y, "simple"), (0, 1))
+    _, corrected = contrast_variance(delta, seed_noise(y), (0, 1))
+    assert plain == pytest.approx(8)
+    assert corrected == pytest.approx((8 + 2) / 2)  # all of the noise is one v_p on S − 1 = 2
+
+
+def test_no_variance_has_no_division_by_zero() -> None:
+    zero = np.zeros(4)
+    with np.errstate(all="raise"):
+        p = two_sided_p([0.0, 1.0, -1.0, 1e-17], zero, np.full(4, 5.0), 1.0)
+    assert p.tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+def test_holm_by_hand(rng: np.random.Generator) -> None:
+    # Sorted .005·4, .01·3, .03·2, .04·1 → .02, .03, .06, and .04 raised to .06.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+    assert holm([]).shape == (0,)
+    # The closed test it shortens: p of i is the largest Bonferroni p of any set that holds i.
+    p = rng.uniform(size=5) ** 2
+    subsets = [[i for i in range(5) if code >> i & 1] for code in range(1, 32)]
+    for i, adjusted in enumerate(holm(p)):
+        closed = max(len(s) * min(p[s]) for s in subsets if i in s)
+        assert adjusted == pytest.approx(min(closed, 1.0))
+    assert holm(np.stack([p, p[::-1]]))[1] == pytest.approx(holm(p)[::-1])
