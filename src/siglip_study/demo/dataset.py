@@ -1,0 +1,162 @@
+"""The demo's data set: scenes as H.264 clips with Korean captions, in AI-Hub's layout."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from siglip_study.demo.captions import caption
+from siglip_study.demo.render import render_frames
+from siglip_study.demo.world import ATTRIBUTES, Scene, category, facts, sample_scene
+from siglip_study.errors import StudyError
+from siglip_study.io import atomic_path, write_json
+
+SPLITS = ("train", "selection", "report")
+FACTS_SCHEMA = "facts/1"
+LABEL_SCHEMA = "label/1"
+#: Candidates drawn per clip, of which the one with the rarest values is taken.
+_CANDIDATES = 16
+#: Far fewer than the 12,800 fact tuples of the clips, none of which is used twice.
+MAX_CLIPS = 5000
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip before it is written."""
+
+    id: str
+    split: str
+    scene: Scene
+    caption: str
+    n_frames: int
+
+
+def _balanced_scenes(n: int, used: set[tuple[str, ...]], rng: np.random.Generator) -> list[Scene]:
+    """``n`` scenes whose attribute values are about equally frequent; adds their facts to used."""
+    seen: dict[str, Counter[str]] = {attribute: Counter() for attribute in ATTRIBUTES}
+
+    def crowding(scene: Scene) -> float:
+        # Counts are scaled by the number of values, so that attributes weigh alike.
+        return sum(seen[a][v] * len(ATTRIBUTES[a]) for a, v in facts(scene).items())
+
+    scenes: list[Scene] = []
+    while len(scenes) < n:
+        drawn = [sample_scene(rng, "clips") for _ in range(_CANDIDATES)]
+        fresh = [scene for scene in drawn if tuple(facts(scene).values()) not in used]
+        if not fresh:
+            continue
+        scene = min(fresh, key=crowding)
+        for attribute, value in facts(scene).items():
+            seen[attribute][value] += 1
+        used.add(tuple(facts(scene).values()))
+        scenes.append(scene)
+    return scenes
+
+
+def plan_dataset(
+    sizes: dict[str, int], seed: int, fps: int = 8, seconds: tuple[float, float] = (2.0, 4.0)
+) -> list[Clip]:
+    """The clips of a data set, without rendering; no two share a fact tuple.
+
+    Args:
+        sizes: split → number of clips; splits are drawn in the order of :data:`SPLITS`.
+        seed: of scenes, captions and durations.
+        fps: frames a second.
+        seconds: shortest and longest clip.
+
+    Raises:
+        StudyError: a split is unknown, a size negative, or the clips are too many for the world.
+    """
+    for split, size in sizes.items():
+        if split not in SPLITS or size < 0:
+            raise StudyError(f"demo.{split} is {size}; expected a number of clips in {SPLITS}.")
+    if sum(sizes.values()) > MAX_CLIPS:
+        raise StudyError(
+            f"demo asks for {sum(sizes.values())} clips; expected at most {MAX_CLIPS}, since no"
+            " two clips may show the same facts."
+        )
+    rng = np.random.default_rng(seed)
+    used: set[tuple[str, ...]] = set()
+    clips = []
+    for split in SPLITS:
+        for i, scene in enumerate(_balanced_scenes(sizes.get(split, 0), used, rng)):
+            n_frames = round(fps * float(rng.uniform(*seconds)))
+            text = caption(scene, rng, style="clips")
+            clips.append(Clip(f"{split}_{i:04d}", split, scene, text, max(n_frames, 1)))
+    return clips
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int, crf: int = 18) -> None:
+    """Encode uint8 [F, H, W, 3] RGB frames as H.264 in mp4 (yuv420p); whole or not at all."""
+    with atomic_path(path) as partial, av.open(str(partial), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        # One encoder thread: with more, the bits depend on how many cores there are.
+        stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def _label(clip: Clip, size_px: int, fps: int) -> dict[str, Any]:
+    return {
+        "info": {
+            "filename": f"{clip.id}.mp4",
+            "width": size_px,
+            "height": size_px,
+            "fps": fps,
+            "frames": clip.n_frames,
+        },
+        "annotation": {"description_kr": clip.caption, "language": "ko"},
+        "meta": {"source": f"scene_{clip.id}", "category": category(clip.scene)},
+    }
+
+
+def write_dataset(
+    root: Path,
+    sizes: dict[str, int],
+    seed: int,
+    size_px: int = 96,
+    fps: int = 8,
+    seconds: tuple[float, float] = (2.0, 4.0),
+    threads: int = 2,
+) -> None:
+    """Write ``<split>/videos/<id>.mp4``, ``<split>/labels/<id>.json`` and ``facts.json``.
+
+    ``facts.json`` (schema ``facts/1``: id → facts) stands outside the labels, so that no reader of
+    the layout can see the answers; it is written last, and its presence means that all is there.
+
+    Args:
+        root: folder of the data set.
+        sizes: split → number of clips, e.g. ``{"train": 200, "selection": 60, "report": 60}``.
+        seed: decides everything; the same seed gives the same labels and the same frames.
+        size_px: side of the square frames, in pixels; even, as yuv420p asks.
+        fps: frames a second.
+        seconds: shortest and longest clip.
+        threads: workers that render and encode side by side; they do not change the result.
+
+    Raises:
+        StudyError: see :func:`plan_dataset`; or ``size_px`` is odd.
+    """
+    root = Path(root)
+    if size_px % 2 or size_px <= 0:
+        raise StudyError(f"size_px is {size_px}; expected an even number of pixels.")
+    clips = plan_dataset(sizes, seed, fps, seconds)
+
+    def write(clip: Clip) -> None:
+        frames = render_frames(clip.scene, clip.n_frames, size_px)
+        write_video(root / clip.split / "videos" / f"{clip.id}.mp4", frames, fps)
+        label = root / clip.split / "labels" / f"{clip.id}.json"
+        write_json(label, _label(clip, size_px, fps), LABEL_SCHEMA)
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        list(pool.map(write, clips))
+    write_json(root / "facts.json", {clip.id: facts(clip.scene) for clip in clips}, FACTS_SCHEMA)
