@@ -67,6 +67,8 @@ class RunSpec(Section):
         keys = self.model_dump(exclude_defaults=True, exclude={"stage2"}, mode="json")
         # Adapters belong to stage 2.
         keys.get("llm", {}).pop("lora", None)
+        if keys.get("llm") == {}:
+            del keys["llm"]
         return keys
 
     def keys(self) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, obj: dict[str, Any], schema: str) -> None:
     """Write ``obj`` as UTF-8 JSON with ``"schema": schema`` as its first key."""
     with atomic_path(path) as partial:
-        text = json.dumps({"schema": schema, **obj}, ensure_ascii=False, indent=1, allow_nan=False)
+        whole = {"schema": schema} | obj | {"schema": schema}
+        text = json.dumps(whole, ensure_ascii=False, indent=1, allow_nan=False)
         partial.write_text(text + "\n", encoding="utf-8")
 
 

@@ -5,31 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from siglip_study.errors import StudyError
 
 log = logging.getLogger("siglip_study")
-
-
-class _Tee:
-    """Writes to the log file and to the terminal."""
-
-    def __init__(self, *streams: TextIO) -> None:
-        self._streams = streams
-
-    def write(self, text: str) -> int:
-        for stream in self._streams:
-            stream.write(text)
-            stream.flush()
-        return len(text)
-
-    def flush(self) -> None:
-        for stream in self._streams:
-            stream.flush()
 
 
 @contextmanager
@@ -37,14 +20,16 @@ def job(log_path: str) -> Iterator[None]:
     """Run a job: everything it prints goes to its log, progress also to the terminal.
 
     A StudyError ends the process with its one sentence, in the log and on the terminal, and exit
-    code 1. Any other exception is a defect: its traceback is left to Python.
+    code 1. Any other exception is a defect: its traceback goes to the log and to the terminal.
     """
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
     with Path(log_path).open("a", encoding="utf-8") as file:
         sys.stdout = sys.stderr = file  # libraries chatter; the terminal shows progress only
-        log.handlers = [logging.StreamHandler(_Tee(terminal, file))]
-        log.setLevel(logging.INFO)
+        shown, kept = logging.StreamHandler(terminal), logging.StreamHandler(file)
+        shown.setLevel(logging.INFO)  # the log file keeps the details as well
+        log.handlers = [shown, kept]
+        log.setLevel(logging.DEBUG)
         log.propagate = False
         began = time.monotonic()
         try:
@@ -57,6 +42,7 @@ def job(log_path: str) -> Iterator[None]:
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
             raise SystemExit(1) from None
         except BaseException:
+            traceback.print_exc(file=file)
             sys.stdout, sys.stderr = sys.__stdout__, terminal
             raise
         sys.stdout, sys.stderr = sys.__stdout__, terminal

@@ -59,7 +59,13 @@ def prompt_layout(tokenizer: Any, config: LlmConfig) -> PromptLayout:
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     start, end = config.vision_markers
-    before, after = render(f"{start}{_VIDEO}{end}{config.prompt}").split(_VIDEO)
+    parts = render(f"{start}{_VIDEO}{end}{config.prompt}").split(_VIDEO)
+    if len(parts) != 2:
+        raise StudyError(
+            f"llm.model {config.model}: its chat template shows a message {len(parts) - 1} times; "
+            "expected once."
+        )
+    before, after = parts
     pad = tokenizer.pad_token_id
     eos = int(tokenizer.eos_token_id)
     return PromptLayout(
@@ -111,7 +117,7 @@ def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
 
     require_model(config.model, "llm.model")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    options: dict[str, Any] = {"dtype": dtype}
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
     if config.quantization == "nf4":
         from transformers import BitsAndBytesConfig
 
@@ -140,17 +146,23 @@ def add_lora(model: nn.Module, config: LoraConfig) -> nn.Module:
     """Wrap the LLM with fresh adapters (their initialisation draws from torch's global seed).
 
     Raises:
-        StudyError: a target name is not a layer of this model.
+        StudyError: a target name is not a linear layer of this model.
     """
     from peft import LoraConfig as PeftLoraConfig
     from peft import get_peft_model
 
-    layers = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    layers = {
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if module is not head
+        and (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
+    }
     absent = [name for name in config.targets if name not in layers]
     if absent:
         raise StudyError(
-            f"llm.lora.targets: {', '.join(absent)} is no layer of this model; "
-            f"expected names such as {', '.join(sorted(n for n in layers if n.endswith('proj')))}."
+            f"llm.lora.targets: {', '.join(absent)} is no linear layer of this model; "
+            f"expected some of {', '.join(sorted(layers))}."
         )
     return get_peft_model(
         model,

@@ -13,7 +13,9 @@ def _milestones(study: Study) -> dict[str, list[Path]]:
     cells = [*study.tuning, *study.controls]
     if study.paths.selection.exists():
         chosen = json.loads(study.paths.selection.read_text(encoding="utf-8"))["projectors"]
-        cells += study.reported(row["chosen"] for row in chosen.values() if row["chosen"])
+        # An edited grid may have left a choice behind that is no longer a cell.
+        known = {cell.name for cell in study.tuning}
+        cells += study.reported(row["chosen"] for row in chosen.values() if row["chosen"] in known)
     else:
         # Which cells are chosen is not known yet; how many there will be is.
         first = {cell.label: cell.name for cell in reversed(study.tuning)}

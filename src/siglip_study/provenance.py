@@ -50,15 +50,20 @@ _REPORTED = (
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:
+    # Any bare string, not only a body's first statement: attributes carry docstrings too.
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if not isinstance(body, list) or not body:
-            continue
-        first = body[0]
-        is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-        if is_text and isinstance(first.value.value, str):
-            del body[0]
+        if isinstance(body, list):
+            body[:] = [statement for statement in body if not _is_text(statement)]
     return tree
+
+
+def _is_text(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def _files(names: tuple[str, ...]) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from siglip_study.errors import StudyError
 from siglip_study.llm import PromptLayout, embedding_rms
 from siglip_study.projectors.base import Projector
 
@@ -35,11 +36,19 @@ class VisionLanguageModel(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, features: Tensor, match_embeddings: bool) -> None:
-        """Fix both factors on a first batch ``[B, F, P, V]`` of training features."""
-        self.feature_scale.copy_(1.0 / features.float().pow(2).mean().sqrt())
+        """Fix both factors on first training features ``[B, F, P, V]``.
+
+        Raises:
+            StudyError: the features, or the projector's outputs, are all zero.
+        """
+        # Clip by clip: all outputs at once would need more memory than a training step.
+        squares = torch.stack([clip.float().pow(2).mean() for clip in features])
+        self.feature_scale.copy_(_inverse_rms(squares, "vision features"))
         if match_embeddings:
-            out = self.projector(features.float() * self.feature_scale)
-            self.output_scale.copy_(embedding_rms(self.llm) / out.float().pow(2).mean().sqrt())
+            scaled = (clip[None].float() * self.feature_scale for clip in features)
+            squares = torch.stack([self.projector(clip).float().pow(2).mean() for clip in scaled])
+            inverse = _inverse_rms(squares, f"outputs of {type(self.projector).__name__}")
+            self.output_scale.copy_(embedding_rms(self.llm) * inverse)
 
     def video_embeddings(self, features: Tensor) -> Tensor:
         """``[B, F, P, V]`` features → ``[B, T, L]`` embeddings in the projector's dtype."""
@@ -112,5 +121,12 @@ class VisionLanguageModel(nn.Module):
 
     def _embed(self, rows: Sequence[Sequence[int]]) -> Tensor:
         ids = torch.tensor(rows, dtype=torch.long, device=self._embedding.weight.device)
-        embedded: Tensor = self._embedding(ids.reshape(len(rows), -1))
+        embedded: Tensor = self._embedding(ids)
         return embedded
+
+
+def _inverse_rms(squares: Tensor, what: str) -> Tensor:
+    rms = squares.mean().sqrt()
+    if not (torch.isfinite(rms) and rms > 0):
+        raise StudyError(f"the {what} have an RMS of {float(rms)}; expected one above zero.")
+    return 1.0 / rms

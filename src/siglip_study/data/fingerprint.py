@@ -21,7 +21,8 @@ def _files(root: Path) -> Iterator[tuple[str, os.stat_result]]:
             relative = path.relative_to(root).as_posix()
             # A file being written (see io.py) is not part of the dataset yet.
             if relative != _LISTING and not name.startswith("."):
-                yield relative, path.stat(follow_symlinks=False)
+                # Through links to files: datasets are often farms of them.
+                yield relative, path.stat(follow_symlinks=path.exists())
 
 
 def write_listing(root: Path) -> None:

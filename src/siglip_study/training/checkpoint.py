@@ -32,7 +32,10 @@ def save_checkpoint(folder: Path, model: VisionLanguageModel, facts: dict[str, A
         }
         save_file(tensors, partial / "projector.safetensors")
         if hasattr(model.llm, "peft_config"):
-            model.llm.save_pretrained(partial / "lora")  # type: ignore[operator]
+            # "auto", the default, asks the hub whether the vocabulary was resized.
+            model.llm.save_pretrained(  # type: ignore[operator]
+                partial / "lora", save_embedding_layers=False
+            )
         write_json(partial / "checkpoint.json", facts, SCHEMA)
 
 
@@ -66,8 +69,12 @@ def load_adapters(folder: Path, llm: nn.Module, config: LlmConfig) -> nn.Module:
 
 
 def merge_adapters(llm: nn.Module, config: LlmConfig) -> nn.Module:
-    """Fold adapters into unquantised weights, exact up to rounding; NF4 weights keep them apart."""
-    if config.quantization != "none":
+    """Fold adapters into fp32 weights, exact up to rounding; other weights keep them apart.
+
+    A bf16 weight has 8 significant bits: an update under 1/512 of it would vanish in the sum.
+    """
+    dtype = llm.get_input_embeddings().weight.dtype  # type: ignore[operator]
+    if config.quantization != "none" or dtype != torch.float32:
         return llm
     with torch.no_grad():
         merged: nn.Module = llm.merge_and_unload()  # type: ignore[operator]

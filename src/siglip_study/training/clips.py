@@ -35,9 +35,8 @@ class Clips:
     def caption(self, index: int, epoch: int, seed: int) -> tuple[int, ...]:
         """The caption of a clip in an epoch; several take turns, alike in every cell."""
         options = self.captions[index]
-        if len(options) == 1:
-            return options[0]
-        return options[derived_seed("caption", seed, epoch, self.ids[index]) % len(options)]
+        first = derived_seed("caption", seed, self.ids[index])
+        return options[(first + epoch) % len(options)]
 
 
 def tokenize_captions(
@@ -45,10 +44,13 @@ def tokenize_captions(
 ) -> tuple[tuple[tuple[tuple[int, ...], ...], ...], int]:
     """Caption texts → token ids with EOS, cut to ``max_tokens`` in all; and how many were cut.
 
-    A cut caption loses its EOS: the model is not taught to stop where a human did not.
+    A cut caption loses its EOS: the model is not taught to stop where a human did not. A caption
+    that spells a special token is tokenised as the characters it spells.
     """
     flat = [text for texts in captions for text in texts]
-    encoded = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
+    encoded = iter(
+        tokenizer(flat, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    )
     rows, cut = [], 0
     for texts in captions:
         options = []

@@ -35,7 +35,9 @@ def parameter_groups(
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
         part = "lora" if is_lora(name) else "projector"
-        groups.setdefault((part, name not in no_decay), []).append(parameter)
+        # DoRA's magnitudes are vectors too: scales of rows, as in a norm.
+        decays = name not in no_decay and parameter.dim() > 1
+        groups.setdefault((part, decays), []).append(parameter)
     return [
         {
             "params": parameters,

@@ -94,7 +94,8 @@ class Bench:
             self.tokenizer, captions, self.layout.eos, self.run.training.max_target_tokens
         )
         if cut:
-            log.info("%s: %d captions cut to %d tokens", split, cut, len(max(tokens, key=len)))
+            limit = self.run.training.max_target_tokens
+            log.info("%s: %d captions cut to %d tokens", split, cut, limit)
         features = NoiseFeatures(store) if self.run.sabotage == "noise_features" else store
         return Clips(tuple(ids), features, tokens, cut)
 
