@@ -27,7 +27,9 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 class Section(BaseModel):
     """Base of every part of the config: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class VisionConfig(Section):
@@ -339,10 +341,15 @@ class Config(Section):
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
     """Keys that would have been valid beside the last part of ``location``."""
     model: Any = Config
+    at_label = False
     for part in location[:-1]:
+        if at_label:  # the key of a map: the section behind it is known already
+            at_label = False
+            continue
         field = getattr(model, "model_fields", {}).get(part)
         if field is None:
-            return _keys_of(model)
+            break
+        at_label = "dict[" in str(field.annotation)
         model = _inner_model(field.annotation)
     return _keys_of(model)
 
@@ -400,6 +407,8 @@ def load_config(path: str | Path) -> Config:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyError(f"{path}: no such config file.") from None
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror}).") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise StudyError(f"{path}: not readable as YAML ({problem}).") from None
@@ -428,8 +437,9 @@ def keys_table() -> str:
                 default = "below"
             else:
                 default = f"`{json.dumps(field.default, ensure_ascii=False)}`"
-            meaning = (field.description or "").replace("|", "\\|")
-            rows.append(f"| `{prefix}{name}` | {default} | {meaning} |")
+            # A bar would end the table's cell, in code too.
+            cells = (f"`{prefix}{name}`", default, field.description or "")
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
             if is_section:
                 walk(inner, f"{prefix}{name}.{'<label>.' if is_map else ''}")
 
