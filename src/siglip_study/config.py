@@ -320,6 +320,10 @@ class Config(Section):
     def _names_meet(self) -> Config:
         if self.data.root is None and self.demo is None:
             raise ValueError("data.root is missing; expected the folder of a dataset")
+        if "stage2" in self.model_fields_set:
+            for key in ("learning_rate", "epochs"):
+                if key in self.stage2.model_fields_set:
+                    raise ValueError(f"stage2.{key} is tuned; expected it in grid.{key} instead")
         wanted = {
             "controls.hot.projector": self.controls.hot and self.controls.hot.projector,
             "controls.noise_features": self.controls.noise_features,

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from siglip_study.config import StageConfig
+from siglip_study.config import EarlyStopping, StageConfig
 from siglip_study.errors import StudyError
 from siglip_study.training.clips import Clips, epoch_order
 from siglip_study.training.optimizer import make_optimizer, parameter_groups, set_rates
@@ -172,13 +172,19 @@ def _settle(pending: list[tuple[dict[str, Any], Tensor, Tensor]], plan: StagePla
     rows = []
     for row, loss, norm in pending:
         row |= {"loss": float(loss), "grad_norm": float(norm), "gpu_gb": memory}
-        if not math.isfinite(row["loss"]) or not math.isfinite(row["grad_norm"]):
-            raise StudyError(
-                f"stage{plan.number}: the loss became {row['loss']} at step {row['step']}; "
-                f"expected a finite one: lower stage{plan.number}.learning_rate or max_grad_norm."
-            )
+        for what in ("loss", "grad_norm"):
+            _require_finite(row[what], f"{what} of step {row['step']}", plan)
         rows.append(row)
     return rows
+
+
+def _require_finite(value: float, what: str, plan: StagePlan) -> None:
+    if not math.isfinite(value):
+        stage = f"stage{plan.number}"
+        raise StudyError(
+            f"{stage}: {what} is {value}; expected a finite number: "
+            f"lower {stage}.learning_rate or {stage}.max_grad_norm."
+        )
 
 
 @torch.no_grad()
@@ -220,17 +226,11 @@ def _end_epoch(
     )
     val_loss = sum(sums) / sum(lengths)
     epoch = len(position.epochs) + 1
+    _require_finite(val_loss, f"validation loss of epoch {epoch}", plan)
     in_epoch = [row for row in position.steps if row["epoch"] == epoch]
     tokens = sum(row["target_tokens"] for row in in_epoch)
     is_best = position.best_val_loss is None or val_loss < position.best_val_loss
-    stopping = plan.settings.early_stopping
-    gained = (
-        position.best_val_loss is None
-        or stopping is None
-        or val_loss < position.best_val_loss - stopping.min_delta
-    )
-    position.epochs_without_gain = 0 if gained else position.epochs_without_gain + 1
-    position.stopped = stopping is not None and position.epochs_without_gain >= stopping.patience
+    _watch(position, val_loss, plan.settings.early_stopping)
     if is_best:
         position.best_val_loss, position.best_epoch = val_loss, epoch
         best = {name: p.detach().clone() for name, p in model.trainable().items()}
@@ -246,6 +246,20 @@ def _end_epoch(
         }
     )
     return best
+
+
+def _watch(position: Position, val_loss: float, stopping: EarlyStopping | None) -> None:
+    """Count epochs since the loss last fell by ``min_delta`` below the last fall that counted.
+
+    Measured from there and not from the best loss, so that small falls add up.
+    """
+    if stopping is None:
+        return
+    if position.gain_from is None or val_loss < position.gain_from - stopping.min_delta:
+        position.gain_from, position.epochs_without_gain = val_loss, 0
+    else:
+        position.epochs_without_gain += 1
+    position.stopped = position.epochs_without_gain >= stopping.patience
 
 
 def _chunks(items: list[int], size: int) -> Iterator[list[int]]:

@@ -7,6 +7,7 @@ safetensors, the rest is JSON: nothing is ever unpickled.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 from siglip_study.errors import StudyError
 from siglip_study.io import atomic_dir, read_json, write_json
 
+log = logging.getLogger(__name__)
+
 _SCHEMA = "resume/1"
 
 
@@ -33,6 +36,7 @@ class Position:
     threads: int
     best_val_loss: float | None
     best_epoch: int | None
+    gain_from: float | None
     epochs_without_gain: int
     stopped: bool
     seconds: float
@@ -41,14 +45,19 @@ class Position:
 
     @classmethod
     def start(cls) -> Position:
-        return cls(0, torch.get_num_threads(), None, None, 0, False, 0.0, [], [])
+        return cls(0, torch.get_num_threads(), None, None, None, 0, False, 0.0, [], [])
 
 
 class ResumePoint:
-    """The resume folder of one stage of one cell."""
+    """The resume folder of one stage of one cell.
 
-    def __init__(self, folder: Path) -> None:
+    ``origin`` names what the stage started from, as far as the folder's name does not: its clips,
+    captions and first weights. A point of another origin is dropped, never continued.
+    """
+
+    def __init__(self, folder: Path, origin: str = "") -> None:
         self.folder = folder
+        self.origin = origin
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -77,6 +86,12 @@ class ResumePoint:
     def _points(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
 
+    def _drop(self, point: Path) -> None:
+        # Renamed first: a kill amid the deletion must not leave half a point under its name.
+        hidden = point.with_name(f".{point.name}.dropped")
+        shutil.rmtree(hidden, ignore_errors=True)
+        shutil.rmtree(point.replace(hidden))
+
     def save(
         self,
         position: Position,
@@ -97,10 +112,11 @@ class ResumePoint:
         with atomic_dir(target) as partial:
             whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
             save_file(whole, partial / "state.safetensors")
-            write_json(partial / "state.json", vars(position), _SCHEMA)
+            state = {"origin": self.origin, "position": vars(position)}
+            write_json(partial / "state.json", state, _SCHEMA)
         for point in old:
             if point != target:
-                shutil.rmtree(point)
+                self._drop(point)
 
     def load(
         self,
@@ -113,7 +129,11 @@ class ResumePoint:
         if not points:
             return Position.start(), {}
         state = read_json(points[-1] / "state.json", _SCHEMA)
-        state.pop("schema")
+        if state["origin"] != self.origin:
+            log.info("%s: the data has changed since; training starts afresh", self.folder)
+            for point in points:
+                self._drop(point)
+            return Position.start(), {}
         tensors = load_file(points[-1] / "state.safetensors")
         best = {k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")}
         with torch.no_grad():
@@ -127,8 +147,10 @@ class ResumePoint:
                 parameter = trainable[name]
                 on_cpu = field == "step" and not optimizer.defaults.get("fused")
                 optimizer.state[parameter][field] = value if on_cpu else value.to(parameter.device)
-        return Position(**state), best
+        return Position(**state["position"]), best
 
     def drop_state(self) -> None:
         """Forget the optimizer state of a stage that ended well."""
+        for point in self._points():
+            self._drop(point)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -280,6 +281,7 @@ def _train(
         number, settings, run.seed, runtime.eval_batch_clips, runtime.save_minutes * 60
     )
     log.debug("plan: %s", asdict(plan))
+    resume.origin = _origin(bench.inputs.manifest, model)
     bench.log_masked_sample(train, _tokens_per_video(model, bench))
     return train_stage(
         model,
@@ -291,6 +293,18 @@ def _train(
         bench.accelerator,
         _on_epoch(name, settings.epochs, progress),
     )
+
+
+def _origin(manifest: Path, model: VisionLanguageModel) -> str:
+    """Hash of the clips and of the weights a stage starts from (stage 2: those of stage 1).
+
+    The scales are left out: on another device their last bits may differ.
+    """
+    digest = hashlib.sha256(manifest.read_bytes())
+    for name, parameter in model.projector.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _tokens_per_video(model: VisionLanguageModel, bench: Bench) -> int:
