@@ -1,1 +1,1 @@
-"""The embedded demo: a procedural world of clips and captions, and the micro models that live in it."""
+"""The embedded demo: a procedural world of captioned clips, and its micro models."""

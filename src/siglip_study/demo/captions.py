@@ -24,6 +24,8 @@ STYLES = ("clips", "scorer")
 COMPLETE_SHARE = 0.85
 OPTIONAL = ("size", "place", "weather", "camera")
 
+_SILENCE = Clause("", "", "", "")
+
 T = TypeVar("T")
 
 
@@ -37,8 +39,8 @@ class _Parts:
     where: str  # 비 오는 바다에서; 비 오는 날에 where no place is stated
     at: str  # as `where`, with 에 in place of 에서
     setting: str  # as `where`, without a particle
-    place: str | None
-    weather: Clause | None
+    place: str  # empty where unstated, as is every ending of `weather`
+    weather: Clause
     camera: tuple[str, Verb] | None
     progressive: bool
 
@@ -88,16 +90,12 @@ CLIPS_TEMPLATES_APART: tuple[Template, ...] = (
 )
 
 SCORER_TEMPLATES: tuple[Template, ...] = (
-    lambda p: (
-        f"{p.moving} {p.noun}입니다. 장면은 {p.setting}입니다.{p.camera_sentence('polite')}"
-    ),
+    lambda p: f"{p.moving} {p.noun}입니다. 장면은 {p.setting}입니다.{p.camera_sentence('polite')}",
     lambda p: (
         f"영상에 {josa(p.noun, '이/가')} 나옵니다. {p.where} {p.adverb} {p.verb.polite}."
         f"{p.camera_sentence('polite')}"
     ),
-    lambda p: (
-        f"{josa(p.noun, '이/가')} {p.where} {p.moving} 모습이에요.{p.camera_sentence('yo')}"
-    ),
+    lambda p: f"{josa(p.noun, '이/가')} {p.where} {p.moving} 모습이에요.{p.camera_sentence('yo')}",
     lambda p: (
         f"{p.where} 찍은 영상이에요. {josa(p.noun, '이/가')} {p.adverb} {p.verb.yo}."
         f"{p.camera_sentence('yo')}"
@@ -134,8 +132,8 @@ def _noun(scene: Scene, with_size: bool, rng: np.random.Generator) -> str:
 
 def _parts(scene: Scene, stated: frozenset[str], rng: np.random.Generator) -> _Parts:
     adverbs, verbs = _pick(rng, lexicon.MOTION_FORMS[scene.motion])
-    place = _pick(rng, SYNONYMS["place"][scene.place]) if "place" in stated else None
-    if place is None:
+    place = _pick(rng, SYNONYMS["place"][scene.place]) if "place" in stated else ""
+    if not place:
         setting = _pick(rng, lexicon.WEATHER_TIMES[scene.weather])
         where = at = f"{setting}에"
     else:
@@ -152,7 +150,7 @@ def _parts(scene: Scene, stated: frozenset[str], rng: np.random.Generator) -> _P
         setting=setting,
         place=place,
         weather=(
-            _pick(rng, lexicon.WEATHER_CLAUSES[scene.weather]) if "weather" in stated else None
+            _pick(rng, lexicon.WEATHER_CLAUSES[scene.weather]) if "weather" in stated else _SILENCE
         ),
         camera=_pick(rng, lexicon.CAMERA_FORMS[scene.camera]) if "camera" in stated else None,
         progressive=bool(rng.random() < 0.4),

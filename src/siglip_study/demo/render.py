@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
+from siglip_study.demo.places import draw_place
 from siglip_study.demo.shapes import BODY, DETAIL, Polygon
 from siglip_study.demo.world import BACKGROUND_ZOOM, Scene, positions, zoom
 
@@ -52,80 +53,11 @@ def _scaled(polygon: Polygon, cx: float, cy: float, rx: float, ry: float) -> lis
     return [c for x, y in polygon for c in (cx + x * rx, cy + y * ry)]
 
 
-def _draw_clouds(draw: ImageDraw.ImageDraw, rng: np.random.Generator, horizon: int) -> None:
-    """Pale clouds, without which an open sky would not show the zoom."""
-    for x in range(int(rng.integers(-30, 10)), _CANVAS, 62):
-        y = int(rng.uniform(0.1, 0.7) * horizon)
-        for dx, dy, r in ((0, 0, 9), (12, -4, 11), (25, 0, 8)):
-            box = (x + dx - r, y + dy - r * 0.7, x + dx + r, y + dy + r * 0.7)
-            draw.ellipse(box, fill=(232, 238, 243))
-
-
-def _draw_place(draw: ImageDraw.ImageDraw, place: str, rng: np.random.Generator) -> None:
-    """Draw a background in its daylight colours on a square canvas of side ``_CANVAS``."""
-    n = _CANVAS
-    horizon = int(n * rng.uniform(0.42, 0.52))
-    sky = {
-        "sea": (178, 216, 238), "mountain": (196, 208, 224), "city": (204, 200, 196),
-        "field": (206, 226, 236),
-    }[place]
-    draw.rectangle((0, 0, n, n), fill=sky)
-    if place == "sea":
-        _draw_clouds(draw, rng, horizon)
-        draw.rectangle((0, horizon, n, n), fill=(40, 110, 160))
-        for y in range(horizon + 5, n, 14):
-            for x in range(int(rng.integers(-34, 0)), n, 34):
-                draw.arc((x, y, x + 22, y + 12), 190, 350, fill=(150, 205, 232), width=3)
-    elif place == "mountain":
-        shades = ((150, 140, 150), (120, 100, 92), (92, 74, 64))
-        for layer, shade in enumerate(shades):
-            base = horizon + int(n * (0.16 + 0.18 * layer))
-            x = -30 + int(rng.integers(-25, 10))
-            while x < n:
-                half = int(rng.uniform(0.2, 0.34) * n)
-                peak = base - int(rng.uniform(0.38, 0.55) * n)
-                draw.polygon((x, base, x + half, peak, x + 2 * half, base), fill=shade)
-                if layer == 0:
-                    cap = (peak - base) // 4
-                    w = half // 4
-                    draw.polygon(
-                        (x + half - w, peak - cap, x + half, peak, x + half + w, peak - cap),
-                        fill=(240, 240, 245),
-                    )
-                x += int(half * 1.25)
-            draw.rectangle((0, min(base, n), n, n), fill=shade)
-    elif place == "city":
-        x = int(rng.integers(-14, 0))
-        while x < n:
-            width = int(rng.integers(22, 36))
-            top = int(n * rng.uniform(0.12, 0.45))
-            grey = int(rng.integers(105, 150))
-            draw.rectangle((x, top, x + width - 2, n), fill=(grey, grey, grey + 8))
-            for wy in range(top + 6, int(n * 0.8), 13):
-                for wx in range(x + 4, x + width - 8, 9):
-                    draw.rectangle((wx, wy, wx + 4, wy + 6), fill=(70, 76, 92))
-            x += width
-        road = int(n * 0.8)
-        draw.rectangle((0, road, n, n), fill=(72, 72, 76))
-        for wx in range(int(rng.integers(-20, 0)), n, 32):
-            draw.rectangle((wx, road + 16, wx + 16, road + 20), fill=(205, 205, 195))
-    else:
-        _draw_clouds(draw, rng, horizon)
-        draw.rectangle((0, horizon, n, n), fill=(150, 190, 92))
-        # Furrows that meet at the horizon: straight lines that only a field has.
-        vanish = n * rng.uniform(0.35, 0.65)
-        for k in range(-9, 10):
-            x = vanish + (k + rng.uniform(-0.2, 0.2)) * n * 0.2
-            draw.line((vanish + 0.2 * (x - vanish), horizon, x, n), fill=(104, 148, 58), width=3)
-
-
 @lru_cache(maxsize=64)
 def _background(scene: Scene) -> Image.Image:
     """The place under its weather, before the camera; [_CANVAS, _CANVAS] RGB."""
     rng = _rng(scene, 3)
-    image = Image.new("RGB", (_CANVAS, _CANVAS))
-    _draw_place(ImageDraw.Draw(image), scene.place, rng)
-    pixels = np.asarray(image, dtype=np.float32)
+    pixels = np.asarray(draw_place(scene.place, rng, _CANVAS), dtype=np.float32)
     pixels = pixels * rng.uniform(0.94, 1.06, 3).astype(np.float32)
     grain = rng.normal(0, 9, (_CANVAS // 8, _CANVAS // 8, 1)).astype(np.float32)
     pixels = pixels + grain.repeat(8, 0).repeat(8, 1)

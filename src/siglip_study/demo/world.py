@@ -1,4 +1,4 @@
-"""The procedural world: what a scene may be, where its things are at any moment, and who may see it.
+"""The procedural world: what a scene may be, where its things are, and which pool may see it.
 
 A scene is a tuple of facts (closed vocabulary) plus a ``render_seed`` from which everything that is
 not a fact follows: start, speed, spacing, texture. Facts and layout are known without rendering.
@@ -10,6 +10,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ MULTI_FRAME_ATTRIBUTES = ("motion", "camera")
 
 #: Share of the fact tuples that each pool may see; who sees a tuple is decided by its hash.
 POOLS: dict[str, float] = {"clips": 0.20, "lm": 0.25, "tower": 0.30, "scorer": 0.25}
+_POOL_ENDS = list(zip(POOLS, accumulate(POOLS.values()), strict=True))
 
 #: Combinations that only the clips may show: no micro model has met them in training.
 HELD_OUT_PAIRS: tuple[tuple[tuple[str, str], tuple[str, str]], ...] = (
@@ -107,10 +109,7 @@ def pool_of(values: dict[str, str]) -> str | None:
     key = "|".join(values[attribute] for attribute in ATTRIBUTES)
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
     u = int.from_bytes(digest, "big") / 2**64
-    for pool, share in POOLS.items():
-        if u < share:
-            break
-        u -= share
+    pool = next((name for name, end in _POOL_ENDS if u < end), _POOL_ENDS[-1][0])
     if pool != "clips" and any(
         values[a] == value_a and values[b] == value_b
         for (a, value_a), (b, value_b) in HELD_OUT_PAIRS
