@@ -1,0 +1,129 @@
+"""Lock, conda environment, ranges and README say the same thing."""
+
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PAGES = [ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs").glob("*.md"))]
+LIBRARY_FILE = re.compile(
+    r"\b(?:config|docs|workflow|src|resources|report|tests)/[\w./-]*\w/?|\brequirements[\w-]*\.txt"
+)
+# Made by the reader, as the pages tell.
+OF_THE_READER = {"config/mine.yaml"}
+
+
+def lines(name: str) -> list[str]:
+    """Lines of a requirements file without comments."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def pins(entries: list[str]) -> dict[str, Requirement]:
+    found = [Requirement(entry) for entry in entries if not entry.startswith("-")]
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def fenced(page: Path) -> list[str]:
+    """The shell blocks of a page."""
+    return re.findall(r"^```bash\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_line_is_an_exact_pin(name: str) -> None:
+    for package, requirement in pins(lines(name)).items():
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "==", package
+        assert "*" not in specifier.version and "+" not in specifier.version, package
+
+
+def test_the_lock_ends_with_the_project_itself() -> None:
+    assert lines("requirements.txt")[-1] == "-e ."
+    assert lines("requirements-dev.txt")[0] == "-r requirements.txt"
+
+
+def test_conda_installs_the_lock_line_for_line() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python, pip, packages = environment["dependencies"]
+    assert (python, pip) == ("python=3.11", "pip")
+    assert packages["pip"] == lines("requirements.txt")
+
+
+@pytest.mark.parametrize(
+    ("ranges", "locks"),
+    [
+        (PROJECT["dependencies"], ["requirements.txt"]),
+        (
+            PROJECT["optional-dependencies"]["dev"],
+            ["requirements.txt", "requirements-dev.txt"],
+        ),
+    ],
+    ids=["run", "dev"],
+)
+def test_every_direct_dependency_is_locked_within_its_range(
+    ranges: list[str], locks: list[str]
+) -> None:
+    locked = pins([line for name in locks for line in lines(name)])
+    for requirement in map(Requirement, ranges):
+        pin = locked[canonicalize_name(requirement.name)]
+        (specifier,) = pin.specifier
+        assert specifier.version in requirement.specifier, requirement.name
+        assert str(pin.marker) == str(requirement.marker), requirement.name
+
+
+def test_decord_is_left_out_where_it_has_no_wheel() -> None:
+    decord = pins(lines("requirements.txt"))["decord"]
+    arm = {**default_environment(), "platform_machine": "aarch64"}
+    assert decord.marker is not None and not decord.marker.evaluate(arm)
+
+
+def test_what_breaks_transformers_or_takes_gigabytes_is_not_locked() -> None:
+    names = set(pins(lines("requirements.txt") + lines("requirements-dev.txt")))
+    assert "torchvision" not in names
+    assert not {name for name in names if name.startswith(("nvidia-", "cuda-", "triton"))}
+    assert str(pins(lines("requirements.txt"))["torch"].specifier) == "==2.13.0"
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    run, test = fenced(ROOT / "README.md")[:2]
+    for block in (run, test):
+        assert block.count("\n") == 1 and block.startswith("python3 -m venv .venv && ")
+    assert "pip install -r requirements.txt" in run
+    assert run.endswith("snakemake --cores 1 --resources gpu=1\n")
+    assert "pip install -r requirements-dev.txt" in test and "pytest --cov" in test
+    assert fenced(ROOT / "README.ko.md")[:2] == [run, test]
+    above = (ROOT / "README.md").read_text(encoding="utf-8").split("```bash")[0]
+    assert "##" not in above and len(above) < 400
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_parse_and_name_files_that_exist(page: Path) -> None:
+    for block in fenced(page):
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+        for word in shlex.split(block):
+            for name in LIBRARY_FILE.findall(word) if "://" not in word else []:
+                assert name in OF_THE_READER or (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_cluster_page_pins_the_commits_of_the_study() -> None:
+    study = yaml.safe_load((ROOT / "config/study.yaml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
+    for part in ("llm", "scorer"):
+        model, commit = study[part]["model"], study[part]["revision"]
+        assert f"hf download {model} --revision {commit}" in page
