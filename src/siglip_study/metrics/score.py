@@ -20,6 +20,7 @@ from siglip_study.metrics.reference_tokens import (
     reference_tokens,
 )
 from siglip_study.metrics.registry import METRICS, metric_metadata
+from siglip_study.metrics.siglip import EMPTY_COSINE
 from siglip_study.metrics.tokens import normalise, tokenizer_for
 
 #: Per-clip metrics that become columns of ``clips.parquet``.
@@ -69,7 +70,8 @@ def score_captions(
     named in ``not_computed`` with the reason. Everything depends on ids, not on the clips' order.
 
     Args:
-        captions: N captions; an empty one scores each metric's minimum.
+        captions: N captions; an empty one scores the metric's minimum, and 0 in a contrast with
+            other clips (D, gains, bits), where a caption that tells nothing has 0.
         references: N lists of human captions.
         ids: N unique clip ids.
         language: ``"ko"``, ``"en"`` or ``"other"``; chooses the tokenizer.
@@ -116,6 +118,9 @@ def score_captions(
     groups = list(groups) if groups is not None else list(ids)
     categories = list(categories) if categories is not None else [None] * n
     empty = np.array([normalise(caption) == "" for caption in captions])
+    if matrix is not None:
+        # Whatever a text tower makes of white space, a caption that says nothing fits nothing.
+        matrix = np.where(empty[:, None], EMPTY_COSINE, matrix)
     found = Collector(groups, reference_values or {})
 
     families.score_siglip(found, matrix, siglip or {}, temperature, categories, empty)

@@ -1,0 +1,64 @@
+"""Which clips are compared, and that ids join inputs."""
+
+import numpy as np
+import pytest
+
+from siglip_study.errors import StudyError
+from siglip_study.metrics.ids import check_same_ids, check_unique_ids
+from siglip_study.metrics.mismatch import other_clips
+
+
+def named(ids, chosen):
+    return {ids[i]: {ids[j] for j in others.tolist()} for i, others in enumerate(chosen)}
+
+
+def test_up_to_a_hundred_clips_all_others_are_taken():
+    chosen = other_clips([f"c{i}" for i in range(100)])
+    assert [len(others) for others in chosen] == [99] * 100
+    assert all(i not in others for i, others in enumerate(chosen))
+    assert other_clips(["only"])[0].tolist() == []
+
+
+def test_beyond_that_fifty_half_of_the_same_category():
+    ids = [f"c{i:03d}" for i in range(160)]
+    categories = [("a", "b", None)[i % 3] if i < 150 else "rare" for i in range(160)]
+    for i, others in enumerate(other_clips(ids, categories)):
+        assert len(set(others.tolist())) == 50 and i not in others
+        same = sum(categories[j] == categories[i] for j in others)
+        if categories[i] == "rare":
+            assert same == 9
+        elif categories[i] is not None:
+            assert same == 25
+
+
+def test_one_category_for_all_still_gives_fifty():
+    assert {len(others) for others in other_clips([f"c{i}" for i in range(120)], ["a"] * 120)} == {
+        50
+    }
+
+
+def test_the_draw_depends_on_ids_and_seed_not_on_order():
+    ids = [f"c{i:03d}" for i in range(130)]
+    categories = ["a" if i % 2 else "b" for i in range(130)]
+    order = np.random.default_rng(0).permutation(130)
+    moved = [ids[i] for i in order]
+    before = named(ids, other_clips(ids, categories))
+    assert named(moved, other_clips(moved, [categories[i] for i in order])) == before
+    assert named(ids, other_clips(ids, categories, seed=1)) != before
+
+
+def test_differing_ids_are_named():
+    check_same_ids(["a", "b"], ["b", "a"], "captions.json", "manifest.parquet")
+    with pytest.raises(
+        StudyError, match=r"only captions.json has 'x'.*only manifest.parquet has 'b'"
+    ):
+        check_same_ids(["a", "x"], ["a", "b"], "captions.json", "manifest.parquet")
+    with pytest.raises(StudyError, match="and 15 more"):
+        check_same_ids([f"c{i}" for i in range(20)], [], "one", "other")
+
+
+def test_repeated_ids_are_named():
+    with pytest.raises(StudyError, match=r"captions.json repeats the clip ids 'a'"):
+        check_unique_ids(["a", "b", "a"], "captions.json")
+    with pytest.raises(StudyError, match="manifest repeats"):
+        check_same_ids(["a"], ["a", "a"], "captions", "manifest")
