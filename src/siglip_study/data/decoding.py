@@ -1,11 +1,11 @@
 """Frames of a clip as pixels: one small interface, two decoders that agree to the last bit.
 
-decord is quick at picking frames out of plain clips. It is wrong about others: a clip turned by
-90° comes out scrambled, one whose edit list trims frames comes out shifted by the trimmed frames
-after a sequential read, and more than eight bits a channel are converted differently. What a clip
-is follows from its packets (``ClipInfo.is_plain``), never from a failure, so such clips are read
-by PyAV under both names and the frames do not depend on the choice. A resized frame is resized by
-Pillow for both.
+decord is wrong about some clips: one whose edit list trims frames comes out shifted after a
+sequential read, a mirrored one is not mirrored, more than eight bits a channel are converted
+differently, and some widths under 96 pixels come out scrambled, because it takes a row's padding
+for channels. What a clip is follows from its packets (``ClipInfo.is_plain``), never from a failure,
+so such clips are read by PyAV under both names and the frames do not depend on the choice. A
+resized frame is resized by Pillow for both.
 """
 
 from __future__ import annotations

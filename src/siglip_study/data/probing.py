@@ -36,9 +36,9 @@ class Orientation:
     mirror_y: bool = False
 
     @property
-    def is_identity(self) -> bool:
-        """True where the stored frame is shown as it is."""
-        return not (self.transpose or self.mirror_x or self.mirror_y)
+    def is_rotation(self) -> bool:
+        """True where the frame is turned by a multiple of 90°, 0° included, and not mirrored."""
+        return not (self.transpose ^ self.mirror_x ^ self.mirror_y)
 
     def apply(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Stored ``[h, w, 3]`` → shown ``[H, W, 3]``."""
@@ -72,8 +72,9 @@ class ClipInfo:
 
     @property
     def is_plain(self) -> bool:
-        """True where stored frames are the shown frames: not trimmed, not turned, eight bits."""
-        return self.orientation.is_identity and not self.trimmed and self.eight_bit
+        """True where decord gives the right frames (see ``decoding``)."""
+        wide = self.width >= 96
+        return wide and self.orientation.is_rotation and not self.trimmed and self.eight_bit
 
 
 def open_clip(path: Path) -> Any:

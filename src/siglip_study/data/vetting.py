@@ -43,7 +43,13 @@ class VetProcess:
         """The clip's facts, or ``{"reason": …}``; a crash or a hang is a reason as well."""
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
-        timer = threading.Timer(self.timeout_s, process.kill)
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self.timeout_s, stop)
         timer.start()
         try:
             process.stdin.write(json.dumps(str(path)) + "\n")
@@ -52,14 +58,13 @@ class VetProcess:
         except BrokenPipeError:
             line = ""
         finally:
-            late = not timer.is_alive()
             timer.cancel()
         if line.endswith("\n"):
             answer: dict[str, Any] = json.loads(line)
             return answer
         code = process.wait()
         self.close()
-        if late:
+        if late.is_set():
             return {"reason": f"unreadable: the decoder hung for {self.timeout_s:g} s"}
         return {"reason": f"unreadable: the decoder crashed (exit status {code})"}
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from siglip_study.errors import StudyError
+from siglip_study.features.device import resolve_device
 from siglip_study.features.hub import load_weights, read_model_json
 from siglip_study.features.images import load_transform
 
@@ -69,7 +70,7 @@ class VisionEncoder:
             model: local folder or hub id.
             revision: pinned hub revision.
             layer: index into the hidden states; 0, the embeddings, is not offered.
-            device: where it runs.
+            device: where it runs; "auto": a GPU if there is one.
             dtype: None: bf16 on a GPU, fp32 on the CPU.
             weights: "random" builds from the model's config with a fixed seed.
             key: the config key that errors name.
@@ -77,7 +78,7 @@ class VisionEncoder:
         Raises:
             StudyError: not at hand, not a supported tower, or no such layer.
         """
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
         raw = read_model_json(model, revision, ("config.json",), key)
         family = _FAMILIES.get(raw.get("model_type", ""))

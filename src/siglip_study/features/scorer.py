@@ -15,6 +15,7 @@ from torch import Tensor
 
 from siglip_study.errors import StudyError
 from siglip_study.features.chunking import chunk_text
+from siglip_study.features.device import resolve_device
 from siglip_study.features.frame_embeddings import (
     read_frame_embeddings,
     read_frame_facts,
@@ -73,7 +74,7 @@ class Scorer:
             model: local folder or hub id.
             revision: pinned hub revision.
             lowercase: lower-case texts first, as SigLIP 2 was trained.
-            device: where it runs.
+            device: where it runs; "auto": a GPU if there is one.
             dtype: None: bf16 on a GPU, fp32 on the CPU.
             key: the config key that errors name.
 
@@ -82,7 +83,7 @@ class Scorer:
         """
         import transformers
 
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
         self.lowercase = lowercase
         raw = read_model_json(model, revision, ("config.json",), key)

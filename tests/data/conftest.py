@@ -1,0 +1,167 @@
+"""Real clips, made with PyAV; edit lists and rotations are patched into the finished mp4."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+TICKS = 600  # a second, in the clips' time base
+
+
+def picture(i: int, width: int, height: int) -> np.ndarray:
+    """A frame whose grey level is 8 times its number, with a white top left corner."""
+    frame = np.full((height, width, 3), 8 * i % 256, np.uint8)
+    frame[: height // 4, : width // 4] = 255
+    return frame
+
+
+def write_clip(
+    path: Path,
+    ticks: Sequence[int] = tuple(range(0, 600, 20)),
+    width: int = 128,
+    height: int = 96,
+    b_frames: int = 0,
+    gop: int = 250,
+    faststart: bool = False,
+    pixels: str = "yuv420p",
+) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options={"movflags": "faststart"} if faststart else {}) as file:
+        stream = file.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        stream.options = {"bf": str(b_frames), "g": str(gop), "crf": "4", "threads": "1"}
+        stream.codec_context.time_base = Fraction(1, TICKS)
+        for i, tick in enumerate(ticks):
+            frame = av.VideoFrame.from_ndarray(picture(i, width, height), format="rgb24")
+            frame.pts, frame.time_base = tick, Fraction(1, TICKS)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return path
+
+
+def patch(source: Path, target: Path, atom: bytes, offset: int, data: bytes) -> Path:
+    content = bytearray(source.read_bytes())
+    at = content.index(atom) + 4 + offset
+    content[at : at + len(data)] = data
+    target.write_bytes(content)
+    return target
+
+
+def rotate(source: Path, target: Path, a: int, b: int, c: int, d: int) -> Path:
+    """Write the display matrix (ISO 14496-12: 16.16 fixed, the last entry 2.30)."""
+    rows = (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    return patch(source, target, b"tkhd", 40, struct.pack(">9i", *rows))
+
+
+def trim(source: Path, target: Path, add_ticks: int) -> Path:
+    """Move the start of the edit list by ``add_ticks`` of the media's 1/19200 s."""
+    content = source.read_bytes()
+    at = content.index(b"elst") + 4 + 12
+    start = struct.unpack(">i", content[at : at + 4])[0]
+    return patch(source, target, b"elst", 12, struct.pack(">i", start + add_ticks))
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One clip of each kind, by name."""
+    folder = tmp_path_factory.mktemp("clips")
+    # 15 frames at 60 a second, then 15 at 10 a second.
+    slow_end = np.cumsum([0] + [10] * 14 + [60] * 15).tolist()
+    made = {
+        "plain": write_clip(folder / "plain.mp4"),
+        "b_frames": write_clip(folder / "b_frames.mp4", b_frames=2, gop=10),
+        "vfr": write_clip(folder / "vfr.mp4", slow_end),
+        "vfr_b": write_clip(folder / "vfr_b.mp4", slow_end, b_frames=2, gop=8),
+        "one": write_clip(folder / "one.mp4", [0]),
+        "odd": write_clip(folder / "odd.mp4", width=102, height=70),
+        "narrow": write_clip(folder / "narrow.mp4", width=72, height=96),
+        "ten_bit": write_clip(folder / "ten_bit.mp4", pixels="yuv420p10le"),
+    }
+    for name, matrix in {
+        "clockwise": (0, 1, -1, 0),
+        "half_turn": (-1, 0, 0, -1),
+        "counter_clockwise": (0, -1, 1, 0),
+        "mirrored": (-1, 0, 0, 1),
+    }.items():
+        made[name] = rotate(made["plain"], folder / f"{name}.mp4", *matrix)
+    made["trimmed"] = trim(made["plain"], folder / "trimmed.mp4", 3 * 640)
+    made["trimmed_b"] = trim(made["b_frames"], folder / "trimmed_b.mp4", 4 * 640)
+    return made
+
+
+@pytest.fixture(scope="session")
+def audio_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audio") / "audio.mp4"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1600), np.float32), format="fltp", layout="mono"
+        )
+        frame.sample_rate, frame.pts = 16000, 0
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def broken(
+    tmp_path_factory: pytest.TempPathFactory, audio_only: Path
+) -> dict[str, tuple[Path, str]]:
+    """Broken files by name, each with the kind of its reason."""
+    folder = tmp_path_factory.mktemp("broken")
+    whole = write_clip(
+        folder / "whole.mp4", range(0, 1200, 20), gop=12, faststart=True, b_frames=0
+    ).read_bytes()
+    with av.open(str(folder / "whole.mp4")) as file:
+        border = next(p.pos + p.size for i, p in enumerate(file.demux(video=0)) if i == 40)
+    media = whole.index(b"mdat") + 4
+    rng = np.random.default_rng(0)
+    middle = media + (len(whole) - media) // 2
+    contents = {
+        "zero_bytes": b"",
+        "text": "동영상이 아닙니다.\n".encode(),
+        "playlist": f"#EXTM3U\n#EXTINF:1,\n{folder / 'whole.mp4'}\n".encode(),
+        "random": rng.bytes(5000),
+        "no_index": whole[media:],
+        "cut_in_half": whole[: len(whole) // 2],
+        "cut_near_the_end": whole[:-20],
+        "cut_between_frames": whole[:border],
+        "zeroed": whole[:middle] + bytes(len(whole) - middle),
+        "scribbled": whole[:middle] + rng.bytes(200) + whole[middle + 200 :],
+    }
+    made = {}
+    for name, content in contents.items():
+        (folder / f"{name}.mp4").write_bytes(content)
+        made[name] = (folder / f"{name}.mp4", "unreadable")
+    made["audio_only"] = (audio_only, "audio only")
+    return made
+
+
+@pytest.fixture
+def aihub(tmp_path: Path, clips: dict[str, Path]) -> Callable[..., Path]:
+    """Put a clip and its label into AI-Hub's layout under ``tmp_path``; returns the root."""
+
+    def add(
+        name: str,
+        split: str = "train",
+        clip: Path | None = None,
+        caption: object = "빨간 공이 구른다.",
+        **meta: object,
+    ) -> Path:
+        video = tmp_path / split / "videos" / f"{name}.mp4"
+        label = tmp_path / split / "labels" / f"{name}.json"
+        video.parent.mkdir(parents=True, exist_ok=True)
+        label.parent.mkdir(parents=True, exist_ok=True)
+        video.write_bytes((clip or clips["plain"]).read_bytes())
+        record = {"annotation": {"description_kr": caption}, "meta": meta}
+        label.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+        return tmp_path
+
+    return add

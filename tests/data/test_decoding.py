@@ -1,0 +1,144 @@
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from siglip_study.data import decoding
+from siglip_study.data.decoding import check_every_frame, get_decoder
+from siglip_study.data.probing import ClipError
+from siglip_study.errors import StudyError
+
+KINDS = [
+    "plain",
+    "b_frames",
+    "vfr",
+    "vfr_b",
+    "one",
+    "odd",
+    "clockwise",
+    "half_turn",
+    "counter_clockwise",
+    "mirrored",
+    "narrow",
+    "ten_bit",
+    "trimmed",
+    "trimmed_b",
+]
+
+
+def numbers(frames: np.ndarray) -> list[int]:
+    """Which frames of the clip these are: their grey level over 8, read far from the corners."""
+    height, width = frames.shape[1:3]
+    middle = frames[:, height // 2, width // 2].astype(float).mean(axis=-1)
+    return np.round(middle / 8).astype(int).tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_decoders_give_the_same_frames(clips: dict[str, Path], kind: str) -> None:
+    for n in (1, 4, 8, 40):
+        ours = get_decoder("decord").read(clips[kind], n)
+        theirs = get_decoder("pyav").read(clips[kind], n)
+        assert ours.dtype == np.uint8 and ours.shape[0] == n and ours.shape[3] == 3
+        assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["decord", "pyav"])
+class TestRightFrames:
+    def test_constant_rate(self, clips: dict[str, Path], name: str) -> None:
+        for kind in ("plain", "b_frames"):
+            assert numbers(get_decoder(name).read(clips[kind], 3)) == [5, 15, 25]
+
+    def test_variable_rate_is_uniform_in_time(self, clips: dict[str, Path], name: str) -> None:
+        # Frame i < 15 at i/60 s, then 14/60 + (i − 14)/10 s; the last one ends 1/30 s (as muxed)
+        # after its start: 1.7667 s in all, so middles at .4417 and 1.325 s.
+        assert numbers(get_decoder(name).read(clips["vfr"], 2)) == [16, 24]
+
+    def test_edit_list_leaves_trimmed_frames_out(self, clips: dict[str, Path], name: str) -> None:
+        decoder = get_decoder(name)
+        assert decoder.probe(clips["trimmed"]).n_frames == 27
+        assert numbers(decoder.read(clips["trimmed"], 27)) == list(range(3, 30))
+        assert numbers(decoder.read(clips["trimmed_b"], 26)) == list(range(4, 30))
+
+    def test_one_frame_is_repeated(self, clips: dict[str, Path], name: str) -> None:
+        assert numbers(get_decoder(name).read(clips["one"], 5)) == [0] * 5
+
+    @pytest.mark.parametrize(
+        ("kind", "corner"),
+        [
+            ("plain", (0, 0)),
+            ("clockwise", (0, -1)),
+            ("half_turn", (-1, -1)),
+            ("counter_clockwise", (-1, 0)),
+            ("mirrored", (0, -1)),
+        ],
+    )
+    def test_frames_are_upright(
+        self, clips: dict[str, Path], name: str, kind: str, corner: tuple[int, int]
+    ) -> None:
+        decoder = get_decoder(name)
+        frame = decoder.read(clips[kind], 1)[0]
+        info = decoder.probe(clips[kind])
+        turned = kind in ("clockwise", "counter_clockwise")
+        assert frame.shape[:2] == ((128, 96) if turned else (96, 128)) == (info.height, info.width)
+        for place in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+            assert (frame[place].min() > 230) == (place == corner)
+
+    def test_size_is_the_shorter_side(self, clips: dict[str, Path], name: str) -> None:
+        decoder = get_decoder(name)
+        assert decoder.read(clips["plain"], 2, size=24).shape == (2, 24, 32, 3)
+        assert decoder.read(clips["clockwise"], 2, size=24).shape == (2, 32, 24, 3)
+
+    def test_broken_files_are_refused(self, broken: dict[str, tuple[Path, str]], name: str) -> None:
+        for path, kind in (v for k, v in broken.items() if k not in ("zeroed", "scribbled")):
+            with pytest.raises(ClipError, match=f"^{kind}: "):
+                get_decoder(name).read(path, 8)
+
+
+def test_jumping_over_groups_of_pictures_changes_nothing(clips: dict[str, Path]) -> None:
+    # Read alone, each frame needs a jump to the keyframe before it.
+    path = clips["b_frames"]
+    info = get_decoder("pyav").probe(path)
+    assert len(info.keyframe_ticks) >= 3
+    with av.open(str(path)) as file:
+        every = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    for i in range(info.n_frames):
+        assert np.array_equal(decoding._pick(path, info, [i])[0], every[i])
+    backwards = decoding._pick(path, info, [29, 3, 17])
+    assert np.array_equal(backwards, np.stack([every[29], every[3], every[17]]))
+
+
+def test_probe_tells_what_a_player_shows(clips: dict[str, Path]) -> None:
+    probe = get_decoder("pyav").probe
+    plain, vfr, one = (probe(clips[k]) for k in ("plain", "vfr", "one"))
+    assert (plain.n_frames, plain.width, plain.height) == (30, 128, 96)
+    assert plain.duration_s == pytest.approx(1.0) and plain.fps == pytest.approx(30.0)
+    assert vfr.pts[:3] == pytest.approx([0, 1 / 60, 2 / 60])
+    assert vfr.duration_s == pytest.approx(14 / 60 + 1.5 + 1 / 30, abs=1e-3)
+    assert one.n_frames == 1 and one.duration_s == pytest.approx(1 / 30)
+    trimmed = probe(clips["trimmed"])
+    assert trimmed.pts[0] == 0 and trimmed.duration_s == pytest.approx(0.9)
+    assert [k for k in KINDS if not probe(clips[k]).is_plain] == KINDS[KINDS.index("mirrored") :]
+
+
+def test_every_kind_of_damage_is_found(broken: dict[str, tuple[Path, str]]) -> None:
+    for name, (path, kind) in broken.items():
+        with pytest.raises(ClipError) as caught:
+            check_every_frame(path)
+        assert str(caught.value).startswith(f"{kind}: "), (name, str(caught.value))
+
+
+def test_missing_file_is_a_clip_error(tmp_path: Path) -> None:
+    with pytest.raises(ClipError, match="No such file"):
+        get_decoder("decord").read(tmp_path / "absent.mp4", 2)
+
+
+def test_unknown_decoder_is_named() -> None:
+    with pytest.raises(StudyError, match=r"data\.decoder is 'decor'; expected one of decord, pyav"):
+        get_decoder("decor")
+
+
+def test_absent_decord_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StudyError, match=r"not installed.*decoder: pyav"):
+        get_decoder("decord")

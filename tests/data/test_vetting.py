@@ -1,0 +1,77 @@
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from siglip_study.data import vet_worker
+from siglip_study.data.decoding import get_decoder
+from siglip_study.data.vetting import VetProcess, vet_clips
+from siglip_study.errors import StudyError
+
+# A worker that dies on one clip and hangs on another, as a decoder may on garbage.
+FAKE = """
+import json, os, sys
+for line in sys.stdin:
+    name = json.loads(line)
+    if name == "crash": os.abort()
+    if name == "hang": sys.stdin.read()
+    print(json.dumps({"pid": os.getpid()}), flush=True)
+"""
+
+
+def fake(timeout_s: float = 30.0) -> VetProcess:
+    process = VetProcess("pyav", 2, timeout_s)
+    process.command = [sys.executable, "-c", FAKE]
+    return process
+
+
+def test_a_crash_costs_one_clip() -> None:
+    process = fake()
+    before = process.vet(Path("good"))["pid"]
+    assert process.vet(Path("good"))["pid"] == before
+    assert "crashed (exit status -6)" in process.vet(Path("crash"))["reason"]
+    assert process.vet(Path("good"))["pid"] != before
+    process.close()
+    process.close()
+
+
+def test_a_hang_costs_one_clip() -> None:
+    process = fake(timeout_s=0.3)
+    assert process.vet(Path("hang"))["reason"] == "unreadable: the decoder hung for 0.3 s"
+    process.timeout_s = 30.0
+    assert "pid" in process.vet(Path("good"))
+    process.close()
+
+
+def test_answers_keep_the_order_of_the_clips(clips: dict[str, Path]) -> None:
+    names = ["plain", "one", "vfr", "one", "trimmed"]
+    answers = vet_clips([clips[name] for name in names], "pyav", 4, 3)
+    assert [answer["n_frames"] for answer in answers] == [30, 1, 30, 1, 27]
+    assert vet_clips([], "pyav", 4, 3) == []
+
+
+def test_an_unknown_decoder_is_found_before_any_clip() -> None:
+    with pytest.raises(StudyError, match="opencv"):
+        vet_clips([Path("a.mp4")], "opencv", 4, 1)
+
+
+def test_the_worker_answers_line_by_line(
+    clips: dict[str, Path],
+    broken: dict[str, tuple[Path, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    lines = "".join(json.dumps(str(p)) + "\n" for p in (clips["plain"], broken["text"][0]))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    kept = os.dup(1)
+    try:
+        vet_worker.main("pyav", 2)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    good, bad = (json.loads(line) for line in capfd.readouterr().out.splitlines())
+    assert good == vet_worker.vet(clips["plain"], get_decoder("pyav"), 2)
+    assert bad["reason"].startswith("unreadable: ")

@@ -1,0 +1,154 @@
+"""Tiny random towers saved as real checkpoints, and a manifest of small real clips."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+CLIP_IMAGES = {
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"shortest_edge": 32},
+    "crop_size": {"height": 32, "width": 32},
+    "do_center_crop": True,
+    "resample": 3,
+    "image_mean": [0.48, 0.45, 0.4],
+    "image_std": [0.26, 0.26, 0.27],
+}
+SIGLIP_IMAGES = {
+    "image_processor_type": "SiglipImageProcessor",
+    "size": {"height": 32, "width": 32},
+    "resample": 2,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
+DINO_IMAGES = {
+    "image_processor_type": "BitImageProcessor",
+    "size": {"shortest_edge": 40},
+    "crop_size": {"height": 32, "width": 32},
+    "do_center_crop": True,
+    "resample": 3,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 300,
+    "max_position_embeddings": 16,
+    "bos_token_id": 1,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+
+
+def save(model: Any, folder: Path, images: dict[str, Any]) -> Path:
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(images))
+    return folder
+
+
+def byte_tokenizer(folder: Path) -> None:
+    """One token a byte, EOS at the end: token counts can be worked by hand."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<pad>": 0, "<eos>": 1, **{c: i + 2 for i, c in enumerate(alphabet)}}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", 1)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=16
+    ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Checkpoints by model type; "clip" and "siglip" are whole scorers with tokenizers."""
+    from transformers import (
+        CLIPConfig,
+        CLIPModel,
+        Dinov2Config,
+        Dinov2Model,
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
+        SiglipConfig,
+        SiglipModel,
+        SiglipVisionConfig,
+        SiglipVisionModel,
+    )
+
+    base = tmp_path_factory.mktemp("towers")
+    torch.manual_seed(0)
+    dino = {k: v for k, v in VISION.items() if k != "intermediate_size"} | {"mlp_ratio": 2}
+    made = {
+        "clip": save(
+            CLIPModel(CLIPConfig(vision_config=VISION, text_config=TEXT, projection_dim=24)),
+            base / "clip",
+            CLIP_IMAGES,
+        ),
+        "siglip": save(
+            SiglipModel(SiglipConfig(vision_config=VISION, text_config=TEXT)),
+            base / "siglip",
+            SIGLIP_IMAGES,
+        ),
+        "siglip_vision_model": save(
+            SiglipVisionModel(SiglipVisionConfig(**VISION)), base / "siglip_vision", SIGLIP_IMAGES
+        ),
+        "dinov2": save(Dinov2Model(Dinov2Config(**dino)), base / "dinov2", DINO_IMAGES),
+        "dinov2_with_registers": save(
+            Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**dino, num_register_tokens=3)),
+            base / "registers",
+            DINO_IMAGES,
+        ),
+    }
+    for name in ("clip", "siglip"):
+        byte_tokenizer(made[name])
+    return made
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pl.DataFrame]:
+    """A root with seven clips of two sizes, and their manifest rows."""
+    root = tmp_path_factory.mktemp("dataset")
+    ids = [f"장면/{i}" for i in range(7)]
+    for i in range(7):
+        width, height = (64, 48) if i % 2 else (48, 80)
+        with av.open(str(root / f"{i}.mp4"), "w") as file:
+            stream = file.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.options = {"threads": "1"}
+            for j in range(6):
+                pixels = np.full((height, width, 3), 30 * i + 5 * j, np.uint8)
+                pixels[: height // 2] += 20
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = j, Fraction(1, 10)
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode())
+    rows = {
+        "id": ids,
+        "path": [f"{i}.mp4" for i in range(7)],
+        "sha256": [f"{i}" * 8 for i in range(7)],
+    }
+    return root, pl.DataFrame(rows)

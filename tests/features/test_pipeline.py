@@ -1,0 +1,146 @@
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import Tensor
+
+from siglip_study.data.decoding import get_decoder
+from siglip_study.errors import StudyError
+from siglip_study.features.encoders import VisionEncoder
+from siglip_study.features.frame_embeddings import read_frame_embeddings, read_frame_facts
+from siglip_study.features.pipeline import embed_split, encode_split, stream_frames
+from siglip_study.features.scorer import Scorer
+from siglip_study.features.store import FeatureStore
+
+Dataset = tuple[Path, pl.DataFrame]
+
+
+class MeanColour:
+    """A stand-in whose feature is the frame's mean colour; can fail after some batches."""
+
+    facts: dict[str, Any] = {"model": "mean"}  # noqa: RUF012
+
+    def __init__(self, fail_after: int = 99) -> None:
+        self.left = fail_after
+        self.clips = 0
+
+    def prepare(self, frames: np.ndarray) -> np.ndarray:
+        return frames[:, :8, :8]
+
+    def encode_prepared(self, frames: np.ndarray) -> Tensor:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        self.clips += len(frames)
+        return torch.from_numpy(frames.astype(np.float32)).mean(dim=(2, 3))[:, :, None, :]
+
+
+def run(dataset: Dataset, encoder: Any, folder: Path, **options: Any) -> None:
+    root, rows = dataset
+    settings: dict[str, Any] = {"n_frames": 3, "batch_clips": 2, "workers": 2, "shard_clips": 3}
+    encode_split(
+        rows,
+        root,
+        get_decoder("pyav"),
+        encoder,
+        **{**settings, **options},
+        folder=folder / "out",
+        resume_folder=folder / "work",
+    )
+
+
+def test_each_clip_gets_its_own_features(
+    dataset: Dataset, towers: dict[str, Path], tmp_path: Path
+) -> None:
+    root, rows = dataset
+    encoder = VisionEncoder(str(towers["clip"]))
+    run(dataset, encoder, tmp_path)
+    store = FeatureStore(tmp_path / "out")
+    assert list(store.ids) == rows["id"].to_list() and store.shape == (3, 16, 32)
+    assert store.facts == {**encoder.facts, "frames": 3, "decoder": "pyav"}
+    for clip, path in rows.select("id", "path").iter_rows():
+        frames = get_decoder("pyav").read(root / path, 3)
+        alone = encoder.encode(frames[None])[0]
+        assert torch.allclose(store[clip].float(), alone.float(), atol=2e-2)
+
+
+@pytest.mark.parametrize(("batch", "workers", "shard"), [(1, 1, 1), (3, 4, 7), (16, 2, 100)])
+def test_order_does_not_depend_on_batches_workers_or_shards(
+    dataset: Dataset, tmp_path: Path, batch: int, workers: int, shard: int
+) -> None:
+    run(dataset, MeanColour(), tmp_path / "a")
+    run(
+        dataset,
+        MeanColour(),
+        tmp_path / "b",
+        batch_clips=batch,
+        workers=workers,
+        shard_clips=shard,
+    )
+    one, two = FeatureStore(tmp_path / "a/out"), FeatureStore(tmp_path / "b/out")
+    assert all(torch.equal(one[clip], two[clip]) for clip in one.ids)
+    # Clips are told apart by their grey level, 30 apart.
+    level = torch.stack([one[clip].float().mean() for clip in one.ids])
+    assert (level.diff() > 20).all()
+
+
+def test_a_killed_job_decodes_and_encodes_only_the_rest(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, MeanColour(fail_after=4), tmp_path)  # dies in the last of three shards
+    again = MeanColour()
+    run(dataset, again, tmp_path)
+    assert again.clips == 1
+    assert len(FeatureStore(tmp_path / "out")) == 7
+
+
+def test_a_clip_that_went_bad_is_named(dataset: Dataset, tmp_path: Path) -> None:
+    root, rows = dataset
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    paths = [str(root / p) for p in rows["path"]]
+    paths[5] = str(tmp_path / "bad.mp4")
+    bad = rows.with_columns(pl.Series("path", paths))
+    with pytest.raises(StudyError, match=r"clip '장면/5' .*bad\.mp4.*zero bytes"):
+        run((root, bad), MeanColour(), tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_reading_ahead_is_bounded_and_ends_with_the_consumer() -> None:
+    started: list[int] = []
+    lock = threading.Lock()
+
+    class Slow:
+        name = "slow"
+
+        def read(self, path: Path, n_frames: int, size: int | None = None) -> np.ndarray:
+            with lock:
+                started.append(int(path.name))
+            return np.full((n_frames, 1, 1, 3), int(path.name), np.uint8)
+
+    clips = [(str(i), Path(str(i))) for i in range(100)]
+    stream = stream_frames(clips, Slow(), lambda f: f, 2, [4] * 25, workers=2)  # type: ignore[arg-type]
+    first = next(stream)
+    assert first[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    # The batch that was given, one more batch, and one clip a worker.
+    assert len(started) <= 4 + 4 + 2
+    stream.close()  # type: ignore[attr-defined]
+    assert len(started) <= 4 + 4 + 2
+
+
+def test_frame_embeddings_of_a_split(
+    dataset: Dataset, towers: dict[str, Path], tmp_path: Path
+) -> None:
+    root, rows = dataset
+    scorer = Scorer(str(towers["siglip"]))
+    path = tmp_path / "report.safetensors"
+    embed_split(rows, root, get_decoder("decord"), scorer, 4, 3, 2, path)
+    found = read_frame_embeddings(path)
+    assert list(found) == rows["id"].to_list()
+    assert read_frame_facts(path) == {**scorer.facts, "frames": 4, "decoder": "decord"}
+    frames = get_decoder("decord").read(root / "2.mp4", 4)
+    alone = scorer.image_embeddings(frames[None])[0]
+    assert torch.allclose(found["장면/2"], alone, atol=1e-5)
+    assert torch.allclose(alone.norm(dim=-1), torch.ones(4), atol=1e-5)

@@ -1,0 +1,126 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import siglip_study
+from siglip_study.errors import StudyError
+from siglip_study.features.store import FeatureStore, write_features
+
+IDS = ["b", "a", "../../etc/passwd", "장면 1", "__metadata__", "c\n", "d" * 300]
+FACTS = {"model": "m", "grid": (2, 2)}
+
+
+def feature(clip: str) -> Tensor:
+    generator = torch.Generator().manual_seed(IDS.index(clip))
+    return torch.randn(3, 4, 8, generator=generator).to(torch.bfloat16)
+
+
+def encoder(seen: list[str], fail_at: str | None = None) -> Callable[[list[str]], Tensor]:
+    def encode(clips: list[str]) -> Tensor:
+        if fail_at in clips:
+            raise KeyboardInterrupt
+        seen.extend(clips)
+        return torch.stack([feature(clip) for clip in clips])
+
+    return encode
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    seen: list[str] = []
+    write_features(tmp_path / "out", tmp_path / "work", IDS, encoder(seen), 3, FACTS)
+    assert seen == IDS and not (tmp_path / "work").exists()
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "index.json",
+        *(f"shard-0000{i}.safetensors" for i in range(3)),
+    ]
+    store = FeatureStore(tmp_path / "out")
+    assert store.ids == tuple(IDS) and len(store) == 7 and "a" in store and "x" not in store
+    assert store.shape == (3, 4, 8) and store.facts == {"model": "m", "grid": [2, 2]}
+    for clip in IDS:
+        assert store[clip].dtype == torch.bfloat16 and torch.equal(store[clip], feature(clip))
+    batch = store.batch(["장면 1", "b", "장면 1"])
+    assert torch.equal(batch, torch.stack([feature(c) for c in ("장면 1", "b", "장면 1")]))
+
+
+def test_an_id_that_is_not_there_is_named(tmp_path: Path) -> None:
+    write_features(tmp_path / "out", tmp_path / "work", IDS, encoder([]), 3, FACTS)
+    with pytest.raises(StudyError, match="no features of clip 'gone'"):
+        FeatureStore(tmp_path / "out").batch(["a", "gone"])
+
+
+def test_a_killed_call_keeps_its_finished_shards(tmp_path: Path) -> None:
+    first: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        write_features(
+            tmp_path / "out", tmp_path / "work", IDS, encoder(first, IDS[4]), 2, FACTS, IDS
+        )
+    assert first == IDS[:4] and not (tmp_path / "out").exists()
+    second: list[str] = []
+    write_features(tmp_path / "out", tmp_path / "work", IDS, encoder(second), 2, FACTS, IDS)
+    assert second == IDS[4:]
+    store = FeatureStore(tmp_path / "out")
+    assert all(torch.equal(store[clip], feature(clip)) for clip in IDS)
+
+
+@pytest.mark.parametrize("change", ["facts", "ids", "shard_clips", "sources"])
+def test_shards_of_another_plan_are_discarded(tmp_path: Path, change: str) -> None:
+    plan = {"ids": IDS, "shard_clips": 2, "facts": FACTS, "sources": IDS}
+    with pytest.raises(KeyboardInterrupt):
+        write_features(tmp_path / "o", tmp_path / "w", encode=encoder([], IDS[5]), **plan)  # type: ignore[arg-type]
+    plan[change] = {
+        "facts": {"model": "other"},
+        "ids": IDS[::-1],
+        "shard_clips": 3,
+        "sources": ["x", *IDS[1:]],
+    }[change]
+    seen: list[str] = []
+    write_features(tmp_path / "o", tmp_path / "w", encode=encoder(seen), **plan)  # type: ignore[arg-type]
+    assert seen == plan["ids"]
+
+
+def test_old_features_give_way(tmp_path: Path) -> None:
+    for facts in ({"run": 1}, {"run": 2}):
+        write_features(tmp_path / "out", tmp_path / "work", IDS, encoder([]), 4, facts)
+    assert FeatureStore(tmp_path / "out").facts == {"run": 2}
+
+
+def test_what_cannot_be_features_is_refused(tmp_path: Path) -> None:
+    def write(ids: list[str], encode: Callable[[list[str]], Tensor]) -> None:
+        write_features(tmp_path / "out", tmp_path / "work", ids, encode, 1, {})
+
+    with pytest.raises(StudyError, match="no clip to encode"):
+        write([], encoder([]))
+    with pytest.raises(StudyError, match="clip 'a' occurs twice"):
+        write(["a", "b", "a"], encoder([]))
+    with pytest.raises(StudyError, match="expected \\(1, frames"):
+        write(["a"], lambda ids: torch.zeros(2, 1, 1, 1))
+    with pytest.raises(StudyError, match="clip 'b' are not finite"):
+        write(["a", "b"], lambda ids: torch.full((1, 1, 1, 1), 0.0 if ids == ["a"] else torch.nan))
+    with pytest.raises(StudyError, match="expected \\(1, 1, 1\\) as in other shards"):
+        write(["a", "b"], lambda ids: torch.zeros(1, 1, 1, 1 if ids == ["a"] else 2))
+    assert not (tmp_path / "out").exists()
+
+
+def test_unfinished_or_damaged_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"index\.json"):
+        FeatureStore(tmp_path)
+    write_features(tmp_path / "out", tmp_path / "work", IDS, encoder([]), 4, {})
+    (tmp_path / "out/shard-00001.safetensors").write_bytes(b"junk")
+    store = FeatureStore(tmp_path / "out")
+    assert store["b"].shape == (3, 4, 8)
+    with pytest.raises(StudyError, match="shard-00001"):
+        store["d" * 300]
+
+
+def test_importing_the_store_stays_cheap() -> None:
+    code = "import siglip_study.features.store, sys; print('transformers' in sys.modules)"
+    home = str(Path(siglip_study.__file__).parents[1])
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=home
+    )
+    assert run.stdout.strip() == "False"
