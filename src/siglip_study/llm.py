@@ -131,6 +131,11 @@ def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     model: nn.Module = _from_hub(AutoModelForCausalLM, config, **options)
     if config.quantization == "none":
         model.to(device)
+    for module in model.modules():
+        # On some CPUs bitsandbytes repacks a layer at its first forward pass in eval mode, for a
+        # kernel without gradients: training after the first validation would be silently wrong.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return model.eval().requires_grad_(False)
 
 

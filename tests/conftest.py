@@ -1,0 +1,152 @@
+"""Tiny real models, built offline once a session. Heavy imports stay inside the fixtures."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    "{% endif %}"
+)
+CORPUS = [
+    "이 영상을 자세히 설명해주세요.",
+    "빨간 공이 왼쪽으로 굴러간다.",
+    "a red ball rolls left.",
+]
+DIM, FRAMES, GRID = 12, 2, (2, 2)
+
+
+class MadeFeatures:
+    """Features made from the id alone: what a FeatureStore gives, without files."""
+
+    facts = {"dim": DIM, "grid": list(GRID), "patches": 4, "frames": FRAMES}
+
+    def __init__(self, folder=None):
+        self.folder = folder
+
+    def __getitem__(self, clip):
+        import torch
+
+        seed = int.from_bytes(hashlib.sha256(clip.encode()).digest()[:4], "big")
+        generator = torch.Generator().manual_seed(seed)
+        shape = (FRAMES, GRID[0] * GRID[1], DIM)
+        return (3.0 * torch.randn(shape, generator=generator) + 1.0).bfloat16()
+
+    def batch(self, ids):
+        import torch
+
+        return torch.stack([self[clip] for clip in ids])
+
+
+@pytest.fixture
+def features():
+    return MadeFeatures()
+
+
+@pytest.fixture(scope="session")
+def tiny_llm(tmp_path_factory) -> Path:
+    """Folder of a two-layer Qwen3 and a byte-level BPE tokenizer with a short chat template."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-llm")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
+    tokenizer.train_from_iterator(
+        CORPUS * 3,
+        trainers.BpeTrainer(
+            vocab_size=320,
+            special_tokens=specials,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=specials[0],
+        eos_token=specials[2],
+        model_max_length=4096,
+    )
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=400,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=512,
+        initializer_range=0.3,  # wide enough for captions to differ without training
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def llm_config(tiny_llm):
+    from siglip_study.config import LlmConfig, LoraConfig
+
+    return LlmConfig(
+        model=str(tiny_llm), quantization="none", lora=LoraConfig(r=4, alpha=8, dropout=0.0)
+    )
+
+
+@pytest.fixture
+def tokenizer(llm_config):
+    from siglip_study.llm import load_tokenizer
+
+    return load_tokenizer(llm_config)
+
+
+@pytest.fixture
+def make_model(llm_config, tokenizer, features):
+    """Builder of a calibrated model; with ``lora=True`` as stage 2 sees it."""
+    import torch
+
+    from siglip_study.llm import add_lora, load_llm, prompt_layout
+    from siglip_study.projectors.registry import build_projector
+    from siglip_study.vlm import VisionLanguageModel
+
+    def build(projector="linear", lora=False, seed=0, config=llm_config, **options):
+        torch.set_num_threads(1)
+        llm = load_llm(config, torch.device("cpu"))
+        torch.manual_seed(seed)
+        made = build_projector(projector, DIM, 32, GRID, FRAMES, **options)
+        model = VisionLanguageModel(made, llm, prompt_layout(tokenizer, config))
+        model.calibrate(features.batch([f"clip{i}" for i in range(8)]), match_embeddings=True)
+        if lora:
+            torch.manual_seed(seed + 1)
+            model.llm = add_lora(model.llm, config.lora)
+        return model
+
+    return build
+
+
+@pytest.fixture
+def make_clips(features, tokenizer):
+    """Builder of ``n`` clips with ragged captions that end in EOS."""
+    from siglip_study.training.clips import Clips, tokenize_captions
+
+    def build(n, start=0, source=features):
+        ids = tuple(f"clip{i}" for i in range(start, start + n))
+        texts = [["빨간 공 " * (1 + i % 3) + str(i)] for i in range(start, start + n)]
+        tokens, cut = tokenize_captions(tokenizer, texts, tokenizer.eos_token_id, 64)
+        return Clips(ids, source, tokens, cut)
+
+    return build
