@@ -99,8 +99,15 @@ def write_video(path: Path, frames: np.ndarray, fps: int, crf: int = 18) -> None
         stream = container.add_stream("libx264", rate=Fraction(fps))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        # One encoder thread: with more, the bits depend on how many cores there are.
-        stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        # With several threads the bits depend on how many cores there are. With its lookahead x264
+        # reads past the edges of pictures this small, and the bits depend on what lay in memory;
+        # "zerolatency" switches it off.
+        stream.options = {
+            "crf": str(crf),
+            "preset": "veryfast",
+            "tune": "zerolatency",
+            "threads": "1",
+        }
         for picture in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))

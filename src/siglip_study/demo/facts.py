@@ -121,9 +121,10 @@ def kappa(
     if majority == 1.0:
         return Kappa(None, None, None, accuracy, majority, n)
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=n_boot) / n  # [resamples, clips]
-    accuracies, majorities = weights @ right, (weights @ one_hot).max(1)
-    usable = majorities < 1 - 1e-9
+    times = rng.multinomial(n, np.full(n, 1 / n), size=n_boot)  # [resamples, clips]
+    # Whole counts before the division: a share of 1 is then exactly 1.
+    accuracies, majorities = (times @ right) / n, (times @ one_hot).max(1) / n
+    usable = majorities < 1
     low = high = None
     if usable.any():
         values = (accuracies[usable] - majorities[usable]) / (1 - majorities[usable])

@@ -1,0 +1,121 @@
+"""The parser reads every reference caption right; κ matches figures worked by hand."""
+
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from siglip_study.demo.captions import STYLES, compose, words
+from siglip_study.demo.facts import kappa, parse_facts
+from siglip_study.demo.world import ATTRIBUTES, POOLS, facts, sample_scene
+
+NOTHING = dict.fromkeys(ATTRIBUTES)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_reference_is_read_right(style: str) -> None:
+    rng = np.random.default_rng(17)
+    for i in range(2000):
+        scene = sample_scene(rng, list(POOLS)[i % len(POOLS)])
+        text, stated = compose(scene, rng, style)
+        truth = {a: (v if a in stated else None) for a, v in facts(scene).items()}
+        assert parse_facts(text) == truth, text
+
+
+def test_the_words_of_a_scene_are_read_too() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        scene = sample_scene(rng, "lm")
+        assert parse_facts(" ".join(words(scene).values())) == facts(scene)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("A red car drives left.", {}),
+        ("빨간 자동차 두 대", {"thing": "car", "colour": "red", "count": "2"}),
+        ("빨간 공과 파란 공", {"thing": "ball"}),  # two colours contradict
+        ("왼쪽으로 가다가 오른쪽으로 간다", {}),
+        ("배경이 비었다. 새하얀 공간, 눈부신 별명", {}),  # words that only begin like facts
+        ("배가 바다에 있다", {"thing": "boat", "place": "sea"}),
+        ("비가 내려온다", {"weather": "rain", "motion": "down"}),
+        ("비가 내린다", {"weather": "rain"}),
+        ("자동차   두\n대가", {"thing": "car", "count": "2"}),
+        ("자동차 3대", {"thing": "car", "count": "3"}),
+        ("이동한 대장", {}),  # 한 대 inside other words
+    ],
+)
+def test_hard_strings(text: str, expected: dict[str, str]) -> None:
+    assert parse_facts(text) == NOTHING | expected
+
+
+def test_decomposed_hangul_is_read_like_composed() -> None:
+    text = "눈 오는 산에서 작은 흰색 집 세 채가 위로 올라간다. 카메라가 뒤로 물러난다."
+    assert parse_facts(unicodedata.normalize("NFD", text)) == parse_facts(text)
+    assert None not in parse_facts(text).values()
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(st.text(max_size=200) | st.text(alphabet="가나한대두배새비 눈에서은.", max_size=60))
+def test_any_string_is_read_without_error(text: str) -> None:
+    stated = parse_facts(text)
+    assert list(stated) == list(ATTRIBUTES)
+    assert all(v is None or v in ATTRIBUTES[a] for a, v in stated.items())
+
+
+def said(*values: str | None) -> list[dict[str, str | None]]:
+    return [{"place": value} for value in values]
+
+
+def true(*values: str) -> list[dict[str, str]]:
+    return [{"place": value} for value in values]
+
+
+def test_kappa_by_hand() -> None:
+    # Accuracy 3/4 (one unstated), majority 2/4: (.75 − .5) / (1 − .5) = .5.
+    result = kappa(said("sea", "sea", "city", None), true("sea", "sea", "city", "field"), "place")
+    assert (result.kappa, result.accuracy, result.majority, result.n) == (0.5, 0.75, 0.5, 4)
+
+
+def test_kappa_is_one_when_right_zero_for_the_majority_answer_and_negative_when_silent() -> None:
+    truth = true(*["sea"] * 20, *["city"] * 10, *["field"] * 10)
+    right = kappa([dict(row) for row in truth], truth, "place")
+    assert (right.kappa, right.low, right.high) == (1, 1, 1)
+    majority = kappa(said(*["sea"] * 40), truth, "place")
+    assert majority.kappa == 0
+    assert majority.low is not None and majority.low <= 0
+    silent = kappa([{}] * 40, truth, "place")
+    assert silent.accuracy == 0
+    assert silent.kappa == pytest.approx(-1)  # (0 − .5) / .5
+
+
+def test_interval_covers_and_shrinks_and_repeats() -> None:
+    rng = np.random.default_rng(0)
+    values = np.array(ATTRIBUTES["place"])
+
+    def world(n: int) -> tuple[list[dict[str, str | None]], list[dict[str, str]]]:
+        codes = rng.integers(0, 4, n)
+        guess = np.where(rng.random(n) < 0.6, codes, (codes + 1) % 4)
+        return said(*values[guess].tolist()), true(*values[codes].tolist())
+
+    small, large = world(60), world(1000)
+    a, b = kappa(*small, "place"), kappa(*large, "place")
+    for result in (a, b):
+        assert result.low is not None and result.kappa is not None and result.high is not None
+        assert result.low < result.kappa < result.high
+    assert (b.high - b.low) < (a.high - a.low) / 2  # type: ignore[operator]
+    assert a == kappa(*small, "place")
+    # Known truth: accuracy .6, majority .25 → κ = .35/.75.
+    assert b.low < 0.35 / 0.75 < b.high  # type: ignore[operator]
+
+
+def test_constant_truth_has_no_kappa_and_bad_input_is_refused() -> None:
+    one = kappa(said("sea"), true("sea"), "place")
+    assert (one.kappa, one.low, one.high, one.accuracy, one.majority) == (None, None, None, 1, 1)
+    with pytest.raises(ValueError, match="1 predictions for 2"):
+        kappa(said("sea"), true("sea", "sea"), "place")
+    with pytest.raises(ValueError, match="0 predictions"):
+        kappa([], [], "place")
