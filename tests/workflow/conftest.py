@@ -1,0 +1,90 @@
+"""A copy of the workflow in a folder of its own, and Snakemake run in it as a user would."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "config", "workflow", "report", "resources", "environment.yml")
+
+
+@dataclass
+class Run:
+    """How a Snakemake process ended and what it printed."""
+
+    status: int
+    text: str
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """Rule → number of jobs, from the table a (dry) run begins with; empty if none is due."""
+        table = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total ", self.text, re.M | re.S)
+        if table is None:
+            assert "Nothing to be done" in self.text, self.text[-4000:]
+            return {}
+        rows = (line.split() for line in table[1].splitlines())
+        return {name: int(count) for name, count in rows}
+
+    def cells(self, stage: str) -> set[str]:
+        """Cells (or first stages) named by the jobs of ``stage 1``, ``stage 2`` or ``captions``."""
+        return set(re.findall(rf"{stage} of ([\w.-]+)", self.text))
+
+
+class House:
+    """The files a user has after cloning, without results, and a config to run them with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for part in PARTS:
+            source = ROOT / part
+            copy = shutil.copytree if source.is_dir() else shutil.copy2
+            copy(source, folder / part)
+        # The process that runs the tests may itself run under Snakemake's or the hub's settings.
+        self._env = {k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE_")}
+        self._env |= {
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join(
+                [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
+        }
+
+    def write_config(self, name: str, **changes: object) -> Path:
+        """``two_cells.yaml`` with some top-level keys replaced, as ``config/<name>``."""
+        config = yaml.safe_load((Path(__file__).parent / "two_cells.yaml").read_text("utf-8"))
+        path = self.folder / "config" / name
+        path.write_text(yaml.safe_dump(config | changes, allow_unicode=True), encoding="utf-8")
+        return path
+
+    def snakemake(self, *arguments: str | Path, config: Path | None = None) -> Run:
+        """Run ``snakemake --cores 1 --resources gpu=1`` and wait for its end."""
+        # Targets come first: --resources and --configfile take all that follows.
+        command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
+        command += ["--cores", "1", "--resources", "gpu=1"]
+        if config is not None:
+            command += ["--configfile", str(config)]
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            timeout=900,
+        )
+        return Run(done.returncode, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def new_house(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], House]:
+    """Makes a house of its own at each call."""
+    return lambda: House(tmp_path_factory.mktemp("house"))

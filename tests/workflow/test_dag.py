@@ -1,0 +1,75 @@
+"""What Snakemake plans, before anything has run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+
+@pytest.fixture(scope="module")
+def house(new_house: Callable[[], Any]) -> Any:
+    return new_house()
+
+
+def test_the_demo_plans_each_expensive_thing_once(house: Any) -> None:
+    config = yaml.safe_load((house.folder / "config/config.yaml").read_text("utf-8"))
+    projectors, grid = len(config["projectors"]), config["grid"]
+    cells = projectors * len(grid["learning_rate"]) * len(grid["epochs"])
+    assert projectors >= 4 and cells >= 16
+    plan = house.snakemake("--dry-run")
+    assert plan.status == 0, plan.text
+    jobs = plan.jobs
+    once = ("demo", "manifest", "vision_features", "scorer_features", "baselines", "select")
+    assert {rule: jobs[rule] for rule in once} == dict.fromkeys(once, 1)
+    # Cells that differ in stage 2 only share their first stage.
+    assert (jobs["stage1"], jobs["stage2"], jobs["captions"]) == (projectors, cells, cells)
+    assert len(plan.cells("stage 2")) == cells
+    # Fresh seeds and controls are planned when the tuning cells have been scored.
+    assert (jobs["score"], jobs["tables"], jobs["report"]) == (2, 1, 1)
+
+
+def test_the_presets_of_the_full_study_are_a_target(house: Any, tmp_path: Any) -> None:
+    study = yaml.safe_load((house.folder / "config/study.yaml").read_text("utf-8"))
+    study["data"]["root"] = str(tmp_path)
+    config = house.folder / "config/presets.yaml"
+    config.write_text(yaml.safe_dump(study, allow_unicode=True), encoding="utf-8")
+    plan = house.snakemake("presets", "--dry-run", config=config)
+    assert plan.status == 0, plan.text
+    assert plan.jobs["stage2"] == plan.jobs["stage1"] == len(study["presets"]) == 5
+    assert {cell.split(".")[0] for cell in plan.cells("stage 2")} == set(study["presets"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"projektors": {"linear": {}}}, "unknown key 'projektors'; did you mean 'projectors'?"),
+        (
+            {"vision": {"model": "resources/demo/vision", "frame": 4}},
+            "unknown key 'vision.frame'; did you mean 'frames'?",
+        ),
+        ({"grid": {"learning_rate": [-1], "epochs": [1]}}, "grid.learning_rate.0 is -1: "),
+        ({"projectors": {"a/b": {}}}, "projectors.a/b"),
+    ],
+    ids=["key", "nested-key", "value", "label"],
+)
+def test_a_wrong_config_ends_in_one_sentence(
+    house: Any, changes: dict[str, Any], sentence: str
+) -> None:
+    run = house.snakemake("--dry-run", config=house.write_config("wrong.yaml", **changes))
+    assert run.status != 0
+    assert sentence in run.text
+    assert "Traceback" not in run.text
+    assert len([line for line in run.text.splitlines() if line.strip()]) <= 4, run.text
+
+
+def test_the_catalogue_s_entry_plans_the_same(house: Any) -> None:
+    plan = house.snakemake("--snakefile", "workflow/Snakefile", "--dry-run")
+    assert plan.status == 0, plan.text
+    assert plan.jobs == house.snakemake("--dry-run").jobs
+
+
+@pytest.mark.parametrize("name", ["local"])
+def test_a_profile_is_accepted(house: Any, name: str) -> None:
+    run = house.snakemake("--workflow-profile", f"workflow/profiles/{name}", "--dry-run")
+    assert run.status == 0, run.text

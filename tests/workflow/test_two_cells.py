@@ -1,0 +1,140 @@
+"""A small study from clips to report, run once; then what a second run would do.
+
+Takes two to four minutes on two cores: four trainings of three optimizer steps, and the imports of
+some twenty jobs.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+BROKEN = {
+    # id → file and bytes; the truncated clip and the broken label are made from real ones.
+    "broken_empty": b"",
+    "broken_text": "이것은 영상이 아닙니다.\n".encode(),
+}
+
+
+def spoil(clips: Path) -> None:
+    """Put three files that are no videos and one label that is no JSON among the training clips."""
+    videos, labels = clips / "train/videos", clips / "train/labels"
+    video = min(videos.glob("*.mp4"))
+    label = (labels / f"{video.stem}.json").read_bytes()
+    whole = video.read_bytes()
+    for name, data in {**BROKEN, "broken_cut": whole[: len(whole) // 2]}.items():
+        (videos / f"{name}.mp4").write_bytes(data)
+        (labels / f"{name}.json").write_bytes(label)
+    (videos / "broken_label.mp4").write_bytes(whole)
+    (labels / "broken_label.json").write_bytes(label[: len(label) // 2])
+
+
+@pytest.fixture(scope="module")
+def study(new_house: Callable[[], Any]) -> Any:
+    """A house in which the small study has run, with its config and what the run printed."""
+    house = new_house()
+    house.config = house.write_config("two_cells.yaml")
+    clips = house.folder / "results/demo"
+    made = house.snakemake("results/demo/files.json", config=house.config)
+    assert made.status == 0, made.text
+    spoil(clips)
+    house.run = house.snakemake(config=house.config)
+    assert house.run.status == 0, house.run.text[-6000:]
+    return house
+
+
+def test_it_ends_with_a_report(study: Any) -> None:
+    page = (study.folder / "results/report.html").read_text("utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    for projector in ("linear", "query_abstractor"):
+        assert projector in page
+    # A run of one seed must not claim an order.
+    ranking = json.loads((study.folder / "results/tables/ranking.json").read_text("utf-8"))
+    assert ranking["can_rank"] is False and ranking["why_not"]
+
+
+def test_every_cell_was_trained_once_and_left_its_record(study: Any) -> None:
+    runs = study.folder / "results/runs"
+    records = [json.loads(path.read_text("utf-8")) for path in sorted(runs.glob("*/cell.json"))]
+    assert sorted((r["projector"], r["role"], r["seed"]) for r in records) == [
+        ("linear", "report", 1),
+        ("linear", "tuning", 0),
+        ("query_abstractor", "report", 1),
+        ("query_abstractor", "tuning", 0),
+    ]
+    # 24 clips in batches of 8, one epoch: the broken ones are not among them.
+    assert {(r["optimizer_steps"], r["samples_seen"]) for r in records} == {(3, 24)}
+
+
+def test_held_out_captions_are_of_the_split_of_the_role(study: Any) -> None:
+    manifest = pl.read_parquet(study.folder / "results/data/manifest.parquet")
+    for record in (study.folder / "results/runs").glob("*/cell.json"):
+        role = json.loads(record.read_text("utf-8"))["role"]
+        split = "selection" if role == "tuning" else "report"
+        captions = json.loads((record.parent / "captions.json").read_text("utf-8"))["records"]
+        expected = manifest.filter(pl.col("split") == split)["id"].sort().to_list()
+        assert sorted(caption["id"] for caption in captions) == expected
+        assert len(expected) == 12
+
+
+def test_broken_files_are_rejected_by_name_and_reason(study: Any) -> None:
+    rejected = pl.read_parquet(study.folder / "results/data/rejected.parquet")
+    reasons = dict(rejected.select("id", "reason").iter_rows())
+    assert set(reasons) == {*BROKEN, "broken_cut", "broken_label"}
+    assert all(reasons.values()) and reasons["broken_label"].startswith("broken label")
+    manifest = pl.read_parquet(study.folder / "results/data/manifest.parquet")
+    assert not set(manifest["id"]) & set(reasons)
+    assert manifest.filter(pl.col("split") == "train").height == 24
+    page = (study.folder / "results/report.html").read_text("utf-8")
+    assert all(name in page for name in reasons)
+
+
+def test_no_half_file_and_no_resume_state_is_left(study: Any) -> None:
+    results = study.folder / "results"
+    hidden = [p for p in results.rglob(".*") if p.is_file() and ".resume" not in p.parts]
+    assert not [p for p in hidden if ".snakemake" not in p.name]
+    states = [p for p in (results / ".resume").rglob("*.safetensors") if p.is_file()]
+    assert not states
+
+
+def test_a_second_run_starts_no_job(study: Any) -> None:
+    before = (study.folder / "results/report.html").stat().st_mtime_ns
+    again = study.snakemake(config=study.config)
+    assert again.status == 0 and again.jobs == {}
+    assert (study.folder / "results/report.html").stat().st_mtime_ns == before
+
+
+def test_one_more_learning_rate_runs_only_the_new_cells(study: Any) -> None:
+    done = {path.parent.name for path in (study.folder / "results/runs").glob("*/cell.json")}
+    grid = {"learning_rate": [5e-4, 2e-3], "epochs": [1]}
+    plan = study.snakemake("--dry-run", config=study.write_config("more.yaml", grid=grid))
+    assert plan.status == 0, plan.text
+    jobs = plan.jobs
+    assert (jobs["stage2"], jobs["captions"]) == (2, 2)
+    assert not {"demo", "manifest", "vision_features", "scorer_features", "stage1"} & set(jobs)
+    assert len(plan.cells("stage 2")) == 2 and not plan.cells("stage 2") & done
+
+
+def test_one_more_report_seed_runs_only_the_new_cells(study: Any) -> None:
+    seeds = {"tuning": 0, "report": [1, 2]}
+    plan = study.snakemake("--dry-run", config=study.write_config("seeds.yaml", seeds=seeds))
+    assert plan.status == 0, plan.text
+    jobs = plan.jobs
+    assert (jobs["stage1"], jobs["stage2"], jobs["captions"]) == (2, 2, 2)
+    assert jobs["score"] == 1 and "select" not in jobs
+
+
+def test_page_settings_rewrite_only_the_page(study: Any) -> None:
+    config = study.write_config("title.yaml", report={"title": "다른 제목", "gallery_clips": 4})
+    plan = study.snakemake("--dry-run", config=config)
+    assert set(plan.jobs) <= {"report", "all"} and plan.jobs["report"] == 1
+
+
+def test_a_comment_in_the_config_reruns_nothing(study: Any) -> None:
+    text = study.config.read_text("utf-8")
+    config = study.config.with_name("comment.yaml")
+    config.write_text("# a remark\n" + text, encoding="utf-8")
+    assert study.snakemake("--dry-run", config=config).jobs == {}
