@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 #: Okabe and Ito's colours in an order that works on white and on near-black, then four more.
@@ -55,7 +56,7 @@ def ranking_chart(
             "D": row["grounding_margin"],
             "low": row["grounding_margin_low"],
             "high": row["grounding_margin_high"],
-            "state": "ranked" if row["ranked"] else "not ranked",
+            "gate": row["gate"],
         }
         for row in rows
     ]
@@ -68,11 +69,22 @@ def ranking_chart(
         )
         if value is not None
     ]
+    shapes = {
+        "grounded": "circle",
+        "undetermined": "diamond",
+        "ungrounded": "triangle-down",
+        "collapsed": "cross",
+    }
+    present = [gate for gate in shapes if any(row["gate"] == gate for row in rows)]
     y = alt.Y("projector:N", sort=[row["projector"] for row in rows], title=None)
     base = alt.Chart(alt.Data(values=data)).encode(y=y)
     colour = _colour(alt, projectors, legend=None)
     lines = base.mark_rule(strokeWidth=3, opacity=0.75).encode(
-        x=alt.X("low:Q", title="grounding D (own clip against the others), 95 % interval"),
+        x=alt.X(
+            "low:Q",
+            title="grounding D, 95 % interval",
+            axis=alt.Axis(tickCount=8),
+        ),
         x2="high:Q",
         color=colour,
     )
@@ -80,11 +92,11 @@ def ranking_chart(
         x="D:Q",
         color=colour,
         shape=alt.Shape(
-            "state:N",
-            scale=alt.Scale(domain=["ranked", "not ranked"], range=["circle", "cross"]),
+            "gate:N",
+            scale=alt.Scale(domain=present, range=[shapes[gate] for gate in present]),
             legend=alt.Legend(title=None, orient="bottom"),
         ),
-        tooltip=["projector:N", "D:Q", "low:Q", "high:Q", "state:N"],
+        tooltip=["projector:N", "D:Q", "low:Q", "high:Q", "gate:N"],
     )
     bars = alt.Chart(alt.Data(values=marks)).encode(x="D:Q")
     rules = bars.mark_rule(strokeDash=[4, 3], opacity=0.8)
@@ -92,7 +104,10 @@ def ranking_chart(
         y=alt.value(0), text="label:N"
     )
     chart = alt.layer(rules, lines, points, names).properties(
-        width="container", height=alt.Step(34), padding={"top": 14, "left": 4, "right": 12, "bottom": 4}
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+        width="container",
+        height=34 * max(1, len(rows)),
+        padding={"top": 14, "left": 4, "right": 12, "bottom": 4},
     )
     return spec(chart)
 
@@ -130,33 +145,65 @@ def scatter_chart(
         y=alt.Y("score:Q", title=title, scale=alt.Scale(zero=False, nice=True)),
     )
     points = base.mark_point(size=85, filled=True, opacity=0.85).encode(
-        color=_colour(alt, projectors, legend=alt.Legend(title=None, orient="bottom", columns=3)),
+        color=alt.condition(
+            "datum.label == ''",
+            _colour(alt, projectors, legend=alt.Legend(title=None, orient="bottom", columns=2)),
+            alt.value("#808890"),
+        ),
         shape=alt.Shape(
             "state:N",
             scale=alt.Scale(domain=present, range=[shapes[s] for s in present]),
-            legend=alt.Legend(title=None, orient="bottom", columns=3),
+            legend=alt.Legend(title=None, orient="bottom", columns=2),
         ),
         tooltip=["name:N", "state:N", "effective_captions:Q", "score:Q"],
     )
-    # What is neither a projector's tuning nor its report run is named where it stands.
-    names = (
-        base.transform_filter("datum.label != ''")
-        .mark_text(align="right", dx=-8, fontSize=11)
-        .encode(text="label:N")
+    # What is neither a projector's tuning nor its report run is named where it stands, in grey.
+    named = alt.Chart(alt.Data(values=_names(known, metric))).encode(
+        x="effective_captions:Q", y="score:Q", text="label:N"
     )
-    return spec(alt.layer(points, names).properties(width="container", height=300))
+    left = named.transform_filter("datum.effective_captions > 0.5")
+    right = named.transform_filter("datum.effective_captions <= 0.5")
+    names = (
+        left.mark_text(align="right", dx=-9, fontSize=11),
+        right.mark_text(align="left", dx=5, dy=-11, fontSize=11),
+    )
+    return spec(alt.layer(points, *names).properties(width="container", height=300))
 
 
-def curve_chart(title: str) -> dict[str, Any]:
+def _names(cells: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
+    """Names of the named points; points that nearly coincide share one text."""
+    scores = [c[metric] for c in cells]
+    step = (max(scores) - min(scores)) / 20 if scores else 0.0
+    places: dict[tuple[int, int], dict[str, Any]] = {}
+    for c in cells:
+        if c["label"]:
+            x, y = c["effective_captions"], c[metric]
+            place = (round(x * 20), round(y / step) if step else 0)
+            seen = places.get(place)
+            if seen is None:
+                places[place] = {"effective_captions": x, "score": y, "label": c["label"]}
+            elif c["label"] not in seen["label"].split(", "):
+                seen["label"] += f", {c['label']}"
+    return list(places.values())
+
+
+def curve_chart(title: str, share: bool = False) -> dict[str, Any]:
     """Lines over optimizer steps; the page fills the data named ``rows`` as cells are chosen.
 
-    A row has ``series``, ``colour`` (a hex code), ``dash`` (``train``, ``validation``), ``x``, ``y``.
+    With ``share`` the vertical axis runs from 0 to 1, and there is no training curve.
+
+    A row has ``series``, ``colour`` (a hex code), ``kind`` (``train``, ``validation``), ``x`` and
+    ``y``.
     """
     import altair as alt
 
     base = alt.Chart(alt.NamedData(name="rows")).encode(
-        x=alt.X("x:Q", title="optimizer step", scale=alt.Scale(zero=False)),
-        y=alt.Y("y:Q", title=title, scale=alt.Scale(zero=False)),
+        x=alt.X("x:Q", title="optimizer step", scale=alt.Scale(domainMin=0)),
+        y=alt.Y(
+            "y:Q",
+            title=title,
+            scale=alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=False),
+        ),
         color=alt.Color("colour:N", scale=None),
         detail="series:N",
         tooltip=["series:N", "kind:N", "x:Q", "y:Q"],
@@ -165,9 +212,11 @@ def curve_chart(title: str) -> dict[str, Any]:
     other = base.transform_filter("datum.kind != 'train'")
     line = other.mark_line(strokeWidth=1.4, strokeDash=[5, 3])
     points = other.mark_point(filled=True, size=46, opacity=1)
-    return spec(alt.layer(train, line, points).properties(width="container", height=230))
+    layers = (line, points) if share else (train, line, points)
+    return spec(alt.layer(*layers).properties(width="container", height=230))
 
 
+@functools.cache
 def vega_bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script that sets ``window.vegaEmbed``."""
     import altair
@@ -175,5 +224,8 @@ def vega_bundle() -> str:
 
     # The bundle must speak the dialect that Altair wrote.
     version = ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    snippet = "window.vegaEmbed = vegaEmbed;"
     known = vl_convert.get_vegalite_versions()
-    return str(vl_convert.javascript_bundle(vl_version=version if version in known else None))
+    return str(
+        vl_convert.javascript_bundle(snippet, vl_version=version if version in known else None)
+    )

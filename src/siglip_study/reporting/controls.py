@@ -29,10 +29,10 @@ MUST_FAIL = ("control_blind", "control_noise", "control_permuted", "control_hot"
 EXPECTATIONS: dict[str, str] = {
     "references": "D above 0: the scorer can tell a right caption from a wrong one.",
     "control_retrieval": "A bar, not a test: a projector that sees should exceed its D.",
-    "control_blind": "D not above 0 (gate: not grounded): language alone must not look like sight.",
-    "control_noise": "D not above 0 (gate: not grounded): noise in place of the video must not look like sight.",
-    "control_permuted": "D not above 0 (gate: not grounded): captions of other clips teach nothing about the clip.",
-    "control_hot": "Low diversity and D not above 0 (gate: collapsed): a run made to collapse must be caught.",
+    "control_blind": "Must not come out grounded: language alone must not look like sight.",
+    "control_noise": "Must not come out grounded: noise must not look like sight.",
+    "control_permuted": "Must not come out grounded: other clips' captions teach nothing.",
+    "control_hot": "Must come out collapsed: it was made to, and the gate must catch it.",
     "report": "Loss gap above 0: the reference costs more with another clip's video.",
 }
 

@@ -17,8 +17,10 @@ REGULAR = "StudyGothic-Regular.woff"
 BOLD = "StudyGothic-Bold-Latin.woff"
 
 _HANGUL = [range(0x1100, 0x1200), range(0x3130, 0x3190), range(0xAC00, 0xD7A4)]
+# No backslash: by Korean custom the font draws a won sign in its place.
 _LATIN = [
-    range(0x20, 0x180),
+    range(0x20, 0x5C),
+    range(0x5D, 0x180),
     range(0x370, 0x400),
     range(0x2000, 0x2070),
     range(0x2190, 0x2270),

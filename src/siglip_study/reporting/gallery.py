@@ -60,7 +60,7 @@ def gallery_order(ids: Sequence[str]) -> list[str]:
 
 
 def gallery_columns(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Captioners side by side: the first report seed of each projector, then retrieval and the hot control."""
+    """Captioners side by side: each projector's first report seed, retrieval, the hot control."""
     columns, seen = [], set()
     reports = [c for c in cells if c["role"] == "report"]
     for cell in sorted(reports, key=lambda c: c["seed"] if c["seed"] is not None else 0):

@@ -30,7 +30,7 @@ def tuning_grids(selection: dict[str, Any]) -> list[dict[str, Any]]:
             places.setdefault((c["epochs"], c["learning_rate"]), []).append(
                 {
                     "cell": c["cell"],
-                    "value": words.number(margin),
+                    "value": words.number(margin, 4),
                     "heat": round(100 * min(1.0, max(0.0, (margin or 0.0) / top))),
                     "chosen": c["cell"] == told["chosen"],
                     "collapsed": c["collapsed"],
@@ -62,8 +62,8 @@ def cell_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "rate": words.rate(c["learning_rate"]),
             "epochs": "–" if c["epochs"] is None else f"{c['epochs']:g}",
             "split": c["split"],
-            "margin": words.number(c["grounding_margin"]),
-            "interval": words.interval(c["grounding_margin_low"], c["grounding_margin_high"]),
+            "margin": words.number(c["grounding_margin"], 4),
+            "interval": words.interval(c["grounding_margin_low"], c["grounding_margin_high"], 4),
             "siglip": words.number(c["siglip_cosine"]),
             "effective": words.number(c["effective_captions"], 2),
             "top": words.number(c["top_cluster_share"], 2),
@@ -71,7 +71,7 @@ def cell_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "truncated": words.number(c["truncated_share"], 2),
             "loss": words.number(c["loss_matched"]),
             "steps": words.count(c["optimizer_steps"]),
-            "note": ("chosen" if c["chosen"] else "") + ("collapsed" if c["collapsed"] else ""),
+            "note": ", ".join(key for key in ("chosen", "collapsed") if c[key]),
         }
         for c in cells
     ]
@@ -95,15 +95,22 @@ def scatter_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "label": ROLES[c["role"]] if c["role"] not in ("report", "tuning") else "",
                 "projector": c["projector"] or ROLES[c["role"]],
                 "state": state,
-                **{key: c[key] for key in ("effective_captions", "siglip_cosine", "grounding_margin")},
+                **{
+                    key: c[key]
+                    for key in ("effective_captions", "siglip_cosine", "grounding_margin")
+                },
             }
-        )  # fmt: skip
+        )
     return rows
 
 
 def costs(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs, wall time, GPU time and peak memory a projector, all its cells together."""
+    """Runs, wall time, GPU time and peak memory a projector, all its cells together.
+
+    A stage 1 that several cells share is counted once.
+    """
     rows: dict[str, dict[str, Any]] = {}
+    parents: set[str] = set()
     for c in cells:
         if c["wall_s"] is None:
             continue
@@ -113,6 +120,10 @@ def costs(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row["runs"] += 1
         row["wall"] += c["wall_s"]
         row["gpu"] += c["gpu_s"] or 0.0
+        if c["stage1_cell"] not in parents:
+            parents.add(c["stage1_cell"])
+            row["wall"] += c["stage1_wall_s"] or 0.0
+            row["gpu"] += c["stage1_gpu_s"] or 0.0
         row["peak"] = max(row["peak"], c["peak_gpu_gb"] or 0.0)
         row["device"].add(c["device"])
     total = {
@@ -170,4 +181,4 @@ def _published(run: dict[str, Any]) -> dict[str, Any]:
         "wall": final.get("wall") or "–",
         "verdict": verdict,
         "finished": "yes" if run["stage2"].get("finished") else "no",
-    }  # fmt: skip
+    }

@@ -63,7 +63,7 @@ def _tiles(
         },
         {
             "label": "Smallest detectable difference",
-            "value": words.number(smallest),
+            "value": words.number(smallest, 4),
             "note": "in D, 80 % power, mean over pairs",
         },
     ]
@@ -75,7 +75,9 @@ def _columns(references: Cell | None) -> list[dict[str, Any]]:
         return {
             "label": label,
             "note": "higher is better",
-            "human": "human: not defined" if human is None else f"human {words.number(human, digits)}",
+            "human": "human: not defined"
+            if human is None
+            else f"human {words.number(human, digits)}",
             "numeric": True,
         }
 
@@ -85,14 +87,14 @@ def _columns(references: Cell | None) -> list[dict[str, Any]]:
     return [
         plain("Projector", numeric=False),
         plain("Rank", "interval", numeric=False),
-        figure("Grounding D", "grounding_margin"),
+        figure("Grounding D", "grounding_margin", 4),
         figure("SigLIP cosine", "siglip_cosine"),
         figure("METEOR gain", "meteor_gain"),
         figure("Effective captions", "effective_captions", 2),
         plain("Gate verdict", "and why", numeric=False),
-        plain("Size", "vision tokens, parameters"),
-        plain("Budget", "steps, samples; stage 1 + 2"),
-        plain("Cost", "GPU-seconds, wall; stage 1 + 2"),
+        plain("Size", "tokens, parameters"),
+        plain("Budget", "stage 1 + 2"),
+        plain("Cost", "a run, both stages"),
     ]
 
 
@@ -102,8 +104,8 @@ def _row(row: dict[str, Any], ranking: dict[str, Any]) -> dict[str, Any]:
         "projector": row["projector"],
         "ranked": row["ranked"],
         "rank": words.rank(row["rank_low"], row["rank_high"], row["ranked"], ranking["can_rank"]),
-        "margin": words.number(row["grounding_margin"]),
-        "interval": words.interval(row["grounding_margin_low"], row["grounding_margin_high"]),
+        "margin": words.number(row["grounding_margin"], 4),
+        "interval": words.interval(row["grounding_margin_low"], row["grounding_margin_high"], 4),
         "siglip": words.number(row["siglip_cosine"]),
         "meteor": words.number(row["meteor_gain"]),
         "effective": words.number(row["effective_captions"], 2),
@@ -124,7 +126,7 @@ def _row(row: dict[str, Any], ranking: dict[str, Any]) -> dict[str, Any]:
 
 def _share(row: dict[str, Any]) -> str:
     reference = row["reference_grounding_margin"]
-    return f"{row['grounding_margin'] / reference:.0%} of human" if reference else ""
+    return f"{100 * row['grounding_margin'] / reference:.0f} % of human" if reference else ""
 
 
 def _sum(row: dict[str, Any], key: str) -> str:
@@ -142,8 +144,8 @@ def _bar(label: str, cell: Cell | None) -> dict[str, str]:
     low, high = (cell.value("grounding_margin", p) if cell else None for p in ("low", "high"))
     return {
         "label": label,
-        "margin": show("grounding_margin"),
-        "interval": words.interval(low, high),
+        "margin": show("grounding_margin", 4),
+        "interval": words.interval(low, high, 4),
         "siglip": show("siglip_cosine"),
         "meteor": show("meteor_gain"),
         "effective": show("effective_captions", 2),

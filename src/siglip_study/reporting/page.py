@@ -52,7 +52,10 @@ def write_report(
         StudyError: an input is missing or malformed, or the page cannot be kept within its budget.
     """
     results, template_dir = Path(results), Path(template_dir)
-    tables = {name: read_table(results, name) for name in ("ranking", "cells", "controls", "pairs", "rejected")}
+    tables = {
+        name: read_table(results, name)
+        for name in ("ranking", "cells", "controls", "pairs", "rejected")
+    }
     roles: dict[str, list[str]] = {}
     for row in tables["cells"]:
         roles.setdefault(row["role"], []).append(row["cell"])
@@ -104,19 +107,20 @@ def _view(
     head = headline(tables["ranking"], ranking, cells)
     curve_data = curves.curve_island(results, tables["cells"])
     scatter = grid_view.scatter_rows(tables["cells"])
-    groups = list(dict.fromkeys([*projectors, *(row["projector"] for row in scatter)]))
-    colours = charts.projector_colours(groups)
+    colours = charts.projector_colours(projectors)
     specs = {
         "ranking": charts.ranking_chart(
-            tables["ranking"], groups, head["references_margin"], head["retrieval_margin"]
+            tables["ranking"], projectors, head["references_margin"], head["retrieval_margin"]
         ),
         "scatter-grounding": charts.scatter_chart(
-            scatter, groups, "grounding_margin", "grounding D"
+            scatter, projectors, "grounding_margin", "grounding D"
         ),
-        "scatter-siglip": charts.scatter_chart(scatter, groups, "siglip_cosine", "SigLIP cosine"),
+        "scatter-siglip": charts.scatter_chart(
+            scatter, projectors, "siglip_cosine", "SigLIP cosine"
+        ),
         "curve-stage1": charts.curve_chart("loss (nats a token)"),
         "curve-stage2": charts.curve_chart("loss (nats a token)"),
-        "curve-diversity": charts.curve_chart("effective captions (quick)"),
+        "curve-diversity": charts.curve_chart("effective captions (quick)", share=True),
     }
     told = dict(provenance)
     return {
@@ -139,7 +143,10 @@ def _view(
             "other": told,
             "config": yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100),
         },
-        "islands": {"specs": specs, "curves": {**curve_data, "colours": colours, "palette": charts.PALETTE}},
+        "islands": {
+            "specs": specs,
+            "curves": {**curve_data, "colours": colours, "palette": charts.PALETTE},
+        },
     }
 
 

@@ -50,7 +50,7 @@ class Cell:
         return None if seed is None else int(seed)
 
     def value(self, metric: str, part: str = "value") -> float | None:
-        """``value``, ``low``, ``high``, ``reference`` or ``chance`` of a corpus metric, if known."""
+        """A part of a corpus metric (``value``, ``low``, ``high``, ``reference``), if known."""
         found = self.metrics["values"].get(metric)
         return None if found is None else found.get(part)
 

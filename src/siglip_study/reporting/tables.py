@@ -205,5 +205,3 @@ def _pair_rows(ranking: dict[str, Any]) -> list[dict[str, Any]]:
         better = winner if significant and ranking["can_rank"] else None
         rows.append({**pair, "better": better})
     return rows
-
-

@@ -40,31 +40,51 @@ def trust(
     return {
         "scorer_sentence": scorer.get("sentence"),
         "swapped": [
-            {"share": f"{p['share']:.0%}", "mean": words.number(p["mean"]),
-             "interval": words.interval(p["low"], p["high"])}
+            {
+                "share": f"{p['share']:.0%}",
+                "mean": words.number(p["mean"], 4),
+                "interval": words.interval(p["low"], p["high"], 4),
+            }
             for p in scorer.get("swapped") or []
         ],
         "undo": any(pair["seed_sd_to_undo"] is not None for pair in pairs),
         "scorer_can_tell": ranking["scorer_can_tell"],
         "scorer": [
-            {"label": label, "value": words.number(references.value(name)),
-             "interval": words.interval(references.value(name, "low"), references.value(name, "high"))}
-            for name, label in (("grounding_margin", "Grounding D"), ("auc", "AUC"), ("auc_within", "AUC within category"),
-                                ("retrieval_r1", "R@1"))
+            {
+                "label": label,
+                "value": words.number(references.value(name)),
+                "interval": words.interval(
+                    references.value(name, "low"), references.value(name, "high")
+                ),
+            }
+            for name, label in (
+                ("grounding_margin", "Grounding D"),
+                ("auc", "AUC"),
+                ("auc_within", "AUC within category"),
+                ("retrieval_r1", "R@1"),
+            )
             if references is not None and references.value(name) is not None
         ],
         "alpha": ranking["alpha"],
         "n_groups": ranking["n_groups"],
         "seeds": ranking["seeds"],
         "figures": [FIGURE_LABELS[name] for name in FIGURES],
-        "controls": [_control(c, outcomes.get(c.name)) for c in cells if c.role in EXPECTATIONS and c.role != "report"],
-        "gaps": [_gaps(c) for c in cells if (c.role == "report" or c.role in MUST_FAIL) and c.metrics.get("losses")],
+        "controls": [
+            _control(c, outcomes.get(c.name))
+            for c in cells
+            if c.role in EXPECTATIONS and c.role != "report"
+        ],
+        "gaps": [
+            _gaps(c)
+            for c in cells
+            if (c.role == "report" or c.role in MUST_FAIL) and c.metrics.get("losses")
+        ],
         "pairs": [_pair(pair) for pair in pairs],
         "retrieval": _retrieval(ranking),
         "caveats": list(ranking.get("caveats") or []),
         "can_rank": ranking["can_rank"],
         "why_not": ranking.get("why_not"),
-    }  # fmt: skip
+    }
 
 
 def _figure(found: dict[str, Any] | None, digits: int = 3) -> dict[str, str]:
@@ -81,14 +101,19 @@ def _control(cell: Cell, outcome: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "control": ROLES[cell.role],
         "cell": cell.name,
-        "projector": cell.projector if cell.role not in ("references", "control_retrieval") else None,
+        "projector": cell.projector
+        if cell.role not in ("references", "control_retrieval")
+        else None,
         "n_clips": cell.metrics.get("n_clips"),
-        "figures": [_figure(cell.metrics["values"].get(name)) for name in FIGURES],
+        "figures": [
+            _figure(cell.metrics["values"].get(name), 4 if name == "grounding_margin" else 3)
+            for name in FIGURES
+        ],
         "expectation": EXPECTATIONS[cell.role],
         "gate": outcome["gate"] if outcome else None,
         "verdict": {True: "as expected", False: "NOT as expected", None: "no test"}[passed],
         "state": {True: "good", False: "bad", None: "plain"}[passed],
-    }  # fmt: skip
+    }
 
 
 def _gaps(cell: Cell) -> dict[str, Any]:
@@ -107,13 +132,13 @@ def _pair(pair: dict[str, Any]) -> dict[str, Any]:
     return {
         "a": pair["a"],
         "b": pair["b"],
-        "difference": words.number(pair["difference"]),
-        "interval": words.interval(pair["low"], pair["high"]),
+        "difference": words.number(pair["difference"], 4),
+        "interval": words.interval(pair["low"], pair["high"], 4),
         "p": words.p_value(pair["p"]),
         "p_holm": words.p_value(pair["p_holm"]),
         "df": words.number(pair["df"], 1),
-        "smallest": words.number(pair["smallest_detectable"]),
-        "undo": words.number(pair["seed_sd_to_undo"]),
+        "smallest": words.number(pair["smallest_detectable"], 4),
+        "undo": words.number(pair["seed_sd_to_undo"], 4),
         "better": pair["better"],
     }
 
@@ -128,14 +153,18 @@ def _retrieval(ranking: dict[str, Any]) -> dict[str, Any]:
     comparisons = [
         {
             "projector": c.get("projector") or c.get("a"),
-            "difference": words.number(c.get("difference")),
-            "interval": words.interval(c.get("low"), c.get("high")),
+            "difference": words.number(c.get("difference"), 4),
+            "interval": words.interval(c.get("low"), c.get("high"), 4),
             "p": words.p_value(c.get("p_holm", c.get("p"))),
             "cleared": (c.get("projector") or c.get("a")) in cleared,
         }
         for c in told.get("comparisons") or []
     ]
-    return {"margin": words.number(told.get("mean_margin")), "sentence": sentence, "rows": comparisons}  # fmt: skip
+    return {
+        "margin": words.number(told.get("mean_margin"), 4),
+        "sentence": sentence,
+        "rows": comparisons,
+    }
 
 
 def truth(cells: list[Cell], projectors: list[str]) -> dict[str, Any] | None:
@@ -146,21 +175,31 @@ def truth(cells: list[Cell], projectors: list[str]) -> dict[str, Any] | None:
     """
     runs: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.metrics.get("truth") and cell.role in ("report", "control_retrieval", "references", "control_hot"):  # fmt: skip
+        if cell.metrics.get("truth") and cell.role in (
+            "report",
+            "control_retrieval",
+            "references",
+            "control_hot",
+        ):
             label = cell.projector if cell.role == "report" else ROLES[cell.role]
             runs.setdefault(str(label), []).append(cell)
     if not runs:
         return None
     order = {label: place for place, label in enumerate(projectors)}
     labels = sorted(runs, key=lambda label: (order.get(label, len(order)), label))
-    attributes = list(dict.fromkeys(a for label in labels for c in runs[label] for a in c.metrics["truth"]))  # fmt: skip
+    attributes = list(
+        dict.fromkeys(a for label in labels for c in runs[label] for a in c.metrics["truth"])
+    )
     return {
         "projectors": labels,
         "rows": [
-            {"attribute": a.replace("_", " "), "cells": [_kappa(runs[label], a) for label in labels]}
+            {
+                "attribute": a.replace("_", " "),
+                "cells": [_kappa(runs[label], a) for label in labels],
+            }
             for a in attributes
         ],
-    }  # fmt: skip
+    }
 
 
 def _kappa(cells: list[Cell], attribute: str) -> dict[str, Any]:

@@ -82,10 +82,10 @@ def rate(value: float | None) -> str:
 
 def rank(low: int | None, high: int | None, ranked: bool, can_rank: bool) -> str:
     """A rank interval: ``1``, ``2–4``, ``unranked`` (gated), ``no rank`` (cannot be claimed)."""
-    if not ranked:
-        return "unranked"
-    if not can_rank or low is None or high is None:
+    if not can_rank:
         return "no rank"
+    if not ranked or low is None or high is None:
+        return "unranked"
     return str(low) if low == high else f"{low}–{high}"
 
 
