@@ -103,6 +103,7 @@ def test_published_recipe_is_unpadded_and_cut(siglip: Scorer) -> None:
             features = siglip._model.get_text_features(input_ids=tokens["input_ids"])
             expected = getattr(features, "pooler_output", features)[0]
             assert cosine_similarity(vector, expected, dim=0) > 0.9999
+    assert siglip.published_embeddings([]).shape == (0, 32)
     padded = siglip.text_embeddings(texts)
     assert cosine_similarity(found[0], padded[0], dim=0) < 0.999
 

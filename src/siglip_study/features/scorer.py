@@ -164,6 +164,8 @@ class Scorer:
         it was never trained with. A caption without a token (none at all, and a tokenizer that adds
         none) is a zero vector.
         """
+        if not captions:
+            return torch.zeros(0, self._width())
         limit = min(PUBLISHED_TOKENS, self.max_positions)
         rows = self.tokenizer(list(captions), truncation=True, max_length=limit)["input_ids"]
         result = torch.zeros(len(rows), self._width())
