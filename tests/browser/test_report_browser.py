@@ -85,6 +85,60 @@ def test_gallery_shows_hostile_captions_as_text(visit, browser_study):
     assert 'src="data:image/jpeg;base64,' in body and "빨간" in body
 
 
+ACTIONS = """
+const out = {};
+const cards = () => [...document.querySelectorAll(".clip h3")].map((node) => node.textContent);
+const change = (id, value, kind) => {
+  const node = document.getElementById(id);
+  node.value = value;
+  node.dispatchEvent(new Event(kind));
+};
+const wait = setInterval(() => {
+  if (!document.documentElement.dataset.drawn) return;
+  clearInterval(wait);
+  out.first = cards();
+  document.getElementById("gallery-more").click();
+  out.all = cards().length;
+  change("gallery-search", "CLIP_0003", "input");
+  out.searched = cards();
+  change("gallery-search", "", "input");
+  const orders = [...document.getElementById("gallery-sort").options];
+  change("gallery-sort", orders.at(-1).value, "change");
+  out.sorted = cards();
+  const options = [...document.getElementById("curve-select").options];
+  change("curve-select", options.at(-1).value, "change");
+  out.legend = document.querySelectorAll("#curve-legend li").length;
+  document.getElementById("theme").click();
+  setTimeout(() => {
+    out.charts = document.querySelectorAll(".vega svg").length;
+    out.theme = document.documentElement.dataset.theme;
+    const node = document.createElement("pre");
+    node.id = "outcome";
+    node.textContent = JSON.stringify(out);
+    document.body.append(node);
+  }, 3000);
+}, 50);
+"""
+
+
+def test_search_sort_paging_selector_and_theme_work(browser_study, tmp_path):
+    html = (browser_study.root / "report.html").read_text(encoding="utf-8")
+    # A script of the test's own needs a policy that lets it run.
+    html = re.sub(
+        "script-src .*?; style-src", "script-src 'unsafe-inline'; style-src", html, count=1
+    )
+    page = tmp_path / "acted.html"
+    page.write_text(html.replace("</body>", f"<script>{ACTIONS}</script></body>"), encoding="utf-8")
+    seen = Visit(page, tmp_path)
+    found = re.search(r'<pre id="outcome">(.*?)</pre>', seen.dom)
+    assert found is not None and seen.console == []
+    out = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert len(out["first"]) == 12 and out["all"] == 24
+    assert out["searched"] == ["clip_0003"]
+    assert len(out["sorted"]) == 12 and out["sorted"] != out["first"]
+    assert out["legend"] == 1 and out["charts"] == 6 and out["theme"] == "dark"
+
+
 def test_dark_theme_and_a_phone_draw_too(browser_study, tmp_path):
     seen = Visit(
         browser_study.root / "report.html", tmp_path, "--window-size=500,900", fragment="#dark"

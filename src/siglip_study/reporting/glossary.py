@@ -47,7 +47,9 @@ def glossary_rows(cells: list[Cell]) -> list[dict[str, Any]]:
     order = {name: place for place, name in enumerate(METRICS)}
     rows = []
     for name in sorted({*infos, *missing}, key=lambda n: (order.get(n, len(order)), n)):
-        info = infos.get(name, {})
+        # A metric that was not computed still has a range and a direction.
+        known = METRICS[name].as_json(None) if name in METRICS else {}
+        info = infos.get(name, known)
         rows.append(
             {
                 "name": name,
