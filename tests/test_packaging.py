@@ -1,9 +1,12 @@
 """Lock, conda environment, ranges and README say the same thing."""
 
+import ast
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -127,3 +130,21 @@ def test_the_cluster_page_pins_the_commits_of_the_study() -> None:
     for part in ("llm", "scorer"):
         model, commit = study[part]["model"], study[part]["revision"]
         assert f"hf download {model} --revision {commit}" in page
+
+
+def test_the_library_imports_nothing_that_is_not_declared() -> None:
+    declared = {canonicalize_name(Requirement(r).name) for r in PROJECT["dependencies"]}
+    homes = packages_distributions()
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+        names += [
+            n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level
+        ]
+        for top in {name.split(".")[0] for name in names} - {"siglip_study", "__future__"}:
+            if top not in sys.stdlib_module_names:
+                found = {canonicalize_name(home) for home in homes.get(top, [])}
+                assert found & declared, f"{path.relative_to(ROOT)} imports {top}"
+                assert top != "snakemake", (
+                    f"{path.relative_to(ROOT)}: the library knows no Snakemake"
+                )
