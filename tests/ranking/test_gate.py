@@ -134,3 +134,20 @@ def test_bad_values_are_named() -> None:
         gate_all({"x": Candidate([0.5], [0.1], margins(0.1))}, HUMAN)
     with pytest.raises(StudyError, match="top cluster share"):
         gate(0.5, float("nan"), margins(0.1, seeds=1), HUMAN)
+
+
+def test_captions_drawn_blindly_are_rarely_called_grounded() -> None:
+    # Eight captions handed out at random to clips that come in five categories.
+    rng = np.random.default_rng(4)
+
+    def unit(x: np.ndarray) -> np.ndarray:
+        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    grounded = 0
+    for _ in range(400):
+        clips = rng.normal(size=(5, 16))[rng.integers(5, size=60)]
+        clips = unit(clips + 0.5 * rng.normal(size=(60, 16)))
+        captions = unit(rng.normal(size=(8, 16)))[rng.integers(8, size=60)]
+        verdict = gate(0.1, 0.3, grounding_margin(captions @ clips.T), HUMAN)
+        grounded += verdict.verdict == "grounded"
+    assert grounded / 400 <= 0.05 + 3 * (0.05 * 0.95 / 400) ** 0.5
