@@ -73,7 +73,7 @@ def test_weights_in_pickles_are_not_loaded(tiny_llm, tmp_path):
     shutil.copytree(tiny_llm, folder)
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"not even a pickle")
-    with pytest.raises(StudyError, match="llm.model"):
+    with pytest.raises(StudyError, match=r"llm.model"):
         load_llm(LlmConfig(model=str(folder), quantization="none"), CPU)
 
 

@@ -1,0 +1,120 @@
+"""What a checkpoint holds, and whose it is."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from siglip_study.errors import StudyError
+from siglip_study.llm import load_llm
+from siglip_study.training.checkpoint import (
+    checkpoint_facts,
+    load_adapters,
+    load_projector,
+    merge_adapters,
+    save_checkpoint,
+)
+
+CAPTIONS = [[5, 6, 7, 2], [9, 2]]
+
+
+@pytest.fixture
+def trained(make_model):
+    """Not trained, but as far from its initialisation as if it were."""
+    model = make_model("mlp_2l", lora=True).eval()
+    torch.manual_seed(9)
+    with torch.no_grad():
+        for parameter in model.trainable().values():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def loss(model, features):
+    with torch.no_grad():
+        return model.eval().caption_loss(features.batch(["a", "b"]), CAPTIONS)[0]
+
+
+def test_a_round_trip_gives_the_model_back(trained, make_model, features, llm_config, tmp_path):
+    save_checkpoint(tmp_path / "c", trained, {"run": {"seed": 4}, "stage": 2})
+    assert checkpoint_facts(tmp_path / "c")["run"] == {"seed": 4}
+    again = make_model("mlp_2l", seed=77)
+    again.feature_scale.fill_(99)
+    load_projector(tmp_path / "c", again)
+    again.llm = load_adapters(tmp_path / "c", again.llm, llm_config)
+    torch.testing.assert_close(loss(again, features), loss(trained, features), rtol=1e-4, atol=0)
+    for name, tensor in trained.state_dict().items():
+        if not name.startswith("llm."):
+            assert torch.equal(again.state_dict()[name], tensor), name
+    assert not any(p.requires_grad for p in again.llm.parameters())
+
+
+def test_merging_before_or_after_the_file_is_the_same_to_the_bit(trained, llm_config, tmp_path):
+    save_checkpoint(tmp_path / "c", trained, {})
+    llm = load_llm(llm_config, torch.device("cpu"))
+    loaded = dict(load_adapters(tmp_path / "c", llm, llm_config).named_parameters())
+    merged = dict(merge_adapters(trained.llm, llm_config).named_parameters())
+    assert loaded.keys() == merged.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in merged.items())
+
+
+def test_merging_changes_the_loss_by_rounding_alone(trained, features, llm_config):
+    before = loss(trained, features)
+    trained.llm = merge_adapters(trained.llm, llm_config)
+    torch.testing.assert_close(loss(trained, features), before, rtol=1e-4, atol=0)
+
+
+def test_stage_one_has_no_adapters_and_no_llm_weights(make_model, tmp_path):
+    save_checkpoint(tmp_path / "c", make_model(), {})
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
+        "checkpoint.json",
+        "projector.safetensors",
+    ]
+    assert set(load_file(tmp_path / "c" / "projector.safetensors")) == {
+        "feature_scale",
+        "output_scale",
+        "projector.proj.weight",
+        "projector.proj.bias",
+    }
+
+
+def test_saving_asks_no_hub_and_writes_a_standard_adapter(trained, tmp_path, monkeypatch):
+    import peft.utils.save_and_load as peft_saving
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(peft_saving, "check_file_exists_on_hf_hub", forbidden)
+    trained.llm.peft_config["default"].base_model_name_or_path = "somebody/model"
+    save_checkpoint(tmp_path / "c", trained, {})
+    files = {path.name for path in (tmp_path / "c" / "lora").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= files
+    config = json.loads((tmp_path / "c" / "lora" / "adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA" and config["r"] == 4
+    assert not any(path.suffix in {".bin", ".pt", ".pkl"} for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("other", ["mlp_2l", "query_abstractor", "constant_prefix"])
+def test_another_projectors_checkpoint_is_refused(make_model, tmp_path, other):
+    options = {"queries": 4, "heads": 4} if other == "query_abstractor" else {}
+    save_checkpoint(tmp_path / "c", make_model(other, **options), {})
+    model = make_model()
+    before = model.projector.proj.weight.clone()
+    with pytest.raises(StudyError, match=r"projector\.safetensors: tensor '.*' does not fit") as e:
+        load_projector(tmp_path / "c", model)
+    assert str(e.value).endswith(".") and "\n" not in str(e.value)
+    assert torch.equal(model.projector.proj.weight, before)
+
+
+def test_a_missing_checkpoint_is_a_sentence(make_model, tmp_path):
+    with pytest.raises(StudyError, match="no such checkpoint"):
+        load_projector(tmp_path / "nowhere", make_model())
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(make_model, tmp_path):
+    model = make_model()
+    save_checkpoint(tmp_path / "c", model, {"stage": 1})
+    with pytest.raises(TypeError):
+        save_checkpoint(tmp_path / "c", model, {"stage": object()})
+    assert checkpoint_facts(tmp_path / "c")["stage"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
