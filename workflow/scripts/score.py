@@ -32,7 +32,7 @@ with job(snakemake.log[0]):
         for name in snakemake.params.cells
     ]
     frames_path = Path(snakemake.input.frames)
-    facts = config.demo and read_json(paths.demo / "facts.json", "facts/1")["facts"]
+    facts = config.demo and read_json(paths.demo / "facts.json", "facts/1")
     temperature = reference_temperature(paths.run("references.selection"), split)
     scorer = SplitScorer(
         split,
