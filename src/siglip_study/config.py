@@ -165,7 +165,7 @@ class DataConfig(Section):
         names = set(self.splits)
         if names not in ({"train", "selection", "report"}, {"train", "held_out"}):
             raise ValueError(
-                "must name train with selection and report, or train with held_out; found "
+                "splits must name train with selection and report, or train with held_out; found "
                 + ", ".join(sorted(names))
             )
         return self
@@ -189,7 +189,7 @@ class SeedConfig(Section):
     @model_validator(mode="after")
     def _tuning_is_never_reported(self) -> SeedConfig:
         if self.tuning in self.report or len(set(self.report)) != len(self.report):
-            raise ValueError("report seeds must differ from each other and from the tuning seed")
+            raise ValueError("report must hold seeds that differ, also from the tuning seed")
         return self
 
 
@@ -376,7 +376,8 @@ def _inner_model(annotation: Any) -> Any:
 def _sentence(error: Mapping[str, Any], source: str) -> str:
     """One sentence for the first thing that is wrong."""
     location = tuple(error["loc"])
-    key = ".".join(str(part) for part in location) or "the config"
+    # A label may be any text: its line breaks must not break the sentence.
+    key = " ".join(".".join(str(part) for part in location).split())
     if error["type"] == "extra_forbidden":
         known = _known_keys(location)
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
@@ -385,8 +386,9 @@ def _sentence(error: Mapping[str, Any], source: str) -> str:
     if error["type"] == "missing":
         return f"{source}: key '{key}' is missing; it has no default."
     message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
-    found = "" if error["type"] == "value_error" else f" is {error['input']!r}"
-    return f"{source}: {key}{found}: {message}."
+    if error["type"] == "value_error":  # our own, which begins with the name of a field
+        return f"{source}: {key}{'.' if key else ''}{message}."
+    return f"{source}: {key or 'the config'} is {error['input']!r}: {message}."
 
 
 def parse_config(raw: Mapping[str, Any], source: str = "config") -> Config:
