@@ -1,4 +1,5 @@
 # The study that the config spells out. Everything a rule knows about cells and paths it asks here.
+import json
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -37,3 +38,23 @@ wildcard_constraints:
     cell=cell_pattern(STUDY.cells),
     stage1=cell_pattern(STUDY.stage1_cells),
     split="selection|report",
+
+
+def reported_cells():
+    """The chosen cells with fresh seeds: known once the tuning cells are scored."""
+    path = checkpoints.select.get().output.selection
+    with open(path, encoding="utf-8") as file:
+        chosen = json.load(file)["projectors"].values()
+    return [cell.name for cell in STUDY.reported(row["chosen"] for row in chosen)]
+
+
+def captioners(split):
+    """Everything that captions a split: trained cells and baselines."""
+    baselines = [name for name, (_, scored) in BASELINES.items() if scored == split]
+    if split == "selection":
+        return [cell.name for cell in STUDY.tuning] + baselines
+    return reported_cells() + [cell.name for cell in STUDY.controls] + baselines
+
+
+def captions_of(names):
+    return [PATHS.captions(name) for name in names]

@@ -34,7 +34,7 @@ rule manifest:
     conda:
         "../../environment.yml"
     params:
-        root=str(CONFIG.data_root),
+        root=lambda wildcards: str(CONFIG.data_root),
         data=CONFIG.data.model_dump(exclude={"workers"}),
         dataset=dataset_fingerprint(CONFIG.data_root),
         code=rule_code("manifest"),

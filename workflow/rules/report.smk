@@ -45,7 +45,7 @@ rule report:
         "../../environment.yml"
     params:
         report=CONFIG.report.model_dump(),
-        templates=str(HOUSE / "report"),
+        templates=lambda wildcards: str(HOUSE / "report"),
         code=rule_code("report"),
     message:
         "writing the report"
