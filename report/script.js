@@ -147,6 +147,11 @@ window.study = {
   if (location.hash === "#dark") root.dataset.theme = "dark";
   label();
 
+  // Paper has no fold-outs.
+  window.addEventListener("beforeprint", () => {
+    for (const node of document.querySelectorAll("details")) node.open = true;
+  });
+
   const links = new Map([...document.querySelectorAll(".top nav a")].map((a) => [a.hash.slice(1), a]));
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) {

@@ -158,7 +158,7 @@ def changed(study, tmp_path, **changes):
 
 def test_without_ranks_it_says_so_at_the_top(study, tmp_path):
     text = changed(study, tmp_path, can_rank=False, why_not="there is one run each")
-    assert "No ranks are claimed. there is one run each" in text
+    assert "No ranks are claimed. There is one run each." in text
     assert text.index("No ranks are claimed") < text.index("Grounding D")
 
 

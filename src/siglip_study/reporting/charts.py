@@ -79,7 +79,9 @@ def ranking_chart(
     y = alt.Y("projector:N", sort=[row["projector"] for row in rows], title=None)
     base = alt.Chart(alt.Data(values=data)).encode(y=y)
     colour = _colour(alt, projectors, legend=None)
-    lines = base.mark_rule(strokeWidth=3, opacity=0.75).encode(
+    # With one group of clips there is no interval to draw.
+    bounded = alt.Chart(alt.Data(values=[d for d in data if d["low"] is not None])).encode(y=y)
+    lines = bounded.mark_rule(strokeWidth=3, opacity=0.75).encode(
         x=alt.X(
             "low:Q",
             title="grounding D, 95 % interval",

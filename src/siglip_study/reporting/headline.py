@@ -7,6 +7,12 @@ from typing import Any
 from siglip_study.reporting import words
 from siglip_study.reporting.results import Cell, mean, only
 
+_CLEARS = {
+    True: "Clears the retrieval baseline.",
+    False: "Does not clear the retrieval baseline.",
+    None: "",
+}
+
 
 def headline(
     rows: list[dict[str, Any]], ranking: dict[str, Any], cells: list[Cell]
@@ -24,7 +30,7 @@ def headline(
         "verdict": ranking["verdict"],
         "can_rank": ranking["can_rank"],
         "basis": ", ".join(sorted({r["interval_basis"] for r in rows if r["interval_basis"]})),
-        "why_not": ranking.get("why_not"),
+        "why_not": words.sentence(ranking.get("why_not")),
         "tiles": _tiles(rows, ranking, cells),
         "columns": _columns(references),
         "rows": [_row(row, ranking) for row in rows],
@@ -113,7 +119,7 @@ def _row(row: dict[str, Any], ranking: dict[str, Any]) -> dict[str, Any]:
         "gate_label": words.GATES.get(row["gate"], row["gate"]),
         "reason": row["gate_reason"],
         "stamps": [words.STAMPS.get(stamp, stamp) for stamp in stamps],
-        "clears": row["clears_retrieval"],
+        "clears": _CLEARS[row["clears_retrieval"]],
         "tokens": words.count(row["tokens_per_video"]),
         "parameters": words.count(row["projector_parameters"]),
         "of_human": _share(row) if (ranking.get("scorer") or {}).get("human_scale") else "",

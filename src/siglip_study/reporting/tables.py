@@ -85,7 +85,8 @@ def _ranking_rows(
     cells: list[Cell], ranking: dict[str, Any], selection: dict[str, Any]
 ) -> list[dict[str, Any]]:
     references = only(cells, "references")
-    cleared = set((ranking.get("retrieval") or {}).get("cleared_by") or [])
+    retrieval = ranking.get("retrieval")
+    cleared = None if retrieval is None else set(retrieval["cleared_by"])
     rows = []
     for entry in ranking["projectors"]:
         label = entry["projector"]
@@ -107,7 +108,7 @@ def _ranking_rows(
             "n_seeds": len(runs),
             "shuffled_gap": mean([c.gap("shuffled_gap") for c in runs]),
             "reversed_gap": mean([c.gap("reversed_gap") for c in runs]),
-            "clears_retrieval": label in cleared,
+            "clears_retrieval": None if cleared is None else label in cleared,
             "chosen_cell": chosen,
             **{key: mean([c.cost(key) for c in runs]) for key in schema.COSTS},
         }

@@ -83,7 +83,7 @@ def trust(
         "retrieval": _retrieval(ranking),
         "caveats": list(ranking.get("caveats") or []),
         "can_rank": ranking["can_rank"],
-        "why_not": ranking.get("why_not"),
+        "why_not": words.sentence(ranking.get("why_not")),
     }
 
 
@@ -144,12 +144,16 @@ def _pair(pair: dict[str, Any]) -> dict[str, Any]:
 
 
 def _retrieval(ranking: dict[str, Any]) -> dict[str, Any]:
-    told = ranking.get("retrieval") or {}
+    told = ranking.get("retrieval")
+    if told is None:
+        return {"margin": "–", "sentence": "No retrieval baseline was scored.", "rows": []}
     cleared = list(told.get("cleared_by") or [])
     if cleared:
         sentence = f"Cleared by {', '.join(cleared)}."
     else:
-        sentence = "No projector clears it: copying the nearest training caption does as well."
+        sentence = (
+            "No projector clears it: none is shown to beat copying the nearest training caption."
+        )
     comparisons = [
         {
             "projector": c.get("projector") or c.get("a"),

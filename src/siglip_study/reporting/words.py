@@ -44,6 +44,12 @@ def interval(low: float | None, high: float | None, digits: int = 3) -> str:
     return f"[{number(low, digits)}, {number(high, digits)}]"
 
 
+def sentence(text: str | None) -> str:
+    """A clause as a sentence: a capital at its start, one full stop at its end."""
+    clause = (text or "").strip().rstrip(".")
+    return f"{clause[:1].upper()}{clause[1:]}." if clause else ""
+
+
 def p_value(value: float | None) -> str:
     """A p value, never printed as zero."""
     if value is None:
