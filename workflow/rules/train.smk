@@ -25,7 +25,7 @@ rule stage1:
     resources:
         **GPU,
     params:
-        keys=lambda wildcards: stage1_run(wildcards).stage1_keys(),
+        run_keys=lambda wildcards: stage1_run(wildcards).stage1_keys(),
         resume=lambda wildcards: str(
             PATHS.resume(
                 wildcards.stage1, [stage1_run(wildcards).stage1_keys(), TRAINING_CODE]
@@ -63,7 +63,7 @@ rule stage2:
     resources:
         **GPU,
     params:
-        keys=lambda wildcards: cell_of(wildcards).run.keys(),
+        run_keys=lambda wildcards: cell_of(wildcards).run.keys(),
         resume=lambda wildcards: str(
             PATHS.resume(
                 wildcards.cell, [cell_of(wildcards).run.keys(), TRAINING_CODE]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from siglip_study.errors import StudyError
-from siglip_study.features.device import resolve_device
+from siglip_study.devices import pick_device
 from siglip_study.features.hub import load_weights, read_model_json
 from siglip_study.features.images import load_transform
 
@@ -78,7 +78,7 @@ class VisionEncoder:
         Raises:
             StudyError: not at hand, not a supported tower, or no such layer.
         """
-        self.device = resolve_device(device)
+        self.device = pick_device(device)
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
         raw = read_model_json(model, revision, ("config.json",), key)
         family = _FAMILIES.get(raw.get("model_type", ""))

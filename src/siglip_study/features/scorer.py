@@ -15,7 +15,7 @@ from torch import Tensor
 
 from siglip_study.errors import StudyError
 from siglip_study.features.chunking import chunk_text
-from siglip_study.features.device import resolve_device
+from siglip_study.devices import pick_device
 from siglip_study.features.frame_embeddings import (
     read_frame_embeddings,
     read_frame_facts,
@@ -83,7 +83,7 @@ class Scorer:
         """
         import transformers
 
-        self.device = resolve_device(device)
+        self.device = pick_device(device)
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
         self.lowercase = lowercase
         raw = read_model_json(model, revision, ("config.json",), key)
