@@ -144,6 +144,7 @@ window.study = {
     drawAll();
   });
   prefersDark.addEventListener("change", () => { label(); drawAll(); });
+  // A link may ask for the dark page; nothing is remembered between visits.
   if (location.hash === "#dark") root.dataset.theme = "dark";
   label();
 
