@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from siglip_study.errors import StudyError
 from siglip_study.devices import pick_device
+from siglip_study.errors import StudyError
 from siglip_study.features.hub import load_weights, read_model_json
 from siglip_study.features.images import load_transform
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from siglip_study.devices import pick_device
 from siglip_study.errors import StudyError
 from siglip_study.features.chunking import chunk_text
-from siglip_study.devices import pick_device
 from siglip_study.features.frame_embeddings import (
     read_frame_embeddings,
     read_frame_facts,
