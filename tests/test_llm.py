@@ -147,3 +147,21 @@ def test_bf16_weights_keep_their_adapters_apart(make_model, llm_config):
 
     llm = make_model(lora=True).llm.to(torch.bfloat16)
     assert merge_adapters(llm, llm_config) is llm
+
+
+def test_a_model_that_alters_its_logits_after_the_head_is_refused(tiny_llm, tmp_path):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(
+        vocab_size=20,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path / "capped")
+    with pytest.raises(StudyError, match=r"final_logit_softcapping 30") as error:
+        load_llm(LlmConfig(model=str(tmp_path / "capped"), quantization="none"), CPU)
+    assert is_sentence(str(error.value))

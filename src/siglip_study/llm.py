@@ -131,12 +131,26 @@ def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     model: nn.Module = _from_hub(AutoModelForCausalLM, config, **options)
     if config.quantization == "none":
         model.to(device)
+    _require_plain_logits(model, config)
     for module in model.modules():
         # On some CPUs bitsandbytes repacks a layer at its first forward pass in eval mode, for a
         # kernel without gradients: training after the first validation would be silently wrong.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model.eval().requires_grad_(False)
+
+
+def _require_plain_logits(model: Any, config: LlmConfig) -> None:
+    # The loss applies the head to caption positions itself, so what a model does to its logits
+    # after the head (Gemma 2 caps, Granite and Cohere scale) would be missing from it.
+    settings = model.config.get_text_config()
+    for key in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
+        value = getattr(settings, key, None)
+        if value not in (None, 1):
+            raise StudyError(
+                f"llm.model {config.model}: its config has {key} {value}; "
+                "expected a model whose logits are those of its head."
+            )
 
 
 def embedding_rms(model: nn.Module) -> float:
