@@ -63,7 +63,9 @@ class House:
         path.write_text(yaml.safe_dump(config | changes, allow_unicode=True), encoding="utf-8")
         return path
 
-    def snakemake(self, *arguments: str | Path, config: Path | None = None) -> Run:
+    def snakemake(
+        self, *arguments: str | Path, config: Path | None = None, timeout: int = 900
+    ) -> Run:
         """Run ``snakemake --cores 1 --resources gpu=1`` and wait for its end."""
         # Targets come first: --resources and --configfile take all that follows.
         command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
@@ -79,7 +81,7 @@ class House:
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
-            timeout=900,
+            timeout=timeout,
         )
         return Run(done.returncode, done.stdout)
 
