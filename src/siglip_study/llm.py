@@ -136,7 +136,7 @@ def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
         # On some CPUs bitsandbytes repacks a layer at its first forward pass in eval mode, for a
         # kernel without gradients: training after the first validation would be silently wrong.
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     return model.eval().requires_grad_(False)
 
 
