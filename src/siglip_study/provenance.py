@@ -53,7 +53,15 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "metrics",
     ),
     "select": ("ranking/gate", "ranking/selection", "evaluation/selection"),
-    "tables": ("ranking", "evaluation/ranking", "reporting/tables", "reporting/schema"),
+    "tables": (
+        "evaluation/ranking",
+        "ranking",
+        "reporting/controls",
+        "reporting/results",
+        "reporting/schema",
+        "reporting/tables",
+        "reporting/words",
+    ),
     "report": ("reporting",),
 }
 _REPORTED = (

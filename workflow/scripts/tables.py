@@ -15,6 +15,7 @@ with job(snakemake.log[0]):
     study = Study(parse_config(snakemake.config))
     paths = study.paths
     chosen = read_json(snakemake.input.selection, "selection/1")["projectors"]
+    thresholds = GateThresholds(**snakemake.params.gate)
     reported = study.reported(row["chosen"] for row in chosen.values())
     rank_projectors(
         runs={
@@ -24,7 +25,7 @@ with job(snakemake.log[0]):
         references=paths.run("references"),
         retrieval=paths.run("retrieval"),
         selection=Path(snakemake.input.selection),
-        thresholds=GateThresholds(**snakemake.params.gate),
+        thresholds=thresholds,
         out=Path(snakemake.output.ranking),
     )
-    build_tables(paths.root, study.by_role(reported))
+    build_tables(paths.root, study.by_role(reported), thresholds)
