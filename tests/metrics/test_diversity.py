@@ -101,9 +101,9 @@ def test_a_thousand_captions_take_under_two_seconds():
     rng = random.Random(1)
     captions = ["".join(rng.choice(SYLLABLES) for _ in range(200)) for _ in range(1000)]
     clusters(captions[:2])
-    start = time.perf_counter()
+    start = time.process_time()
     clusters(captions)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_distinct_n_by_hand():

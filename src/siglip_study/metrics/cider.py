@@ -6,6 +6,7 @@ come from the train references, so that no held-out caption decides how rare a w
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ Ngram = tuple[str, ...]
 
 
 def _ngrams(tokens: Tokens, order: int) -> Counter[Ngram]:
-    return Counter(tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1))
+    return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
 
 
 @dataclass(frozen=True)
@@ -45,27 +46,36 @@ class DocumentFrequencies:
             counts.update(seen)
         return cls(dict(counts), len(train_references))
 
+    @functools.cached_property
+    def _unseen(self) -> float:
+        return math.log(max(self.n_clips, 1))
+
+    @functools.cached_property
+    def _weights(self) -> dict[Ngram, float]:
+        return {ngram: self._unseen - math.log(count) for ngram, count in self.counts.items()}
+
     def weight(self, ngram: Ngram) -> float:
         """Inverse document frequency in nats; an unseen n-gram counts as seen once."""
-        return math.log(max(self.n_clips, 1)) - math.log(max(self.counts.get(ngram, 0), 1))
+        return self._weights.get(ngram, self._unseen)
 
 
 @dataclass(frozen=True)
 class _Vector:
-    """Counts of one order's n-grams with their weights, and the tf-idf vector's Euclidean norm."""
+    """One order of a text: n-gram → (count, squared weight), and the tf-idf vector's norm."""
 
-    counts: Counter[Ngram]
-    weights: dict[Ngram, float]
+    terms: dict[Ngram, tuple[int, float]]
     norm: float
 
 
 def _vectors(tokens: Tokens, frequencies: DocumentFrequencies) -> list[_Vector]:
     vectors = []
     for order in range(1, ORDERS + 1):
-        counts = _ngrams(tokens, order)
-        weights = {ngram: frequencies.weight(ngram) for ngram in counts}
-        square = sum((times * weights[ngram]) ** 2 for ngram, times in counts.items())
-        vectors.append(_Vector(counts, weights, math.sqrt(square)))
+        terms = {
+            ngram: (count, frequencies.weight(ngram) ** 2)
+            for ngram, count in _ngrams(tokens, order).items()
+        }
+        square = sum(count * count * weight for count, weight in terms.values())
+        vectors.append(_Vector(terms, math.sqrt(square)))
     return vectors
 
 
@@ -73,13 +83,73 @@ def _similarity(hypothesis: list[_Vector], reference: list[_Vector]) -> float:
     total = 0.0
     for h, r in zip(hypothesis, reference, strict=True):
         if h.norm > 0 and r.norm > 0:
-            # Counter gives 0 for an n-gram that the reference lacks.
-            dot = sum(
-                min(times, r.counts[ngram]) * r.counts[ngram] * h.weights[ngram] ** 2
-                for ngram, times in h.counts.items()
-            )
+            dot = 0.0
+            for ngram, (count, weight) in h.terms.items():
+                if ngram in r.terms:
+                    wanted = r.terms[ngram][0]
+                    dot += min(count, wanted) * wanted * weight
             total += dot / (h.norm * r.norm)
     return SCALE * total / ORDERS
+
+
+class CiderReferences:
+    """References of a split with their tf-idf vectors, prepared once for all cells."""
+
+    def __init__(
+        self, references: Sequence[Sequence[Tokens]], frequencies: DocumentFrequencies
+    ) -> None:
+        """Prepare the vectors of N lists of reference token lists."""
+        self.frequencies = frequencies
+        self._vectors = [[_vectors(ref, frequencies) for ref in refs] for refs in references]
+        # n-gram → (count in a reference, 1 / (norm · references of its clip)) of every reference.
+        self._places: dict[Ngram, list[tuple[int, float]]] = {}
+        for refs in self._vectors:
+            for vectors in refs:
+                for r in vectors:
+                    if r.norm > 0:
+                        share = 1 / (r.norm * len(refs))
+                        for ngram, (count, _) in r.terms.items():
+                            self._places.setdefault(ngram, []).append((count, share))
+        self._credits: dict[tuple[Ngram, int], float] = {}
+
+    def _credit(self, ngram: Ngram, count: int) -> float:
+        """What all references together give to an n-gram that a caption has ``count`` times."""
+        key = ngram, count
+        if key not in self._credits:
+            places = self._places.get(ngram, ())
+            self._credits[key] = sum(min(count, r) * r * share for r, share in places)
+        return self._credits[key]
+
+    def scores(self, hypotheses: Sequence[Tokens]) -> tuple[MetricResult, MetricResult]:
+        """CIDEr of each caption against its own references, and its mean over *all* other clips.
+
+        The first is the mean over a clip's references, in [0, 10]. For the second, the score being
+        a sum over the caption's n-grams, what all references together give to an n-gram is added
+        up once and the own clip's part is taken off: linear in the number of clips. NaN for a
+        single clip.
+        """
+        n = len(hypotheses)
+        own, total = np.zeros(n), np.zeros(n)
+        for i, (tokens, refs) in enumerate(zip(hypotheses, self._vectors, strict=True)):
+            vectors = _vectors(tokens, self.frequencies)
+            if refs:
+                own[i] = sum(_similarity(vectors, ref) for ref in refs) / len(refs)
+            for h in vectors:
+                if h.norm > 0:
+                    credits = (
+                        self._credit(ngram, count) * weight
+                        for ngram, (count, weight) in h.terms.items()
+                    )
+                    total[i] += sum(credits) / h.norm
+        if n < 2:
+            return _result(own), MetricResult(math.nan, np.full(n, math.nan))
+        # The subtraction may leave -1e-17 where there is nothing in common.
+        others = np.maximum((SCALE * total / ORDERS - own) / (n - 1), 0.0)
+        return _result(own), _result(others)
+
+
+def _result(per_clip: np.ndarray) -> MetricResult:
+    return MetricResult(float(per_clip.mean()) if len(per_clip) else 0.0, per_clip)
 
 
 def cider(
@@ -88,12 +158,7 @@ def cider(
     frequencies: DocumentFrequencies,
 ) -> MetricResult:
     """CIDEr of each caption against its own references, mean over these, in [0, 10]."""
-    per_clip = np.zeros(len(hypotheses))
-    for i, (refs, tokens) in enumerate(zip(references, hypotheses, strict=True)):
-        vectors = _vectors(tokens, frequencies)
-        scores = [_similarity(vectors, _vectors(ref, frequencies)) for ref in refs]
-        per_clip[i] = sum(scores) / len(scores) if scores else 0.0
-    return MetricResult(float(per_clip.mean()) if len(per_clip) else 0.0, per_clip)
+    return CiderReferences(references, frequencies).scores(hypotheses)[0]
 
 
 def cider_others(
@@ -101,43 +166,5 @@ def cider_others(
     hypotheses: Sequence[Tokens],
     frequencies: DocumentFrequencies,
 ) -> MetricResult:
-    """Mean CIDEr of each caption against the references of *all* other clips; NaN without others.
-
-    The score is a sum over the caption's n-grams, so what all references together give to an
-    n-gram is added up once, and the own clip's part is taken off: linear in the number of clips.
-    """
-    n = len(hypotheses)
-    if n < 2:
-        return MetricResult(math.nan, np.full(n, math.nan))
-    # Per order and n-gram: (count in a reference, 1 / (norm · references of its clip)).
-    found: list[dict[Ngram, list[tuple[int, float]]]] = [{} for _ in range(ORDERS)]
-    for refs in references:
-        for tokens in refs:
-            for order, r in enumerate(_vectors(tokens, frequencies)):
-                for ngram, times in r.counts.items() if r.norm > 0 else ():
-                    found[order].setdefault(ngram, []).append((times, 1 / (r.norm * len(refs))))
-    known: dict[tuple[Ngram, int], float] = {}
-
-    def credit(ngram: Ngram, times: int) -> float:
-        if (ngram, times) not in known:
-            places = found[len(ngram) - 1].get(ngram, ())
-            known[ngram, times] = sum(min(times, r) * r * share for r, share in places)
-        return known[ngram, times]
-
-    own = cider(references, hypotheses, frequencies).per_clip
-    assert own is not None
-    total = np.zeros(n)
-    for i, tokens in enumerate(hypotheses):
-        for h in _vectors(tokens, frequencies):
-            if h.norm > 0:
-                total[i] += (
-                    sum(
-                        credit(ngram, times) * h.weights[ngram] ** 2
-                        for ngram, times in h.counts.items()
-                    )
-                    / h.norm
-                )
-    per_clip = (SCALE * total / ORDERS - own) / (n - 1)
-    # The subtraction may leave -1e-17 where there is nothing in common.
-    per_clip = np.maximum(per_clip, 0.0)
-    return MetricResult(float(per_clip.mean()), per_clip)
+    """Mean CIDEr of each caption against all other clips; NaN for a single clip."""
+    return CiderReferences(references, frequencies).scores(hypotheses)[1]

@@ -9,7 +9,7 @@ import numpy as np
 from siglip_study.metrics import diversity, grounding, retrieval
 from siglip_study.metrics.bertscore import BertScore, rescaled
 from siglip_study.metrics.bleu import self_bleu
-from siglip_study.metrics.cider import DocumentFrequencies, cider, cider_others
+from siglip_study.metrics.cider import CiderReferences
 from siglip_study.metrics.collect import Collector
 from siglip_study.metrics.meteor import meteor, meteor_mismatched, meteor_pairs
 from siglip_study.metrics.reference_tokens import References
@@ -108,26 +108,21 @@ def _per_clip(values: np.ndarray | None) -> np.ndarray:
 
 
 def score_cider(
-    found: Collector,
-    tokens: Tokens,
-    references: References,
-    frequencies: DocumentFrequencies,
-    are_references: bool,
+    found: Collector, tokens: Tokens, references: CiderReferences, are_references: bool
 ) -> None:
     """CIDEr on all tokens, and its gain over all other clips' references."""
     if are_references:
         found.skip(_ITSELF, "cider", "cider_gain")
         return
-    if frequencies.n_clips < 2:
+    if references.frequencies.n_clips < 2:
         found.skip("document frequencies need two train clips", "cider", "cider_gain")
         return
-    own = _per_clip(cider(references.all, tokens.all, frequencies).per_clip)
+    own, others = (_per_clip(result.per_clip) for result in references.scores(tokens.all))
     found.clips("cider", own)
     if len(own) < 2:
         found.skip(_ONE_CLIP, "cider_gain")
     else:
-        floor = _per_clip(cider_others(references.all, tokens.all, frequencies).per_clip)
-        found.clips("cider_gain", own - floor)
+        found.clips("cider_gain", own - others)
 
 
 def score_bert(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from siglip_study.metrics.cider import DocumentFrequencies
+from siglip_study.metrics.cider import CiderReferences, DocumentFrequencies
 from siglip_study.metrics.mismatch import other_clips
 from siglip_study.metrics.tokens import tokenizer_for
 
@@ -42,9 +42,12 @@ def reference_tokens(references: tuple[tuple[str, ...], ...], language: str) -> 
 
 
 @functools.lru_cache(maxsize=2)
-def frequencies_of(train: tuple[tuple[str, ...], ...], language: str) -> DocumentFrequencies:
-    """CIDEr's document frequencies of the train references; cached likewise."""
-    return DocumentFrequencies.of(reference_tokens(train, language).all)
+def cider_references(
+    references: tuple[tuple[str, ...], ...], train: tuple[tuple[str, ...], ...], language: str
+) -> CiderReferences:
+    """The references ready for CIDEr, with the train references' frequencies; cached likewise."""
+    frequencies = DocumentFrequencies.of(reference_tokens(train, language).all)
+    return CiderReferences(reference_tokens(references, language).all, frequencies)
 
 
 @functools.lru_cache(maxsize=4)

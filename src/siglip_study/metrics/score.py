@@ -15,7 +15,7 @@ from siglip_study.metrics.collect import Collector, Scores
 from siglip_study.metrics.ids import check_unique_ids
 from siglip_study.metrics.reference_tokens import (
     cached_others,
-    frequencies_of,
+    cider_references,
     frozen,
     reference_tokens,
 )
@@ -128,9 +128,9 @@ def score_captions(
     wanted = reference_tokens(frozen(references), language)
     train = frozen(train_references)
     others = cached_others(tuple(ids), tuple(categories))
-    frequencies = frequencies_of(train, language)
+    prepared = cider_references(frozen(references), train, language)
     families.score_meteor(found, tokens, wanted, others, are_references)
-    families.score_cider(found, tokens, wanted, frequencies, are_references)
+    families.score_cider(found, tokens, prepared, are_references)
     notes = families.score_bert(
         found, captions, references, bertscore, bertscore_baseline, are_references
     )
