@@ -40,6 +40,14 @@ wildcard_constraints:
     split="selection|report",
 
 
+def stage1_run(wildcards):
+    return STUDY.stage1_cells[wildcards.stage1].run
+
+
+def cell_of(wildcards):
+    return STUDY.cells[wildcards.cell]
+
+
 def reported_cells():
     """The chosen cells with fresh seeds: known once the tuning cells are scored."""
     path = checkpoints.select.get().output.selection

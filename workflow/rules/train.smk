@@ -1,11 +1,3 @@
-def stage1_run(wildcards):
-    return STUDY.stage1_cells[wildcards.stage1].run
-
-
-def cell_of(wildcards):
-    return STUDY.cells[wildcards.cell]
-
-
 rule stage1:
     input:
         manifest=PATHS.manifest,

@@ -5,9 +5,8 @@ from pathlib import Path
 from siglip_study.jobs import job
 
 with job(snakemake.log[0]):
-    from siglip_study.demo.dataset import write_dataset
-
     from siglip_study.data.fingerprint import write_listing
+    from siglip_study.demo.dataset import write_dataset
 
     demo = dict(snakemake.params.demo)
     root = Path(snakemake.output.facts).parent
