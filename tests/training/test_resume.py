@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from siglip_study.errors import StudyError
+from siglip_study.training import loop
 from siglip_study.training import resume as module
 from siglip_study.training.resume import Position, ResumePoint
 
@@ -94,6 +95,28 @@ def test_killed_again_and_again(
             break
     assert deaths >= 3
     assert_same(bits(model, position), undisturbed)
+
+
+def test_the_best_epochs_weights_survive_a_kill(
+    make_model, make_clips, features, train, bits, monkeypatch
+):
+    """The best epoch is over before the kill, and what comes after it is worse."""
+
+    def script(*losses):
+        values = iter(losses)
+        monkeypatch.setattr(loop, "caption_losses", lambda *_: ([next(values)], [1]))
+
+    script(1.0, 2.0)
+    model = make_model()
+    expected = bits(model, train(model, resume="whole", keep="val_loss"))
+    script(1.0)
+    with pytest.raises(Killed):
+        train(make_model(), make_clips(10, source=Fragile(features, 7)), keep="val_loss")
+    script(2.0)
+    model = make_model()
+    position = train(model, keep="val_loss")
+    assert position.best_epoch == 1
+    assert_same(bits(model, position), expected)
 
 
 @pytest.mark.parametrize("where", ["save_file", "write_json", "rmtree"])
