@@ -33,7 +33,7 @@ These took {seconds} s (vision, llm, scorer; data included) on
 that share a GPU: `--parts vision`, `--parts llm`, `--parts scorer`, and when all are done
 `--parts quality`. Steps and seconds of each are in its `training.json`, all figures in
 `quality.json`. On a CPU, `--device cpu --minutes 60` shortens each model's schedule to an hour, for
-lower quality (not tried at length); `--scale tiny` takes seconds and proves only that the code runs.
+lower quality (not tried at length); `--scale tiny` takes seconds and proves only that it runs.
 
 ## Data
 
