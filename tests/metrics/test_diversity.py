@@ -184,3 +184,8 @@ def test_self_bleu_extremes():
     assert self_bleu([list("abcd")]).corpus == 0
     assert self_bleu([[], list("abcd"), list("abcd")]).per_clip == pytest.approx([0, 1, 1])
     assert self_bleu([[], []]).corpus == 1
+
+
+def test_effective_captions_never_exceeds_its_range() -> None:
+    for n in range(1, 200):
+        assert diversity.effective_captions(np.arange(n)) <= 1.0

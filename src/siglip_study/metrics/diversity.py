@@ -95,7 +95,8 @@ def effective_captions(cluster: np.ndarray) -> float:
         return 0.0
     share = np.bincount(cluster) / len(cluster)
     share = share[share > 0]
-    return float(np.exp(-(share * np.log(share)).sum()) / len(cluster))
+    # Rounding can lift n different captions a hair over 1.
+    return min(1.0, float(np.exp(-(share * np.log(share)).sum()) / len(cluster)))
 
 
 def top_cluster_share(cluster: np.ndarray) -> float:
