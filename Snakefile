@@ -26,6 +26,8 @@ rule all:
     default_target: True
     input:
         PATHS.report,
+        # Asked for here as well, so that controls need not wait until cells are chosen.
+        [PATHS.captions(cell.name) for cell in STUDY.controls],
 
 
 rule presets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -24,7 +25,7 @@ DIM, FRAMES, GRID = 12, 2, (2, 2)
 class MadeFeatures:
     """Features made from the id alone: what a FeatureStore gives, without files."""
 
-    facts = {"dim": DIM, "grid": list(GRID), "patches": 4, "frames": FRAMES}
+    facts: ClassVar = {"dim": DIM, "grid": list(GRID), "patches": 4, "frames": FRAMES}
 
     def __init__(self, folder=None):
         self.folder = folder

@@ -188,4 +188,4 @@ def test_self_bleu_extremes():
 
 def test_effective_captions_never_exceeds_its_range() -> None:
     for n in range(1, 200):
-        assert diversity.effective_captions(np.arange(n)) <= 1.0
+        assert effective_captions(np.arange(n)) <= 1.0
