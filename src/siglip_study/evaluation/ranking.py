@@ -51,14 +51,14 @@ def rank_projectors(
         ]
         truncated[label] = sum(shares) / len(shares)
     chosen = read_json(selection, "selection/1")["projectors"]
+    bar = pl.read_parquet(retrieval / "clips.parquet").sort("id")
+    check_same_ids(human["id"].to_list(), bar["id"].to_list(), "the references", str(retrieval))
     body = rank(
         entries,
         groups,
         reference_figures(references),
         check_scorer(matrix, groups, human["category"].to_list(), thresholds.alpha),
-        retrieval=pl.read_parquet(retrieval / "clips.parquet")
-        .sort("id")["grounding_margin"]
-        .to_numpy(),
+        retrieval=bar["grounding_margin"].to_numpy(),
         thresholds=thresholds,
         circumstances=Circumstances(
             all_collapsed=tuple(label for label, row in chosen.items() if row["all_collapsed"]),

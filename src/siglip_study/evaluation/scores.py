@@ -117,7 +117,12 @@ class SplitScorer:
         return self._bert
 
     def score(self, captioner: Captioner, key: str) -> None:
-        """Write ``metrics.json`` and ``clips.parquet`` of one captioner; references come first."""
+        """Write ``metrics.json`` and ``clips.parquet`` of one captioner; references come first.
+
+        ``metrics.json``, which holds the key, goes first and comes last: killed in between, the
+        captioner has no key, and never that of other clips.
+        """
+        (captioner.folder / "metrics.json").unlink(missing_ok=True)
         records = self._records(captioner)
         captions = [record["caption"] for record in records]
         are_references = captioner.role == REFERENCES
@@ -261,6 +266,9 @@ def score_split(
     captioners: Sequence[Captioner], scorer: SplitScorer, frames_path: Path, out: Path
 ) -> None:
     """Score what changed, references first; write the index of the split."""
+    ordered = sorted(captioners, key=lambda captioner: captioner.role != REFERENCES)
+    if not ordered or ordered[0].role != REFERENCES:
+        raise StudyError(f"{out}: the human references are not among the captioners of the split.")
     common = _digest(
         scorer.ids,
         scorer.references,
@@ -272,15 +280,15 @@ def score_split(
         scorer.settings.language,
         scorer.settings.code,
         scorer.temperature,
+        scorer.facts and [scorer.facts[clip] for clip in scorer.ids],
         hashlib.sha256(frames_path.read_bytes()).hexdigest(),
+        # Their values stand beside everybody's.
+        _bytes_of(ordered[0]),
     )
-    ordered = sorted(captioners, key=lambda captioner: captioner.role != REFERENCES)
-    if ordered[0].role != REFERENCES:
-        raise StudyError(f"{out}: the human references are not among the captioners of the split.")
     keys, fresh = {}, 0
     for captioner in ordered:
         keys[captioner.name] = key = _digest(common, _bytes_of(captioner))
-        if _scored_key(captioner.folder) != key:
+        if _scored_key(captioner) != key:
             if captioner.role != REFERENCES and scorer.reference_values is None:
                 scorer.remember_references(ordered[0].folder)
             scorer.score(captioner, key)
@@ -298,11 +306,14 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def _scored_key(folder: Path) -> str | None:
-    path = folder / "metrics.json"
-    if not path.is_file() or not (folder / "clips.parquet").is_file():
+def _scored_key(captioner: Captioner) -> str | None:
+    names = ["metrics.json", "clips.parquet"]
+    if captioner.role == REFERENCES:
+        names.append("matrix.safetensors")
+    if not all((captioner.folder / name).is_file() for name in names):
         return None
-    return str(json.loads(path.read_text(encoding="utf-8")).get("inputs"))
+    text = (captioner.folder / "metrics.json").read_text(encoding="utf-8")
+    return str(json.loads(text).get("inputs"))
 
 
 def _run_facts(captioner: Captioner) -> dict[str, Any]:
