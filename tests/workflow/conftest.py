@@ -67,13 +67,8 @@ class House:
         self, *arguments: str | Path, config: Path | None = None, timeout: int = 900
     ) -> Run:
         """Run ``snakemake --cores 1 --resources gpu=1`` and wait for its end."""
-        # Targets come first: --resources and --configfile take all that follows.
-        command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
-        command += ["--cores", "1", "--resources", "gpu=1"]
-        if config is not None:
-            command += ["--configfile", str(config)]
         done = subprocess.run(
-            command,
+            self._command(arguments, config),
             cwd=self.folder,
             env=self._env,
             stdin=subprocess.DEVNULL,
@@ -84,6 +79,24 @@ class House:
             timeout=timeout,
         )
         return Run(done.returncode, done.stdout)
+
+    def start(self, *arguments: str | Path, config: Path | None = None) -> subprocess.Popen:
+        """Start the same and do not wait."""
+        return subprocess.Popen(
+            self._command(arguments, config),
+            cwd=self.folder,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    @staticmethod
+    def _command(arguments: tuple[str | Path, ...], config: Path | None) -> list[str]:
+        # Targets come first: --resources and --configfile take all that follows.
+        command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
+        command += ["--cores", "1", "--resources", "gpu=1"]
+        return command if config is None else [*command, "--configfile", str(config)]
 
 
 @pytest.fixture(scope="module")

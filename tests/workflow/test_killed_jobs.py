@@ -1,0 +1,97 @@
+"""A stage-2 job killed with SIGKILL at random moments ends with the bits of an undisturbed one.
+
+Minutes long: ``pytest -m full tests/workflow``.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.full
+
+KILLS = 3
+
+
+def stage2_process(folder: Path) -> int | None:
+    """Process id of the stage-2 script that Snakemake runs in this folder, if there is one."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue  # it ended while we looked
+        if "stage2.py" in command and str(folder) in command and "python" in command.split("\0")[0]:
+            return int(entry.name)
+    return None
+
+
+def wait_for_stage2(house: Any, process: subprocess.Popen) -> int | None:
+    """Block until the stage-2 script runs; None if Snakemake ended without one."""
+    while process.poll() is None:
+        found = stage2_process(house.folder)
+        if found is not None:
+            return found
+        try:
+            process.wait(timeout=0.05)
+        except subprocess.TimeoutExpired:
+            continue
+    return None
+
+
+def results_of(run: Path) -> dict[str, Any]:
+    return {
+        "projector": (run / "checkpoint/projector.safetensors").read_bytes(),
+        "lora": (run / "checkpoint/lora/adapter_model.safetensors").read_bytes(),
+        "captions": json.loads((run / "captions.json").read_text("utf-8"))["records"],
+        "losses": (run / "losses.parquet").read_bytes(),
+    }
+
+
+def test_three_kills_change_no_bit(new_house: Callable[[], Any]) -> None:
+    house = new_house()
+    config = house.write_config(
+        "kill.yaml",
+        projectors={"linear": {}},
+        grid={"learning_rate": [5e-4], "epochs": [8]},
+    )
+    plan = house.snakemake("-n", config=config)
+    (cell,) = plan.cells("stage 2")
+    target = f"results/runs/{cell}/captions.json"
+    began = time.monotonic()
+    run = house.snakemake(target, config=config)
+    assert run.status == 0, run.text[-4000:]
+    whole = time.monotonic() - began
+    folder = house.folder / f"results/runs/{cell}"
+    undisturbed = results_of(folder)
+    shutil.rmtree(folder)
+
+    draw = random.Random(20)
+    killed = 0
+    for _ in range(KILLS):
+        process = house.start(target, config=config)
+        script = wait_for_stage2(house, process)
+        assert script is not None, "stage 2 ended before it was killed"
+        try:
+            process.wait(timeout=draw.uniform(0.1, 0.35) * whole)
+        except subprocess.TimeoutExpired:
+            os.kill(script, signal.SIGKILL)
+            killed += 1
+        assert process.wait(timeout=120) != 0
+        assert not (folder / "cell.json").exists()
+    assert killed == KILLS
+
+    last = house.snakemake(target, config=config)
+    assert last.status == 0, last.text[-4000:]
+    log = (house.folder / f"results/logs/stage2/{cell}.log").read_text("utf-8")
+    assert "continues at optimizer step" in log
+    assert results_of(folder) == undisturbed
