@@ -1,0 +1,128 @@
+"""The chosen cells, from scores written by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from siglip_study.errors import StudyError
+from siglip_study.evaluation.selection import candidate, reference_figures, select_tuned
+from siglip_study.grid import Cell, RunSpec
+from siglip_study.io import read_json
+from siglip_study.ranking.gate import GateThresholds
+
+N = 12
+HUMAN = [0.5 + 0.01 * (i % 3) for i in range(N)]
+STEADY = [0.10 + 0.01 * (i % 3) for i in range(N)]  # mean .11, far above its error
+BETTER = [0.20 + 0.01 * (i % 3) for i in range(N)]  # mean .21
+# Highest mean, .25, within noise of 0: t = .25 / (.783 / √12) = 1.1.
+WILD = [1.0 if i % 2 else -0.5 for i in range(N)]
+
+
+def cell(label: str, rate: float, epochs: float = 1) -> Cell:
+    stage2 = {"learning_rate": rate, "epochs": epochs}
+    return Cell(label, "tuning", RunSpec(projector="linear", stage2=stage2))
+
+
+@pytest.fixture
+def select(tmp_path: Path, write_scored):
+    """Write cells given as (cell, margins, effective captions) and choose among them."""
+    references = write_scored(tmp_path / "references", HUMAN, effective=0.95)
+
+    def run(*scored, order=None):
+        folders = [
+            write_scored(tmp_path / c.name, margins, effective, order=order)
+            for c, margins, effective in scored
+        ]
+        out = tmp_path / "selection.json"
+        cells = [c for c, _, _ in scored]
+        select_tuned(cells, folders, references, GateThresholds(), out)
+        return read_json(out, "selection/1")["projectors"]
+
+    return run
+
+
+def test_the_highest_mean_margin_wins(select):
+    low, high = cell("linear", 1e-3), cell("linear", 1e-4)
+    found = select((low, STEADY, 0.9), (high, BETTER, 0.9))["linear"]
+    assert found["chosen"] == high.name
+    assert found["mean_margin"] == pytest.approx(0.21)
+    assert (found["n_cells"], found["n_collapsed"]) == (2, 0)
+    assert [row["learning_rate"] for row in found["cells"]] == [1e-3, 1e-4]
+
+
+def test_a_collapsed_cell_is_never_chosen_beside_another(select):
+    good, bad = cell("linear", 1e-3), cell("linear", 1e-1)
+    found = select((bad, WILD, 0.05), (good, STEADY, 0.9))["linear"]
+    assert found["chosen"] == good.name and not found["all_collapsed"]
+    collapsed = {row["cell"]: row["collapsed"] for row in found["cells"]}
+    assert collapsed == {good.name: False, bad.name: True}
+
+
+def test_where_all_collapsed_the_best_is_chosen_and_marked(select):
+    first, second = cell("linear", 1e-3), cell("linear", 1e-1)
+    found = select((first, [m - 1 for m in WILD], 0.05), (second, WILD, 0.05))["linear"]
+    assert found["chosen"] == second.name and found["all_collapsed"]
+    assert found["n_collapsed"] == 2
+
+
+def test_few_captions_that_fit_are_not_collapsed(select):
+    only = cell("linear", 1e-3)
+    assert select((only, BETTER, 0.05))["linear"]["n_collapsed"] == 0
+
+
+def test_projectors_are_chosen_apart(select):
+    a, b = cell("linear", 1e-3), cell("mlp", 1e-3)
+    found = select((a, STEADY, 0.9), (b, BETTER, 0.9))
+    assert {label: row["chosen"] for label, row in found.items()} == {
+        "linear": a.name,
+        "mlp": b.name,
+    }
+
+
+def test_the_size_of_the_grid_decides_no_verdict(select, tmp_path, write_scored):
+    # One-sided p ≈ .03 by itself; Holm over twenty cells would call it collapsed.
+    shaky = [0.3 + (0.55 if i % 2 else -0.45) for i in range(N)]
+    one = select((cell("linear", 1e-3), shaky, 0.05))["linear"]
+    many = select(*[(cell("linear", 1e-3 / (i + 1)), shaky, 0.05) for i in range(20)])["linear"]
+    assert one["n_collapsed"] == 0 and many["n_collapsed"] == 0
+
+
+def test_groups_weigh_the_same(tmp_path, write_scored):
+    # Three clips of one video at 0 and one of another at 1: .5, not .25.
+    references = write_scored(tmp_path / "r", [0.5] * 4)
+    folder = write_scored(tmp_path / "c", [0.0, 0.0, 0.0, 1.0], groups=["a", "a", "a", "b"])
+    chosen = select_tuned(
+        [cell("linear", 1e-3)], [folder], references, GateThresholds(), tmp_path / "s.json"
+    )
+    assert chosen["projectors"]["linear"]["mean_margin"] == pytest.approx(0.5)
+
+
+def test_rows_are_joined_by_id(tmp_path, write_scored):
+    margins = [i / 10 for i in range(N)]
+    groups = [f"video{i % 5}" for i in range(N)]
+    straight = candidate([write_scored(tmp_path / "a", margins, groups=groups)])
+    shuffled = candidate(
+        [
+            write_scored(
+                tmp_path / "b", margins, groups=groups, order=[(7 * i) % N for i in range(N)]
+            )
+        ]
+    )
+    assert straight == shuffled
+
+
+def test_figures_of_the_references(tmp_path, write_scored):
+    found = reference_figures(write_scored(tmp_path / "r", [0.25, 0.75], 0.8, 0.3))
+    assert (found.effective, found.top_share, found.mean_margin) == (0.8, 0.3, 0.5)
+
+
+def test_an_unscored_cell_is_named(tmp_path, write_scored):
+    references = write_scored(tmp_path / "r", HUMAN)
+    with pytest.raises(StudyError, match=r"absent/metrics\.json: no such file"):
+        select_tuned(
+            [cell("linear", 1e-3)],
+            [tmp_path / "absent"],
+            references,
+            GateThresholds(),
+            tmp_path / "s.json",
+        )
