@@ -28,7 +28,11 @@ def study(tmp_path: Path, write_scored):
     def run(name: str, order=None, retrieval_ids=None, weak_ids=None):
         root = tmp_path / name
         references = write_scored(
-            root / "references", np.diag(MATRIX).tolist(), groups=GROUPS, matrix=MATRIX
+            root / "references",
+            np.diag(MATRIX).tolist(),
+            groups=GROUPS,
+            order=order,
+            matrix=MATRIX,
         )
         runs = {
             label: [

@@ -80,7 +80,7 @@ def test_projectors_are_chosen_apart(select):
 
 
 def test_the_size_of_the_grid_decides_no_verdict(select, tmp_path, write_scored):
-    # One-sided p ≈ .03 by itself; Holm over twenty cells would call it collapsed.
+    # One-sided p ≈ .02 by itself (t = .35 / .151); Holm over twenty cells would call it collapsed.
     shaky = [0.3 + (0.55 if i % 2 else -0.45) for i in range(N)]
     one = select((cell("linear", 1e-3), shaky, 0.05))["linear"]
     many = select(*[(cell("linear", 1e-3 / (i + 1)), shaky, 0.05) for i in range(20)])["linear"]
