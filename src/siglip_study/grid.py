@@ -259,6 +259,18 @@ class Study:
             for seed in self.config.seeds.report
         ]
 
+    def captioners(self, split: str, chosen: Iterable[str] = ()) -> list[str]:
+        """Names of everything that captions a held-out split: trained cells, then baselines.
+
+        ``chosen`` are the chosen tuning cells, which decide the report split's.
+        """
+        if split == "selection":
+            cells = self.tuning
+        else:
+            cells = [*self.reported(chosen), *self.controls]
+        baselines = [name for name, (_, scored) in BASELINES.items() if scored == split]
+        return [cell.name for cell in cells] + baselines
+
     def by_role(self, reported: Iterable[Cell]) -> dict[str, list[str]]:
         """Role → names of the cells that the report shows, those that train nothing included."""
         roles: dict[str, list[str]] = {}

@@ -52,9 +52,11 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "features/scorer",
         "metrics",
     ),
-    "select": ("ranking/gate", "ranking/selection", "evaluation/selection"),
+    "select": ("evaluation/selection", "ranking"),
     "tables": (
         "evaluation/ranking",
+        "evaluation/selection",
+        "metrics/grounding",
         "ranking",
         "reporting/controls",
         "reporting/results",

@@ -62,7 +62,7 @@ def test_three_kills_change_no_bit(new_house: Callable[[], Any]) -> None:
     config = house.write_config(
         "kill.yaml",
         projectors={"linear": {}},
-        grid={"learning_rate": [5e-4], "epochs": [8]},
+        grid={"learning_rate": [5e-4], "epochs": [20]},
     )
     plan = house.snakemake("-n", config=config)
     (cell,) = plan.cells("stage 2")

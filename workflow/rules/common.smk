@@ -6,7 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from siglip_study.config import parse_config
 from siglip_study.errors import StudyError
-from siglip_study.grid import BASELINES, SPLITS, Study, cell_pattern
+from siglip_study.grid import SPLITS, Study, cell_pattern
 from siglip_study.provenance import rule_code
 
 try:
@@ -48,20 +48,16 @@ def cell_of(wildcards):
     return STUDY.cells[wildcards.cell]
 
 
-def reported_cells():
-    """The chosen cells with fresh seeds: known once the tuning cells are scored."""
+def chosen_cells():
+    """The chosen tuning cells: known once they are scored."""
     path = checkpoints.select.get().output.selection
     with open(path, encoding="utf-8") as file:
-        chosen = json.load(file)["projectors"].values()
-    return [cell.name for cell in STUDY.reported(row["chosen"] for row in chosen)]
+        return [row["chosen"] for row in json.load(file)["projectors"].values()]
 
 
 def captioners(split):
-    """Everything that captions a split: trained cells and baselines."""
-    baselines = [name for name, (_, scored) in BASELINES.items() if scored == split]
-    if split == "selection":
-        return [cell.name for cell in STUDY.tuning] + baselines
-    return reported_cells() + [cell.name for cell in STUDY.controls] + baselines
+    """Everything that captions a split."""
+    return STUDY.captioners(split, chosen_cells() if split == "report" else ())
 
 
 def captions_of(names):

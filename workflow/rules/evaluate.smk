@@ -33,7 +33,6 @@ rule score:
     conda:
         "../../environment.yml"
     params:
-        cells=lambda wildcards: captioners(wildcards.split),
         scorer=CONFIG.scorer.model_dump(),
         bertscore=CONFIG.bertscore and CONFIG.bertscore.model_dump(),
         language=CONFIG.data.language,

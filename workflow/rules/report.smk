@@ -21,7 +21,6 @@ rule tables:
         "../../environment.yml"
     params:
         gate=CONFIG.gate.model_dump(),
-        cells=lambda wildcards: captioners("report"),
         code=rule_code("tables"),
     message:
         "testing differences and ranking"

@@ -21,6 +21,10 @@ with job(snakemake.log[0]):
 
     study = Study(parse_config(snakemake.config))
     config, paths, split = study.config, study.paths, snakemake.wildcards.split
+    chosen: list[str] = []
+    if split == "report":
+        projectors = read_json(paths.selection, "selection/1")["projectors"]
+        chosen = [row["chosen"] for row in projectors.values()]
     roles = {name: role for name, (role, _) in BASELINES.items()}
     captioners = [
         Captioner(
@@ -29,7 +33,7 @@ with job(snakemake.log[0]):
             paths.run(name),
             paths.captions(name),
         )
-        for name in snakemake.params.cells
+        for name in study.captioners(split, chosen)
     ]
     frames_path = Path(snakemake.input.frames)
     facts = config.demo and read_json(paths.demo / "facts.json", "facts/1")
