@@ -264,10 +264,8 @@ class Study:
 
         ``chosen`` are the chosen tuning cells, which decide the report split's.
         """
-        if split == "selection":
-            cells = self.tuning
-        else:
-            cells = [*self.reported(chosen), *self.controls]
+        held_out = [*self.reported(chosen), *self.controls]
+        cells = self.tuning if split == "selection" else held_out
         baselines = [name for name, (_, scored) in BASELINES.items() if scored == split]
         return [cell.name for cell in cells] + baselines
 
