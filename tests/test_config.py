@@ -7,7 +7,8 @@ import sys
 import pytest
 import yaml
 
-from siglip_study.config import load_config, parse_config, schema_text
+from siglip_study.config import load_config, parse_config
+from siglip_study.config_docs import schema_text
 from siglip_study.errors import StudyError
 
 

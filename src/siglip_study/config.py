@@ -1,13 +1,12 @@
 """The config as typed, validated objects: the only place that knows key names and defaults.
 
-``load_config`` reads YAML, fills defaults and rejects what it does not know. ``schema_text`` is the
-same truth as JSON Schema for editors. Nothing heavy is imported: Snakemake reads this every time.
+``load_config`` reads YAML, fills defaults and rejects what it does not know. ``config_docs`` writes
+the same truth as a table and as JSON Schema. Nothing heavy is imported: Snakemake reads this every
+time.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from siglip_study.config_errors import error_sentence
 from siglip_study.errors import StudyError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -342,55 +342,6 @@ class Config(Section):
         return Path(self.data.root or f"{self.output_dir}/demo")
 
 
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    """Keys that would have been valid beside the last part of ``location``."""
-    model: Any = Config
-    at_label = False
-    for part in location[:-1]:
-        if at_label:  # the key of a map: the section behind it is known already
-            at_label = False
-            continue
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            break
-        at_label = "dict[" in str(field.annotation)
-        model = _inner_model(field.annotation)
-    return _keys_of(model)
-
-
-def _keys_of(model: Any) -> list[str]:
-    return list(model.model_fields) if hasattr(model, "model_fields") else []
-
-
-def _inner_model(annotation: Any) -> Any:
-    """The Section inside ``X``, ``X | None`` or ``dict[str, X]``; else the annotation itself."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for arg in getattr(annotation, "__args__", ()):
-        inner = _inner_model(arg)
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            return inner
-    return annotation
-
-
-def _sentence(error: Mapping[str, Any], source: str) -> str:
-    """One sentence for the first thing that is wrong."""
-    location = tuple(error["loc"])
-    # A label may be any text: its line breaks must not break the sentence.
-    key = " ".join(".".join(str(part) for part in location).split())
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(location)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}."
-        return f"{source}: unknown key '{key}'; {hint}"
-    if error["type"] == "missing":
-        return f"{source}: key '{key}' is missing; it has no default."
-    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
-    if error["type"] == "value_error":  # our own, which begins with the name of a field
-        return f"{source}: {key}{'.' if key else ''}{message}."
-    return f"{source}: {key or 'the config'} is {error['input']!r}: {message}."
-
-
 def parse_config(raw: Mapping[str, Any], source: str = "config") -> Config:
     """Validate a mapping as it came from YAML or from Snakemake.
 
@@ -400,7 +351,7 @@ def parse_config(raw: Mapping[str, Any], source: str = "config") -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise StudyError(_sentence(error.errors()[0], source)) from None
+        raise StudyError(error_sentence(error.errors()[0], source, Config)) from None
 
 
 def load_config(path: str | Path) -> Config:
@@ -421,33 +372,3 @@ def load_config(path: str | Path) -> Config:
     if not isinstance(raw, dict):
         raise StudyError(f"{path}: found {type(raw).__name__}; expected a mapping of keys.")
     return parse_config(raw, str(path))
-
-
-def schema_text() -> str:
-    """The JSON Schema of the config, as ``config/schema.json`` holds it."""
-    return json.dumps(Config.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
-
-
-def keys_table() -> str:
-    """Markdown table of every key, its default and meaning, as ``config/README.md`` holds it."""
-    rows = ["| key | default | meaning |", "| --- | --- | --- |"]
-
-    def walk(model: type[BaseModel], prefix: str) -> None:
-        for name, field in model.model_fields.items():
-            inner = _inner_model(field.annotation)
-            is_map = "dict[" in str(field.annotation)
-            is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
-            if field.is_required():
-                default = "required"
-            elif isinstance(field.default, BaseModel):
-                default = "below"
-            else:
-                default = f"`{json.dumps(field.default, ensure_ascii=False)}`"
-            # A bar would end the table's cell, in code too.
-            cells = (f"`{prefix}{name}`", default, field.description or "")
-            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-            if is_section:
-                walk(inner, f"{prefix}{name}.{'<label>.' if is_map else ''}")
-
-    walk(Config, "")
-    return "\n".join(rows) + "\n"

@@ -5,14 +5,48 @@ Run with: ``python -m siglip_study.config_docs config``
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
-from siglip_study.config import keys_table, schema_text
+from pydantic import BaseModel
+
+from siglip_study.config import Config
+from siglip_study.config_errors import inner_model
 from siglip_study.errors import StudyError
 from siglip_study.io import atomic_path
 
 _TABLE_BEGINS = "| key | default | meaning |"
+
+
+def schema_text() -> str:
+    """The JSON Schema of the config, as ``config/schema.json`` holds it."""
+    return json.dumps(Config.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def keys_table() -> str:
+    """Markdown table of every key, its default and meaning, as ``config/README.md`` holds it."""
+    rows = ["| key | default | meaning |", "| --- | --- | --- |"]
+
+    def walk(model: type[BaseModel], prefix: str) -> None:
+        for name, field in model.model_fields.items():
+            inner = inner_model(field.annotation)
+            is_map = "dict[" in str(field.annotation)
+            is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
+            if field.is_required():
+                default = "required"
+            elif isinstance(field.default, BaseModel):
+                default = "below"
+            else:
+                default = f"`{json.dumps(field.default, ensure_ascii=False)}`"
+            # A bar would end the table's cell, in code too.
+            cells = (f"`{prefix}{name}`", default, field.description or "")
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            if is_section:
+                walk(inner, f"{prefix}{name}.{'<label>.' if is_map else ''}")
+
+    walk(Config, "")
+    return "\n".join(rows) + "\n"
 
 
 def documents(folder: Path) -> dict[Path, str]:

@@ -95,7 +95,7 @@ def test_batches_change_no_loss():
 @pytest.fixture
 def study(tmp_path: Path, llm_config, features):
     """Manifest, feature folders, a cell, and a trained-looking model of it on its bench."""
-    from siglip_study.training.stages import Bench, Inputs, use_device
+    from siglip_study.training.bench import Bench, Inputs, use_device
 
     torch.set_num_threads(1)
     rows = [
@@ -183,7 +183,7 @@ def test_a_killed_captioning_leaves_nothing_to_take(study, tmp_path, monkeypatch
 
 
 def test_noise_features_stand_in_for_held_out_clips_too(study):
-    from siglip_study.training.stages import Bench, use_device
+    from siglip_study.training.bench import Bench, use_device
 
     noisy = study.cell.run.model_copy(update={"sabotage": "noise_features"})
     real = Bench(study.cell.run, study.inputs, use_device(RUNTIME)).clips("report")
@@ -193,7 +193,7 @@ def test_noise_features_stand_in_for_held_out_clips_too(study):
 
 
 def test_permuted_captions_spoil_training_alone(study):
-    from siglip_study.training.stages import Bench, use_device
+    from siglip_study.training.bench import Bench, use_device
 
     permuted = study.cell.run.model_copy(update={"sabotage": "permuted_captions"})
     real = Bench(study.cell.run, study.inputs, use_device(RUNTIME))

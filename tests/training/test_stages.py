@@ -17,8 +17,9 @@ from siglip_study.evaluation.captions import (
 )
 from siglip_study.grid import Cell, Study
 from siglip_study.training import stages
+from siglip_study.training.bench import Bench, Inputs, use_device
 from siglip_study.training.checkpoint import checkpoint_facts
-from siglip_study.training.stages import Bench, Inputs, run_stage1, run_stage2, use_device
+from siglip_study.training.stages import run_stage1, run_stage2
 
 RUNTIME = RuntimeConfig(device="cpu", eval_batch_clips=4)
 SETTINGS = CaptionConfig(max_new_tokens=6, batch_size=4, shuffles=2)

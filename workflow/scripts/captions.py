@@ -16,7 +16,7 @@ with job(snakemake.log[0]):
     key = captions_key(cell, checkpoint, config.captions, snakemake.params.code)
     if not take_prepared(paths.prepared(cell.name, key), out):
         from siglip_study.evaluation.captions import caption_from_checkpoint
-        from siglip_study.training.stages import Inputs
+        from siglip_study.training.bench import Inputs
 
         features = {cell.captioned: Path(snakemake.input.features)}
         caption_from_checkpoint(

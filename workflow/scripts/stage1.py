@@ -8,7 +8,8 @@ from siglip_study.jobs import job
 from siglip_study.progress import progress_line
 
 with job(snakemake.log[0]):
-    from siglip_study.training.stages import Inputs, run_stage1
+    from siglip_study.training.bench import Inputs
+    from siglip_study.training.stages import run_stage1
 
     study = Study(parse_config(snakemake.config))
     name = snakemake.wildcards.stage1

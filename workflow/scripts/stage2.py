@@ -11,7 +11,8 @@ from siglip_study.provenance import rule_code
 with job(snakemake.log[0]):
     from siglip_study.evaluation.captions import caption_while_loaded
     from siglip_study.evaluation.prepared import captions_key
-    from siglip_study.training.stages import Inputs, run_stage2
+    from siglip_study.training.bench import Inputs
+    from siglip_study.training.stages import run_stage2
 
     study = Study(parse_config(snakemake.config))
     config, paths = study.config, study.paths

@@ -12,10 +12,10 @@ from siglip_study.captioning import generate_captions
 from siglip_study.config import CaptionConfig, RuntimeConfig
 from siglip_study.grid import Cell
 from siglip_study.io import atomic_dir, write_json, write_parquet
+from siglip_study.training.bench import Bench, Inputs, use_device
 from siglip_study.training.checkpoint import load_projector, merge_adapters
 from siglip_study.training.clips import Clips, derangement
 from siglip_study.training.loop import caption_losses
-from siglip_study.training.stages import Bench, Inputs, use_device
 from siglip_study.vlm import VisionLanguageModel
 
 

@@ -1,0 +1,64 @@
+"""What is wrong with a config, in one sentence that a user can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def _known_keys(location: tuple[Any, ...], root: type[BaseModel]) -> list[str]:
+    """Keys that would have been valid beside the last part of ``location``."""
+    model: Any = root
+    at_label = False
+    for part in location[:-1]:
+        if at_label:  # the key of a map: the section behind it is known already
+            at_label = False
+            continue
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            break
+        at_label = "dict[" in str(field.annotation)
+        model = inner_model(field.annotation)
+    return _keys_of(model)
+
+
+def _keys_of(model: Any) -> list[str]:
+    return list(model.model_fields) if hasattr(model, "model_fields") else []
+
+
+def inner_model(annotation: Any) -> Any:
+    """The Section inside ``X``, ``X | None`` or ``dict[str, X]``; else the annotation itself."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for arg in getattr(annotation, "__args__", ()):
+        inner = inner_model(arg)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            return inner
+    return annotation
+
+
+def error_sentence(error: Mapping[str, Any], source: str, root: type[BaseModel]) -> str:
+    """One sentence for what is wrong: the key, what was found, what was expected.
+
+    Args:
+        error: one of pydantic's ``errors()``.
+        source: the file that is to be mended.
+        root: the model of the whole config, which knows the keys.
+    """
+    location = tuple(error["loc"])
+    # A label may be any text: its line breaks must not break the sentence.
+    key = " ".join(".".join(str(part) for part in location).split())
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location, root)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}."
+        return f"{source}: unknown key '{key}'; {hint}"
+    if error["type"] == "missing":
+        return f"{source}: key '{key}' is missing; it has no default."
+    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    if error["type"] == "value_error":  # our own, which begins with the name of a field
+        return f"{source}: {key}{'.' if key else ''}{message}."
+    return f"{source}: {key or 'the config'} is {error['input']!r}: {message}."
