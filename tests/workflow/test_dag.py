@@ -22,10 +22,11 @@ def test_the_demo_plans_each_expensive_thing_once(house: Any) -> None:
     jobs = plan.jobs
     once = ("demo", "manifest", "vision_features", "scorer_features", "baselines", "select")
     assert {rule: jobs[rule] for rule in once} == dict.fromkeys(once, 1)
-    # Cells that differ in stage 2 only share their first stage.
-    assert (jobs["stage1"], jobs["stage2"], jobs["captions"]) == (projectors, cells, cells)
-    assert len(plan.cells("stage 2")) == cells
-    # Fresh seeds and controls are planned when the tuning cells have been scored.
+    # Cells that differ in stage 2 only share their first stage; each control has its own.
+    controls = sum(value not in (None, False) for value in config["controls"].values())
+    assert jobs["stage1"] == projectors + controls
+    assert jobs["stage2"] == jobs["captions"] == len(plan.cells("stage 2")) == cells + controls
+    # Fresh seeds are planned when the tuning cells have been scored.
     assert (jobs["score"], jobs["tables"], jobs["report"]) == (2, 1, 1)
 
 
