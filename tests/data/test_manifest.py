@@ -56,6 +56,14 @@ def test_each_bad_clip_is_rejected_by_name_and_reason(
     assert rejected["path"].to_list() == sorted(expected)
 
 
+def test_a_source_with_clips_in_two_splits_is_refused(aihub: Add) -> None:
+    aihub("a", "train", source="tape")
+    aihub("b", "val")
+    root = aihub("c", "test", source="tape")
+    with pytest.raises(StudyError, match=r"source video 'tape' .* train and report .*'c'"):
+        build_manifest(root, "aihub", SPLITS, workers=1)
+
+
 def test_limits_on_length(aihub: Add, clips: dict[str, Path]) -> None:
     aihub("one", "train", clips["one"])
     root = aihub("long", "train")

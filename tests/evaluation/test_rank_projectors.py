@@ -58,7 +58,8 @@ def study(tmp_path: Path, write_scored):
             retrieval,
             root / "selection.json",
             GateThresholds(),
-            root / "ranking.json",
+            halved=False,
+            out=root / "ranking.json",
         )
         return read_json(root / "ranking.json", "ranking/1")
 
@@ -102,7 +103,9 @@ def test_an_empty_selection_choice_is_a_caveat(study, tmp_path):
         root / "retrieval",
         root / "selection.json",
         GateThresholds(),
-        root / "ranking.json",
+        halved=True,
+        out=root / "ranking.json",
     )
     caveats = read_json(root / "ranking.json", "ranking/1")["caveats"]
+    assert any("halved by source video" in sentence for sentence in caveats)
     assert any("weak" in sentence and "collapsed" in sentence for sentence in caveats)

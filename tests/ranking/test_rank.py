@@ -137,7 +137,12 @@ def test_one_group_has_no_ranks() -> None:
 def test_retrieval_and_circumstances_are_said() -> None:
     entries = {"a": entry(0.08, 1), "b": entry(0.02, 2)}
     bar = np.random.default_rng(5).normal(0.04, 0.03, N)
-    said = Circumstances(True, True, ("b",), {"a": 0.25, "b": 0.0})
+    said = Circumstances(
+        optimistic=True,
+        cross_fitted=True,
+        all_collapsed=("b",),
+        truncated={"a": 0.25, "b": 0.0},
+    )
     result = rank(entries, [f"v{i // 3}" for i in range(N)], HUMAN, SCORER, bar, None, said)
     assert result["retrieval"]["cleared_by"] == ["a"]
     text = " ".join(result["caveats"])

@@ -26,6 +26,7 @@ with job(snakemake.log[0]):
         retrieval=paths.run("retrieval"),
         selection=Path(snakemake.input.selection),
         thresholds=thresholds,
+        halved="held_out" in study.config.data.splits,
         out=Path(snakemake.output.ranking),
     )
     build_tables(paths.root, study.by_role(reported), thresholds)

@@ -68,7 +68,8 @@ def build_manifest(
         reason: ``kind: detail``), by path. The manifest's columns are ``MANIFEST_SCHEMA``.
 
     Raises:
-        StudyError: a folder is missing, or a split is left without a clip.
+        StudyError: a folder is missing, a split is left without a clip, or a source video has clips
+            in two splits.
     """
     root = Path(root)
     if not root.is_dir():
@@ -92,9 +93,23 @@ def build_manifest(
     for split, folder in splits.items():
         if not any(row["split"] == split for row in rows):
             raise StudyError(_empty(split, root / folder, rejected))
+    _keep_groups_apart(rows)
     manifest = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     rejected.sort(key=lambda r: (r.path, r.id))
     return manifest, pl.DataFrame([vars(r) for r in rejected], schema=REJECTED_SCHEMA)
+
+
+def _keep_groups_apart(rows: list[dict[str, Any]]) -> None:
+    """Clips of one source video look alike: trained on and reported, they would leak."""
+    home: dict[str, str] = {}
+    for row in rows:
+        split = home.setdefault(row["group"], row["split"])
+        if split != row["split"]:
+            raise StudyError(
+                f"source video '{row['group']}' has clips in the splits {split} and {row['split']} "
+                f"(one is '{row['id']}'); expected each source in one split: move its clips, or set "
+                "data.group_key to the key that names the source."
+            )
 
 
 def _without_shared_ids(

@@ -22,6 +22,7 @@ def rank_projectors(
     retrieval: Path,
     selection: Path,
     thresholds: GateThresholds,
+    halved: bool,
     out: Path,
 ) -> None:
     """Gate, test and rank the projectors.
@@ -32,6 +33,7 @@ def rank_projectors(
         retrieval: folder of the retrieval baseline on it.
         selection: ``selection.json``.
         thresholds: of the gate.
+        halved: whether selection and report are halves of one split.
         out: ``ranking.json``.
     """
     from safetensors.numpy import load_file
@@ -61,6 +63,7 @@ def rank_projectors(
         retrieval=bar["grounding_margin"].to_numpy(),
         thresholds=thresholds,
         circumstances=Circumstances(
+            halved=halved,
             all_collapsed=tuple(label for label, row in chosen.items() if row["all_collapsed"]),
             truncated=truncated,
         ),

@@ -18,12 +18,14 @@ class Circumstances:
 
     Attributes:
         optimistic: settings were chosen on the clips that are reported.
+        halved: one held-out split, halved by source video; one half chose, the other is reported.
         cross_fitted: one held-out split, halved; each half reported with the other's choice.
         all_collapsed: projectors whose tuning cells all collapsed.
         truncated: share of captions cut at the token budget, per projector.
     """
 
     optimistic: bool = False
+    halved: bool = False
     cross_fitted: bool = False
     all_collapsed: tuple[str, ...] = ()
     truncated: Mapping[str, float] | None = None
@@ -129,6 +131,11 @@ def caveats(
         said.append(
             "Settings were chosen on the very clips that are reported, so the figures are "
             "optimistic."
+        )
+    if circumstances.halved:
+        said.append(
+            "There is one held-out split: it was halved by source video; one half chose the "
+            "settings, the other is reported, and they were not exchanged (no cross-fitting)."
         )
     if circumstances.cross_fitted:
         said.append(
