@@ -68,8 +68,8 @@ def build_manifest(
         reason: ``kind: detail``), by path. The manifest's columns are ``MANIFEST_SCHEMA``.
 
     Raises:
-        StudyError: a folder is missing, a split is left without a clip, or a source video has clips
-            in two splits.
+        StudyError: a folder is missing, a split is left without a clip, or a source video has
+            clips in two splits.
     """
     root = Path(root)
     if not root.is_dir():
