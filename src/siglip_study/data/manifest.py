@@ -107,8 +107,8 @@ def _keep_groups_apart(rows: list[dict[str, Any]]) -> None:
         if split != row["split"]:
             raise StudyError(
                 f"source video '{row['group']}' has clips in the splits {split} and {row['split']} "
-                f"(one is '{row['id']}'); expected each source in one split: move its clips, or set "
-                "data.group_key to the key that names the source."
+                f"(one is '{row['id']}'); expected each source in one split: move its clips, or "
+                "set data.group_key to the key that names the source."
             )
 
 
