@@ -28,6 +28,7 @@ from siglip_study.config import (
     VisionConfig,
 )
 from siglip_study.errors import StudyError
+from siglip_study.provenance import rule_code
 
 Role = Literal[
     "tuning",
@@ -258,6 +259,19 @@ class Study:
             for name in chosen
             for seed in self.config.seeds.report
         ]
+
+    def stage1_resume(self, cell: Cell) -> Path:
+        """Resume point of a cell's first stage; its second stage gives it up.
+
+        A job cannot give up its own: killed as it exits, it counts as failed, and Snakemake deletes
+        its outputs. Only a later job knows that it succeeded.
+        """
+        keys = [cell.run.stage1_keys(), rule_code("training")]
+        return self.paths.resume(cell.stage1_name, keys)
+
+    def stage2_resume(self, cell: Cell) -> Path:
+        """Resume point of a cell's second stage; its captions job gives it up."""
+        return self.paths.resume(cell.name, [cell.run.keys(), rule_code("training")])
 
     def captioners(self, split: str, chosen: Iterable[str] = ()) -> list[str]:
         """Names of everything that captions a held-out split: trained cells, then baselines.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -121,8 +122,9 @@ def algorithm_hash(*names: str) -> str:
     return digest.hexdigest()[:12]
 
 
+@functools.cache
 def rule_code(rule: str) -> str:
-    """The algorithm hash that a rule carries."""
+    """The algorithm hash that a rule carries; one process asks for it once a cell."""
     return algorithm_hash(*RULE_CODE[rule])
 
 

@@ -19,9 +19,7 @@ rule stage1:
     params:
         run_keys=lambda wildcards: stage1_run(wildcards).stage1_keys(),
         resume=lambda wildcards: str(
-            PATHS.resume(
-                wildcards.stage1, [stage1_run(wildcards).stage1_keys(), TRAINING_CODE]
-            )
+            STUDY.stage1_resume(STUDY.stage1_cells[wildcards.stage1])
         ),
         code=TRAINING_CODE,
     message:
@@ -56,11 +54,7 @@ rule stage2:
         **GPU,
     params:
         run_keys=lambda wildcards: cell_of(wildcards).run.keys(),
-        resume=lambda wildcards: str(
-            PATHS.resume(
-                wildcards.cell, [cell_of(wildcards).run.keys(), TRAINING_CODE]
-            )
-        ),
+        resume=lambda wildcards: str(STUDY.stage2_resume(cell_of(wildcards))),
         code=TRAINING_CODE,
     message:
         "stage 2 of {wildcards.cell}: projector and LoRA"

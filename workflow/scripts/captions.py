@@ -1,5 +1,6 @@
 """Caption a held-out split: take what was made right after training, else load the checkpoint."""
 
+import shutil
 from pathlib import Path
 
 from siglip_study.config import parse_config
@@ -13,6 +14,8 @@ with job(snakemake.log[0]):
     cell = study.cells[snakemake.wildcards.cell]
     checkpoint = Path(snakemake.input.checkpoint)
     out = Path(snakemake.output.captions).parent
+    # Stage 2 has succeeded, so nothing will ask for its resume point again.
+    shutil.rmtree(study.stage2_resume(cell), ignore_errors=True)
     key = captions_key(cell, checkpoint, config.captions, snakemake.params.code)
     if not take_prepared(paths.prepared(cell.name, key), out):
         from siglip_study.evaluation.captions import caption_from_checkpoint

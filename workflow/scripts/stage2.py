@@ -1,5 +1,6 @@
 """Train a cell, projector and adapters; caption with it while it is loaded."""
 
+import shutil
 from pathlib import Path
 
 from siglip_study.config import parse_config
@@ -18,6 +19,8 @@ with job(snakemake.log[0]):
     config, paths = study.config, study.paths
     cell = study.cells[snakemake.wildcards.cell]
     checkpoint = Path(snakemake.output.checkpoint)
+    # Stage 1 has succeeded, so nothing will ask for its resume point again.
+    shutil.rmtree(study.stage1_resume(cell), ignore_errors=True)
     features = {
         "train": Path(snakemake.input.train),
         "selection": Path(snakemake.input.selection),

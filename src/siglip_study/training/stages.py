@@ -92,7 +92,6 @@ def run_stage1(
         _write_history(out, position)
         wall = time.monotonic() - began
         write_json(out / "stage.json", {"wall_s": wall, **_cost(position, accelerator)}, "stage/1")
-        resume.drop_state()
 
 
 def run_stage2(
@@ -107,7 +106,7 @@ def run_stage2(
 ) -> None:
     """Train projector and adapters; write ``checkpoint/``, history and ``cell.json``.
 
-    ``while_loaded`` is called with the trained model before the resume point is given up.
+    ``while_loaded`` is called with the trained model.
     """
     began = time.monotonic()
     name, run = cell.name, cell.run
@@ -142,7 +141,6 @@ def run_stage2(
         }
         write_json(out / "cell.json", facts, "cell/1")
         while_loaded(bench, model)
-        resume.drop_state()
 
 
 def _train(
