@@ -134,7 +134,8 @@ def test_both_stages_leave_what_their_rules_declare(world, done):
     assert facts["lora_parameters"] == 2 * 2 * (64 + 48 + 48 + 64 + 80 + 80 + 80)
     assert facts["optimizer_steps"] == 3 and facts["samples_seen"] == 6
     assert facts["device"] == "cpu" and facts["gpu_s"] == 0
-    assert not (world.root / "r1").exists() and not (world.root / "r2").exists()
+    # Whether a job succeeded is known to later jobs only: they give the resume points up.
+    assert list((world.root / "r1").glob("step-*")) and list((world.root / "r2").glob("step-*"))
 
 
 def test_captions_are_the_same_right_after_training_and_from_the_checkpoint(world, done):
