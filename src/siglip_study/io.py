@@ -59,6 +59,15 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def remove_dir(path: str | Path) -> None:
+    """Remove a folder, if it is there, so that no half of it is ever found under its name."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    if path.exists():
+        shutil.rmtree(path.replace(aside))
+
+
 def write_json(path: str | Path, obj: dict[str, Any], schema: str) -> None:
     """Write ``obj`` as UTF-8 JSON with ``"schema": schema`` as its first key."""
     with atomic_path(path) as partial:

@@ -1,11 +1,11 @@
 """Caption a held-out split: take what was made right after training, else load the checkpoint."""
 
-import shutil
 from pathlib import Path
 
 from siglip_study.config import parse_config
 from siglip_study.evaluation.prepared import captions_key, take_prepared
 from siglip_study.grid import Study
+from siglip_study.io import remove_dir
 from siglip_study.jobs import job
 
 with job(snakemake.log[0]):
@@ -15,7 +15,7 @@ with job(snakemake.log[0]):
     checkpoint = Path(snakemake.input.checkpoint)
     out = Path(snakemake.output.captions).parent
     # Stage 2 has succeeded, so nothing will ask for its resume point again.
-    shutil.rmtree(study.stage2_resume(cell), ignore_errors=True)
+    remove_dir(study.stage2_resume(cell))
     key = captions_key(cell, checkpoint, config.captions, snakemake.params.code)
     if not take_prepared(paths.prepared(cell.name, key), out):
         from siglip_study.evaluation.captions import caption_from_checkpoint

@@ -1,10 +1,10 @@
 """Train a cell, projector and adapters; caption with it while it is loaded."""
 
-import shutil
 from pathlib import Path
 
 from siglip_study.config import parse_config
 from siglip_study.grid import Study
+from siglip_study.io import remove_dir
 from siglip_study.jobs import job
 from siglip_study.progress import progress_line
 from siglip_study.provenance import rule_code
@@ -20,7 +20,7 @@ with job(snakemake.log[0]):
     cell = study.cells[snakemake.wildcards.cell]
     checkpoint = Path(snakemake.output.checkpoint)
     # Stage 1 has succeeded, so nothing will ask for its resume point again.
-    shutil.rmtree(study.stage1_resume(cell), ignore_errors=True)
+    remove_dir(study.stage1_resume(cell))
     features = {
         "train": Path(snakemake.input.train),
         "selection": Path(snakemake.input.selection),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from siglip_study.errors import StudyError
-from siglip_study.io import atomic_dir, read_json, write_json
+from siglip_study.io import atomic_dir, read_json, remove_dir, write_json
 
 log = logging.getLogger(__name__)
 
@@ -86,12 +85,6 @@ class ResumePoint:
     def _points(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
 
-    def _drop(self, point: Path) -> None:
-        # Renamed first: a kill amid the deletion must not leave half a point under its name.
-        hidden = point.with_name(f".{point.name}.dropped")
-        shutil.rmtree(hidden, ignore_errors=True)
-        shutil.rmtree(point.replace(hidden))
-
     def save(
         self,
         position: Position,
@@ -116,7 +109,7 @@ class ResumePoint:
             write_json(partial / "state.json", state, _SCHEMA)
         for point in old:
             if point != target:
-                self._drop(point)
+                remove_dir(point)
 
     def load(
         self,
@@ -132,7 +125,7 @@ class ResumePoint:
         if state["origin"] != self.origin:
             log.info("%s: the data has changed since; training starts afresh", self.folder)
             for point in points:
-                self._drop(point)
+                remove_dir(point)
             return Position.start(), {}
         tensors = load_file(points[-1] / "state.safetensors")
         best = {k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")}
@@ -148,9 +141,3 @@ class ResumePoint:
                 on_cpu = field == "step" and not optimizer.defaults.get("fused")
                 optimizer.state[parameter][field] = value if on_cpu else value.to(parameter.device)
         return Position(**state["position"]), best
-
-    def drop_state(self) -> None:
-        """Forget the optimizer state of a stage that ended well."""
-        for point in self._points():
-            self._drop(point)
-        shutil.rmtree(self.folder, ignore_errors=True)
