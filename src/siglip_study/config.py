@@ -39,6 +39,9 @@ class VisionConfig(Section):
         "openai/clip-vit-large-patch14-336", description="Hub id or local folder of the encoder."
     )
     revision: str | None = Field(None, description="Pinned hub revision (a commit).")
+    weights: Literal["pretrained", "random"] = Field(
+        "pretrained", description="random: built from the model's config alone, to try speed."
+    )
     layer: int = Field(
         -2, description="Hidden layer that is read; −1 is the last, as in the published study."
     )
@@ -63,6 +66,9 @@ class LlmConfig(Section):
 
     model: str = Field("Qwen/Qwen3-8B", description="Hub id or local folder of the causal LM.")
     revision: str | None = Field(None, description="Pinned hub revision (a commit).")
+    weights: Literal["pretrained", "random"] = Field(
+        "pretrained", description="random: built from the model's config alone, to try speed."
+    )
     quantization: Literal["nf4", "none"] = Field(
         "nf4", description="4-bit NF4 with double quantisation through bitsandbytes, or none."
     )
@@ -114,9 +120,6 @@ class TrainingConfig(Section):
     max_target_tokens: Count = Field(768, description="Captions are cut here, EOS included.")
     output_scale: Literal["embedding", "none"] = Field(
         "embedding", description="Scale the projector's output to the RMS of the LLM's embeddings."
-    )
-    gradient_checkpointing: bool = Field(
-        True, description="Recompute activations in the backward pass: less memory, more time."
     )
     quick_clips: Annotated[int, Field(ge=0)] = Field(
         16, description="Selection clips captioned after each epoch to watch for collapse."
@@ -220,7 +223,9 @@ class CaptionConfig(Section):
     """Generation of captions."""
 
     max_new_tokens: Count = Field(768, description="Token budget; must cover the references.")
-    batch_size: Count = Field(32, description="Clips captioned together.")
+    batch_size: Count | None = Field(
+        None, description="Clips captioned together; null: as many as memory holds."
+    )
     repetition_penalty: Positive = Field(1.0, description="1: off; the published runs used 1.2.")
     shuffles: Count = Field(4, description="Other clips whose video each reference is tried with.")
 
@@ -230,6 +235,9 @@ class ScorerConfig(Section):
 
     model: str = Field("google/siglip2-so400m-patch14-384", description="Hub id or local folder.")
     revision: str | None = Field(None, description="Pinned hub revision (a commit).")
+    weights: Literal["pretrained", "random"] = Field(
+        "pretrained", description="random: built from the model's config alone, to try speed."
+    )
     frames: Count = Field(8, description="Frames scored a clip.")
     lowercase: bool = Field(True, description="SigLIP 2 was trained on lower-cased text.")
 
@@ -271,6 +279,17 @@ class RuntimeConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one."
+    )
+    gpus: Count = Field(1, description="GPUs a training job works on, data-parallel.")
+    memory_gb: Positive | None = Field(
+        None, description="GPU memory (GiB) a job may fill; null: what is free when it starts."
+    )
+    checkpointing: Literal["auto", "all", "none"] = Field(
+        "auto",
+        description="LLM layers recomputed in the backward pass; auto: as few as memory allows.",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="Compile the LLM's layers; auto: on a GPU."
     )
     encode_batch_clips: Count = Field(16, description="Clips encoded together.")
     shard_clips: Count = Field(64, description="Clips a feature shard; a killed job keeps shards.")

@@ -37,7 +37,7 @@ def write_captions(
         clips.ids,
         clips.features.batch,
         max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or 32,
         repetition_penalty=settings.repetition_penalty,
     )
     losses = condition_losses(model, bench, clips, split, settings.shuffles, runtime)

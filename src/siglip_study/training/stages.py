@@ -156,8 +156,6 @@ def _train(
     progress: Callable[[], str],
 ) -> Position:
     settings = run.stage1 if number == 1 else run.stage2
-    if run.training.gradient_checkpointing:
-        model.llm.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     plan = StagePlan(
         number, settings, run.seed, runtime.eval_batch_clips, runtime.save_minutes * 60
     )
