@@ -42,7 +42,7 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "features/pipeline",
         "features/scorer",
     ),
-    "training": ("vlm", "llm", "training", "projectors"),
+    "training": ("vlm", "llm", "llm_layers", "head_loss", "training", "projectors"),
     "captions": ("captioning", "evaluation/captions"),
     "baselines": ("evaluation/baselines",),
     "score": (

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from siglip_study.errors import StudyError
+from siglip_study.head_loss import head_cross_entropy
 from siglip_study.llm import PromptLayout, embedding_rms
 from siglip_study.projectors.base import Projector
 
@@ -69,6 +70,11 @@ class VisionLanguageModel(nn.Module):
             dim=1,
         ).to(self._embedding.weight.dtype)
 
+    def prompt_length(self, features: Tensor) -> int:
+        """Positions of the prompt of one clip of ``[B, F, P, V]``, the video's tokens included."""
+        video = self.projector.tokens_per_video(features.shape[1], features.shape[2])
+        return len(self.layout.before) + video + len(self.layout.after)
+
     def caption_loss(
         self, features: Tensor, captions: Sequence[Sequence[int]]
     ) -> tuple[Tensor, Tensor]:
@@ -79,7 +85,7 @@ class VisionLanguageModel(nn.Module):
         positions only.
         """
         prompt = self.prompt_embeddings(features)
-        longest = max(len(caption) for caption in captions)
+        longest = _padded(max(len(caption) for caption in captions), prompt)
         pad = self.layout.pad
         padded = [list(caption) + [pad] * (longest - len(caption)) for caption in captions]
         # The last token of a row predicts nothing, so it is not fed.
@@ -88,14 +94,20 @@ class VisionLanguageModel(nn.Module):
         # Position i predicts i + 1: the prompt's last position predicts the caption's first token.
         hidden = hidden[:, prompt.shape[1] - 1 :]
 
-        lengths = torch.tensor([len(caption) for caption in captions], device=hidden.device)
-        targets = torch.tensor(padded, device=hidden.device)
-        real = torch.arange(longest, device=hidden.device) < lengths[:, None]
-        logits = self._head(hidden[real].contiguous())
-        losses = nn.functional.cross_entropy(logits.float(), targets[real], reduction="none")
-        rows = real.nonzero()[:, 0]
-        per_clip = torch.zeros(len(captions), device=losses.device).index_add(0, rows, losses)
-        return per_clip, lengths
+        # Which of them hold a target is known without asking the GPU, which need not wait.
+        device = hidden.device
+        lengths = torch.tensor([len(caption) for caption in captions])
+        rows = torch.arange(len(captions)).repeat_interleave(lengths)
+        real = torch.cat(
+            [row * longest + torch.arange(n) for row, n in enumerate(lengths.tolist())]
+        )
+        targets = torch.tensor([token for caption in captions for token in caption])
+        losses = head_cross_entropy(
+            hidden.flatten(0, 1)[real.to(device)], self._head, targets.to(device)
+        )
+        per_clip = torch.zeros(len(captions), device=device)
+        per_clip.index_add_(0, rows.to(device), losses)
+        return per_clip, lengths.to(device)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name → parameter of what trains now: the projector, and adapters once they are there."""
@@ -123,6 +135,18 @@ class VisionLanguageModel(nn.Module):
         ids = torch.tensor(rows, dtype=torch.long, device=self._embedding.weight.device)
         embedded: Tensor = self._embedding(ids)
         return embedded
+
+
+def _padded(longest: int, prompt: Tensor) -> int:
+    """Caption positions to pad to: on a GPU, of a whole sequence of a multiple of 64.
+
+    Attention kernels are planned for each length they meet, and work in tiles.
+    """
+    if prompt.device.type != "cuda":
+        return longest
+    # The last token of a caption is not fed.
+    fed = prompt.shape[1] + longest - 1
+    return longest + -fed % 64
 
 
 def _inverse_rms(squares: Tensor, what: str) -> Tensor:
