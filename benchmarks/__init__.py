@@ -1,0 +1,1 @@
+"""Speed, each part against the published method; run with ``python -m benchmarks.run``."""

@@ -1,0 +1,90 @@
+"""Run the benchmarks, print their tables, keep their figures as JSON.
+
+Run with: python -m benchmarks.run --size full --only training captions --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.inputs import SIZES
+from benchmarks.tables import Result
+from benchmarks.timing import describe, free
+from siglip_study.devices import pick_device
+from siglip_study.io import read_json, write_json
+
+SCHEMA = "benchmarks/1"
+# In this order; the last is calculated from the others.
+NAMES = ("training", "captions", "tower", "decoding", "scoring", "data_parallel", "study")
+# Not part of a plain run: it needs several GPUs.
+ON_REQUEST = {"data_parallel"}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument("--size", choices=sorted(SIZES), default="full")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--out", type=Path, help="JSON file; what it holds of others stays")
+    given = parser.parse_args(arguments)
+    run(
+        given.size,
+        given.only or [name for name in NAMES if name not in ON_REQUEST],
+        given.device,
+        given.out,
+    )
+
+
+def run(size: str, names: list[str], device: str, out: Path | None) -> dict[str, Any]:
+    """Run ``names``; each one's figures are on disk before the next begins."""
+    where = pick_device(device)
+    kept = read_json(out, SCHEMA) if out is not None and out.is_file() else {"benchmarks": {}}
+    found: dict[str, Any] = kept["benchmarks"]
+    for name in names:
+        print(f"\n## {name} ({size}, {describe(where)})", flush=True)
+        module = importlib.import_module(f"benchmarks.{name}")
+        earlier = {
+            key: Result.from_json(entry) for key, entry in found.items() if entry["size"] == size
+        }
+        chosen = SIZES[size]
+        result: Result = (
+            module.project(chosen, earlier) if name == "study" else module.run(chosen, where)
+        )
+        free(where)
+        found[name] = {"size": size, **facts(where), **result.as_json()}
+        print(result.text(), flush=True)
+        if out is not None:
+            write_json(out, {"benchmarks": found}, SCHEMA)
+    return found
+
+
+def facts(device: torch.device) -> dict[str, Any]:
+    """Date, machine and versions that figures belong to."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("torch", "transformers", "peft", "bitsandbytes"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "absent"
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": describe(device),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""Training steps of both stages: the published step against the project's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import inputs
+from benchmarks.flops import step_flops
+from benchmarks.inputs import Case, Size
+from benchmarks.published.train import PublishedTrainer, prepare_llm
+from benchmarks.tables import Result, Table
+from benchmarks.timing import Timing, free, matmul_rate, measure
+from siglip_study.config import RuntimeConfig, StageConfig
+from siglip_study.llm import add_lora
+from siglip_study.training.memory import MemoryPlan, plan_memory
+from siglip_study.training.optimizer import make_optimizer, parameter_groups
+from siglip_study.vlm import VisionLanguageModel
+
+Batch = tuple[Tensor, list[tuple[int, ...]]]
+STAGES = (1, 2)
+
+
+def prepare(
+    model: VisionLanguageModel, batch: int, longest: int, size: Size, memory_gb: float | None
+) -> MemoryPlan:
+    """The project's own choice of forward batch and recomputed layers, as a training job makes it.
+
+    The longest caption of any batch is what the plan must hold, not that of the first.
+    """
+    device = model.feature_scale.device
+    return plan_memory(
+        model,
+        inputs.features(size, 1).to(device),
+        inputs.captions(size, [longest])[0],
+        batch,
+        batch,
+        RuntimeConfig(memory_gb=memory_gb),
+        lambda: _autocast(device),
+    )
+
+
+class ProjectTrainer:
+    """An optimizer step as the project's loop takes it: planned, split, weighed by tokens."""
+
+    def __init__(self, model: VisionLanguageModel, plan: MemoryPlan) -> None:
+        self.model, self.plan = model, plan
+        self.device = model.feature_scale.device
+        self.trainable = model.trainable()
+        no_decay = {f"projector.{name}" for name in model.projector.no_decay_parameters()}
+        groups = parameter_groups(self.trainable, no_decay, StageConfig(learning_rate=1e-4))
+        self.optimizer = make_optimizer(groups, self.device)
+
+    def step(self, features: Tensor, captions: Sequence[Sequence[int]]) -> Tensor:
+        """One optimizer step; its loss stays on the device."""
+        self.model.train()
+        tokens = sum(map(len, captions))
+        total = torch.zeros((), device=self.device)
+        for start in range(0, len(captions), self.plan.forward_clips):
+            part = slice(start, start + self.plan.forward_clips)
+            moved = features[part].to(self.device, non_blocking=True)
+            with _autocast(self.device):
+                losses, _ = self.model.caption_loss(moved, captions[part])
+            loss = losses.sum() / tokens
+            loss.backward()
+            total += loss.detach()
+        torch.nn.utils.clip_grad_norm_(self.trainable.values(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total
+
+    @torch.no_grad()
+    def validate(self, features: Tensor, captions: Sequence[Sequence[int]]) -> Tensor:
+        """Losses of a batch without gradients."""
+        self.model.eval()
+        with _autocast(self.device):
+            losses, _ = self.model.caption_loss(features.to(self.device), captions)
+        return losses
+
+
+@dataclass
+class Measured:
+    """One side, one stage, one case."""
+
+    timing: Timing
+    first_loss: float
+    flops: float  # a step, mean over the timed ones
+    startup_s: float = 0.0  # compilation and planning, once a job
+    validation_s: float = 0.0  # a clip
+    plan: MemoryPlan | None = None
+
+    @property
+    def rate(self) -> float:
+        """Useful TFLOP/s, over all timed steps."""
+        return self.flops * len(self.timing.runs) / sum(self.timing.runs) / 1e12
+
+
+def run(size: Size, device: torch.device) -> Result:
+    """Time both sides on the same weights and batches."""
+    peak_rate = matmul_rate(device, size.matmul)
+    ours = _project(size, device)
+    free(device)
+    theirs = _published(size, device)
+    free(device)
+
+    result = Result()
+    columns = ["step", "published s", "ours s", "ratio", "published GiB", "ours GiB"]
+    columns += ["ours TFLOP/s", "share of matmul rate", "clips a pass", "layers recomputed"]
+    table = Table("Training step", columns)
+    for (stage, case, lengths, memory), mine in ours.items():
+        published = theirs[stage, case]
+        at_most = "" if memory is None else f", at most {memory:.0f} GiB"
+        assert mine.plan is not None
+        table.rows.append(
+            [
+                f"stage {stage}, {case.name}, captions {lengths}{at_most}",
+                published.timing.seconds,
+                mine.timing.seconds,
+                published.timing.seconds / mine.timing.seconds,
+                published.timing.peak_gib,
+                mine.timing.peak_gib,
+                mine.rate,
+                mine.rate / peak_rate,
+                float(mine.plan.forward_clips),
+                float(mine.plan.recomputed),
+            ]
+        )
+        if memory is None:
+            key = f"training/{case.projector}/{stage}/{lengths}"
+            result.parts |= {
+                f"{key}/ours/step": mine.timing.seconds,
+                f"{key}/ours/validation": mine.validation_s,
+                f"{key}/ours/startup": mine.startup_s,
+                f"{key}/published/step": published.timing.seconds,
+            }
+            if lengths == next(iter(size.training_lengths)):
+                apart = abs(mine.first_loss / published.first_loss - 1)
+                result.agreement[f"loss of stage {stage}, {case.name}"] = apart
+    table.notes = [
+        f"Matmul rate: {peak_rate:.3g} TFLOP/s, {size.matmul}³ on random data"
+        f" ({'bf16' if device.type == 'cuda' else 'fp32'}).",
+        f"Median of {size.repeats} steps (ours) over batches of differing lengths, "
+        f"{_published_repeats(size)} (published, after one warm-up). The published step pads "
+        f"each caption to {size.caption_limit} tokens, so that its time does not depend on them; "
+        "it was timed once for both rows.",
+        "TFLOP/s counts useful work alone: no padding, no recomputation, causal attention.",
+    ]
+    result.tables.append(table)
+    startups = Table("Start-up of a training job: planning and compilation", ["job", "s"])
+    startups.rows = [
+        [f"stage {stage}, {case.name}", mine.startup_s]
+        for (stage, case, lengths, memory), mine in ours.items()
+        if memory is None and lengths == next(iter(size.training_lengths))
+    ]
+    result.tables.append(startups)
+    return result
+
+
+def _project(
+    size: Size, device: torch.device
+) -> dict[tuple[int, Case, str, float | None], Measured]:
+    found = {}
+    llm = inputs.llm(size, device)
+    for stage in STAGES:
+        if stage == 2:
+            llm = add_lora(llm, size.lora)
+        for case in size.cases:
+            model = inputs.vlm(size, case.projector, llm)
+            flops = projector_flops(model, size)
+            modes: list[tuple[str, float | None]] = [(k, None) for k in size.training_lengths]
+            if case is size.cases[0] and device.type == "cuda":
+                modes.append((modes[0][0], size.small_memory_gb[stage]))
+            for lengths, memory in modes:
+                measured = _project_mode(model, size, stage, case, lengths, memory, flops)
+                found[stage, case, lengths, memory] = measured
+                _say(f"ours, stage {stage}, {case.name}, {lengths}, {memory}", measured)
+    return found
+
+
+def _project_mode(
+    model: VisionLanguageModel,
+    size: Size,
+    stage: int,
+    case: Case,
+    lengths: str,
+    memory: float | None,
+    projector: int,
+) -> Measured:
+    low, high = size.training_lengths[lengths]
+    model.projector.load_state_dict(inputs.projector(size, case.projector).state_dict())
+    inputs.set_lora(model.llm, 0.0)
+    free(model.feature_scale.device)
+    began = time.perf_counter()
+    plan = prepare(model, case.batch, high, size, memory)
+    trainer = ProjectTrainer(model, plan)
+    warmup = 2
+    work = _batches(size, case, low, high, warmup + size.repeats, trainer.device)
+    losses = [float(trainer.step(*work[0]))]
+    startup = time.perf_counter() - began
+    timing = measure(
+        lambda i: trainer.step(*work[i]), trainer.device, warmup=warmup, repeats=size.repeats
+    )
+    prompt = model.prompt_length(work[0][0])
+    flops = [
+        step_flops(size, stage, prompt, projector, [len(c) for c in captions])
+        for _, captions in work[warmup:]
+    ]
+    validation = measure(lambda i: trainer.validate(*work[i]), trainer.device, warmup=1, repeats=2)
+    return Measured(
+        timing,
+        losses[0],
+        sum(flops) / len(flops),
+        max(0.0, startup - timing.seconds),
+        validation.seconds / case.batch,
+        plan,
+    )
+
+
+def _published(size: Size, device: torch.device) -> dict[tuple[int, Case], Measured]:
+    found = {}
+    llm = prepare_llm(inputs.llm(size, device), size.lora)
+    low, high = next(iter(size.training_lengths.values()))
+    for stage in STAGES:
+        for case in size.cases:
+            inputs.set_lora(llm, 0.0)
+            trainer = PublishedTrainer(
+                inputs.projector(size, case.projector),
+                llm,
+                inputs.layout(size),
+                stage,
+                size.caption_limit,
+                device,
+            )
+            repeats = _published_repeats(size)
+            work = _batches(size, case, low, high, 1 + repeats, device)
+            losses: list[float] = []
+            timing = measure(
+                lambda i, t=trainer, w=work, seen=losses: seen.append(t.step(*w[i])),  # type: ignore[misc]
+                device,
+                warmup=1,
+                repeats=repeats,
+            )
+            found[stage, case] = Measured(timing, losses[0], 0.0)
+            _say(f"published, stage {stage}, {case.name}", found[stage, case])
+            del trainer
+    return found
+
+
+def _published_repeats(size: Size) -> int:
+    # Its steps are slow and always alike.
+    return 2 if size is inputs.FULL else size.repeats
+
+
+def _batches(
+    size: Size, case: Case, low: int, high: int, n: int, device: torch.device
+) -> list[Batch]:
+    features = inputs.features(size, case.batch)
+    if device.type == "cuda":
+        features = features.pin_memory()
+    lengths = inputs.caption_lengths(low, high, n * case.batch)
+    return [
+        (features, inputs.captions(size, lengths[i * case.batch : (i + 1) * case.batch], seed=i))
+        for i in range(n)
+    ]
+
+
+def projector_flops(model: VisionLanguageModel, size: Size) -> int:
+    """FLOPs of the projector for one clip, forward and backward, counted as it runs."""
+    features = inputs.features(size, 1).to(model.feature_scale.device)
+    with FlopCounterMode(display=False) as counter, _autocast(features.device):
+        model.video_embeddings(features).sum().backward()
+    model.zero_grad(set_to_none=True)
+    return int(counter.get_total_flops())
+
+
+def _autocast(device: torch.device) -> Any:
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def _say(what: str, measured: Measured) -> None:
+    peak = measured.timing.peak_gib
+    shown = "" if peak is None else f", {peak:.1f} GiB"
+    print(f"  {what}: {measured.timing.seconds:.4g} s a step{shown}", flush=True)
