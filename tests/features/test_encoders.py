@@ -102,7 +102,9 @@ def test_absent_hub_model_says_how_to_fetch_it(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(StudyError, match="hf download acme/tower --revision abc"):
+    with pytest.raises(
+        StudyError, match=r"acme/tower' \(revision abc\).*python -m siglip_study.models fetch"
+    ):
         VisionEncoder("acme/tower", revision="abc")
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from siglip_study.devices import pick_device
 from siglip_study.errors import StudyError
-from siglip_study.features.hub import load_weights, read_model_json
 from siglip_study.features.images import load_transform
+from siglip_study.hub import load_weights, read_model_json
 
 
 @dataclass(frozen=True)

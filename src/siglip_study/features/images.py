@@ -8,6 +8,7 @@ steps and roundings are those of transformers' PIL processors, which need one ca
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siglip_study.errors import StudyError
-from siglip_study.features.hub import read_model_json
+from siglip_study.hub import read_model_json
 
 # transformers' processor classes → what each assumes for settings that a file leaves out.
 _CLIP: dict[str, Any] = {
@@ -77,8 +78,7 @@ class FrameTransform:
 
     def normalise(self, frames: Tensor) -> Tensor:
         """uint8 ``[N, h, w, 3]`` on any device → fp32 ``[N, 3, h, w]`` there."""
-        mean = torch.tensor(self.mean, device=frames.device)
-        std = torch.tensor(self.std, device=frames.device)
+        mean, std = (_on_device(numbers, frames.device) for numbers in (self.mean, self.std))
         return ((frames.float() * self.scale - mean) / std).permute(0, 3, 1, 2).contiguous()
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
@@ -90,6 +90,13 @@ class FrameTransform:
         if height <= width:
             return self.resize, int(self.resize * width / height)
         return int(self.resize * height / width), self.resize
+
+
+@lru_cache(maxsize=16)
+def _on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    # Once a device: such a copy waits for all work on the GPU.
+    with torch.inference_mode(False):
+        return torch.tensor(numbers, device=device)
 
 
 def load_transform(model: str, revision: str | None, key: str) -> FrameTransform:

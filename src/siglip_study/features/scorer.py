@@ -21,13 +21,8 @@ from siglip_study.features.frame_embeddings import (
     read_frame_facts,
     write_frame_embeddings,
 )
-from siglip_study.features.hub import (
-    load_weights,
-    quiet_transformers,
-    read_model_json,
-    unavailable,
-)
 from siglip_study.features.images import load_transform
+from siglip_study.hub import load_part, load_weights, read_model_json
 
 __all__ = [
     "Scorer",
@@ -97,7 +92,7 @@ class Scorer:
         loader = getattr(transformers, family.model)
         self._model = load_weights(loader, model, revision, key, self.dtype).to(self.device)
         self._pads = family.pads_to_full_length
-        self.tokenizer = _tokenizer(model, revision, key)
+        self.tokenizer = load_part(transformers.AutoTokenizer, model, revision, key)
         self.max_positions = int(self._model.config.text_config.max_position_embeddings)
         self.logit_scale = math.exp(float(self._model.logit_scale))
         #: 0 where the family has none (CLIP)
@@ -219,13 +214,3 @@ def _unit(features: Any) -> Tensor:
     # transformers 5 wraps the pooled vectors in an output object; earlier releases do not.
     vectors: Tensor = getattr(features, "pooler_output", features)
     return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu()
-
-
-def _tokenizer(model: str, revision: str | None, key: str) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        with quiet_transformers():
-            return AutoTokenizer.from_pretrained(model, revision=revision or "main")
-    except (OSError, ValueError) as error:
-        raise unavailable(model, revision, key, error) from None

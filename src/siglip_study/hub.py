@@ -1,4 +1,8 @@
-"""Finding a model's files: a local folder or a pinned hub revision, with one clear message."""
+"""Finding a model's files: a local folder or a pinned hub revision, with one clear message.
+
+Every model of a study (encoder, language model, scorer, BERTScore's) is found through here.
+``python -m siglip_study.models`` fetches them ahead.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,19 @@ from typing import Any
 
 from siglip_study.errors import StudyError
 
+#: The sentence part that tells how an absent model is fetched.
+FETCH_HINT = "fetch it ahead with: python -m siglip_study.models fetch <your config>"
+
+
+def is_path(model: str) -> bool:
+    """Whether a model is spelt as a path; hub ids are ``owner/name``."""
+    return model.startswith((".", "/", "~")) or model.count("/") != 1
+
+
+def is_folder(model: str) -> bool:
+    """Whether a model is a folder of this machine; a folder comes before a hub id."""
+    return Path(model).is_dir()
+
 
 def require_folder(model: str, key: str) -> None:
     """Say that a local folder is missing, where transformers would complain of its spelling.
@@ -17,23 +34,30 @@ def require_folder(model: str, key: str) -> None:
     Raises:
         StudyError: ``model`` looks like a path and no such folder exists.
     """
-    is_path = model.startswith((".", "/", "~")) or model.count("/") != 1
-    if is_path and not Path(model).is_dir():
+    if is_path(model) and not is_folder(model):
         raise StudyError(
             f"{key} is '{model}', and there is no such folder; expected a model saved by "
             "save_pretrained or a hub id such as 'openai/clip-vit-large-patch14-336'."
         )
 
 
+def cached_file(model: str, revision: str | None, name: str) -> Path | None:
+    """A file of a hub model in the local cache; None: not there. Never touches the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model, name, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
 def unavailable(model: str, revision: str | None, key: str, error: Exception) -> StudyError:
     """The error for a model that cannot be read, with the command that fetches it ahead."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if Path(model).is_dir():
+    if is_folder(model):
         return StudyError(f"{key} is the folder '{model}', which cannot be loaded ({first}).")
-    pin = f" --revision {revision}" if revision else ""
+    pin = f" (revision {revision})" if revision else ""
     return StudyError(
-        f"{key} is '{model}', which is neither a folder nor in the local cache and cannot be "
-        f"fetched ({first}); fetch it ahead with: hf download {model}{pin}"
+        f"{key} is '{model}'{pin}, which is neither a folder nor in the local cache and cannot be "
+        f"fetched ({first}); {FETCH_HINT}"
     )
 
 
@@ -47,7 +71,7 @@ def read_model_json(model: str, revision: str | None, names: tuple[str, ...], ke
     problem: Exception = FileNotFoundError(f"it has no {' or '.join(names)}")
     for name in names:
         path = Path(model) / name
-        if not Path(model).is_dir():
+        if not is_folder(model):
             from huggingface_hub import hf_hub_download
 
             try:
@@ -56,11 +80,23 @@ def read_model_json(model: str, revision: str | None, names: tuple[str, ...], ke
                 problem = error
                 continue
         if path.is_file():
-            try:
-                return json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise StudyError(f"{path}: not JSON ({error}); expected settings.") from None
+            return read_settings(path)
     raise unavailable(model, revision, key, problem)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A JSON file of settings.
+
+    Raises:
+        StudyError: it is not JSON, or no mapping.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StudyError(f"{path}: not JSON ({error}); expected settings.") from None
+    if not isinstance(found, dict):
+        raise StudyError(f"{path}: found a {type(found).__name__}; expected a mapping of settings.")
+    return found
 
 
 @contextmanager
@@ -77,6 +113,20 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def load_part(loader: Any, model: str, revision: str | None, key: str, **options: Any) -> Any:
+    """``loader.from_pretrained`` of what holds no weights: a tokenizer or a config.
+
+    Raises:
+        StudyError: the model is not at hand, or lacks this part.
+    """
+    require_folder(model, key)
+    try:
+        with quiet_transformers():
+            return loader.from_pretrained(model, revision=revision or "main", **options)
+    except (OSError, ValueError) as error:
+        raise unavailable(model, revision, key, error) from None
 
 
 def load_weights(
