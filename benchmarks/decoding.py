@@ -1,0 +1,151 @@
+"""Decoding: OpenCV's seeks, clip by clip, against the project's stream on the same cores."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from benchmarks.inputs import FULL, SEED, Size
+from benchmarks.tables import Result, Table
+from benchmarks.timing import measure
+from siglip_study.features.images import transform_from
+from siglip_study.features.pipeline import stream_frames
+
+CLIP_336 = {
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"shortest_edge": 336},
+    "crop_size": {"height": 336, "width": 336},
+}
+# Keyframes far apart as most encoders leave them, and close together.
+GROUPS = (250, 30)
+
+
+def run(size: Size, device: torch.device) -> Result:
+    """Time both sides on clips made here. Nothing runs on a GPU."""
+    for module, package in (
+        ("cv2", "opencv-python-headless (benchmarks/requirements.txt)"),
+        ("av", "av"),
+    ):
+        if importlib.util.find_spec(module) is None:
+            return Result(skipped=f"decoding is not timed: {package} is not installed.")
+    from siglip_study.data.decoding import get_decoder
+
+    names = ["pyav", *(["decord"] if importlib.util.find_spec("decord") else [])]
+    clips, frames, shape = (6, 300, (1080, 1920)) if size is FULL else (3, 24, (96, 128))
+    settings = CLIP_336
+    if size is not FULL:
+        settings = {
+            **CLIP_336,
+            "size": {"shortest_edge": 64},
+            "crop_size": {"height": 64, "width": 64},
+        }
+    transform = transform_from(settings, "the benchmark")
+    result = Result()
+    columns = ["clips", "published s a clip", "ours", "ours s a clip", "ratio", "ours clips/s"]
+    kind = f"{shape[1]}×{shape[0]} H.264, {frames} frames"
+    table = Table(f"Decoding, {size.frames} frames of each clip ({kind})", columns)
+    with TemporaryDirectory() as name:
+        for group in GROUPS:
+            paths = [Path(name) / f"{group}-{i}.mp4" for i in range(2)]
+            for i, path in enumerate(paths):
+                make_clip(path, frames, shape, group, seed=SEED + i)
+            chosen = [(str(i), paths[i % 2]) for i in range(clips)]
+            for resized in (False, True):
+                prepare = transform.prepare if resized else _as_is
+                published = _published_seconds(chosen, size.frames, prepare)
+                for decoder in names:
+                    mine = _project_seconds(chosen, size.frames, prepare, decoder)
+                    what = f"keyframe every {group}, " + ("resized" if resized else "as stored")
+                    table.rows.append([what, published, decoder, mine, published / mine, 1 / mine])
+                    if resized:
+                        key = f"decoding/{decoder}/{group}"
+                        result.parts |= {f"{key}/ours": mine, f"{key}/published": published}
+            for decoder in names:
+                apart = _apart(paths[0], size.frames, get_decoder(decoder))
+                result.agreement[
+                    f"{decoder}, keyframe every {group}: mean difference of pixels"
+                ] = apart
+    cores = len(os.sched_getaffinity(0))
+    table.notes = [
+        f"{clips} clips on {cores} cores, in the disk's cache. Resized: to the tower's "
+        f"{transform.size[0]}×{transform.size[1]} by Pillow, on both sides. Published: clip by "
+        "clip, with the threads that OpenCV takes by itself. Ours: one thread a core.",
+    ]
+    result.tables.append(table)
+    return result
+
+
+def make_clip(path: Path, frames: int, shape: tuple[int, int], group: int, seed: int) -> None:
+    """An H.264 clip of drifting blocks with some noise, at 30 frames a second."""
+    import av
+
+    height, width = shape
+    generator = np.random.default_rng(seed)
+    blocks = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    picture = blocks.repeat(8, axis=0).repeat(8, axis=1)
+    noise = generator.integers(0, 12, (height, width, 1), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.gop_size = group
+        stream.options = {"preset": "veryfast", "crf": "23"}
+        stream.time_base = Fraction(1, 30)
+        for i in range(frames):
+            moved = np.roll(picture, (2 * i, 3 * i), axis=(0, 1)) // 2 + np.roll(noise, 7 * i, 0)
+            frame = av.VideoFrame.from_ndarray(moved, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _as_is(frames: np.ndarray) -> np.ndarray:
+    return frames
+
+
+def _published_seconds(
+    clips: list[tuple[str, Path]], n_frames: int, prepare: Callable[[np.ndarray], np.ndarray]
+) -> float:
+    from benchmarks.published.decode import read_frames
+
+    def work(_: int) -> None:
+        for _, path in clips:
+            prepare(read_frames(path, n_frames))
+
+    prepare(read_frames(clips[0][1], n_frames))  # libraries load
+    return measure(work, torch.device("cpu"), warmup=0, repeats=1).seconds / len(clips)
+
+
+def _project_seconds(
+    clips: list[tuple[str, Path]],
+    n_frames: int,
+    prepare: Callable[[np.ndarray], np.ndarray],
+    decoder: str,
+) -> float:
+    from siglip_study.data.decoding import get_decoder
+
+    def work(_: int) -> None:
+        batches = [1] * len(clips)
+        for _ in stream_frames(clips, get_decoder(decoder), prepare, n_frames, batches, workers=0):
+            pass
+
+    prepare(get_decoder(decoder).read(clips[0][1], n_frames))
+    return measure(work, torch.device("cpu"), warmup=0, repeats=1).seconds / len(clips)
+
+
+def _apart(path: Path, n_frames: int, decoder: object) -> float:
+    """Mean difference (of 255) between both sides' pixels of the frames that the project reads."""
+    from benchmarks.published.decode import read_frames
+    from siglip_study.data.decoding import get_decoder
+    from siglip_study.data.sampling import frame_indices
+
+    info = get_decoder("pyav").probe(path)
+    wanted = [int(i) for i in frame_indices(info.pts, n_frames, info.duration_s)]
+    theirs = read_frames(path, n_frames, wanted)
+    ours = decoder.read(path, n_frames)  # type: ignore[attr-defined]
+    return float(np.abs(theirs.astype(int) - ours.astype(int)).mean())
