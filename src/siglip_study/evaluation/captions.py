@@ -37,8 +37,9 @@ def write_captions(
         clips.ids,
         clips.features.batch,
         max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size or 32,
+        batch_size=settings.batch_size,
         repetition_penalty=settings.repetition_penalty,
+        memory_gb=runtime.memory_gb,
     )
     losses = condition_losses(model, bench, clips, split, settings.shuffles, runtime)
     write_parquet(out / "losses.parquet", losses)

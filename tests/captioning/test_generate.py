@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from siglip_study.captioning import Caption, _finish, generate_captions
+from siglip_study.captioning import Caption, finish, generate_captions
 
 IDS = [f"clip{i}" for i in range(7)]
 
@@ -116,4 +116,4 @@ def test_repetition_penalty_is_felt(make_model, features, tokenizer):
 def test_captions_end_at_the_first_eos(tokenizer, row, n_tokens, truncated):
     ended = row.index(2) if 2 in row else len(row)
     text = tokenizer.decode(row[:ended], skip_special_tokens=True).strip()
-    assert _finish(row, 2, tokenizer) == Caption(text, n_tokens, truncated)
+    assert finish(row, 2, tokenizer) == Caption(text, n_tokens, truncated)

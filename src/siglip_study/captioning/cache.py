@@ -1,0 +1,133 @@
+"""A key-value cache for prompts of one length: dense, allocated once, cut when rows finish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+def layer_windows(llm_config: Any) -> list[int | None] | None:
+    """Attention window of each decoder layer (null: all that came before).
+
+    Returns:
+        None for a model that a dense cache does not describe: chunked, linear or shared layers.
+    """
+    config = llm_config.get_text_config(decoder=True)
+    count = config.num_hidden_layers
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    shares = getattr(config, "kv_sharing_modes", None) or getattr(config, "num_kv_shared_layers", 0)
+    if shares or getattr(config, "attention_chunk_size", None) is not None:
+        return None
+    if kinds is None:
+        return [window] * count
+    known = {"full_attention": None, "sliding_attention": window}
+    if not set(kinds) <= set(known):
+        return None
+    return [known[kind] for kind in kinds]
+
+
+@dataclass
+class Cursor:
+    """Where the next forward pass writes: these rows, from this position on."""
+
+    rows: slice
+    length: int
+
+
+class DenseLayer(CacheLayerMixin):
+    """Keys and values of one layer: two buffers ``[B, H, capacity, D]``, written in place."""
+
+    is_croppable = False
+
+    def __init__(self, cursor: Cursor, shape: tuple[int, int], window: int | None) -> None:
+        super().__init__()
+        self.cursor = cursor
+        self.rows, self.capacity = shape
+        self.window = window
+        self.is_sliding = window is not None
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocate on the first write, when heads and widths are known."""
+        self.keys, self.values = (
+            new.new_empty(self.rows, new.shape[1], self.capacity, new.shape[3])
+            for new in (key_states, value_states)
+        )
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write ``[b, H, q, D]`` at the cursor; return all that its queries may look at."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        rows, start = self.cursor.rows, self.cursor.length
+        queries = key_states.shape[2]
+        self.keys[rows, :, start : start + queries] = key_states
+        self.values[rows, :, start : start + queries] = value_states
+        if start == 0:
+            return key_states, value_states
+        length, offset = self.get_mask_sizes(queries)
+        seen = slice(offset, offset + length)
+        return self.keys[rows, :, seen], self.values[rows, :, seen]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Number of keys returned for this many queries, and the position of the first."""
+        end = self.cursor.length + query_length
+        if self.window is not None and query_length == 1:
+            length = min(end, self.window)
+            return length, end - length
+        return end, 0
+
+    def get_seq_length(self) -> int:
+        """Positions written so far."""
+        return self.cursor.length
+
+    def get_max_length(self) -> int:
+        """Positions there is room for."""
+        return self.capacity
+
+    def keep(self, rows: Tensor) -> None:
+        """Move these rows (ascending) to the front, as far as they are written."""
+        for buffer in (self.keys, self.values):
+            written = buffer[:, :, : self.cursor.length]
+            written[: len(rows)] = written.index_select(0, rows)
+
+
+class DenseCache(Cache):
+    """Cache of ``rows`` sequences that all have the same length at any time: no mask is needed.
+
+    A forward pass reads and writes the rows of the cursor. It does not move the cursor: its caller
+    does, with :meth:`advance`, so that captions can be tried on a prompt one after the other.
+    """
+
+    def __init__(self, windows: list[int | None], rows: int, capacity: int) -> None:
+        self.cursor = Cursor(slice(0, rows), 0)
+        super().__init__(
+            layers=[DenseLayer(self.cursor, (rows, capacity), window) for window in windows]
+        )
+
+    @contextmanager
+    def at(self, rows: slice, length: int) -> Iterator[None]:
+        """Read and write these rows from position ``length`` on, for a while."""
+        before = self.cursor.rows, self.cursor.length
+        self.cursor.rows, self.cursor.length = rows, length
+        try:
+            yield
+        finally:
+            self.cursor.rows, self.cursor.length = before
+
+    def advance(self, positions: int) -> None:
+        """Count what the last forward pass wrote as written."""
+        self.cursor.length += positions
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone (ascending row numbers)."""
+        for layer in self.layers:
+            layer.keep(rows)
+        self.cursor.rows = slice(0, len(rows))

@@ -1,0 +1,80 @@
+"""Tiny language models of several families with random weights, each behind a projector."""
+
+import pytest
+import torch
+
+EOS = 2
+FAMILIES = ("qwen3", "llama", "gemma3", "gemma3_short_window", "mistral_sliding")
+
+
+def _config(family):
+    from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen3Config
+
+    shared = {
+        "vocab_size": 300,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+        "tie_word_embeddings": False,
+        "bos_token_id": None,
+        "eos_token_id": EOS,
+        "pad_token_id": 0,
+    }
+    if family == "qwen3":
+        return Qwen3Config(**shared)
+    if family == "llama":
+        return LlamaConfig(**shared)
+    if family == "mistral_sliding":
+        return MistralConfig(**shared, sliding_window=7)
+    # Prompts here have 13 positions: one window ends within the prompt, one within the caption.
+    window = 5 if family == "gemma3_short_window" else 16
+    return Gemma3TextConfig(
+        **shared,
+        sliding_window=window,
+        query_pre_attn_scalar=8,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    )
+
+
+@pytest.fixture
+def make_family(features):
+    """Builder of an fp32 model of a family; ``eos_bias`` makes captions end early now and then."""
+    from transformers import AutoModelForCausalLM
+
+    from siglip_study.llm import PromptLayout
+    from siglip_study.projectors.registry import build_projector
+    from siglip_study.vlm import VisionLanguageModel
+
+    def build(family, eos_bias=0.0, dtype=torch.float32):
+        torch.set_num_threads(1)
+        torch.manual_seed(3)
+        llm = AutoModelForCausalLM.from_config(_config(family), dtype=dtype).eval()
+        llm.requires_grad_(False)
+        if eos_bias:
+            bias = eos_bias * torch.eye(300, dtype=dtype)[EOS]
+            llm.lm_head.bias = torch.nn.Parameter(bias, requires_grad=False)
+        projector = build_projector("linear", 12, 32, (2, 2), 2)
+        layout = PromptLayout((3, 4, 5), (6, 7), (3, 4, 7), EOS, 0)
+        model = VisionLanguageModel(projector, llm, layout)
+        model.calibrate(features.batch([f"clip{i}" for i in range(8)]), match_embeddings=True)
+        return model.eval()
+
+    return build
+
+
+class Numbers:
+    """A tokenizer that writes ids as numbers."""
+
+    @staticmethod
+    def decode(ids, skip_special_tokens=True):
+        return " ".join(map(str, ids))
+
+
+@pytest.fixture
+def numbers():
+    return Numbers()
