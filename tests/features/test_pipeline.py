@@ -23,6 +23,7 @@ class MeanColour:
     """A stand-in whose feature is the frame's mean colour; can fail after some batches."""
 
     facts: dict[str, Any] = {"model": "mean"}  # noqa: RUF012
+    device = torch.device("cpu")
 
     def __init__(self, fail_after: int = 99) -> None:
         self.left = fail_after
@@ -31,12 +32,12 @@ class MeanColour:
     def prepare(self, frames: np.ndarray) -> np.ndarray:
         return frames[:, :8, :8]
 
-    def encode_prepared(self, frames: np.ndarray) -> Tensor:
+    def encode_on_device(self, frames: Tensor) -> Tensor:
         if self.left == 0:
             raise KeyboardInterrupt
         self.left -= 1
         self.clips += len(frames)
-        return torch.from_numpy(frames.astype(np.float32)).mean(dim=(2, 3))[:, :, None, :]
+        return frames.float().mean(dim=(2, 3))[:, :, None, :]
 
 
 def run(dataset: Dataset, encoder: Any, folder: Path, **options: Any) -> None:

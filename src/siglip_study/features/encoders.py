@@ -120,16 +120,22 @@ class VisionEncoder:
         """uint8 RGB ``[B, F, H, W, 3]`` of any size → bf16 ``[B, F, P, V]`` on the CPU."""
         return self.encode_prepared(np.stack([self.prepare(np.asarray(clip)) for clip in frames]))
 
-    @torch.inference_mode()
     def encode_prepared(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
         """As :meth:`encode`, of frames that went through :meth:`prepare`."""
-        batch = torch.as_tensor(frames).to(self.device)
-        pixels = self.transform.normalise(batch.flatten(0, 1)).to(self.dtype)
+        return self.encode_on_device(torch.as_tensor(frames).to(self.device)).cpu()
+
+    @torch.inference_mode()
+    def encode_on_device(self, frames: Tensor) -> Tensor:
+        """Prepared uint8 ``[B, F, h, w, 3]`` → bf16 ``[B, F, P, V]``, both on the device.
+
+        Nothing in it waits for a GPU.
+        """
+        pixels = self.transform.normalise(frames.flatten(0, 1)).to(self.dtype)
         self._model(pixel_values=pixels)
         assert self._output is not None
         patches, self._output = self._output[:, self._prefix :], None
-        shape = (*batch.shape[:2], self._facts["patches"], self._facts["dim"])
-        return patches.reshape(shape).to(torch.bfloat16).cpu()
+        shape = (*frames.shape[:2], self._facts["patches"], self._facts["dim"])
+        return patches.reshape(shape).to(torch.bfloat16).contiguous()
 
     def _stop_after(self, layer: int, source: str) -> None:
         blocks = _blocks(self._model)

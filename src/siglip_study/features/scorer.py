@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from siglip_study.devices import pick_device
 from siglip_study.errors import StudyError
-from siglip_study.features.chunking import chunk_text
+from siglip_study.features.chunking import chunk_text, split_sentences
 from siglip_study.features.frame_embeddings import (
     read_frame_embeddings,
     read_frame_facts,
@@ -70,7 +71,8 @@ class Scorer:
             revision: pinned hub revision.
             lowercase: lower-case texts first, as SigLIP 2 was trained.
             device: where it runs; "auto": a GPU if there is one.
-            dtype: None: bf16 on a GPU, fp32 on the CPU.
+            dtype: None: fp32, whose products are rounded to TF32 on a GPU (10 bits of mantissa
+                where bf16 has 7, and sums, norms and residuals stay whole).
             key: the config key that errors name.
 
         Raises:
@@ -79,7 +81,7 @@ class Scorer:
         import transformers
 
         self.device = pick_device(device)
-        self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
+        self.dtype = dtype or torch.float32
         self.lowercase = lowercase
         raw = read_model_json(model, revision, ("config.json",), key)
         family = _FAMILIES.get(raw.get("model_type", ""))
@@ -119,38 +121,55 @@ class Scorer:
         prepared = np.stack([self.prepare(np.asarray(clip)) for clip in frames])
         return self.image_embeddings_prepared(prepared)
 
-    @torch.inference_mode()
     def image_embeddings_prepared(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
         """As :meth:`image_embeddings`, of frames that went through :meth:`prepare`."""
-        batch = torch.as_tensor(frames).to(self.device)
-        pixels = self.transform.normalise(batch.flatten(0, 1)).to(self.dtype)
-        return _unit(self._model.get_image_features(pixel_values=pixels)).unflatten(
-            0, batch.shape[:2]
-        )
+        return self.image_embeddings_on_device(torch.as_tensor(frames).to(self.device)).cpu()
 
-    def text_embeddings(self, texts: Sequence[str], batch: int = 64) -> Tensor:
-        """Texts, each cut to the model's length → unit fp32 ``[N, E]`` on the CPU."""
-        parts = [
-            self._embed(self._tokens(list(texts[start : start + batch])))
-            for start in range(0, len(texts), batch)
-        ]
-        return torch.cat(parts) if parts else torch.zeros(0, self._width())
+    @torch.inference_mode()
+    def image_embeddings_on_device(self, frames: Tensor) -> Tensor:
+        """Prepared uint8 ``[B, F, h, w, 3]`` → unit fp32 ``[B, F, E]``, both on the device."""
+        pixels = self.transform.normalise(frames.flatten(0, 1)).to(self.dtype)
+        with _tf32(self.device):
+            features = self._model.get_image_features(pixel_values=pixels)
+        return _unit(features).unflatten(0, frames.shape[:2])
+
+    def text_embeddings(self, texts: Sequence[str], batch: int | None = None) -> Tensor:
+        """Texts, each cut to the model's length → unit fp32 ``[N, E]`` on the CPU.
+
+        Equal texts are embedded once. Texts go through the tower in order of their length, and come
+        back from the device together.
+
+        Args:
+            texts: any number.
+            batch: texts a pass; None: 64 on the CPU, 512 on a GPU.
+        """
+        places = {text: i for i, text in enumerate(dict.fromkeys(map(self._spelt, texts)))}
+        if not places:
+            return torch.zeros(0, self._width())
+        rows = self.tokenizer(
+            list(places),
+            padding="max_length" if self._pads else False,
+            truncation=True,
+            max_length=self.max_positions,
+        )["input_ids"]
+        vectors = self._embed(rows, batch or self._text_batch())
+        return vectors[[places[self._spelt(text)] for text in texts]]
 
     def caption_embeddings(
-        self, captions: Sequence[str], batch: int = 64
+        self, captions: Sequence[str], batch: int | None = None
     ) -> list[tuple[Tensor, Tensor]]:
         """Sentence chunks of each caption: unit ``[C, E]`` and lengths in tokens ``[C]``, fp32.
 
         Lengths do not count special tokens. An empty caption has C = 0. Chunks that occur in
         several captions are embedded once.
         """
-        chunks = [self._chunks(caption) for caption in captions]
-        flat = dict.fromkeys(chunk for found in chunks for chunk in found)
-        distinct = {chunk: i for i, chunk in enumerate(flat)}
-        embedded = self.text_embeddings(list(distinct), batch)
-        lengths = torch.tensor([_length(self.tokenizer, chunk) for chunk in distinct])
-        rows = [torch.tensor([distinct[c] for c in found], dtype=torch.long) for found in chunks]
-        return [(embedded[row], lengths.float()[row]) for row in rows]
+        spelt = [self._spelt(caption) for caption in captions]
+        chunks = chunk_captions(spelt, self.tokenizer, self.max_positions)
+        places = {chunk: i for i, chunk in enumerate(dict.fromkeys(c for f in chunks for c in f))}
+        embedded = self.text_embeddings(list(places), batch)
+        lengths = torch.tensor(_lengths(self.tokenizer, list(places)), dtype=torch.float32)
+        rows = [torch.tensor([places[c] for c in found], dtype=torch.long) for found in chunks]
+        return [(embedded[row], lengths[row]) for row in rows]
 
     def published_embeddings(self, captions: Sequence[str]) -> Tensor:
         """The published recipe: one piece cut at 64 tokens, as spelt, unpadded → unit ``[N, E]``.
@@ -159,40 +178,46 @@ class Scorer:
         it was never trained with. A caption without a token (none at all, and a tokenizer that adds
         none) is a zero vector.
         """
-        if not captions:
+        places = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
+        if not places:
             return torch.zeros(0, self._width())
         limit = min(PUBLISHED_TOKENS, self.max_positions)
-        rows = self.tokenizer(list(captions), truncation=True, max_length=limit)["input_ids"]
-        result = torch.zeros(len(rows), self._width())
+        rows = self.tokenizer(list(places), truncation=True, max_length=limit)["input_ids"]
+        vectors = torch.zeros(len(rows), self._width())
         for length in sorted({len(row) for row in rows if row}):
             same = [i for i, row in enumerate(rows) if len(row) == length]
-            tokens = {"input_ids": torch.tensor([rows[i] for i in same])}
-            result[same] = self._embed(tokens)
-        return result
+            vectors[same] = self._embed([rows[i] for i in same], self._text_batch())
+        return vectors[[places[caption] for caption in captions]]
 
-    def _chunks(self, caption: str) -> list[str]:
-        return chunk_caption(self._spelt(caption), self.tokenizer, self.max_positions)
+    def _text_batch(self) -> int:
+        return 512 if self.device.type == "cuda" else 64
 
     def _spelt(self, text: str) -> str:
         text = unicodedata.normalize("NFC", text)
         return text.lower() if self.lowercase else text
 
-    def _tokens(self, texts: list[str]) -> dict[str, Tensor]:
-        encoded = self.tokenizer(
-            [self._spelt(text) for text in texts],
-            padding="max_length" if self._pads else True,
-            truncation=True,
-            max_length=self.max_positions,
-            return_tensors="pt",
-        )
-        # SigLIP attends to its padding, as in its training; CLIP does not.
-        names = ("input_ids",) if self._pads else ("input_ids", "attention_mask")
-        return {name: encoded[name] for name in names}
-
     @torch.inference_mode()
-    def _embed(self, tokens: dict[str, Tensor]) -> Tensor:
-        moved = {name: tensor.to(self.device) for name, tensor in tokens.items()}
-        return _unit(self._model.get_text_features(**moved))
+    def _embed(self, rows: list[list[int]], batch: int) -> Tensor:
+        """Token rows → unit fp32 ``[N, E]`` on the CPU; shorter ones are padded and masked."""
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        lengths = [len(rows[i]) for i in order]
+        padding = self.tokenizer.pad_token_id or 0
+        ids = [rows[i] + [padding] * (lengths[-1] - len(rows[i])) for i in order]
+        # One copy there and one back: each would make Python wait for the GPU.
+        every, sizes = (torch.tensor(x).to(self.device) for x in (ids, lengths))
+        parts = []
+        for start in range(0, len(rows), batch):
+            width = lengths[min(start + batch, len(rows)) - 1]
+            tokens = {"input_ids": every[start : start + batch, :width]}
+            # SigLIP attends to its padding, as in its training: its rows have one length.
+            if lengths[start] < width:
+                places = torch.arange(width, device=self.device)
+                tokens["attention_mask"] = (places < sizes[start : start + batch, None]).long()
+            with _tf32(self.device):
+                parts.append(_unit(self._model.get_text_features(**tokens)))
+        result = torch.empty(len(rows), parts[0].shape[1])
+        result[order] = torch.cat(parts).cpu()
+        return result
 
     def _width(self) -> int:
         config = self._model.config
@@ -205,12 +230,37 @@ def chunk_caption(text: str, tokenizer: Any, max_tokens: int) -> list[str]:
     return chunk_text(text, lambda piece: len(tokenizer(piece)["input_ids"]), max_tokens)
 
 
-def _length(tokenizer: Any, text: str) -> int:
+def chunk_captions(texts: Sequence[str], tokenizer: Any, max_tokens: int) -> list[list[str]]:
+    """:func:`chunk_caption` of many texts, whose sentences are counted in one call."""
+    sentences = list(dict.fromkeys(s for text in texts for s in split_sentences(text)))
+    rows = tokenizer(sentences)["input_ids"] if sentences else []
+    known = {sentence: len(row) for sentence, row in zip(sentences, rows, strict=True)}
+
+    def count(piece: str) -> int:
+        return known[piece] if piece in known else len(tokenizer(piece)["input_ids"])
+
+    return [chunk_text(text, count, max_tokens) for text in texts]
+
+
+def _lengths(tokenizer: Any, texts: list[str]) -> list[int]:
+    rows = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     # A chunk whose characters all vanish in the tokenizer still counts as one.
-    return max(1, len(tokenizer(text, add_special_tokens=False)["input_ids"]))
+    return [max(1, len(row)) for row in rows]
+
+
+@contextmanager
+def _tf32(device: torch.device) -> Iterator[None]:
+    """Fast fp32 products on a GPU, within the block only: the setting is torch's, for all."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _unit(features: Any) -> Tensor:
     # transformers 5 wraps the pooled vectors in an output object; earlier releases do not.
     vectors: Tensor = getattr(features, "pooler_output", features)
-    return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu()
+    return torch.nn.functional.normalize(vectors.float(), dim=-1)
