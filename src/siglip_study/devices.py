@@ -7,23 +7,37 @@ import os
 import torch
 
 from siglip_study.errors import StudyError
+from siglip_study.gpu_lease import take_gpus
 
 
-def pick_device(choice: str | torch.device) -> torch.device:
+def pick_device(choice: str | torch.device, gpus: int = 1) -> torch.device:
     """The device of a job; ``auto`` is a GPU if there is one.
 
-    On the CPU, torch takes as many threads as the process may use cores. Snakemake sets
-    OMP_NUM_THREADS to the threads of a rule, 1 under ``--cores 1``: that bounds how many jobs run,
-    and must not slow down the one that does.
+    Every job on a GPU comes by here before CUDA starts: it takes ``gpus`` GPUs of the machine to
+    itself and sees no other (see ``gpu_lease``).
+
+    On the CPU, torch takes as many threads as the process may use cores, shared by ``gpus``
+    processes. Snakemake sets OMP_NUM_THREADS to the threads of a rule, 1 under ``--cores 1``: that
+    bounds how many jobs run, and must not slow down the one that does.
 
     Raises:
-        StudyError: a GPU is asked for where there is none.
+        StudyError: a GPU is asked for where there is none, or more than there are.
     """
+    wants_gpu = choice == "auto" or torch.device(choice).type == "cuda"
+    if wants_gpu and (torch.version.cuda or torch.version.hip):
+        take_gpus(gpus)
     if choice == "auto":
         choice = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(choice)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise StudyError("runtime.device is cuda, but PyTorch sees no GPU; expected auto or cpu.")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise StudyError(
+                "runtime.device is cuda, but PyTorch sees no GPU; expected auto or cpu."
+            )
+        if (seen := torch.cuda.device_count()) < gpus:
+            raise StudyError(
+                f"runtime.gpus is {gpus}, but this job can see {seen}; expected at most {seen}."
+            )
     if device.type == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // gpus))
     return device

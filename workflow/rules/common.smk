@@ -22,6 +22,8 @@ GPU = {
     "mem_mb": CONFIG.runtime.mem_mb,
     "runtime": CONFIG.runtime.runtime_minutes,
 }
+# A training job works on several GPUs; what it computes does not depend on how many.
+TRAINING_GPUS = {**GPU, "gpu": CONFIG.runtime.gpus}
 HOUSE = Path(str(workflow.current_basedir)).parent.parent
 REPORT_FILES = [
     str(path) for path in sorted((HOUSE / "report").rglob("*")) if path.is_file()

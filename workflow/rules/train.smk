@@ -15,7 +15,7 @@ rule stage1:
     conda:
         "../../environment.yml"
     resources:
-        **GPU,
+        **TRAINING_GPUS,
     params:
         run_keys=lambda wildcards: stage1_run(wildcards).stage1_keys(),
         resume=lambda wildcards: str(
@@ -51,7 +51,7 @@ rule stage2:
     conda:
         "../../environment.yml"
     resources:
-        **GPU,
+        **TRAINING_GPUS,
     params:
         run_keys=lambda wildcards: cell_of(wildcards).run.keys(),
         resume=lambda wildcards: str(STUDY.stage2_resume(cell_of(wildcards))),

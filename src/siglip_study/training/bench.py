@@ -21,6 +21,7 @@ from siglip_study.training.checkpoint import load_adapters
 from siglip_study.training.clips import Clips, NoiseFeatures, derangement, tokenize_captions
 from siglip_study.training.loop import QuickLook
 from siglip_study.training.schedule import derived_seed
+from siglip_study.training.team import single
 from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
@@ -35,9 +36,8 @@ class Inputs:
 
 
 def use_device(runtime: RuntimeConfig) -> Accelerator:
-    """One accelerator a process: bf16 autocast on a GPU, fp32 on the CPU, where bf16 is slower."""
-    on_cpu = pick_device(runtime.device).type == "cpu"
-    return Accelerator(cpu=on_cpu, mixed_precision="no" if on_cpu else "bf16")
+    """The accelerator of a job of one process."""
+    return single(pick_device(runtime.device))
 
 
 class Bench:

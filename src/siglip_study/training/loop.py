@@ -5,48 +5,31 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from siglip_study.config import EarlyStopping, StageConfig
+from siglip_study.config import EarlyStopping
 from siglip_study.errors import StudyError
-from siglip_study.training.clips import Clips, epoch_order
+from siglip_study.training.clips import Clips
 from siglip_study.training.optimizer import make_optimizer, parameter_groups, set_rates
+from siglip_study.training.parallel import copy_from_rank_0, require_same_weights, sum_numbers
+from siglip_study.training.plan import StagePlan, dropout_seed, step_share
+from siglip_study.training.prefetch import prefetched
 from siglip_study.training.resume import Position, ResumePoint
-from siglip_study.training.schedule import derived_seed, lr_factor
+from siglip_study.training.schedule import lr_factor
+from siglip_study.training.step import optimizer_step, share_of
+from siglip_study.training.validation import caption_losses
 from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
 
 # Captions a handful of selection clips; returns columns for epochs.parquet.
 QuickLook = Callable[[VisionLanguageModel], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """What a stage does, apart from the model: its number, settings, seed and pace of saving."""
-
-    number: int
-    settings: StageConfig
-    seed: int
-    eval_batch: int
-    save_seconds: float
-
-    def steps_per_epoch(self, clips: int) -> int:
-        """Optimizer steps that see every clip once; the last one may be smaller."""
-        return math.ceil(clips / self.clips_per_step)
-
-    @property
-    def clips_per_step(self) -> int:
-        return self.settings.batch_size * self.settings.gradient_accumulation
-
-    def total_steps(self, clips: int) -> int:
-        return self.settings.epochs * self.steps_per_epoch(clips)
 
 
 def train_stage(
@@ -64,6 +47,8 @@ def train_stage(
     A stage killed at any instant and started again from ``resume`` ends, on the CPU, with the same
     bits as one left alone: data order, dropout and initialisation come from seeds derived per step.
 
+    Every rank of a data-parallel training calls this; only rank 0 looks, reports and saves.
+
     Returns:
         The stage's history and the epoch whose weights were kept.
     """
@@ -73,43 +58,43 @@ def train_stage(
     groups = parameter_groups(trainable, no_decay, plan.settings)
     optimizer = make_optimizer(groups, accelerator.device)
 
-    position, best = resume.load(trainable, buffers, optimizer)
+    # Rank 0 first: it may find that the point belongs to other data, and drop it.
+    with accelerator.main_process_first():
+        position, best = resume.load(trainable, buffers, optimizer)
+    copy_from_rank_0([*trainable.values(), *buffers.values()], accelerator)
+    require_same_weights(trainable, position.step, accelerator)
     # Sums in another number of threads round differently; a resumed run keeps the first one's.
     torch.set_num_threads(position.threads)
     if position.step:
         log.info("stage %d continues at optimizer step %d", plan.number, position.step)
 
     total = plan.total_steps(len(train))
-    per_epoch = plan.steps_per_epoch(len(train))
     run = _Running(time.monotonic() - position.seconds)
-    pending: list[tuple[dict[str, Any], Tensor, Tensor]] = []
     while position.step < total and not position.stopped:
-        epoch, in_epoch = divmod(position.step, per_epoch)
-        factor = lr_factor(
-            position.step, total, plan.settings.warmup_ratio, plan.settings.min_lr_ratio
-        )
-        rates = set_rates(optimizer, factor)
-        torch.manual_seed(derived_seed("step", plan.seed, plan.number, position.step))
-        loss, norm, row = _optimizer_step(
-            model, plan, train, epoch, in_epoch, optimizer, trainable, accelerator
-        )
-        row |= {"stage": plan.number, "step": position.step + 1, "epoch": epoch + 1}
-        row |= {"lr_projector": rates["projector"], "lr_lora": rates["lora"]}
-        row["seconds"] = run.elapsed()
-        pending.append((row, loss, norm))
-        position.step += 1
-        epoch_ends = in_epoch + 1 == per_epoch
-        if not epoch_ends and not run.save_is_due(plan.save_seconds):
-            continue
+        pending: list[_Pending] = []
+        steps = _epoch_steps(model, plan, train, position, optimizer, trainable, accelerator)
+        with closing(steps):
+            for step in steps:
+                step[0]["seconds"] = run.elapsed()
+                pending.append(step)
+                epoch_ends = position.step % plan.steps_per_epoch(len(train)) == 0
+                saves = accelerator.is_main_process and run.save_is_due(plan.save_seconds)
+                if epoch_ends or not saves:
+                    continue
+                position.steps += _settle(pending, plan)
+                pending.clear()
+                position.seconds = run.elapsed()
+                resume.save(position, trainable, buffers, optimizer, best)
+                run.saved()
         position.steps += _settle(pending, plan)
-        pending.clear()
-        if epoch_ends:
-            best = _end_epoch(model, plan, selection, position, best, quick_look, accelerator)
-            position.epochs[-1]["seconds"] = run.elapsed()
-            on_epoch(position.epochs[-1])
+        require_same_weights(trainable, position.step, accelerator)
+        best = _end_epoch(model, plan, selection, position, best, quick_look, accelerator)
+        position.epochs[-1]["seconds"] = run.elapsed()
         position.seconds = run.elapsed()
-        resume.save(position, trainable, buffers, optimizer, best)
-        run.saved()
+        if accelerator.is_main_process:
+            on_epoch(position.epochs[-1])
+            resume.save(position, trainable, buffers, optimizer, best)
+            run.saved()
 
     if plan.settings.keep == "val_loss" and best:
         with torch.no_grad():
@@ -135,43 +120,59 @@ class _Running:
         self.last_save = time.monotonic()
 
 
-def _optimizer_step(
+# A row of steps.parquet, and its loss and gradient norm, still on the device.
+_Pending = tuple[dict[str, Any], Tensor, Tensor]
+
+
+def _epoch_steps(
     model: VisionLanguageModel,
     plan: StagePlan,
     train: Clips,
-    epoch: int,
-    in_epoch: int,
+    position: Position,
     optimizer: torch.optim.Optimizer,
     trainable: dict[str, torch.nn.Parameter],
     accelerator: Accelerator,
-) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """One step over ``gradient_accumulation`` forward passes, normalised by its target tokens."""
+) -> Generator[_Pending]:
+    """Take the epoch's remaining steps, moving ``position``; features are read ahead."""
+    per_epoch, total = plan.steps_per_epoch(len(train)), plan.total_steps(len(train))
+    epoch = position.step // per_epoch
+    shares = [
+        step_share(plan, train, step, accelerator)
+        for step in range(position.step, (epoch + 1) * per_epoch)
+    ]
+    clips = [[train.ids[i] for i in rows] for share in shares for rows in share.passes]
     model.train()
-    order = epoch_order(len(train), plan.seed, plan.number, epoch)
-    chosen = order[in_epoch * plan.clips_per_step : (in_epoch + 1) * plan.clips_per_step]
-    captions = {i: train.caption(i, epoch, plan.seed) for i in chosen}
-    # Every token weighs the same, however the clips fall into forward passes.
-    tokens = sum(len(caption) for caption in captions.values())
-    total = torch.zeros((), device=accelerator.device)
-    for micro in _chunks(chosen, plan.settings.batch_size):
-        features = train.features.batch([train.ids[i] for i in micro]).to(accelerator.device)
-        with accelerator.autocast():
-            losses, _ = model.caption_loss(features, [captions[i] for i in micro])
-        loss = losses.sum() / tokens
-        accelerator.backward(loss)
-        total += loss.detach()
-    norm = accelerator.clip_grad_norm_(trainable.values(), plan.settings.max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return total, norm, {"target_tokens": tokens, "samples": len(chosen)}
+    with prefetched(clips, train.features.batch, accelerator.device) as features:
+        for share in shares:
+            factor = lr_factor(
+                position.step, total, plan.settings.warmup_ratio, plan.settings.min_lr_ratio
+            )
+            rates = set_rates(optimizer, factor)
+            torch.manual_seed(dropout_seed(plan, position.step, accelerator))
+            loss, norm = optimizer_step(
+                model,
+                ((next(features), [share.captions[i] for i in rows]) for rows in share.passes),
+                share.tokens,
+                optimizer,
+                list(trainable.values()),
+                accelerator,
+                plan.settings.max_grad_norm,
+                share.weight,
+            )
+            position.step += 1
+            row: dict[str, Any] = {"target_tokens": share.tokens, "samples": share.samples}
+            row |= {"stage": plan.number, "step": position.step, "epoch": epoch + 1}
+            row |= {"lr_projector": rates["projector"], "lr_lora": rates["lora"]}
+            yield row, loss, norm
 
 
-def _settle(pending: list[tuple[dict[str, Any], Tensor, Tensor]], plan: StagePlan) -> list[dict]:
+def _settle(pending: list[_Pending], plan: StagePlan) -> list[dict[str, Any]]:
     """Read losses off the device once an epoch, not once a step: reading one waits for the GPU."""
     memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+    numbers = torch.stack([torch.stack([loss, norm]) for _, loss, norm in pending]).tolist()
     rows = []
-    for row, loss, norm in pending:
-        row |= {"loss": float(loss), "grad_norm": float(norm), "gpu_gb": memory}
+    for (row, _, _), (loss, norm) in zip(pending, numbers, strict=True):
+        row |= {"loss": loss, "grad_norm": norm, "gpu_gb": memory}
         for what in ("loss", "grad_norm"):
             _require_finite(row[what], f"{what} of step {row['step']}", plan)
         rows.append(row)
@@ -187,26 +188,6 @@ def _require_finite(value: float, what: str, plan: StagePlan) -> None:
         )
 
 
-@torch.no_grad()
-def caption_losses(
-    model: VisionLanguageModel,
-    features: Callable[[list[int]], Tensor],
-    captions: list[tuple[int, ...]],
-    batch: int,
-    accelerator: Accelerator,
-) -> tuple[list[float], list[int]]:
-    """Summed loss (nats) and target tokens of each caption; ``features`` gives a batch."""
-    model.eval()
-    sums: list[float] = []
-    for rows in _chunks(list(range(len(captions))), batch):
-        with accelerator.autocast():
-            losses, _ = model.caption_loss(
-                features(rows).to(accelerator.device), [captions[i] for i in rows]
-            )
-        sums += [float(value) for value in losses.cpu()]
-    return sums, [len(caption) for caption in captions]
-
-
 def _end_epoch(
     model: VisionLanguageModel,
     plan: StagePlan,
@@ -217,14 +198,22 @@ def _end_epoch(
     accelerator: Accelerator,
 ) -> dict[str, Tensor]:
     """Validate, watch for collapse, and remember the weights if they are the best so far."""
+    targets = [selection.captions[i][0] for i in range(len(selection))]
+    ranks = accelerator.num_processes
+    own = (
+        share_of([len(target) for target in targets], accelerator.process_index, ranks)
+        if ranks > 1
+        else list(range(len(selection)))
+    )
     sums, lengths = caption_losses(
         model,
-        lambda rows: selection.features.batch([selection.ids[i] for i in rows]),
-        [selection.captions[i][0] for i in range(len(selection))],
+        lambda rows: selection.features.batch([selection.ids[own[i]] for i in rows]),
+        [targets[i] for i in own],
         plan.eval_batch,
         accelerator,
     )
-    val_loss = sum(sums) / sum(lengths)
+    total, n_tokens = sum_numbers([sum(sums), sum(lengths)], accelerator)
+    val_loss = total / n_tokens
     epoch = len(position.epochs) + 1
     _require_finite(val_loss, f"validation loss of epoch {epoch}", plan)
     in_epoch = [row for row in position.steps if row["epoch"] == epoch]
@@ -242,7 +231,7 @@ def _end_epoch(
             "train_loss": sum(row["loss"] * row["target_tokens"] for row in in_epoch) / tokens,
             "val_loss": val_loss,
             "is_best": is_best,
-            **quick_look(model),
+            **(quick_look(model) if accelerator.is_main_process else {}),
         }
     )
     return best
@@ -260,8 +249,3 @@ def _watch(position: Position, val_loss: float, stopping: EarlyStopping | None) 
     else:
         position.epochs_without_gain += 1
     position.stopped = position.epochs_without_gain >= stopping.patience
-
-
-def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

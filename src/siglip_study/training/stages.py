@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,29 @@ import torch
 from accelerate import Accelerator
 
 from siglip_study import provenance
-from siglip_study.config import RuntimeConfig
+from siglip_study.config import RuntimeConfig, StageConfig
 from siglip_study.grid import Cell, RunSpec
 from siglip_study.io import write_json, write_parquet
 from siglip_study.llm import add_lora
-from siglip_study.training.bench import Bench, Inputs, use_device
+from siglip_study.training.bench import Bench, Inputs
 from siglip_study.training.checkpoint import load_projector, save_checkpoint
 from siglip_study.training.clips import Clips
-from siglip_study.training.loop import StagePlan, train_stage
+from siglip_study.training.loop import train_stage
+from siglip_study.training.plan import StagePlan
 from siglip_study.training.resume import Position, ResumePoint
 from siglip_study.training.schedule import derived_seed
+from siglip_study.training.team import team
 from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
 
 
-def _cost(position: Position, accelerator: Accelerator) -> dict[str, Any]:
+def _cost(position: Position, accelerator: Accelerator, runtime: RuntimeConfig) -> dict[str, Any]:
     on_gpu = accelerator.device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-        "gpu_s": position.seconds if on_gpu else 0.0,
+        "gpus": runtime.gpus if on_gpu else 0,
+        "gpu_s": position.seconds * runtime.gpus if on_gpu else 0.0,
         "peak_gpu_gb": torch.cuda.max_memory_allocated() / 2**30 if on_gpu else 0.0,
         "train_s": position.seconds,
         "optimizer_steps": position.step,
@@ -68,6 +71,60 @@ def _on_epoch(name: str, epochs: int, progress: Callable[[], str]) -> Callable[[
     return report
 
 
+@dataclass(frozen=True)
+class StageJob:
+    """A stage of a run and its input files: what every rank of its training needs to know."""
+
+    number: int
+    name: str
+    run: RunSpec
+    inputs: Inputs
+    stage1: Path | None
+    resume: Path
+    runtime: RuntimeConfig
+
+    @property
+    def settings(self) -> StageConfig:
+        return self.run.stage1 if self.number == 1 else self.run.stage2
+
+    def to_json(self) -> dict[str, Any]:
+        """For another process; see ``from_json``."""
+        return {
+            "number": self.number,
+            "name": self.name,
+            "run": self.run.model_dump(mode="json"),
+            "manifest": str(self.inputs.manifest),
+            "features": {split: str(path) for split, path in self.inputs.features.items()},
+            "stage1": None if self.stage1 is None else str(self.stage1),
+            "resume": str(self.resume),
+            "runtime": self.runtime.model_dump(mode="json"),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> StageJob:
+        """What ``to_json`` has written."""
+        features = {split: Path(path) for split, path in data["features"].items()}
+        return cls(
+            data["number"],
+            data["name"],
+            RunSpec.model_validate(data["run"]),
+            Inputs(Path(data["manifest"]), features),
+            None if data["stage1"] is None else Path(data["stage1"]),
+            Path(data["resume"]),
+            RuntimeConfig.model_validate(data["runtime"]),
+        )
+
+
+@dataclass
+class _Trained:
+    """What training leaves in rank 0's memory."""
+
+    bench: Bench
+    model: VisionLanguageModel
+    train: Clips
+    position: Position
+
+
 def run_stage1(
     name: str,
     run: RunSpec,
@@ -79,19 +136,15 @@ def run_stage1(
 ) -> None:
     """Train the projector alone; write ``checkpoint/``, history and ``stage.json``."""
     began = time.monotonic()
+    job = StageJob(1, name, run, inputs, None, resume_folder, runtime)
     resume = ResumePoint(resume_folder)
     with resume.owned():
-        accelerator = use_device(runtime)
-        bench = Bench(run, inputs, accelerator)
-        train, selection = bench.clips("train"), bench.clips("selection")
-        model = bench.model()
-        first = train.features.batch(train.ids[: min(64, len(train))]).to(accelerator.device)
-        model.calibrate(first, run.training.output_scale == "embedding")
-        position = _train(1, run, bench, model, train, selection, resume, runtime, name, progress)
-        save_checkpoint(out / "checkpoint", model, {"run": run.stage1_keys(), "stage": 1})
-        _write_history(out, position)
+        done = _train_together(job, resume, progress)
+        save_checkpoint(out / "checkpoint", done.model, {"run": run.stage1_keys(), "stage": 1})
+        _write_history(out, done.position)
         wall = time.monotonic() - began
-        write_json(out / "stage.json", {"wall_s": wall, **_cost(position, accelerator)}, "stage/1")
+        cost = _cost(done.position, done.bench.accelerator, runtime)
+        write_json(out / "stage.json", {"wall_s": wall, **cost}, "stage/1")
 
 
 def run_stage2(
@@ -110,16 +163,11 @@ def run_stage2(
     """
     began = time.monotonic()
     name, run = cell.name, cell.run
+    job = StageJob(2, name, run, inputs, stage1, resume_folder, runtime)
     resume = ResumePoint(resume_folder)
     with resume.owned():
-        accelerator = use_device(runtime)
-        bench = Bench(run, inputs, accelerator)
-        train, selection = bench.clips("train"), bench.clips("selection")
-        model = bench.model()
-        load_projector(stage1 / "checkpoint", model)
-        torch.manual_seed(derived_seed("lora", run.seed))
-        model.llm = add_lora(model.llm, run.llm.lora)
-        position = _train(2, run, bench, model, train, selection, resume, runtime, name, progress)
+        done = _train_together(job, resume, progress)
+        bench, model, position = done.bench, done.model, done.position
         save_checkpoint(out / "checkpoint", model, {"run": run.keys(), "stage": 2})
         _write_history(out, position)
         trainable = model.trainable()
@@ -133,9 +181,9 @@ def run_stage2(
             "projector_parameters": model.projector.n_parameters(),
             "lora_parameters": sum(p.numel() for n, p in trainable.items() if "lora_" in n),
             "tokens_per_video": _tokens_per_video(model, bench),
-            "truncated_targets": train.truncated,
+            "truncated_targets": done.train.truncated,
             "wall_s": time.monotonic() - began,
-            **_cost(position, accelerator),
+            **_cost(position, bench.accelerator, runtime),
             "versions": provenance.versions(),
             "git_commit": provenance.git_commit(),
         }
@@ -143,35 +191,58 @@ def run_stage2(
         while_loaded(bench, model)
 
 
+def _train_together(job: StageJob, resume: ResumePoint, progress: Callable[[], str]) -> _Trained:
+    """Train on ``runtime.gpus`` ranks; this process is rank 0 and the only one that writes."""
+    ranks, device = job.runtime.gpus, job.runtime.device
+    with team(ranks, device, f"{__name__}:follow", job.to_json()) as accelerator:
+        return _train(job, resume, progress, accelerator)
+
+
+def follow(order: dict[str, Any], accelerator: Accelerator) -> None:
+    """Train as another rank: the same steps, and no files."""
+    job = StageJob.from_json(order)
+    _train(job, ResumePoint(job.resume), lambda: "", accelerator)
+
+
 def _train(
-    number: int,
-    run: RunSpec,
-    bench: Bench,
-    model: VisionLanguageModel,
-    train: Clips,
-    selection: Clips,
-    resume: ResumePoint,
-    runtime: RuntimeConfig,
-    name: str,
-    progress: Callable[[], str],
-) -> Position:
-    settings = run.stage1 if number == 1 else run.stage2
+    job: StageJob, resume: ResumePoint, progress: Callable[[], str], accelerator: Accelerator
+) -> _Trained:
+    run, runtime = job.run, job.runtime
+    bench = Bench(run, job.inputs, accelerator)
+    train, selection = bench.clips("train"), bench.clips("selection")
+    model = _first_model(job, bench, train)
     plan = StagePlan(
-        number, settings, run.seed, runtime.eval_batch_clips, runtime.save_minutes * 60
+        job.number, job.settings, run.seed, runtime.eval_batch_clips, runtime.save_minutes * 60
     )
     log.debug("plan: %s", asdict(plan))
     resume.origin = _origin(bench.inputs.manifest, model)
     bench.log_masked_sample(train, _tokens_per_video(model, bench))
-    return train_stage(
+    position = train_stage(
         model,
         plan,
         train,
         selection,
         resume,
         bench.quick_look(selection),
-        bench.accelerator,
-        _on_epoch(name, settings.epochs, progress),
+        accelerator,
+        _on_epoch(job.name, job.settings.epochs, progress),
     )
+    return _Trained(bench, model, train, position)
+
+
+def _first_model(job: StageJob, bench: Bench, train: Clips) -> VisionLanguageModel:
+    """The model before the stage's first step."""
+    model, run = bench.model(), job.run
+    if job.stage1 is None:
+        first = train.features.batch(train.ids[: min(64, len(train))])
+        model.calibrate(
+            first.to(bench.accelerator.device), run.training.output_scale == "embedding"
+        )
+    else:
+        load_projector(job.stage1 / "checkpoint", model)
+        torch.manual_seed(derived_seed("lora", run.seed))
+        model.llm = add_lora(model.llm, run.llm.lora)
+    return model
 
 
 def _origin(manifest: Path, model: VisionLanguageModel) -> str:
