@@ -75,8 +75,8 @@ class LlmConfig(Section):
     prompt: str = Field(
         "이 영상을 자세히 설명해주세요.", description="The question after the video."
     )
-    vision_markers: tuple[str, str] = Field(
-        ("<|vision_start|>", "<|vision_end|>"), description="Text before and after the video span."
+    vision_markers: tuple[str, str] | None = Field(
+        None, description="Text around the video; null: the tokenizer's own markers, else none."
     )
     lora: LoraConfig = Field(LoraConfig(), description="Adapters of stage 2.")
 

@@ -45,6 +45,8 @@ def cached_file(model: str, revision: str | None, name: str) -> Path | None:
     """A file of a hub model in the local cache; None: not there. Never touches the network."""
     from huggingface_hub import try_to_load_from_cache
 
+    if is_path(model):
+        return None
     found = try_to_load_from_cache(model, name, revision=revision)
     return Path(found) if isinstance(found, str) else None
 

@@ -1,154 +1,102 @@
-"""The frozen language model: loading, quantisation, adapters and the layout of the prompt."""
+"""The frozen language model: loading, quantisation and adapters."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from siglip_study.architectures import model_settings
 from siglip_study.config import LlmConfig, LoraConfig
 from siglip_study.errors import StudyError
+from siglip_study.hub import load_part, load_weights
+from siglip_study.prompt import PromptLayout, prompt_layout
+from siglip_study.quantization import forbid_repacking, nf4_config
 
-# Stands where the video goes while the chat template is rendered; no tokenizer ever sees it.
-_VIDEO = "\x00video\x00"
+__all__ = [
+    "PromptLayout",
+    "add_lora",
+    "embedding_rms",
+    "load_llm",
+    "load_tokenizer",
+    "prompt_layout",
+]
 
-
-@dataclass(frozen=True)
-class PromptLayout:
-    """Token ids around the video span and around the caption.
-
-    A sequence is ``before + [video embeddings] + after + caption + eos``. The blind sequence is the
-    same template with the video span and its markers removed.
-    """
-
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    blind: tuple[int, ...]
-    eos: int
-    pad: int
-
-
-def prompt_layout(tokenizer: Any, config: LlmConfig) -> PromptLayout:
-    """Render the chat template once and split it where the video goes.
-
-    Raises:
-        StudyError: the tokenizer has no chat template or no end-of-text token.
-    """
-    if tokenizer.chat_template is None:
-        raise StudyError(
-            f"llm.model {config.model}: its tokenizer has no chat template; "
-            "expected an instruction-tuned model."
-        )
-    if tokenizer.eos_token_id is None:
-        raise StudyError(f"llm.model {config.model}: its tokenizer has no end-of-text token.")
-
-    def render(content: str) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,
-            )
-        )
-
-    def ids(text: str) -> tuple[int, ...]:
-        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    start, end = config.vision_markers
-    parts = render(f"{start}{_VIDEO}{end}{config.prompt}").split(_VIDEO)
-    if len(parts) != 2:
-        raise StudyError(
-            f"llm.model {config.model}: its chat template shows a message {len(parts) - 1} times; "
-            "expected once."
-        )
-    before, after = parts
-    pad = tokenizer.pad_token_id
-    eos = int(tokenizer.eos_token_id)
-    return PromptLayout(
-        before=ids(before),
-        after=ids(after),
-        blind=ids(render(config.prompt)),
-        eos=eos,
-        pad=eos if pad is None else int(pad),
-    )
-
-
-def require_model(model: str, key: str) -> None:
-    """A local folder that is absent is reported as such, not as a malformed hub id."""
-    looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1
-    if looks_local and not Path(model).is_dir():
-        raise StudyError(
-            f"{key}: no folder {model}; expected a model saved by save_pretrained or a hub id."
-        )
-
-
-def _from_hub(loader: Any, config: LlmConfig, **options: Any) -> Any:
-    try:
-        return loader.from_pretrained(config.model, revision=config.revision, **options)
-    except OSError as error:
-        fetch = f"hf download {config.model}" + (
-            f" --revision {config.revision}" if config.revision else ""
-        )
-        raise StudyError(
-            f"llm.model: {config.model} is not on this machine ({str(error).splitlines()[0]}); "
-            f"fetch it with: {fetch}"
-        ) from None
+_KEY = "llm.model"
+# Names of the language model's weights in the checkpoint of a multimodal model, in the spellings
+# of several transformers releases → those of the text model alone.
+_TEXT_WEIGHTS = {
+    r"^language_model\.lm_head\.": "lm_head.",
+    r"^model\.language_model\.": "model.",
+    r"^language_model\.model\.": "model.",
+}
 
 
 def load_tokenizer(config: LlmConfig) -> Any:
     """The LLM's tokenizer, from a local folder or the hub's cache."""
     from transformers import AutoTokenizer
 
-    require_model(config.model, "llm.model")
-    return _from_hub(AutoTokenizer, config)
+    return load_part(AutoTokenizer, config.model, config.revision, _KEY)
 
 
 def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     """The causal LM, frozen, in eval mode: bf16 or NF4 on a GPU; fp32 or NF4 on the CPU.
 
-    NF4 uses double quantisation (Dettmers et al. 2023). Nothing is trained here: callers add a
-    projector and adapters.
+    Of a multimodal model (Gemma 3 from 4B on) the language model alone is loaded. Nothing is
+    trained here: callers add a projector and adapters.
+
+    Raises:
+        StudyError: not at hand, incomplete, no causal LM, or one that alters its logits.
     """
-    from transformers import AutoModelForCausalLM
+    settings = model_settings(config.model, config.revision, _KEY)
+    kind, text, multimodal = _causal_lm(settings, config)
+    _require_plain_logits(text, config)
+    model: nn.Module
+    if config.weights == "random":
+        from siglip_study.random_weights import random_llm
 
-    require_model(config.model, "llm.model")
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
-    if config.quantization == "nf4":
-        from transformers import BitsAndBytesConfig
-
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-        options["device_map"] = {"": device}
-    model: nn.Module = _from_hub(AutoModelForCausalLM, config, **options)
-    if config.quantization == "none":
-        model.to(device)
-    _require_plain_logits(model, config)
-    for module in model.modules():
-        # On some CPUs bitsandbytes repacks a layer at its first forward pass in eval mode, for a
-        # kernel without gradients: training after the first validation would be silently wrong.
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+        model = random_llm(text, device, config.quantization)
+    else:
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        options: dict[str, Any] = {"config": text}
+        if multimodal:
+            options["key_mapping"] = _TEXT_WEIGHTS
+        if config.quantization == "nf4":
+            options["quantization_config"] = nf4_config(dtype)
+            options["device_map"] = {"": device}
+        model = load_weights(kind, config.model, config.revision, _KEY, dtype, **options)
+        if config.quantization == "none":
+            model.to(device)
+    forbid_repacking(model)
     return model.eval().requires_grad_(False)
 
 
-def _require_plain_logits(model: Any, config: LlmConfig) -> None:
+def _causal_lm(settings: dict[str, Any], config: LlmConfig) -> tuple[Any, Any, bool]:
+    """Class and config of the text model, and whether the checkpoint holds more than it."""
+    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+
+    name = settings.get("model_type", "")
+    whole = text = None
+    if name in CONFIG_MAPPING:
+        whole = CONFIG_MAPPING[name].from_dict(settings)
+        text = whole.get_text_config()
+    if text is None or type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise StudyError(
+            f"{_KEY} '{config.model}' is of type '{name}'; expected a causal language model that "
+            "transformers knows."
+        )
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(text)], text, text is not whole
+
+
+def _require_plain_logits(settings: Any, config: LlmConfig) -> None:
     # The loss applies the head to caption positions itself, so what a model does to its logits
     # after the head (Gemma 2 caps, Granite and Cohere scale) would be missing from it.
-    settings = model.config.get_text_config()
     for key in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
         value = getattr(settings, key, None)
         if value not in (None, 1):
             raise StudyError(
-                f"llm.model {config.model}: its config has {key} {value}; "
+                f"{_KEY} {config.model}: its config has {key} {value}; "
                 "expected a model whose logits are those of its head."
             )
 

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from siglip_study.errors import StudyError
-from siglip_study.hub import FETCH_HINT, cached_file, is_folder, read_settings, require_folder
+from siglip_study.hub import (
+    FETCH_HINT,
+    cached_file,
+    is_folder,
+    read_model_json,
+    read_settings,
+    require_folder,
+)
 
 _CONFIG = "config.json"
 
@@ -43,6 +50,15 @@ def architecture(model: str, revision: str | None = None, key: str = "model") ->
         )
     config: dict[str, Any] = packaged["config"]
     return config
+
+
+def model_settings(model: str, revision: str | None, key: str) -> dict[str, Any]:
+    """As :func:`architecture`, but of a model that is nowhere on this machine the hub is asked."""
+    require_folder(model, key)
+    if architecture_source(model, revision) != "absent":
+        return architecture(model, revision, key)
+    settings: dict[str, Any] = read_model_json(model, revision, (_CONFIG,), key)
+    return settings
 
 
 def architecture_source(model: str, revision: str | None = None) -> str:
