@@ -125,10 +125,10 @@ def _project(size: Size, device: torch.device) -> dict[str, Measured]:
 def _published(size: Size, device: torch.device) -> dict[str, Measured]:
     found = {}
     llm: Any = _with_adapters(prepare_llm, inputs.llm(size, device), size).eval()
+    layout = inputs.layout(size)
     for case in size.cases:
         projector = inputs.projector(size, case.projector).to(device).eval()
         features = inputs.MadeFeatures(size, size.clips)
-        layout = inputs.layout(size)
 
         def caption(
             clip: int, budget: int, projector: Any = projector, source: Any = features

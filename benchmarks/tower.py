@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,13 +16,15 @@ from benchmarks.inputs import FULL, SEED, Size
 from benchmarks.models import tower_folder
 from benchmarks.published.tower import encode_one
 from benchmarks.tables import Result, Table
-from benchmarks.timing import free, measure
+from benchmarks.timing import Timing, free, measure
 from siglip_study.config import RuntimeConfig
 from siglip_study.features.encoders import VisionEncoder
+from siglip_study.features.images import load_transform
 from siglip_study.features.overlap import Overlap
 from siglip_study.features.pipeline import encode_split, stream_frames
 
 LAST = -1  # the layer that the published study read
+RUNTIME = RuntimeConfig()
 
 
 class ReadyFrames:
@@ -37,87 +41,54 @@ class ReadyFrames:
 
     def read(self, path: str | Path, n_frames: int, size: int | None = None) -> np.ndarray:
         """The frames that belong to a path: its name is a number."""
-        return self._frames[int(Path(path).name) % len(self._frames)]
+        frames: np.ndarray = self._frames[int(Path(path).name) % len(self._frames)]
+        return frames
+
+
+@dataclass
+class Ours:
+    """The project's side: frames to features in memory, the whole job, and the first clip."""
+
+    memory: Timing
+    account: Overlap
+    job: Timing
+    first: Tensor
 
 
 def run(size: Size, device: torch.device) -> Result:
     """Time both sides on the same weights and frames."""
-    clips = 256 if size is FULL else 6
-    batch = RuntimeConfig().encode_batch_clips if size is FULL else 3
+    clips, batch = (256, RUNTIME.encode_batch_clips) if size is FULL else (6, 3)
     with tower_folder(size, device) as folder:
-        encoder = VisionEncoder(str(folder), layer=LAST, device=device)
-        height, width = encoder.transform.size
-        generator = np.random.default_rng(SEED)
-        shape = (min(clips, 16), size.frames, height, width, 3)
-        frames = generator.integers(0, 256, shape, dtype=np.uint8)
-        decoder = ReadyFrames(frames)
-        names = [(str(i), Path(str(i))) for i in range(clips)]
-        sizes = [min(batch, clips - start) for start in range(0, clips, batch)]
-        encoded: list[Tensor] = []
-        accounts: list[Overlap] = []
-
-        def ours(_: int) -> None:
-            encoded.clear()
-            account = Overlap(device)
-            pinned = device.type == "cuda"
-            stream = stream_frames(
-                names, decoder, encoder.prepare, size.frames, sizes, workers=0, pin=pinned
-            )
-            for part, _finite in account.encode(stream, encoder.encode_on_device):
-                encoded.append(part[:1].clone())
-            accounts.append(account.finish())
-
-        def job(_: int) -> None:
-            with TemporaryDirectory() as out:
-                rows = {"id": [n for n, _ in names], "path": [n for n, _ in names]}
-                encode_split(
-                    {**rows, "sha256": rows["id"]},
-                    "",
-                    decoder,
-                    encoder,
-                    size.frames,
-                    batch,
-                    0,
-                    RuntimeConfig().shard_clips,
-                    Path(out) / "features",
-                    Path(out) / "resume",
-                )
-
-        mine = measure(ours, device, warmup=1, repeats=3)
-        written = measure(job, device, warmup=1, repeats=1)
-        first = encoded[0][0].float()
-        pixels = encoder.transform.normalise(torch.from_numpy(frames[0]))
-        del encoder
+        transform = load_transform(str(folder), None, "vision.model")
+        shape = (min(clips, 16), size.frames, *transform.size, 3)
+        frames = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
+        mine = _project(folder, frames, clips, batch, device)
         free(device)
+        pixels = transform.normalise(torch.from_numpy(frames[0]))
+        published, features = _published(folder, pixels, 10 if size is FULL else 2, device)
 
-        from transformers import CLIPVisionModel
-
-        tower: Any = CLIPVisionModel.from_pretrained(folder, dtype=torch.float32)
-        tower = tower.to(device).eval()
-        kept: list[Tensor] = []
-
-        def theirs(_: int) -> None:
-            kept[:] = [encode_one(tower, pixels)]
-
-        published = measure(theirs, device, warmup=1, repeats=10 if size is FULL else 2)
-
-    account = accounts[-1]
-    busy = account.busy_s / account.clips
+    busy = mine.account.busy_s / mine.account.clips
+    memory, job = mine.memory.seconds / clips, mine.job.seconds / clips
     result = Result()
     result.agreement["features (root mean square, relative)"] = float(
-        (first - kept[0]).pow(2).mean().sqrt() / kept[0].pow(2).mean().sqrt()
+        (mine.first - features).pow(2).mean().sqrt() / features.pow(2).mean().sqrt()
     )
     columns = ["a clip", "s", "clips/s", "published / this", "peak GiB", "encoder busy"]
     table = Table(f"Vision tower, {size.frames} frames a clip, decoding left out", columns)
     for name, seconds, peak, share in (
         ("published: fp32, one clip a call", published.seconds, published.peak_gib, None),
-        (f"ours: the tower alone, {batch} clips a call", busy, mine.peak_gib, None),
-        ("ours: frames in memory to features in memory", mine.seconds / clips, None, account.busy),
+        (f"ours: the tower alone, {batch} clips a call", busy, None, None),
+        (
+            "ours: frames in memory to features in memory",
+            memory,
+            mine.memory.peak_gib,
+            mine.account.busy,
+        ),
         (
             "ours: frames in memory to a feature folder",
-            written.seconds / clips,
-            written.peak_gib,
-            min(1.0, busy * clips / written.seconds),
+            job,
+            mine.job.peak_gib,
+            min(1.0, busy / job),
         ),
     ):
         table.rows.append([name, seconds, 1 / seconds, published.seconds / seconds, peak, share])
@@ -127,9 +98,62 @@ def run(size: Size, device: torch.device) -> Result:
         "the lower rows include all copies, the last one also the disk.",
     ]
     result.tables.append(table)
-    result.parts = {
-        "tower/ours": mine.seconds / clips,
-        "tower/ours/job": written.seconds / clips,
-        "tower/published": published.seconds,
-    }
+    result.parts = {"tower/ours": job, "tower/published": published.seconds}
     return result
+
+
+def _project(
+    folder: Path, frames: np.ndarray, clips: int, batch: int, device: torch.device
+) -> Ours:
+    encoder = VisionEncoder(str(folder), layer=LAST, device=device)
+    decoder = ReadyFrames(frames)
+    names = [str(i) for i in range(clips)]
+    n_frames = frames.shape[1]
+    sizes = [min(batch, clips - start) for start in range(0, clips, batch)]
+    accounts: list[Overlap] = []
+    first: list[Tensor] = []
+
+    def in_memory(_: int) -> None:
+        account = Overlap(device)
+        stream = stream_frames(
+            [(name, Path(name)) for name in names],
+            decoder,
+            encoder.prepare,
+            n_frames,
+            sizes,
+            workers=0,
+            pin=device.type == "cuda",
+        )
+        for features, _finite in account.encode(stream, encoder.encode_on_device):
+            if not first:
+                first.append(features[0].float())
+        accounts.append(account.finish())
+
+    def whole_job(_: int) -> None:
+        with TemporaryDirectory() as out:
+            encode_split(
+                {"id": names, "path": names, "sha256": names},
+                "",
+                decoder,
+                encoder,
+                n_frames,
+                batch,
+                0,
+                RUNTIME.shard_clips,
+                Path(out) / "features",
+                Path(out) / "resume",
+            )
+
+    memory = measure(in_memory, device, warmup=1, repeats=3)
+    return Ours(memory, accounts[-1], measure(whole_job, device, warmup=1, repeats=1), first[0])
+
+
+def _published(
+    folder: Path, pixels: Tensor, repeats: int, device: torch.device
+) -> tuple[Timing, Tensor]:
+    from transformers import CLIPVisionModel
+
+    tower: Any = CLIPVisionModel.from_pretrained(folder, dtype=torch.float32)
+    work: Callable[[int], Tensor] = lambda _: encode_one(tower, pixels)  # noqa: E731
+    tower.to(device).eval()
+    return measure(work, device, warmup=1, repeats=repeats), work(0)

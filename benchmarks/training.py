@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,6 +21,7 @@ from siglip_study.config import RuntimeConfig, StageConfig
 from siglip_study.llm import add_lora
 from siglip_study.training.memory import MemoryPlan, plan_memory
 from siglip_study.training.optimizer import make_optimizer, parameter_groups
+from siglip_study.training.step import forward_passes, optimizer_step
 from siglip_study.vlm import VisionLanguageModel
 
 Batch = tuple[Tensor, list[tuple[int, ...]]]
@@ -28,7 +29,12 @@ STAGES = (1, 2)
 
 
 def prepare(
-    model: VisionLanguageModel, batch: int, longest: int, size: Size, memory_gb: float | None
+    model: VisionLanguageModel,
+    batch: int,
+    longest: int,
+    size: Size,
+    memory_gb: float | None,
+    accelerator: Accelerator,
 ) -> MemoryPlan:
     """The project's own choice of forward batch and recomputed layers, as a training job makes it.
 
@@ -42,44 +48,61 @@ def prepare(
         batch,
         batch,
         RuntimeConfig(memory_gb=memory_gb),
-        lambda: _autocast(device),
+        accelerator.autocast,
     )
 
 
-class ProjectTrainer:
-    """An optimizer step as the project's loop takes it: planned, split, weighed by tokens."""
+def make_accelerator(device: torch.device) -> Accelerator:
+    """As ``training.bench`` makes it: bf16 autocast on a GPU, fp32 on the CPU."""
+    on_cpu = device.type == "cpu"
+    return Accelerator(cpu=on_cpu, mixed_precision="no" if on_cpu else "bf16")
 
-    def __init__(self, model: VisionLanguageModel, plan: MemoryPlan) -> None:
-        self.model, self.plan = model, plan
+
+class ProjectTrainer:
+    """The project's optimizer step, its clips split into forward passes as memory asks."""
+
+    def __init__(
+        self, model: VisionLanguageModel, plan: MemoryPlan, accelerator: Accelerator
+    ) -> None:
+        self.model, self.plan, self.accelerator = model, plan, accelerator
         self.device = model.feature_scale.device
         self.trainable = model.trainable()
         no_decay = {f"projector.{name}" for name in model.projector.no_decay_parameters()}
         groups = parameter_groups(self.trainable, no_decay, StageConfig(learning_rate=1e-4))
         self.optimizer = make_optimizer(groups, self.device)
 
-    def step(self, features: Tensor, captions: Sequence[Sequence[int]]) -> Tensor:
-        """One optimizer step; its loss stays on the device."""
+    def step(
+        self, features: Tensor, captions: Sequence[Sequence[int]], of_all: int | None = None
+    ) -> Tensor:
+        """One optimizer step; its loss stays on the device.
+
+        ``of_all``: target tokens of the step over all ranks, where there are several.
+        """
         self.model.train()
-        tokens = sum(map(len, captions))
-        total = torch.zeros((), device=self.device)
-        for start in range(0, len(captions), self.plan.forward_clips):
-            part = slice(start, start + self.plan.forward_clips)
-            moved = features[part].to(self.device, non_blocking=True)
-            with _autocast(self.device):
-                losses, _ = self.model.caption_loss(moved, captions[part])
-            loss = losses.sum() / tokens
-            loss.backward()
-            total += loss.detach()
-        torch.nn.utils.clip_grad_norm_(self.trainable.values(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return total
+        lengths = [len(caption) for caption in captions]
+        passes = forward_passes(lengths, self.plan.forward_clips)
+        loss, _ = optimizer_step(
+            self.model,
+            (
+                (
+                    features[rows].to(self.device, non_blocking=True),
+                    [captions[i] for i in rows],
+                )
+                for rows in passes
+            ),
+            of_all or sum(lengths),
+            self.optimizer,
+            list(self.trainable.values()),
+            self.accelerator,
+            max_grad_norm=1.0,
+        )
+        return loss
 
     @torch.no_grad()
     def validate(self, features: Tensor, captions: Sequence[Sequence[int]]) -> Tensor:
         """Losses of a batch without gradients."""
         self.model.eval()
-        with _autocast(self.device):
+        with self.accelerator.autocast():
             losses, _ = self.model.caption_loss(features.to(self.device), captions)
         return losses
 
@@ -197,8 +220,9 @@ def _project_mode(
     inputs.set_lora(model.llm, 0.0)
     free(model.feature_scale.device)
     began = time.perf_counter()
-    plan = prepare(model, case.batch, high, size, memory)
-    trainer = ProjectTrainer(model, plan)
+    accelerator = make_accelerator(model.feature_scale.device)
+    plan = prepare(model, case.batch, high, size, memory, accelerator)
+    trainer = ProjectTrainer(model, plan, accelerator)
     warmup = 2
     work = _batches(size, case, low, high, warmup + size.repeats, trainer.device)
     losses = [float(trainer.step(*work[0]))]
@@ -273,14 +297,10 @@ def _batches(
 def projector_flops(model: VisionLanguageModel, size: Size) -> int:
     """FLOPs of the projector for one clip, forward and backward, counted as it runs."""
     features = inputs.features(size, 1).to(model.feature_scale.device)
-    with FlopCounterMode(display=False) as counter, _autocast(features.device):
+    with FlopCounterMode(display=False) as counter, make_accelerator(features.device).autocast():
         model.video_embeddings(features).sum().backward()
     model.zero_grad(set_to_none=True)
     return int(counter.get_total_flops())
-
-
-def _autocast(device: torch.device) -> Any:
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def _say(what: str, measured: Measured) -> None:
