@@ -141,3 +141,8 @@ def test_pickled_weights_are_never_read(towers: dict[str, Path], tmp_path: Path)
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(StudyError, match="cannot be loaded"):
         VisionEncoder(str(folder))
+
+
+@pytest.mark.parametrize("kind", list(PREFIX))
+def test_attention_is_fused(towers: dict[str, Path], kind: str) -> None:
+    assert VisionEncoder(str(towers[kind]))._model.config._attn_implementation == "sdpa"

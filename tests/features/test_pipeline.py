@@ -1,4 +1,8 @@
+import logging
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,13 @@ from siglip_study.features.store import FeatureStore
 Dataset = tuple[Path, pl.DataFrame]
 
 
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
 class MeanColour:
     """A stand-in whose feature is the frame's mean colour; can fail after some batches."""
 
@@ -28,6 +39,7 @@ class MeanColour:
     def __init__(self, fail_after: int = 99) -> None:
         self.left = fail_after
         self.clips = 0
+        self.batches: list[int] = []
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
         return frames[:, :8, :8]
@@ -37,6 +49,7 @@ class MeanColour:
             raise KeyboardInterrupt
         self.left -= 1
         self.clips += len(frames)
+        self.batches.append(len(frames))
         return frames.float().mean(dim=(2, 3))[:, :, None, :]
 
 
@@ -107,6 +120,64 @@ def test_a_clip_that_went_bad_is_named(dataset: Dataset, tmp_path: Path) -> None
     with pytest.raises(StudyError, match=r"clip '장면/5' .*bad\.mp4.*zero bytes"):
         run((root, bad), MeanColour(), tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_resumed_job_forms_the_same_batches(dataset: Dataset, tmp_path: Path) -> None:
+    whole, again = MeanColour(), MeanColour()
+    run(dataset, whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, MeanColour(fail_after=3), tmp_path)
+    run(dataset, again, tmp_path)
+    assert whole.batches == [2, 1, 2, 1, 1] and again.batches == [2, 1, 1]
+
+
+def test_a_bad_clip_costs_no_finished_shard(dataset: Dataset, tmp_path: Path) -> None:
+    root, rows = dataset
+    paths = [str(root / p) for p in rows["path"]]
+    bad = {"id": list(rows["id"]), "sha256": list(rows["sha256"]), "path": [*paths[:5], "gone", ""]}
+    with pytest.raises(StudyError, match="clip '장면/5'"):
+        run((root, bad), MeanColour(), tmp_path)  # type: ignore[arg-type]
+    again = MeanColour()
+    run((root, bad | {"path": paths}), again, tmp_path)  # type: ignore[arg-type]
+    assert again.clips == 4 and len(FeatureStore(tmp_path / "out")) == 7
+
+
+def test_clips_of_another_size_are_named(dataset: Dataset, tmp_path: Path) -> None:
+    encoder = MeanColour()
+    encoder.prepare = lambda frames: frames  # type: ignore[method-assign]
+    with pytest.raises(StudyError, match=r"clip '장면/1': prepared frames are .* of the other"):
+        run(dataset, encoder, tmp_path, workers=1)
+
+
+def test_the_log_says_what_bounds_the_job(
+    dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        run(dataset, MeanColour(), tmp_path)
+    assert caplog.messages[-1].startswith("out: 7 clips in ")
+    assert "clips/s, encoder busy" in caplog.messages[-1] and "bound by" in caplog.messages[-1]
+
+
+def test_a_gpu_machine_needs_no_polars() -> None:
+    code = (
+        "import siglip_study.features.pipeline, siglip_study.features.encoders, "
+        "siglip_study.features.scorer, siglip_study.metrics.siglip, sys; "
+        "print('polars' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_copies_beside_the_work_change_nothing(
+    dataset: Dataset, towers: dict[str, Path], tmp_path: Path
+) -> None:
+    encoder = VisionEncoder(str(towers["clip"]), device="cuda")
+    run(dataset, encoder, tmp_path, batch_clips=1)
+    store = FeatureStore(tmp_path / "out")
+    for clip, path in zip(dataset[1]["id"], dataset[1]["path"], strict=True):
+        frames = get_decoder("pyav").read(dataset[0] / path, 3)
+        assert torch.equal(store[clip], encoder.encode(frames[None])[0])
 
 
 def test_reading_ahead_is_bounded_and_ends_with_the_consumer() -> None:

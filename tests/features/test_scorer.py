@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from siglip_study.errors import StudyError
 from siglip_study.features.frame_embeddings import read_frame_embeddings, write_frame_embeddings
-from siglip_study.features.scorer import Scorer, chunk_caption
+from siglip_study.features.scorer import Scorer, chunk_caption, chunk_captions
 
 TEXTS = ["a b", "빨간 공", "", "A B", "a much longer text than sixteen bytes"]
 
@@ -59,6 +59,41 @@ def test_siglip_text_does_not_depend_on_its_batch(siglip: Scorer) -> None:
     for i, text in enumerate(TEXTS):
         assert torch.allclose(siglip.text_embeddings([text])[0], together[i], atol=1e-5)
     assert siglip.text_embeddings([]).shape == (0, 32)
+
+
+@pytest.mark.parametrize("kind", ["siglip", "clip"])
+@pytest.mark.parametrize("batch", [1, 2, 99])
+def test_order_and_batches_do_not_matter(
+    kind: str, batch: int, siglip: Scorer, clip: Scorer
+) -> None:
+    scorer = siglip if kind == "siglip" else clip
+    texts = [*TEXTS, "x", TEXTS[1], "a b c d", TEXTS[0]]
+    alone = torch.cat([scorer.text_embeddings([text]) for text in texts])
+    assert torch.allclose(scorer.text_embeddings(texts, batch), alone, atol=1e-5)
+    published = torch.cat([scorer.published_embeddings([text]) for text in texts])
+    assert torch.allclose(scorer.published_embeddings(texts), published, atol=1e-5)
+
+
+def test_equal_texts_are_embedded_once(siglip: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[int] = []
+    whole = siglip._model.get_text_features
+
+    def counted(input_ids: torch.Tensor, **rest: torch.Tensor) -> object:
+        passed.append(len(input_ids))
+        return whole(input_ids=input_ids, **rest)
+
+    monkeypatch.setattr(siglip._model, "get_text_features", counted)
+    found = siglip.caption_embeddings(["One. Two. ONE.", "two.", "One. Two. One."] * 30)
+    assert passed == [2] and [len(lengths) for _, lengths in found[:3]] == [3, 1, 3]
+    siglip.published_embeddings(["ab", "ab", "cd", "abc"])
+    assert passed == [2, 2, 1]
+
+
+def test_chunks_of_many_captions_are_those_of_each(siglip: Scorer) -> None:
+    captions = [*TEXTS, "하늘에서 아주 큰 비가 온다. 끝. " * 3, "끝.", "x" * 40]
+    together = chunk_captions(captions, siglip.tokenizer, siglip.max_positions)
+    assert together == [chunk_caption(c, siglip.tokenizer, siglip.max_positions) for c in captions]
+    assert chunk_captions([], siglip.tokenizer, 16) == []
 
 
 def test_lower_case_is_a_flag(siglip: Scorer, clip: Scorer) -> None:

@@ -190,7 +190,7 @@ class FeatureWriter:
                         file.write(shard_header(names, features.shape[1:]))
                     # Bytes as they lie in memory: no copy, and Python's lock is free meanwhile.
                     rows = features.to(torch.bfloat16).contiguous()
-                    file.write(memoryview(rows.flatten().view(torch.uint8).numpy()))
+                    file.write(rows.flatten().view(torch.uint8).numpy().data)
                     written += len(features)
         except OSError as error:
             raise StudyError(
