@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from siglip_study.captioning.cache import DenseCache
-from siglip_study.llm_layers import fastest_attention
 from siglip_study.vlm import VisionLanguageModel
 
 _LEAVES = 0.25  # share of rows that must have ended before the others move together
+# cuDNN is fastest on long prompts, but plans anew for every length: decoding is better without.
+_DECODING = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+_READING = [SDPBackend.CUDNN_ATTENTION, *_DECODING]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def autocast(model: VisionLanguageModel) -> torch.autocast:
 def prefill(model: VisionLanguageModel, prompt: Tensor, cache: DenseCache) -> Tensor:
     """Read prompts ``[b, S, L]`` into the rows of the cursor → hidden states ``[b, L]`` at their
     last position. The cursor stays."""
-    with autocast(model), fastest_attention():
+    with autocast(model), _kernels(prompt.device, _READING):
         hidden: Tensor = model._backbone(
             inputs_embeds=prompt, past_key_values=cache, use_cache=True
         ).last_hidden_state
@@ -64,7 +66,7 @@ def decode(
     penalty = _Penalty(limits.repetition_penalty)
     interval = looks(device)
     step = 0
-    with _decoding_kernels(device), autocast(model):
+    with _kernels(device, _DECODING), autocast(model):
         while True:
             chosen = penalty(model._head(hidden).float()).argmax(dim=-1)
             tokens[place, step] = chosen
@@ -129,10 +131,10 @@ class _Penalty:
 
 
 @contextmanager
-def _decoding_kernels(device: torch.device) -> Iterator[None]:
-    """Kernels that take any length: cuDNN would plan anew for every token."""
+def _kernels(device: torch.device, kernels: list[SDPBackend]) -> Iterator[None]:
+    """On a GPU, attention by the first of these kernels that applies."""
     if device.type != "cuda":
         yield
         return
-    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+    with sdpa_kernel(kernels, set_priority=True):
         yield

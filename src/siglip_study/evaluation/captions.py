@@ -9,11 +9,12 @@ from typing import Any
 import polars as pl
 
 from siglip_study.captioning import generate_captions
+from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config import CaptionConfig, RuntimeConfig
 from siglip_study.grid import Cell
 from siglip_study.io import atomic_dir, write_json, write_parquet
 from siglip_study.training.bench import Bench, Inputs, use_device
-from siglip_study.training.checkpoint import load_projector, merge_adapters
+from siglip_study.training.checkpoint import load_projector
 from siglip_study.training.clips import Clips, derangement
 from siglip_study.training.loop import caption_losses
 from siglip_study.vlm import VisionLanguageModel
@@ -71,6 +72,7 @@ def caption_from_checkpoint(
     bench = Bench(cell.run, inputs, use_device(runtime))
     model = bench.model(adapters=checkpoint)
     load_projector(checkpoint, model)
+    model.llm = weights_for_captions(model.llm, cell.run.llm, runtime.memory_gb)
     write_captions(bench, model, cell, settings, runtime, out)
 
 
@@ -84,10 +86,10 @@ def caption_while_loaded(
 ) -> None:
     """Caption with a model that has just been trained, so that it is not loaded a second time.
 
-    The adapters are merged as they are when a checkpoint is loaded: the same arithmetic, hence the
-    same captions, whichever way a cell was captioned.
+    The weights are made ready as they are when a checkpoint is loaded: the same arithmetic, hence
+    the same captions, whichever way a cell was captioned.
     """
-    model.llm = merge_adapters(model.llm, cell.run.llm)
+    model.llm = weights_for_captions(model.llm, cell.run.llm, runtime.memory_gb)
     with atomic_dir(prepared) as partial:
         write_captions(bench, model, cell, settings, runtime, partial)
 

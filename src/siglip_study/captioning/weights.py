@@ -1,0 +1,169 @@
+"""The LLM's weights while it captions: what training needs and decoding pays for, laid aside.
+
+An NF4 weight is dequantised for every token unless that was done once; peft's adapted layer costs
+a dozen Python calls a token, and a DoRA layer the norm of its whole weight.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from siglip_study.captioning import memory
+from siglip_study.config import LlmConfig
+from siglip_study.training.checkpoint import merge_adapters
+
+Adapters = Literal["apart", "merged"]
+
+
+def weights_for_captions(
+    llm: nn.Module,
+    config: LlmConfig,
+    memory_gb: float | None = None,
+    adapters: Adapters = "apart",
+) -> nn.Module:
+    """Make a trained LLM quick at captioning; it cannot be trained on.
+
+    fp32 weights take up their adapters, which is exact up to rounding. On a GPU the NF4 base
+    becomes bf16 where that leaves half of the free memory to captions, and bf16 adapters stand
+    beside it. On the CPU an NF4 model stays as it is.
+
+    Args:
+        llm: the causal LM, with or without adapters; it is changed in place.
+        config: how it was loaded.
+        memory_gb: GPU memory (GiB) the job may fill; null: what is free.
+        adapters: "merged" rounds their sum with the base to bf16 (see :mod:`.exactness`); it needs
+            a base that is not NF4, else they stay apart.
+    """
+    llm = merge_adapters(llm, config)
+    weight: Tensor = llm.get_input_embeddings().weight  # type: ignore[operator]
+    if weight.device.type != "cuda":
+        return llm
+    if dequantized_growth(llm) <= memory.free_bytes(weight.device, memory_gb) // 2:
+        dequantize(llm)
+    return settle_adapters(llm, adapters)
+
+
+def dequantized_growth(llm: nn.Module) -> int:
+    """Bytes by which the model grows when its NF4 weights become 16 bits wide."""
+    return sum(
+        2 * layer.weight.quant_state.shape.numel() - layer.weight.numel()
+        for _, _, layer in _children(llm)
+        if _is_nf4(layer)
+    )
+
+
+def dequantize(llm: nn.Module) -> None:
+    """Put plain linear layers in the place of NF4 ones: the same values, unpacked once."""
+    for parent, name, layer in _children(llm):
+        if _is_nf4(layer):
+            _replace(parent, name, _plain(_weight(layer), layer.bias))
+
+
+def settle_adapters(llm: nn.Module, how: Adapters) -> nn.Module:
+    """Replace peft's layers by :class:`AdaptedLinear`, or by their sum where the base is not NF4.
+
+    Returns:
+        the causal LM without peft's wrapper; a layer that is no plain linear one keeps peft's.
+    """
+    for parent, name, layer in _children(llm):
+        if not hasattr(layer, "lora_A") or not isinstance(layer.base_layer, nn.Linear):
+            continue
+        merge = how == "merged" and not _is_nf4(layer.base_layer)
+        make = _merged if merge else AdaptedLinear
+        _replace(parent, name, make(layer.base_layer, *_adapter(layer)))
+    unwrap = getattr(llm, "get_base_model", None)
+    return llm if unwrap is None else unwrap()
+
+
+class AdaptedLinear(nn.Module):
+    """A linear layer and its LoRA or DoRA adapter in the layer's own precision.
+
+    ``g ⊙ (W x + U D x) + b``: the change of the weight is ``U D``, and ``g`` is absent for LoRA
+    (Hu et al. 2022) and ``m / ‖W + U D‖`` by rows for DoRA (Liu et al. 2024, equation 5).
+    """
+
+    down: Tensor
+    up: Tensor
+    gain: Tensor | None
+
+    def __init__(self, base: nn.Linear, down: Tensor, up: Tensor, gain: Tensor | None) -> None:
+        super().__init__()
+        self.base = base
+        dtype = _dtype(base)
+        self.register_buffer("down", down.to(dtype))
+        self.register_buffer("up", up.to(dtype))
+        self.register_buffer("gain", None if gain is None else gain.to(dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[…, in]`` → ``[…, out]``."""
+        change = functional.linear(functional.linear(x, self.down), self.up)
+        plain: Tensor = self.base(x)
+        if self.gain is None:
+            return plain + change
+        if self.base.bias is None:
+            return (plain + change) * self.gain
+        return (plain - self.base.bias + change) * self.gain + self.base.bias
+
+
+def _adapter(layer: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """D ``[r, in]``, U ``[out, r]`` with the scaling in it, and g ``[out]``, of peft's layer."""
+    [name] = layer.active_adapters
+    down = layer.lora_A[name].weight.detach().float()
+    up = layer.lora_B[name].weight.detach().float() * layer.scaling[name]
+    if name not in layer.lora_magnitude_vector:
+        return down, up, None
+    magnitude = layer.lora_magnitude_vector[name].weight.detach().float()
+    whole = _weight(layer.base_layer).float() + up @ down
+    return down, up, magnitude / whole.norm(dim=1)
+
+
+def _merged(base: nn.Linear, down: Tensor, up: Tensor, gain: Tensor | None) -> nn.Linear:
+    """The sum in fp32, rounded once to the layer's precision."""
+    whole = base.weight.detach().float() + up @ down
+    if gain is not None:
+        whole *= gain[:, None]
+    return _plain(whole.to(base.weight.dtype), base.bias)
+
+
+def _children(llm: nn.Module) -> list[tuple[nn.Module, str, Any]]:
+    """Every module with its parent and its name there; a list, for they are about to change."""
+    return [
+        (parent, name, child) for parent in llm.modules() for name, child in parent.named_children()
+    ]
+
+
+def _replace(parent: nn.Module, name: str, new: nn.Module) -> None:
+    setattr(parent, name, new.eval().requires_grad_(False))
+
+
+def _is_nf4(layer: Any) -> bool:
+    # Not by the attribute alone: a layer of peft passes on the weight of its base.
+    return isinstance(layer, nn.Linear) and hasattr(layer.weight, "quant_state")
+
+
+def _weight(layer: Any) -> Tensor:
+    """``[out, in]``, unpacked where it is NF4."""
+    if not _is_nf4(layer):
+        weight: Tensor = layer.weight.detach()
+        return weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    unpacked: Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    return unpacked.to(_dtype(layer))
+
+
+def _dtype(layer: Any) -> torch.dtype:
+    dtype: torch.dtype = layer.compute_dtype if _is_nf4(layer) else layer.weight.dtype
+    return dtype
+
+
+def _plain(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    made.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        made.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return made
