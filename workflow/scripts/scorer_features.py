@@ -19,6 +19,7 @@ with job(snakemake.log[0]):
         settings.model,
         revision=settings.revision,
         lowercase=settings.lowercase,
+        weights=settings.weights,
         device=pick_device(runtime.device),
     )
     manifest = pl.read_parquet(snakemake.input.manifest)

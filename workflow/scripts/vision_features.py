@@ -20,6 +20,7 @@ with job(snakemake.log[0]):
         vision.model,
         revision=vision.revision,
         layer=vision.layer,
+        weights=vision.weights,
         device=pick_device(runtime.device),
     )
     manifest = pl.read_parquet(snakemake.input.manifest)

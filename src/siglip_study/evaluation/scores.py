@@ -101,6 +101,7 @@ class SplitScorer:
                 config.model,
                 revision=config.revision,
                 lowercase=config.lowercase,
+                weights=config.weights,
                 device=pick_device(self.settings.runtime.device),
             )
         return self._scorer

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from siglip_study.architectures import model_settings
 from siglip_study.devices import pick_device
 from siglip_study.errors import StudyError
 from siglip_study.features.images import load_transform
@@ -78,18 +79,24 @@ class VisionEncoder:
         Raises:
             StudyError: not at hand, not a supported tower, or no such layer.
         """
+        import transformers
+
         self.device = pick_device(device)
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
-        raw = read_model_json(model, revision, ("config.json",), key)
+        raw = vision_settings(model, revision, key, weights)
         family = _FAMILIES.get(raw.get("model_type", ""))
         if family is None:
             raise StudyError(
                 f"{key} '{model}' is of type '{raw.get('model_type')}'; expected a vision tower of "
                 f"type {', '.join(_FAMILIES)}."
             )
-        self.transform = load_transform(model, revision, key)
-        self._model = _tower(family, raw, model, revision, key, weights, self.dtype)
-        self._model.to(self.device)
+        self.transform = load_transform(model, revision, key, weights)
+        loader = getattr(transformers, family.model)
+        if weights == "pretrained":
+            self._model = load_weights(loader, model, revision, key, self.dtype).to(self.device)
+        else:
+            config = getattr(transformers, family.config)(**raw.get("vision_config", raw))
+            self._model = random_tower(loader, config, self.device, self.dtype)
         config = self._model.config
         _check_size(config, self.transform.size, f"{key} '{model}'")
         self._prefix = family.prefix_tokens(config)
@@ -153,22 +160,27 @@ class VisionEncoder:
         self._output = output[0] if isinstance(output, tuple) else output
 
 
-def _tower(
-    family: _Family,
-    raw: dict[str, Any],
-    model: str,
-    revision: str | None,
-    key: str,
-    weights: str,
-    dtype: torch.dtype,
-) -> Any:
-    import transformers
+def vision_settings(model: str, revision: str | None, key: str, weights: str) -> dict[str, Any]:
+    """The config of a model with an image tower, which must be made for frames of one size.
 
-    loader = getattr(transformers, family.model)
-    if weights == "pretrained":
-        return load_weights(loader, model, revision, key, dtype)
-    config = getattr(transformers, family.config)(**raw.get("vision_config", raw))
-    with torch.random.fork_rng(devices=[]):
+    Raises:
+        StudyError: not at hand, or a NaFlex model.
+    """
+    if weights == "random":
+        raw = model_settings(model, revision, key)
+    else:
+        raw = read_model_json(model, revision, ("config.json",), key)
+    if str(raw.get("model_type", "")).startswith("siglip2"):
+        raise StudyError(
+            f"{key} '{model}' is a NaFlex model, whose number of patches follows each picture; "
+            "expected a SigLIP 2 of fixed resolution, such as google/siglip2-so400m-patch14-384."
+        )
+    return raw
+
+
+def random_tower(loader: Any, config: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """A frozen model of random weights with a fixed seed, made on its device."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
         torch.manual_seed(0)
         return loader(config).to(dtype).eval().requires_grad_(False)
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from siglip_study.architectures import architecture_source, image_processor
 from siglip_study.errors import StudyError
 from siglip_study.hub import read_model_json
 
@@ -99,13 +100,24 @@ def _on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
         return torch.tensor(numbers, device=device)
 
 
-def load_transform(model: str, revision: str | None, key: str) -> FrameTransform:
+def load_transform(
+    model: str, revision: str | None, key: str, weights: str = "pretrained"
+) -> FrameTransform:
     """The transform of a model's image processor.
+
+    Args:
+        model: local folder or hub id.
+        revision: pinned hub revision.
+        key: the config key that errors name.
+        weights: with "random" weights, settings that are packaged will do.
 
     Raises:
         StudyError: the model has no image settings or ones that are not supported.
     """
     names = ("preprocessor_config.json", "processor_config.json")
+    packaged = image_processor(model) if weights == "random" else None
+    if packaged is not None and architecture_source(model, revision) == "packaged":
+        return transform_from(packaged, f"{key} '{model}'")
     settings = read_model_json(model, revision, names, key)
     return transform_from(settings.get("image_processor", settings), f"{key} '{model}'")
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ from torch import Tensor
 from siglip_study.devices import pick_device
 from siglip_study.errors import StudyError
 from siglip_study.features.chunking import chunk_text, split_sentences
+from siglip_study.features.encoders import random_tower, vision_settings
 from siglip_study.features.frame_embeddings import (
     read_frame_embeddings,
     read_frame_facts,
     write_frame_embeddings,
 )
 from siglip_study.features.images import load_transform
-from siglip_study.hub import load_part, load_weights, read_model_json
+from siglip_study.hub import load_part, load_weights
 
 __all__ = [
     "Scorer",
@@ -62,6 +63,7 @@ class Scorer:
         lowercase: bool = True,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
+        weights: Literal["pretrained", "random"] = "pretrained",
         key: str = "scorer.model",
     ) -> None:
         """Load both towers and the tokenizer.
@@ -73,6 +75,7 @@ class Scorer:
             device: where it runs; "auto": a GPU if there is one.
             dtype: None: fp32, whose products are rounded to TF32 on a GPU (10 bits of mantissa
                 where bf16 has 7, and sums, norms and residuals stay whole).
+            weights: "random" builds from the model's config with a fixed seed.
             key: the config key that errors name.
 
         Raises:
@@ -83,16 +86,20 @@ class Scorer:
         self.device = pick_device(device)
         self.dtype = dtype or torch.float32
         self.lowercase = lowercase
-        raw = read_model_json(model, revision, ("config.json",), key)
+        raw = vision_settings(model, revision, key, weights)
         family = _FAMILIES.get(raw.get("model_type", ""))
         if family is None:
             raise StudyError(
                 f"{key} '{model}' is of type '{raw.get('model_type')}'; expected a scorer of type "
                 f"{', '.join(_FAMILIES)} (SigLIP 2 at a fixed resolution is 'siglip')."
             )
-        self.transform = load_transform(model, revision, key)
+        self.transform = load_transform(model, revision, key, weights)
         loader = getattr(transformers, family.model)
-        self._model = load_weights(loader, model, revision, key, self.dtype).to(self.device)
+        if weights == "pretrained":
+            self._model = load_weights(loader, model, revision, key, self.dtype).to(self.device)
+        else:
+            config = loader.config_class.from_dict(raw)
+            self._model = random_tower(loader, config, self.device, self.dtype)
         self._pads = family.pads_to_full_length
         self.tokenizer = load_part(transformers.AutoTokenizer, model, revision, key)
         self.max_positions = int(self._model.config.text_config.max_position_embeddings)
@@ -102,6 +109,7 @@ class Scorer:
         self._facts = {
             "model": model,
             "revision": revision,
+            "weights": weights,
             "image_size": list(self.transform.size),
             "logit_scale": self.logit_scale,
             "logit_bias": self.logit_bias,
@@ -109,7 +117,7 @@ class Scorer:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """model, revision, image_size (h, w), logit_scale and logit_bias; JSON types."""
+        """model, revision, weights, image_size (h, w), logit_scale, logit_bias; JSON types."""
         return dict(self._facts)
 
     def prepare(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
