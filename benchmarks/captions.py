@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from benchmarks import inputs
-from benchmarks.inputs import Size
+from benchmarks.inputs import Case, Size
 from benchmarks.published.captions import caption_one
 from benchmarks.published.train import prepare_llm
 from benchmarks.tables import Result, Table
-from benchmarks.timing import GIB, free, synchronize
-from siglip_study.captioning import generate_captions
+from benchmarks.timing import Timing, free, measure
+from siglip_study.captioning import Caption, generate_captions
 from siglip_study.config import LlmConfig
 from siglip_study.llm import add_lora
 from siglip_study.training.checkpoint import merge_adapters
@@ -26,9 +26,14 @@ PENALTY = 1.2
 class Measured:
     """Seconds of one call by token budget, memory, and the first clip's tokens."""
 
-    seconds: dict[int, float]
-    peak_gib: float | None
-    texts: list[str]
+    seconds: dict[int, float] = field(default_factory=dict)
+    peak_gib: float | None = None
+    text: str = ""
+    quick_s: float = 0.0  # the few short captions after an epoch, all together
+
+    def add(self, budget: int, timing: Timing, text: str) -> None:
+        """Another budget; budgets ascend, so that the last one needs most memory."""
+        self.seconds[budget], self.peak_gib, self.text = timing.seconds, timing.peak_gib, text
 
 
 def run(size: Size, device: torch.device) -> Result:
@@ -61,6 +66,7 @@ def run(size: Size, device: torch.device) -> Result:
             )
             key = f"captions/{case.projector}/{budget}"
             result.parts |= {f"{key}/ours": each, f"{key}/published": slow}
+        result.parts[f"captions/{case.projector}/quick/ours"] = mine.quick_s
         alike = [a == b for a, b in zip(_words(published), _words(mine), strict=False)]
         first = alike.index(False) if False in alike else len(alike)
         result.agreement[f"captions of {case.projector}, share of tokens after which they part"] = (
@@ -86,70 +92,69 @@ def at_budget(measured: dict[int, float], budget: int) -> tuple[float, bool]:
 
 
 def _project(size: Size, device: torch.device) -> dict[str, Measured]:
-    found = {}
     llm = _with_adapters(add_lora, inputs.llm(size, device), size)
     llm = merge_adapters(llm, LlmConfig(quantization="nf4", lora=size.lora))
-    for case in size.cases:
-        model = inputs.vlm(size, case.projector, llm).eval()
-        features = inputs.MadeFeatures(size, size.clips)
-        ids = [str(i) for i in range(size.clips)]
+    return {case.projector: _project_case(size, case, llm, device) for case in size.cases}
 
-        def caption(ids: list[str], budget: int, model: Any = model, source: Any = features) -> Any:
-            return generate_captions(
-                model,
-                inputs.NoTokenizer(),
-                ids,
-                source.batch,
-                max_new_tokens=budget,
-                batch_size=None,
-                repetition_penalty=PENALTY,
-            )
 
-        caption(ids[:4], 4)
-        free(device)
-        seconds, texts = {}, []
-        for budget in size.caption_budgets:
-            synchronize(device)
-            began = time.perf_counter()
-            made = caption(ids, budget)
-            synchronize(device)
-            seconds[budget] = time.perf_counter() - began
-            short = [c.n_tokens for c in made if c.n_tokens != budget]
-            assert not short, f"captions of {short} tokens; expected {budget}: nothing ends early"
-            texts = [c.text for c in made]
-            print(f"  ours, {case.projector}, {budget}: {seconds[budget]:.4g} s", flush=True)
-        found[case.projector] = Measured(seconds, _peak(device), texts)
+def _project_case(size: Size, case: Case, llm: Any, device: torch.device) -> Measured:
+    model = inputs.vlm(size, case.projector, llm).eval()
+    features = inputs.MadeFeatures(size, size.clips)
+
+    def caption(clips: int, budget: int) -> list[Caption]:
+        return generate_captions(
+            model,
+            inputs.NoTokenizer(),
+            [str(i) for i in range(clips)],
+            features.batch,
+            max_new_tokens=budget,
+            batch_size=None,
+            repetition_penalty=PENALTY,
+        )
+
+    caption(min(4, size.clips), 4)
+    found = Measured()
+    for budget in size.caption_budgets:
+        made, timing = _once(lambda n: caption(size.clips, n), budget, device)
+        short = [c.n_tokens for c in made if c.n_tokens != budget]
+        assert not short, f"captions of {short} tokens; expected {budget}: nothing ends early"
+        found.add(budget, timing, made[0].text)
+        print(f"  ours, {case.projector}, {budget}: {timing.seconds:.4g} s", flush=True)
+    clips, tokens = size.quick
+    found.quick_s = _once(lambda n: caption(clips, n), tokens, device)[1].seconds
     return found
 
 
 def _published(size: Size, device: torch.device) -> dict[str, Measured]:
-    found = {}
-    llm: Any = _with_adapters(prepare_llm, inputs.llm(size, device), size).eval()
+    llm = _with_adapters(prepare_llm, inputs.llm(size, device), size).eval()
+    return {case.projector: _published_case(size, case, llm, device) for case in size.cases}
+
+
+def _published_case(size: Size, case: Case, llm: Any, device: torch.device) -> Measured:
+    projector = inputs.projector(size, case.projector).to(device).eval()
+    clip = inputs.MadeFeatures(size, size.clips).batch(["0"])
     layout = inputs.layout(size)
-    for case in size.cases:
-        projector = inputs.projector(size, case.projector).to(device).eval()
-        features = inputs.MadeFeatures(size, size.clips)
 
-        def caption(
-            clip: int, budget: int, projector: Any = projector, source: Any = features
-        ) -> list[int]:
-            batch = source.batch([str(clip)])
-            return caption_one(projector, llm, layout, batch, budget, PENALTY)
+    def caption(budget: int) -> list[int]:
+        return caption_one(projector, llm, layout, clip, budget, PENALTY)
 
-        caption(0, 4)
-        free(device)
-        seconds, text = {}, ""
-        for budget in size.published_budgets:
-            synchronize(device)
-            began = time.perf_counter()
-            tokens = caption(0, budget)
-            synchronize(device)
-            seconds[budget] = time.perf_counter() - began
-            assert len(tokens) == budget, f"{len(tokens)} tokens; expected {budget}"
-            text = inputs.NoTokenizer().decode(tokens)
-            print(f"  published, {case.projector}, {budget}: {seconds[budget]:.4g} s", flush=True)
-        found[case.projector] = Measured(seconds, _peak(device), [text])
+    caption(4)
+    found = Measured()
+    for budget in size.published_budgets:
+        tokens, timing = _once(caption, budget, device)
+        assert len(tokens) == budget, f"{len(tokens)} tokens; expected {budget}"
+        found.add(budget, timing, inputs.NoTokenizer().decode(tokens))
+        print(f"  published, {case.projector}, {budget}: {timing.seconds:.4g} s", flush=True)
     return found
+
+
+def _once(
+    work: Callable[[int], list[Any]], budget: int, device: torch.device
+) -> tuple[list[Any], Timing]:
+    """What ``work(budget)`` makes, and its time."""
+    made: list[Any] = []
+    timing = measure(lambda _: made.extend(work(budget)), device, warmup=0, repeats=1)
+    return made, timing
 
 
 def _with_adapters(add: Any, llm: Any, size: Size) -> Any:
@@ -159,8 +164,4 @@ def _with_adapters(add: Any, llm: Any, size: Size) -> Any:
 
 
 def _words(measured: Measured) -> list[str]:
-    return measured.texts[0].split()
-
-
-def _peak(device: torch.device) -> float | None:
-    return torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else None
+    return measured.text.split()

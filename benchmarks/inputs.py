@@ -60,6 +60,7 @@ class Size:
     caption_budgets: tuple[int, ...]  # ours, measured whole
     published_budgets: tuple[int, ...]  # measured; others follow from a straight line
     clips: int  # held-out clips
+    quick: tuple[int, int]  # clips and tokens captioned after each epoch
     repeats: int
     matmul: int
 
@@ -89,6 +90,7 @@ FULL = Size(
     caption_budgets=(128, 512),
     published_budgets=(64, 128),
     clips=97,
+    quick=(16, 64),
     repeats=4,
     matmul=8192,
 )
@@ -112,6 +114,7 @@ MICRO = Size(
     caption_budgets=(6, 12),
     published_budgets=(3, 6),
     clips=5,
+    quick=(3, 4),
     repeats=2,
     matmul=256,
 )

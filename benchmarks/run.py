@@ -10,6 +10,7 @@ import datetime
 import importlib
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ SCHEMA = "benchmarks/1"
 NAMES = ("training", "captions", "tower", "decoding", "scoring", "data_parallel", "study")
 # Not part of a plain run: it needs several GPUs.
 ON_REQUEST = {"data_parallel"}
+SEVERAL_GPUS = 2
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,32 +37,41 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", type=Path, help="JSON file; what it holds of others stays")
+    parser.add_argument(
+        "--also", nargs="+", type=Path, default=[], help="other such files that the study may use"
+    )
     given = parser.parse_args(arguments)
     run(
         given.size,
         given.only or [name for name in NAMES if name not in ON_REQUEST],
         given.device,
         given.out,
+        given.also,
     )
 
 
-def run(size: str, names: list[str], device: str, out: Path | None) -> dict[str, Any]:
+def run(
+    size: str, names: list[str], device: str, out: Path | None, also: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Run ``names``; each one's figures are on disk before the next begins."""
-    where = pick_device(device)
+    where = pick_device(device, SEVERAL_GPUS if ON_REQUEST & set(names) else 1)
     kept = read_json(out, SCHEMA) if out is not None and out.is_file() else {"benchmarks": {}}
     found: dict[str, Any] = kept["benchmarks"]
+    others = {k: v for path in also for k, v in read_json(path, SCHEMA)["benchmarks"].items()}
     for name in names:
         print(f"\n## {name} ({size}, {describe(where)})", flush=True)
         module = importlib.import_module(f"benchmarks.{name}")
         earlier = {
-            key: Result.from_json(entry) for key, entry in found.items() if entry["size"] == size
+            key: Result.from_json(entry)
+            for key, entry in {**others, **found}.items()
+            if entry["size"] == size
         }
         chosen = SIZES[size]
         result: Result = (
             module.project(chosen, earlier) if name == "study" else module.run(chosen, where)
         )
         free(where)
-        found[name] = {"size": size, **facts(where), **result.as_json()}
+        found[name] = {"size": size, **result.as_json(), **facts(where)}
         print(result.text(), flush=True)
         if out is not None:
             write_json(out, {"benchmarks": found}, SCHEMA)

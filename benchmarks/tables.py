@@ -31,13 +31,16 @@ class Result:
     """One benchmark.
 
     ``parts`` are seconds by name, from which the whole study is projected; ``agreement`` says how
-    far both sides' results are apart (0: equal), so that like is compared with like.
+    far both sides' results are apart (0: equal), so that like is compared with like. ``machine``
+    and ``date`` are those of its figures, once they have been kept.
     """
 
     tables: list[Table] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
     agreement: dict[str, float] = field(default_factory=dict)
     skipped: str | None = None
+    machine: str = ""
+    date: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain types."""
@@ -52,7 +55,9 @@ class Result:
     def from_json(cls, raw: dict[str, Any]) -> Result:
         """The inverse of :meth:`as_json`."""
         tables = [Table(**table) for table in raw["tables"]]
-        return cls(tables, raw["parts"], raw["agreement"], raw["skipped"])
+        return cls(
+            tables, raw["parts"], raw["agreement"], raw["skipped"], raw["machine"], raw["date"]
+        )
 
     def text(self) -> str:
         """All tables, or why there are none."""
