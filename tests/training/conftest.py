@@ -16,16 +16,26 @@ def train(accelerator, tmp_path, make_clips):
     import torch
 
     from siglip_study.config import StageConfig
-    from siglip_study.training.loop import StagePlan, train_stage
+    from siglip_study.training.loop import train_stage
+    from siglip_study.training.plan import StagePlan
     from siglip_study.training.resume import ResumePoint
 
     defaults = dict(
         epochs=2, learning_rate=1e-2, batch_size=2, gradient_accumulation=2, weight_decay=0.1
     )
 
-    def run(model, clips=None, held=None, resume="resume", number=1, pace=1e9, **settings):
+    def run(
+        model,
+        clips=None,
+        held=None,
+        resume="resume",
+        number=1,
+        pace=1e9,
+        forward=None,
+        **settings,
+    ):
         torch.set_num_threads(1)
-        plan = StagePlan(number, StageConfig(**{**defaults, **settings}), 3, 4, pace)
+        plan = StagePlan(number, StageConfig(**{**defaults, **settings}), 3, 4, pace, forward)
         return train_stage(
             model,
             plan,

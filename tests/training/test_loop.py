@@ -17,12 +17,13 @@ def weights(model):
 @pytest.mark.parametrize("n", [12, 10, 9])  # three steps of four clips; the last ones ragged
 def test_accumulation_changes_nothing(make_model, make_clips, train, n):
     ends = []
-    for batch, accumulation in ((4, 1), (2, 2), (1, 4)):
+    for batch, accumulation, forward in ((4, 1, None), (2, 2, None), (1, 4, None), (4, 1, 3)):
         model = make_model("mlp_2l", lora=True)
         position = train(
             model,
             make_clips(n),
-            resume=f"{batch}",
+            resume=f"{batch}-{forward}",
+            forward=forward,
             epochs=1,
             batch_size=batch,
             gradient_accumulation=accumulation,

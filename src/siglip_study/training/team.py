@@ -217,6 +217,7 @@ def _why(rank: int, ranks: int, pid: int, code: int, last: list[str]) -> str:
         return told[-1]
     how = f"with exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
     words = next((line for line in reversed(last) if line.strip()), "")
+    words = words.removeprefix(f"[rank{rank}]: ")  # as PyTorch marks a traceback's lines
     return (
         f"rank {rank} of {ranks} (process {pid}) ended {how}"
         + (f", its last words: {words[:300]!r}" if words else "")
