@@ -1,0 +1,102 @@
+"""Both sides of every benchmark give a time, and what they compute is the same."""
+
+import importlib.util
+import json
+import os
+import sys
+
+import pytest
+
+TIMED = ("training", "captions", "tower", "scoring")
+
+
+def entry(kept, name):
+    return kept["benchmarks"][name]
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_both_sides_are_timed(kept, name):
+    parts = entry(kept, name)["parts"]
+    sides = {side for key in parts for side in ("ours", "published") if f"/{side}" in key}
+    assert sides == {"ours", "published"}
+    # A start-up is a difference of two times, which at this size is noise.
+    assert all(v > 0 for k, v in parts.items() if not k.endswith("startup"))
+    assert entry(kept, name)["tables"] and entry(kept, name)["machine"].startswith("CPU")
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("training", 1e-4),  # loss of the first step in fp32, full logits against ours
+        ("captions", 0.0),  # the same greedy tokens under the same penalty
+        ("tower", 4e-3),  # ours is stored in bf16
+        ("scoring", 1e-6),  # mean sigmoid of the same caption and frames
+    ],
+)
+def test_both_sides_compute_the_same(kept, name, limit):
+    agreement = entry(kept, name)["agreement"]
+    assert agreement
+    assert max(agreement.values()) <= limit
+
+
+def test_training_compares_every_stage_and_case(kept):
+    found = entry(kept, "training")
+    assert len(found["agreement"]) == 4
+    assert len(found["tables"][0]["rows"]) == 8
+
+
+def test_decoding_compares_the_same_frames_or_says_why_not(kept):
+    found = entry(kept, "decoding")
+    if importlib.util.find_spec("cv2") is None:
+        assert "opencv-python-headless" in found["skipped"] and not found["tables"]
+        return
+    # OpenCV and FFmpeg may convert colours with another rounding.
+    assert max(found["agreement"].values()) < 2
+    assert all(seconds > 0 for seconds in found["parts"].values())
+
+
+def test_the_study_is_projected_from_the_parts(kept):
+    found = entry(kept, "study")
+    assert found["skipped"] is None
+    one, _, five = found["tables"]
+    total = one["rows"][-1]
+    assert total[0] == "total"
+    assert total[1] == pytest.approx(sum(row[1] for row in one["rows"][:-1]))
+    assert [row[0].split()[0] for row in five["rows"]] == [
+        *("E1-v2", "E3-v2", "E5-v2", "E5-v3", "E7-v2", "features", "total")
+    ]
+
+
+def test_results_are_written_from_what_was_kept(kept, tmp_path):
+    from benchmarks import results
+
+    source = tmp_path / "here.json"
+    source.write_text(json.dumps(kept), encoding="utf-8")
+    results.main([str(source), "--out", str(tmp_path / "RESULTS.md")])
+    page = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    for name in (*TIMED, "study"):
+        assert f"## {name.capitalize()}\n" in page
+    assert entry(kept, "training")["date"] in page and "torch " in page
+
+
+def test_a_second_run_keeps_the_other_figures(kept, tmp_path):
+    from benchmarks.run import run
+
+    out = tmp_path / "here.json"
+    out.write_text(json.dumps(kept), encoding="utf-8")
+    found = run("micro", ["study"], "cpu", out)
+    assert found["training"] == entry(kept, "training")
+    assert found["study"]["tables"] == entry(kept, "study")["tables"]
+
+
+@pytest.mark.full
+def test_two_ranks_take_the_step_of_one(importable, monkeypatch):
+    import torch
+
+    from benchmarks import data_parallel
+    from benchmarks.inputs import MICRO
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    found = data_parallel.run(MICRO, torch.device("cpu"))
+    assert all(seconds > 0 for seconds in found.parts.values())
+    assert max(found.agreement.values()) < 1e-5
