@@ -63,14 +63,24 @@ def test_when_rows_leave_changes_nothing(make_family, features, numbers, monkeyp
         assert ours(model, features, numbers, IDS, 24) == expected
 
 
+@pytest.mark.parametrize("family", ["qwen3", "gemma3_short_window"])
+def test_recorded_steps_cross_their_bounds(make_family, features, numbers, monkeypatch, family):
+    from siglip_study.captioning import steps
+
+    model = make_family(family, eos_bias=BIAS)
+    expected = ours(model, features, numbers, IDS, 24)
+    for bound in (1, 3, 8):
+        monkeypatch.setattr(steps, "_BOUND", bound)
+        assert ours(model, features, numbers, IDS, 24, graphs=True) == expected
+    assert model.llm.config._attn_implementation == "sdpa"
+
+
 def test_finished_rows_leave_the_batch(make_family, features, monkeypatch):
     model = make_family("qwen3", eos_bias=BIAS)
     fed = []
-    plain = decoding._next_hidden
+    feed = decoding.Batch.feed
     monkeypatch.setattr(
-        decoding,
-        "_next_hidden",
-        lambda m, c, chosen: fed.append(len(chosen)) or plain(m, c, chosen),
+        decoding.Batch, "feed", lambda self, *args: fed.append(len(self.last)) or feed(self, *args)
     )
     prompt = model.prompt_embeddings(features.batch(IDS))
     cache = DenseCache(layer_windows(model.llm.config), len(IDS), prompt.shape[1] + 24)

@@ -34,10 +34,15 @@ def layer_windows(llm_config: Any) -> list[int | None] | None:
 
 @dataclass
 class Cursor:
-    """Where the next forward pass writes: these rows, from this position on."""
+    """Where the next forward pass writes: these rows, from this position on.
+
+    A pass of a fixed size finds its position on the device, and reads all keys before ``bound``.
+    """
 
     rows: slice
     length: int
+    position: Tensor | None = None
+    bound: int = 0
 
 
 class DenseLayer(CacheLayerMixin):
@@ -68,6 +73,12 @@ class DenseLayer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         rows, start = self.cursor.rows, self.cursor.length
         queries = key_states.shape[2]
+        if self.cursor.position is not None:
+            for buffer, new in ((self.keys, key_states), (self.values, value_states)):
+                buffer[rows].index_copy_(2, self.cursor.position, new)
+            return self.keys[rows, :, : self.cursor.bound], self.values[
+                rows, :, : self.cursor.bound
+            ]
         self.keys[rows, :, start : start + queries] = key_states
         self.values[rows, :, start : start + queries] = value_states
         if start == 0:
@@ -107,6 +118,7 @@ class DenseCache(Cache):
     """
 
     def __init__(self, windows: list[int | None], rows: int, capacity: int) -> None:
+        self.windows, self.capacity = windows, capacity
         self.cursor = Cursor(slice(0, rows), 0)
         super().__init__(
             layers=[DenseLayer(self.cursor, (rows, capacity), window) for window in windows]
@@ -121,6 +133,16 @@ class DenseCache(Cache):
             yield
         finally:
             self.cursor.rows, self.cursor.length = before
+
+    @contextmanager
+    def fixed(self, position: Tensor, bound: int) -> Iterator[None]:
+        """Write one position, ``[1]`` on the device, and give all keys before ``bound``: what is
+        recorded once can be replayed at other positions. The mask is the caller's."""
+        self.cursor.position, self.cursor.bound = position, bound
+        try:
+            yield
+        finally:
+            self.cursor.position = None
 
     def advance(self, positions: int) -> None:
         """Count what the last forward pass wrote as written."""

@@ -25,11 +25,16 @@ _READING = [SDPBackend.CUDNN_ATTENTION, *_DECODING]
 
 @dataclass(frozen=True)
 class Limits:
-    """When a caption ends, and how much a token it already has is discouraged (1: not at all)."""
+    """When a caption ends, and how it is made.
+
+    ``repetition_penalty`` discourages tokens the caption has already (1: not at all); ``graphs``
+    has a GPU replay recorded steps, so that it does not wait for Python.
+    """
 
     eos: int
     max_new_tokens: int
     repetition_penalty: float = 1.0
+    graphs: bool = False
 
 
 def autocast(model: VisionLanguageModel) -> torch.autocast:
@@ -39,14 +44,66 @@ def autocast(model: VisionLanguageModel) -> torch.autocast:
     return torch.autocast(device, torch.bfloat16, enabled=mixed)
 
 
+def looks(device: torch.device) -> int:
+    """Steps between two looks at which rows have ended: asking a GPU means waiting for it."""
+    return 16 if device.type == "cuda" else 1
+
+
 def prefill(model: VisionLanguageModel, prompt: Tensor, cache: DenseCache) -> Tensor:
     """Read prompts ``[b, S, L]`` into the rows of the cursor → hidden states ``[b, L]`` at their
     last position. The cursor stays."""
-    with autocast(model), _kernels(prompt.device, _READING):
+    with kernels(prompt.device, _READING), autocast(model):
         hidden: Tensor = model._backbone(
             inputs_embeds=prompt, past_key_values=cache, use_cache=True
         ).last_hidden_state
     return hidden[:, -1].contiguous()
+
+
+class Batch:
+    """Captions in the making: what each step reads and writes, all of it on the device."""
+
+    def __init__(self, model: VisionLanguageModel, hidden: Tensor, limits: Limits) -> None:
+        rows, device = len(hidden), hidden.device
+        self.model, self.limits = model, limits
+        self.tokens = torch.full((rows, limits.max_new_tokens), limits.eos, device=device)
+        self.step = torch.zeros(1, dtype=torch.long, device=device)
+        self.row = torch.arange(rows, device=device)  # of ``tokens``, for each row still decoded
+        self.last = torch.zeros(rows, dtype=torch.long, device=device)
+        self.done = torch.zeros(rows, dtype=torch.bool, device=device)
+        vocabulary = model._head.weight.shape[0] if limits.repetition_penalty != 1.0 else 0
+        self.seen = torch.zeros(rows, vocabulary, dtype=torch.bool, device=device)
+        self.choose(hidden)
+
+    def choose(self, hidden: Tensor) -> None:
+        """Take the likeliest next token after hidden states ``[B, L]``."""
+        logits = self.model._head(hidden).float()
+        factor = self.limits.repetition_penalty
+        if factor != 1.0:  # Keskar et al. 2019, section 4.1
+            discouraged = torch.where(logits < 0, logits * factor, logits / factor)
+            logits = torch.where(self.seen, discouraged, logits)
+        self.last.copy_(logits.argmax(dim=-1))
+        if factor != 1.0:
+            self.seen.scatter_(1, self.last[:, None], True)
+        self.tokens.index_put_((self.row, self.step.expand_as(self.row)), self.last)
+        self.done.logical_or_(self.last == self.limits.eos)
+        self.step.add_(1)
+
+    def feed(self, cache: DenseCache, position: Tensor, mask: Tensor | dict | None = None) -> None:
+        """Read the last tokens at ``position`` ``[1]`` and choose the next ones."""
+        hidden: Tensor = self.model._backbone(
+            inputs_embeds=self.model._embedding(self.last[:, None]),
+            attention_mask=mask,
+            position_ids=position[None],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        self.choose(hidden[:, -1])
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone."""
+        self.row, self.last, self.done, self.seen = (
+            tensor[rows] for tensor in (self.row, self.last, self.done, self.seen)
+        )
 
 
 def decode(
@@ -58,83 +115,31 @@ def decode(
         token ids ``[B, max_new_tokens]``, of which those after the first EOS mean nothing; and the
         number of forward passes.
     """
+    from siglip_study.captioning.steps import PlainSteps, RecordedSteps
+
     device = hidden.device
-    rows = len(hidden)
-    tokens = torch.full((rows, limits.max_new_tokens), limits.eos, device=device)
-    place = torch.arange(rows, device=device)
-    done = torch.zeros(rows, dtype=torch.bool, device=device)
-    penalty = _Penalty(limits.repetition_penalty)
-    interval = looks(device)
-    step = 0
-    with _kernels(device, _DECODING), autocast(model):
-        while True:
-            chosen = penalty(model._head(hidden).float()).argmax(dim=-1)
-            tokens[place, step] = chosen
-            done |= chosen == limits.eos
-            step += 1
-            if step == limits.max_new_tokens:
-                break
-            if step % interval == 0:
-                going = (~done).nonzero()[:, 0]
+    with kernels(device, _DECODING), autocast(model):
+        batch = Batch(model, hidden, limits)
+        steps = (RecordedSteps if limits.graphs else PlainSteps)(batch, cache)
+        for done in range(1, limits.max_new_tokens):
+            if done % looks(device) == 0:
+                going = (~batch.done).nonzero()[:, 0]
                 if len(going) == 0:
-                    break
-                if len(going) <= (1 - _LEAVES) * len(done):
+                    return batch.tokens, done - 1
+                if len(going) <= (1 - _LEAVES) * len(batch.done):
                     cache.keep(going)
-                    penalty.keep(going)
-                    place, done, chosen = place[going], done[going], chosen[going]
-            hidden = _next_hidden(model, cache, chosen)
-    return tokens, step - 1
-
-
-def looks(device: torch.device) -> int:
-    """Steps between two looks at which rows have ended: asking a GPU means waiting for it."""
-    return 16 if device.type == "cuda" else 1
-
-
-def _next_hidden(model: VisionLanguageModel, cache: DenseCache, chosen: Tensor) -> Tensor:
-    """Feed one token a row, ``[B]`` → hidden states ``[B, L]``."""
-    position = torch.full((1, 1), cache.cursor.length, device=chosen.device)
-    hidden: Tensor = model._backbone(
-        inputs_embeds=model._embedding(chosen[:, None]),
-        position_ids=position,
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    cache.advance(1)
-    return hidden[:, -1]
-
-
-class _Penalty:
-    """Repetition penalty (Keskar et al. 2019, section 4.1) over the tokens of the caption so far.
-
-    The logit of a token that was seen is divided by the factor if positive, multiplied if negative.
-    The token itself is remembered at the next call's expense: the argmax of what is returned.
-    """
-
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-        self.seen: Tensor | None = None
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        if self.factor == 1.0:
-            return logits
-        if self.seen is None:
-            self.seen = torch.zeros_like(logits, dtype=torch.bool)
-        discouraged = torch.where(logits < 0, logits * self.factor, logits / self.factor)
-        logits = torch.where(self.seen, discouraged, logits)
-        self.seen.scatter_(1, logits.argmax(dim=-1, keepdim=True), True)
-        return logits
-
-    def keep(self, rows: Tensor) -> None:
-        if self.seen is not None:
-            self.seen = self.seen[rows]
+                    batch.keep(going)
+                    steps.rows_changed()
+            steps.take()
+            cache.advance(1)
+    return batch.tokens, limits.max_new_tokens - 1
 
 
 @contextmanager
-def _kernels(device: torch.device, kernels: list[SDPBackend]) -> Iterator[None]:
+def kernels(device: torch.device, order: list[SDPBackend]) -> Iterator[None]:
     """On a GPU, attention by the first of these kernels that applies."""
     if device.type != "cuda":
         yield
         return
-    with sdpa_kernel(kernels, set_priority=True):
+    with sdpa_kernel(order, set_priority=True):
         yield

@@ -47,6 +47,7 @@ def generate_captions(
     batch_size: int | None = None,
     repetition_penalty: float = 1.0,
     memory_gb: float | None = None,
+    graphs: bool = False,
     timings: Timings | None = None,
 ) -> list[Caption]:
     """Caption clips greedily, in the order of ``ids``.
@@ -63,6 +64,7 @@ def generate_captions(
         batch_size: most clips decoded together; null: as many as memory holds.
         repetition_penalty: 1 is off; a token of the prompt is never penalised.
         memory_gb: GPU memory (GiB) the job may fill; null: what is free.
+        graphs: replay recorded steps; a model that cannot be recorded raises torch's error.
         timings: filled with seconds and counts if given.
     """
     from siglip_study.captioning.cache import layer_windows
@@ -71,7 +73,7 @@ def generate_captions(
     if not ids:
         return []
     model.eval()
-    limits = Limits(model.layout.eos, max_new_tokens, repetition_penalty)
+    limits = Limits(model.layout.eos, max_new_tokens, repetition_penalty, graphs)
     windows = layer_windows(model._causal_lm.config)
     length = model.prompt_length(features(ids[:1]))
     most = _batch_rows(model, length, max_new_tokens, batch_size, memory_gb)
@@ -103,7 +105,9 @@ def _dense(
     from siglip_study.captioning.cache import DenseCache
     from siglip_study.captioning.decoding import decode, prefill
 
-    cache = DenseCache(windows, len(ids), length + limits.max_new_tokens)
+    # A multiple of 8: masks of other lengths are copied before every attention.
+    capacity = -(-(length + limits.max_new_tokens) // 8) * 8
+    cache = DenseCache(windows, len(ids), capacity)
     began = _now(timings)
     hidden = []
     chunk = memory.prefill_rows(length)

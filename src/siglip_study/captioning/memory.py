@@ -33,7 +33,7 @@ def row_bytes(llm_config: Any, length: int, itemsize: int) -> int:
     layer = 2 * heads * width * length * itemsize
     # Rows that stay are copied, keys or values of one layer at a time; logits and their copies
     # are fp32.
-    return config.num_hidden_layers * layer + layer // 2 + 20 * config.vocab_size
+    return config.num_hidden_layers * layer + layer // 2 + 32 * config.vocab_size
 
 
 def prefill_bytes(llm_config: Any, prompt_length: int, itemsize: int) -> int:
