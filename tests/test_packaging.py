@@ -15,6 +15,9 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from siglip_study.config import load_config
+from siglip_study.models import models_of
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PAGES = [ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -124,12 +127,11 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_cluster_page_pins_the_commits_of_the_study() -> None:
-    study = yaml.safe_load((ROOT / "config/study.yaml").read_text(encoding="utf-8"))
+def test_the_cluster_page_fetches_the_models_of_the_study() -> None:
     page = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
-    for part in ("llm", "scorer"):
-        model, commit = study[part]["model"], study[part]["revision"]
-        assert f"hf download {model} --revision {commit}" in page
+    assert "-m siglip_study.models fetch config/study.yaml" in page
+    pinned = {m.key for m in models_of(load_config(ROOT / "config/study.yaml")) if m.revision}
+    assert pinned == {"llm.model", "scorer.model"}
 
 
 def test_the_library_imports_nothing_that_is_not_declared() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from siglip_study.errors import StudyError
+from siglip_study.hub import FETCH_HINT
 from siglip_study.metrics.tokens import normalise
 
 BASELINE_PAIRS = 500
@@ -97,7 +98,7 @@ class BertScore:
             first_line = str(error).strip().splitlines()[0]
             raise StudyError(
                 f"metrics.bertscore: {self.config.model} cannot be loaded ({first_line}); "
-                "expected a local folder or a model in the local cache."
+                f"expected a local folder or a cached model; {FETCH_HINT}"
             ) from None
 
     def _neutral_path(self, folder: Path) -> str:
