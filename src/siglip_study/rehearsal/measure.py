@@ -1,0 +1,238 @@
+"""Real steps of each distinct shape, timed on this machine with random weights.
+
+Nothing here models the work: losses, gradients, optimizer, memory plan and captions are those of
+the study's own code.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from siglip_study.captioning import Timings, generate_captions, memory
+from siglip_study.config import Config
+from siglip_study.llm import PromptLayout, add_lora, load_llm
+from siglip_study.rehearsal.dataset import Dataset
+from siglip_study.rehearsal.facts import ModelFacts
+from siglip_study.rehearsal.meter import measured, wait
+from siglip_study.rehearsal.rows import Cost
+from siglip_study.rehearsal.workload import Connector, StageShape
+from siglip_study.training.bench import use_device
+from siglip_study.training.checkpoint import merge_adapters
+from siglip_study.training.memory import MemoryPlan, plan_memory
+from siglip_study.training.optimizer import make_optimizer, parameter_groups
+from siglip_study.training.prefetch import prefetched
+from siglip_study.training.step import forward_passes, optimizer_step
+from siglip_study.vlm import VisionLanguageModel
+
+#: New tokens of the run that times captions; on a CPU every token counts alike.
+_NEW_TOKENS = {"cuda": 40, "cpu": 6}
+#: Seconds spent on timing one step, about.
+_STEP_SECONDS = {"cuda": 12.0, "cpu": 0.5}
+#: Clips of the forward pass that times losses, at most.
+_LOSS_CLIPS = 8
+
+
+class _NoTokenizer:
+    """Stands in where the tokenizer is not at hand: what captions say does not matter here."""
+
+    def decode(self, ids: Sequence[int], **options: Any) -> str:
+        return " ".join(map(str, ids))
+
+
+class Trial:
+    """A frozen LLM of random weights on the device, in front of which projectors are exchanged.
+
+    One LLM serves all projectors, so that it is made once and its layers are compiled once.
+    """
+
+    def __init__(
+        self, config: Config, facts: ModelFacts, dataset: Dataset, layout: PromptLayout
+    ) -> None:
+        self.config = config
+        self.facts = facts
+        self.dataset = dataset
+        self.layout = layout
+        self.accelerator = use_device(config.runtime)
+        self.device = self.accelerator.device
+        random = config.llm.model_copy(update={"weights": "random"})
+        self.llm = load_llm(random, self.device)
+        self._plans: dict[tuple[int, Connector], MemoryPlan] = {}
+
+    def add_adapters(self) -> None:
+        """From now on the LLM is stage 2's."""
+        torch.manual_seed(0)
+        self.llm = add_lora(self.llm, self.config.llm.lora)
+
+    def merge_adapters(self) -> None:
+        """From now on the LLM is what captions are written with."""
+        self.llm = merge_adapters(self.llm, self.config.llm)
+
+    def model(self, connector: Connector) -> VisionLanguageModel:
+        """The LLM behind a fresh projector of this kind."""
+        torch.manual_seed(0)
+        projector = self.facts.projector(connector, self.config.vision.frames, "cpu")
+        model = VisionLanguageModel(projector, self.llm, self.layout).to(self.device)
+        model.calibrate(
+            self._features(1).to(self.device), self.config.training.output_scale == "embedding"
+        )
+        return model
+
+    def step(self, shape: StageShape) -> Cost:
+        """An optimizer step of this shape, after a short one that warms kernels and moments up."""
+        with measured(self.device) as meter:
+            model = self.model(shape.connector)
+            settings = self.config.stage1 if shape.stage == 1 else self.config.stage2
+            plan = self._plan(model, shape)
+            trainable = model.trainable()
+            no_decay = {f"projector.{n}" for n in model.projector.no_decay_parameters()}
+            optimizer = make_optimizer(parameter_groups(trainable, no_decay, settings), self.device)
+            model.train()
+            captions = self._captions(shape.batch * shape.accumulation)
+            clips_a_pass = min(shape.batch, plan.forward_clips)
+            passes = forward_passes([len(caption) for caption in captions], clips_a_pass)
+            pool = self._features(max(map(len, passes)))
+
+            def take(some: list[list[int]]) -> None:
+                tokens = sum(len(captions[i]) for rows in some for i in rows)
+                with prefetched(some, lambda rows: pool[: len(rows)], self.device) as features:
+                    optimizer_step(
+                        model,
+                        ((next(features), [captions[i] for i in rows]) for rows in some),
+                        tokens,
+                        optimizer,
+                        list(trainable.values()),
+                        self.accelerator,
+                        settings.max_grad_norm,
+                    )
+
+            take(passes[:1])
+            a_pass = self._clock(lambda: take(passes[:1]), 1)
+            # A slow device is timed on as many passes as are affordable.
+            seconds = _STEP_SECONDS[self.device.type]
+            timed = passes[: max(1, min(len(passes), int(seconds / a_pass)))]
+            times = max(1, min(3, int(seconds / (4 * a_pass * len(timed)))))
+            share = sum(len(rows) for rows in timed) / len(captions)
+            if len(timed) > 1 or times > 1:
+                a_pass = self._clock(lambda: take(timed), times)
+            meter.seconds = a_pass / share
+        return meter.cost
+
+    def loss(self, connector: Connector) -> Cost:
+        """One clip's forward pass without gradient, in a batch."""
+        with measured(self.device) as meter:
+            model = self.model(connector).eval()
+            clips = min(_LOSS_CLIPS, self.config.runtime.eval_batch_clips)
+            plan = self._plans.get((2, connector))
+            clips = clips if plan is None else min(clips, plan.eval_clips)
+            features, captions = self._features(clips), self._captions(clips)
+
+            def forward() -> None:
+                with torch.no_grad(), self.accelerator.autocast():
+                    model.caption_loss(features.to(self.device), captions)
+
+            forward()
+            meter.seconds = self._clock(forward, 2) / clips
+        return meter.cost
+
+    def captions(
+        self,
+        connector: Connector,
+        tokenizer: Any,
+        clips: int,
+        wanted: Sequence[tuple[int, int]],
+    ) -> list[Cost]:
+        """One caption of each kind in ``wanted``: new tokens, and clips captioned together.
+
+        From one short run over ``clips``: a clip's share of reading prompts, and a decoding step
+        for each token, shared by the clips of its batch.
+        """
+        settings = self.config.captions
+        with measured(self.device) as meter:
+            model = self.model(connector).eval()
+            features = self._features(1)
+            batch = self._caption_batch(model, clips)
+
+            def write(new_tokens: int) -> Timings:
+                timings = Timings()
+                generate_captions(
+                    model,
+                    tokenizer or _NoTokenizer(),
+                    [str(i) for i in range(batch)],
+                    lambda ids: features.expand(len(ids), -1, -1, -1),
+                    max_new_tokens=new_tokens,
+                    batch_size=batch,
+                    repetition_penalty=settings.repetition_penalty,
+                    timings=timings,
+                )
+                return timings
+
+            write(2)
+            timings = write(_NEW_TOKENS[self.device.type])
+            # Random weights may say EOS by chance: what counts is the steps that were taken.
+            prefill, a_step = timings.prefill_s, timings.decode_s / max(1, timings.steps)
+        if meter.problem:
+            return [meter.cost for _ in wanted]
+        # On a GPU a step takes about as long for few clips as for many; on a CPU it does not.
+        shared_by = {n: n if self.device.type == "cuda" else batch for _, n in wanted}
+        return [
+            Cost(prefill / batch + tokens * a_step / min(batch, shared_by[n]), meter.gib)
+            for tokens, n in wanted
+        ]
+
+    def _caption_batch(self, model: VisionLanguageModel, clips: int) -> int:
+        """Clips captioned together, as the study would choose with its whole budget of tokens."""
+        settings = self.config.captions
+        if settings.batch_size is not None:
+            return min(clips, settings.batch_size)
+        if self.device.type != "cuda":
+            return min(clips, memory.CPU_ROWS)
+        config: Any = self.llm.config
+        itemsize = model.llm.get_input_embeddings().weight.dtype.itemsize  # type: ignore[operator]
+        prompt = model.prompt_length(self._features(1))
+        most = memory.rows_that_fit(
+            memory.free_bytes(self.device, self.config.runtime.memory_gb),
+            memory.row_bytes(config, prompt + settings.max_new_tokens, itemsize),
+            memory.prefill_bytes(config, prompt, itemsize),
+        )
+        return memory.split_evenly(clips, most)[0]
+
+    def _plan(self, model: VisionLanguageModel, shape: StageShape) -> MemoryPlan:
+        longest = self._tokens(self.dataset.lengths[-1])
+        plan = plan_memory(
+            model,
+            self._features(1).to(self.device),
+            longest,
+            shape.batch,
+            self.config.runtime.eval_batch_clips,
+            self.config.runtime,
+            self.accelerator.autocast,
+        )
+        self._plans[shape.stage, shape.connector] = plan
+        return plan
+
+    def _features(self, clips: int) -> Tensor:
+        """bf16 ``[B, F, P, V]`` on the CPU, as a feature store gives them."""
+        generator = torch.Generator().manual_seed(0)
+        facts = self.facts
+        shape = (clips, self.config.vision.frames, facts.patches, facts.vision_dim)
+        return torch.randn(shape, generator=generator).bfloat16()
+
+    def _captions(self, clips: int) -> list[tuple[int, ...]]:
+        return [self._tokens(length) for length in self.dataset.typical(clips)]
+
+    def _tokens(self, length: int) -> tuple[int, ...]:
+        """Token ids of one caption; which ones does not matter."""
+        return (*(1 + i % 7 for i in range(length - 1)), self.layout.eos)
+
+    def _clock(self, work: Callable[[], None], times: int) -> float:
+        wait(self.device)
+        began = time.perf_counter()
+        for _ in range(times):
+            work()
+        wait(self.device)
+        return (time.perf_counter() - began) / times

@@ -1,0 +1,13 @@
+"""Time what the study will do, and print what it will cost."""
+
+from siglip_study.config import parse_config
+from siglip_study.grid import Paths
+from siglip_study.jobs import job, log
+
+with job(snakemake.log[0]):
+    from siglip_study.rehearsal.run import rehearse
+
+    config = parse_config(snakemake.config)
+    found = rehearse(config)
+    found.write(Paths(config.output_dir).root)
+    log.info("%s", found.text())
