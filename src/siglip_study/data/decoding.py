@@ -11,10 +11,9 @@ resized frame is resized by Pillow for both.
 from __future__ import annotations
 
 import importlib.util
-from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,11 @@ from siglip_study.data.probing import (
     describe,
     open_clip,
     probe_clip,
+    probe_container,
     video_stream,
 )
 from siglip_study.data.sampling import frame_indices
+from siglip_study.data.sparing import decode_sparingly
 from siglip_study.errors import StudyError
 
 Frames = NDArray[np.uint8]
@@ -72,9 +73,14 @@ class PyavDecoder:
 
     def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Frames:
         """See :class:`Decoder`."""
-        info = self.probe(path)
-        wanted = frame_indices(info.pts, n_frames, info.duration_s)
-        return _resized(_pick(Path(path), info, [int(i) for i in wanted]), size)
+        container = open_clip(Path(path))
+        try:
+            info = probe_container(container)
+            wanted = frame_indices(info.pts, n_frames, info.duration_s)
+            frames = _pick_from(container, Path(path), info, [int(i) for i in wanted])
+            return _resized(frames, size)
+        finally:
+            container.close()
 
 
 class DecordDecoder:
@@ -120,31 +126,47 @@ def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> Frames:
 
 
 def _pick(path: Path, info: ClipInfo, wanted: list[int]) -> Frames:
-    """Decode forward, jumping only over whole groups of pictures that hold no wanted frame."""
-    found: dict[int, Frames] = {}
     container = open_clip(path)
     try:
-        stream = video_stream(container)
-        frames, position = container.decode(stream), info.ticks[0] - 1
-        for target in sorted({info.ticks[i] for i in wanted}):
-            key = bisect_right(info.keyframe_ticks, target) - 1
-            # Within an edit list seeking is not reliable; such a clip is decoded from its start.
-            if key > 0 and info.keyframe_ticks[key] > position and not info.trimmed:
-                container.seek(info.keyframe_ticks[key], stream=stream)
-                frames = container.decode(stream)
-            frame = next((f for f in frames if f.pts is not None and f.pts >= target), None)
-            if frame is None or frame.pts != target:
-                at = float((target - info.ticks[0]) * info.time_base)
-                raise ClipError(f"unreadable: the frame at {at:.3f} s cannot be decoded")
-            found[target], position = frame.to_ndarray(format="rgb24"), target
-    except DAMAGE as error:
-        raise ClipError(f"unreadable: damaged ({describe(error)})") from error
+        return _pick_from(container, path, info, wanted)
     finally:
         container.close()
-    turned = [info.orientation.apply(found[info.ticks[i]]) for i in wanted]
+
+
+def _pick_from(container: Any, path: Path, info: ClipInfo, wanted: list[int]) -> Frames:
+    """The wanted frames of a clip that is open, upright."""
+    targets = sorted({info.ticks[i] for i in wanted})
+    try:
+        stream = video_stream(container)
+        found = decode_sparingly(container, stream, info, targets)
+        if len(found) < len(targets):
+            found = _decode_forward(path, info, targets)
+        frames = {tick: frame.to_ndarray(format="rgb24") for tick, frame in found.items()}
+    except DAMAGE as error:
+        raise ClipError(f"unreadable: damaged ({describe(error)})") from error
+    turned = [info.orientation.apply(frames[info.ticks[i]]) for i in wanted]
     if len({frame.shape for frame in turned}) != 1:
         raise ClipError("unreadable: the frame size changes within the clip")
     return np.stack(turned)
+
+
+def _decode_forward(path: Path, info: ClipInfo, targets: list[int]) -> dict[int, Any]:
+    """The plain way: every frame from the clip's start on, until the last target."""
+    found: dict[int, Any] = {}
+    container = open_clip(path)
+    try:
+        for frame in container.decode(video_stream(container)):
+            if frame.pts in targets:
+                found[frame.pts] = frame
+            if frame.pts is not None and frame.pts >= targets[-1]:
+                break
+    finally:
+        container.close()
+    missing = next((target for target in targets if target not in found), None)
+    if missing is not None:
+        at = float((missing - info.ticks[0]) * info.time_base)
+        raise ClipError(f"unreadable: the frame at {at:.3f} s cannot be decoded")
+    return found
 
 
 def check_every_frame(path: str | Path) -> ClipInfo:

@@ -69,6 +69,9 @@ class ClipInfo:
     orientation: Orientation
     trimmed: bool
     eight_bit: bool
+    #: FFmpeg's name of the codec, such as "h264"
+    codec: str
+    interlaced: bool
 
     @property
     def is_plain(self) -> bool:
@@ -100,7 +103,8 @@ def video_stream(container: Any) -> Any:
     """
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
-            stream.codec_context.thread_count = 1
+            if not stream.codec_context.is_open:
+                stream.codec_context.thread_count = 1
             return stream
     kind = "audio only" if container.streams.audio else "unreadable"
     raise ClipError(f"{kind}: the file holds no video stream")
@@ -115,11 +119,21 @@ def probe_clip(path: str | Path) -> ClipInfo:
     """
     container = open_clip(Path(path))
     try:
+        return probe_container(container)
+    finally:
+        container.close()
+
+
+def probe_container(container: Any) -> ClipInfo:
+    """:func:`probe_clip` of a container that is open, which is left at its end.
+
+    Raises:
+        ClipError: as :func:`probe_clip`.
+    """
+    try:
         return _probe(container)
     except DAMAGE as error:
         raise ClipError(f"unreadable: damaged ({describe(error)})") from error
-    finally:
-        container.close()
 
 
 def _probe(container: Any) -> ClipInfo:
@@ -172,6 +186,8 @@ def _info(stream: Any, first: Any, shown: list[tuple[int, int, bool]], trimmed: 
         orientation=turn,
         trimmed=trimmed,
         eight_bit=all(part.bits == 8 for part in first.format.components),
+        codec=stream.codec_context.name,
+        interlaced=first.interlaced_frame,
     )
 
 

@@ -1,0 +1,130 @@
+"""Frames that are decoded sparingly are those of a whole decode, bit by bit."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from siglip_study.data import decoding
+from siglip_study.data.decoding import get_decoder
+from siglip_study.data.probing import ClipInfo, open_clip, probe_clip, video_stream
+from siglip_study.data.sparing import decode_sparingly
+
+# Name → encoder and its options.
+KINDS: dict[str, tuple[str, dict[str, str]]] = {
+    "one group": ("libx264", {"g": "250", "bf": "3"}),
+    "pyramid": ("libx264", {"g": "16", "bf": "5", "x264-params": "b-pyramid=normal:ref=4"}),
+    "open groups": ("libx264", {"g": "12", "bf": "3", "x264-params": "open-gop=1"}),
+    "groups of two": ("libx264", {"g": "2", "bf": "1"}),
+    "keyframes alone": ("libx264", {"g": "1"}),
+    "no frame twice": ("libx264", {"g": "20", "bf": "0"}),
+    "weighted": ("libx264", {"g": "30", "bf": "8", "preset": "slow"}),
+    "interlaced": ("libx264", {"g": "12", "bf": "2", "flags": "+ildct+ilme"}),
+    "hevc": ("libx265", {"g": "12", "x265-params": "log-level=none:bframes=4"}),
+    "mpeg4": ("mpeg4", {"g": "12", "bf": "2"}),
+    "vp9": ("libvpx-vp9", {"g": "12", "cpu-used": "8", "deadline": "realtime"}),
+}
+FRAMES, HEIGHT, WIDTH = 48, 96, 128
+
+
+def write(path: Path, encoder: str, options: dict[str, str]) -> Path:
+    """Drifting noise that brightens now and then, so that B frames are worth their bits."""
+    base = np.random.default_rng(0).integers(0, 200, (HEIGHT // 4, WIDTH // 4, 3), dtype=np.uint8)
+    base = base.repeat(4, axis=0).repeat(4, axis=1)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(encoder, rate=30)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.options = {"threads": "1", **options}
+        for i in range(FRAMES):
+            moved = np.roll(base, (i, 2 * i), axis=(0, 1)) + np.uint8(40 * (i // 20 % 2))
+            frame = av.VideoFrame.from_ndarray(moved, format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 30)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    encoder, options = KINDS[request.param]
+    if encoder not in av.codecs_available:
+        pytest.skip(f"this PyAV has no {encoder}")
+    suffix = ".webm" if "vp9" in encoder else ".mp4"
+    folder = tmp_path_factory.mktemp("sparing")
+    return write(folder / f"{request.param}{suffix}", encoder, options)
+
+
+def test_frames_are_those_of_a_whole_decode(clip: Path) -> None:
+    with av.open(str(clip)) as file:
+        every = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    assert len(every) == FRAMES
+    info = probe_clip(clip)
+    generator = np.random.default_rng(1)
+    chosen = [[i] for i in range(0, FRAMES, 5)] + [[0], [FRAMES - 1], list(range(FRAMES))]
+    chosen += [sorted(generator.choice(FRAMES, n, replace=False).tolist()) for n in (2, 8, 8, 20)]
+    for wanted in chosen:
+        found = decoding._pick(clip, info, wanted)
+        assert np.array_equal(found, np.stack([every[i] for i in wanted])), wanted
+
+
+def test_the_sparing_way_finds_its_frames(clip: Path) -> None:
+    info = probe_clip(clip)
+    targets = [info.ticks[i] for i in (3, 20, 41)]
+    container = open_clip(clip)
+    found = decode_sparingly(container, video_stream(container), info, targets)
+    container.close()
+    # With groups so small seeking may land behind the target: it is then decoded plainly.
+    if clip.stem != "groups of two":
+        assert sorted(found) == targets
+
+
+def test_few_frames_are_decoded(tmp_path: Path) -> None:
+    path = write(tmp_path / "clip.mp4", "libx264", {"g": "250", "bf": "3", "sc_threshold": "0"})
+    info, decoded = probe_clip(path), []
+    container = open_clip(path)
+    stream = video_stream(container)
+    context = stream.codec_context
+
+    class Packet:
+        """A packet that tells how many frames it was decoded to."""
+
+        def __init__(self, packet: Any) -> None:
+            self.packet, self.pts = packet, packet.pts
+
+        def decode(self) -> list[Any]:
+            frames = self.packet.decode()
+            decoded.extend(frames)
+            return list(frames)
+
+    class Counting:
+        """The container, with such packets."""
+
+        def seek(self, *args: Any, **options: Any) -> None:
+            container.seek(*args, **options)
+
+        def demux(self, of: Any) -> Iterator[Packet]:
+            return map(Packet, container.demux(of))
+
+    found = decode_sparingly(Counting(), stream, info, [info.ticks[30]])
+    assert list(found) == [info.ticks[30]] and str(context.skip_frame).endswith("DEFAULT")
+    # 31 frames precede it or are it; those that nothing refers to are left out.
+    assert len(decoded) < 24
+    container.close()
+
+
+@pytest.mark.parametrize("lost", [1, 8])
+def test_what_is_not_found_is_decoded_plainly(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    expected = get_decoder("pyav").read(clip, 8)
+
+    def some(container: Any, stream: Any, info: ClipInfo, targets: list[int]) -> dict[int, Any]:
+        found = decode_sparingly(container, stream, info, targets)
+        return dict(list(found.items())[lost:])
+
+    monkeypatch.setattr(decoding, "decode_sparingly", some)
+    assert np.array_equal(get_decoder("pyav").read(clip, 8), expected)
