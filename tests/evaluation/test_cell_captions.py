@@ -150,6 +150,23 @@ def test_prepared_captions_equal_those_of_the_checkpoint(study, tmp_path):
     assert tables[0]["loss"].is_finite().all()
 
 
+def test_prompts_read_once_give_the_losses_of_whole_sequences(study, monkeypatch):
+    from siglip_study.evaluation import captions
+
+    bench, model = study.model()
+    clips = bench.clips("report")
+
+    def table():
+        return condition_losses(model, bench, clips, "report", 3, RUNTIME)
+
+    shared = table()
+    monkeypatch.setattr(captions, "can_share_prompts", lambda model: False)
+    whole = table()
+    assert shared.drop("loss").equals(whole.drop("loss"))
+    assert shared["loss"].to_list() == pytest.approx(whole["loss"].to_list(), rel=1e-5)
+    assert shared["loss"].n_unique() == 15  # five clips, three conditions: none alike by chance
+
+
 def test_the_cells_own_split_is_captioned(study, tmp_path):
     bench, model = study.model()
     write_captions(bench, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")

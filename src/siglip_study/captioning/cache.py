@@ -136,8 +136,10 @@ class DenseCache(Cache):
 
     @contextmanager
     def fixed(self, position: Tensor, bound: int) -> Iterator[None]:
-        """Write one position, ``[1]`` on the device, and give all keys before ``bound``: what is
-        recorded once can be replayed at other positions. The mask is the caller's."""
+        """Write at positions ``[q]`` that the device holds, and give all keys before ``bound``.
+
+        What is recorded so can be replayed at other positions. The mask is the caller's.
+        """
         self.cursor.position, self.cursor.bound = position, bound
         try:
             yield

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from siglip_study.captioning import generate_captions
+from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config import CaptionConfig, RuntimeConfig
 from siglip_study.grid import Cell
@@ -108,23 +110,27 @@ def condition_losses(
     derangements that are the same for every cell. ``reversed``: its own, frames in reverse order.
     """
     captions = [options[0] for options in clips.captions]
+    own = list(range(len(clips)))
+    orders = [derangement(len(clips), "shuffled", split, k) for k in range(shuffles)]
 
-    def losses(order: list[int], reverse: bool = False) -> list[float]:
-        def features(rows: list[int]) -> Any:
-            batch = clips.features.batch([clips.ids[order[i]] for i in rows])
+    def losses(orders: list[list[int]], reverse: bool = False) -> list[list[float]]:
+        """Mean losses of all captions, for each order: caption i is tried with video order[i]."""
+
+        def features(videos: list[int]) -> Any:
+            batch = clips.features.batch([clips.ids[i] for i in videos])
             return batch.flip(1) if reverse else batch
 
-        sums, lengths = caption_losses(
-            model, features, captions, runtime.eval_batch_clips, bench.accelerator
-        )
-        return [total / n for total, n in zip(sums, lengths, strict=True)]
+        sums = _losses_by_order(model, bench, features, captions, orders, runtime)
+        return [
+            [total / len(caption) for total, caption in zip(row, captions, strict=True)]
+            for row in sums
+        ]
 
-    own = list(range(len(clips)))
-    tries = [losses(derangement(len(clips), "shuffled", split, k)) for k in range(shuffles)]
+    matched, *tries = losses([own, *orders])
     by_condition = {
-        "matched": losses(own),
+        "matched": matched,
         "shuffled": [sum(values) / shuffles for values in zip(*tries, strict=True)],
-        "reversed": losses(own, reverse=True),
+        "reversed": losses([own], reverse=True)[0],
     }
     return pl.concat(
         pl.DataFrame(
@@ -138,3 +144,34 @@ def condition_losses(
         )
         for condition, values in by_condition.items()
     )
+
+
+def _losses_by_order(
+    model: VisionLanguageModel,
+    bench: Bench,
+    features: Callable[[list[int]], Any],
+    captions: list[tuple[int, ...]],
+    orders: list[list[int]],
+    runtime: RuntimeConfig,
+) -> list[list[float]]:
+    """Summed loss of every caption for each order, each prompt read once where the model allows."""
+    batch = runtime.eval_batch_clips
+    if not can_share_prompts(model):
+
+        def in_order(order: list[int]) -> list[float]:
+            def shown(rows: list[int]) -> Any:
+                return features([order[i] for i in rows])
+
+            return caption_losses(model, shown, captions, batch, bench.accelerator)[0]
+
+        return [in_order(order) for order in orders]
+    # Which caption a video is tried with in each order: the inverse of which video a caption has.
+    tried = [[order.index(video) for order in orders] for video in range(len(captions))]
+    sums = losses_under_videos(
+        model, features, [[captions[i] for i in row] for row in tried], batch
+    )
+    result = [[0.0] * len(captions) for _ in orders]
+    for row, values in zip(tried, sums, strict=True):
+        for k, (caption, value) in enumerate(zip(row, values, strict=True)):
+            result[k][caption] = value
+    return result

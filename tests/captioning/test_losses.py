@@ -1,0 +1,78 @@
+"""Losses over a prompt read once equal those of whole sequences."""
+
+import pytest
+import torch
+
+from siglip_study.captioning import memory
+from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
+from siglip_study.llm import add_lora
+
+FAMILIES = ("qwen3", "llama", "gemma3", "gemma3_short_window", "mistral_sliding")
+# Per video: long and short ones, one of EOS alone, one whose single token is fed.
+CAPTIONS = [
+    [[5, 6, 7, 8, 9, 10, 11, 2], [9, 2], [2]],
+    [[7, 2], [12, 13, 2], [2]],
+    [[30, 31, 32, 33, 2], [8, 2], [2]],
+]
+
+
+def video(features, numbers):
+    return features.batch([f"clip{i}" for i in numbers])
+
+
+@torch.no_grad()
+def plain(model, features):
+    return [
+        [float(model.caption_loss(video(features, [i]), [caption])[0]) for caption in captions]
+        for i, captions in enumerate(CAPTIONS)
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shared_prompts_give_the_losses_of_whole_sequences(make_family, features, family):
+    model = make_family(family)
+    expected = plain(model, features)
+    for most in (1, 2, 50):
+        found = losses_under_videos(model, lambda n: video(features, n), CAPTIONS, most)
+        torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-5, atol=0)
+
+
+def test_adapters_count_and_chunks_do_not(make_model, features, llm_config, monkeypatch):
+    model = make_model(lora=True).eval()
+    with torch.no_grad():
+        for name, parameter in model.llm.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    expected = plain(model, features)
+    monkeypatch.setattr(memory, "PREFILL_TOKENS", 1)
+    found = losses_under_videos(model, lambda n: video(features, n), CAPTIONS, 9)
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-5, atol=0)
+    with model.llm.disable_adapter():
+        assert not torch.allclose(torch.tensor(plain(model, features)), torch.tensor(expected))
+
+
+def test_each_prompt_is_read_once(make_family, features):
+    model = make_family("qwen3")
+    lengths = []
+    model.llm.model.register_forward_pre_hook(
+        lambda module, args, options: lengths.append(options["inputs_embeds"].shape[:2]),
+        with_kwargs=True,
+    )
+    losses_under_videos(model, lambda n: video(features, n), CAPTIONS, 50)
+    assert lengths == [(3, 13), (3, 7), (3, 2)]  # captions of EOS alone need no pass
+
+
+def test_a_model_that_a_dense_cache_does_not_describe(make_family, features):
+    model = make_family("llama")
+    assert can_share_prompts(model)
+    model.llm.config.attention_chunk_size = 64
+    assert not can_share_prompts(model)
+    assert not can_share_prompts(object())
+    with pytest.raises(ValueError, match="dense cache"):
+        losses_under_videos(model, lambda n: video(features, n), CAPTIONS, 2)
+
+
+def test_new_adapters_leave_sharing_possible(make_model, llm_config):
+    model = make_model()
+    model.llm = add_lora(model.llm, llm_config.lora)
+    assert can_share_prompts(model)
