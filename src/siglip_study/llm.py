@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from siglip_study.architectures import model_settings
+from siglip_study.architectures import settings_of
 from siglip_study.config import LlmConfig, LoraConfig
 from siglip_study.errors import StudyError
 from siglip_study.hub import load_part, load_weights
@@ -49,11 +49,12 @@ def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     Raises:
         StudyError: not at hand, incomplete, no causal LM, or one that alters its logits.
     """
-    settings = model_settings(config.model, config.revision, _KEY)
+    random = config.weights == "random"
+    settings = settings_of(config.model, config.revision, _KEY, random)
     kind, text, multimodal = _causal_lm(settings, config)
     _require_plain_logits(text, config)
     model: nn.Module
-    if config.weights == "random":
+    if random:
         from siglip_study.random_weights import random_llm
 
         model = random_llm(text, device, config.quantization)

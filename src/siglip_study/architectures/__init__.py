@@ -52,10 +52,16 @@ def architecture(model: str, revision: str | None = None, key: str = "model") ->
     return config
 
 
-def model_settings(model: str, revision: str | None, key: str) -> dict[str, Any]:
-    """As :func:`architecture`, but of a model that is nowhere on this machine the hub is asked."""
+def settings_of(model: str, revision: str | None, key: str, random: bool) -> dict[str, Any]:
+    """A model's config as it is to be built: its own, fetched if need be.
+
+    For random weights the packaged sizes will do where nothing is on this machine.
+
+    Raises:
+        StudyError: not at hand.
+    """
     require_folder(model, key)
-    if architecture_source(model, revision) != "absent":
+    if random and architecture_source(model, revision) != "absent":
         return architecture(model, revision, key)
     settings: dict[str, Any] = read_model_json(model, revision, (_CONFIG,), key)
     return settings

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from siglip_study.architectures import model_settings
+from siglip_study.architectures import settings_of
 from siglip_study.devices import pick_device
 from siglip_study.errors import StudyError
 from siglip_study.features.images import load_transform
-from siglip_study.hub import load_weights, read_model_json
+from siglip_study.hub import load_weights
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,7 @@ def vision_settings(model: str, revision: str | None, key: str, weights: str) ->
     Raises:
         StudyError: not at hand, or a NaFlex model.
     """
-    if weights == "random":
-        raw = model_settings(model, revision, key)
-    else:
-        raw = read_model_json(model, revision, ("config.json",), key)
+    raw = settings_of(model, revision, key, random=weights == "random")
     if str(raw.get("model_type", "")).startswith("siglip2"):
         raise StudyError(
             f"{key} '{model}' is a NaFlex model, whose number of patches follows each picture; "
