@@ -51,7 +51,8 @@ def estimates(workload: Workload, forecast: Forecast, gpu: Gpu) -> dict[Key, Cos
     found |= {Key("step", shape): forecast.step(shape, gpu) for shape in workload.steps}
     quick = config.training.quick_tokens
     for connector in set(by_tokens(workload, forecast).values()):
-        found[Key("losses", connector)] = forecast.loss(connector, gpu)
+        found[Key("validation", connector)] = forecast.validation(connector, gpu)
+        found[Key("conditions", connector)] = forecast.conditions(connector, gpu)
         found[Key("captions", connector)] = forecast.caption(connector, gpu, budget, batch)
         found[Key("quick captions", connector)] = forecast.caption(
             connector, gpu, quick, max(1, config.training.quick_clips)
@@ -88,18 +89,20 @@ def measurements(
         note(Key("step", shape), trial.step(shape))
     # Shapes with as many tokens share these.
     distinct = list(dict.fromkeys(by_tokens(workload, forecast).values()))
+    clips, training = dataset.clips["report"], config.training
+    looked_at = max(1, min(dataset.clips["selection"], training.quick_clips))
     for connector in distinct:
-        note(Key("losses", connector), trial.loss(connector))
-    trial.merge_adapters()
-    clips = dataset.clips["report"]
-    wanted = (
-        (caption_budget(workload), clips),
-        (config.training.quick_tokens, min(clips, max(1, config.training.quick_clips))),
-    )
+        note(Key("validation", connector), trial.validation(connector))
+        quick = trial.captions(connector, tokenizer, looked_at, training.quick_tokens)
+        note(Key("quick captions", connector), quick)
+    trial.prepare_captions()
+    budget = caption_budget(workload)
     for connector in distinct:
-        full, short = trial.captions(connector, tokenizer, clips, wanted)
-        note(Key("captions", connector), full)
-        note(Key("quick captions", connector), short)
+        note(
+            Key("captions", connector),
+            trial.captions(connector, tokenizer, clips, budget, config.captions.max_new_tokens),
+        )
+        note(Key("conditions", connector), trial.conditions(connector))
     return found
 
 

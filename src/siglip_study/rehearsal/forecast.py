@@ -87,16 +87,28 @@ class Forecast:
             return Cost(seconds, least / GIB, f"needs at least {least / GIB:.0f} GiB")
         return Cost(seconds, least / GIB)
 
-    def loss(self, connector: Connector, gpu: Gpu) -> Cost:
+    def validation(self, connector: Connector, gpu: Gpu) -> Cost:
         """One clip's forward pass with its caption."""
         sequence = self.sequence(connector)
         flops = estimate.forward_flops(self.facts.llm, sequence.length, sequence.caption)
         return Cost(gpu.seconds(flops))
 
+    def conditions(self, connector: Connector, gpu: Gpu) -> Cost:
+        """One clip's losses: its prompt read twice, once reversed, and a caption each condition."""
+        llm, sequence = self.facts.llm, self.sequence(connector)
+        prompt = estimate.forward_flops(llm, sequence.prompt, 0)
+        whole = estimate.forward_flops(llm, sequence.length, sequence.caption)
+        captions = 2 + self.config.captions.shuffles
+        return Cost(gpu.seconds(2 * prompt + captions * (whole - prompt)))
+
     def caption(self, connector: Connector, gpu: Gpu, new_tokens: int, batch: int) -> Cost:
         """One caption: its share of prefill and decoding in a batch as large as memory holds."""
         llm, quantization = self.facts.llm, self.config.llm.quantization
         prompt = self.sequence(connector).prompt
+        # Captions are written with NF4 weights unpacked, where half of the memory stays free.
+        unpacked, packed = (estimate.llm_bytes(llm, q) for q in ("none", "nf4"))
+        if unpacked - packed <= (gpu.gib * GIB - packed) / 2:
+            quantization = "none"
 
         def needed(clips: int) -> float:
             return estimate.caption_bytes(llm, quantization, clips, prompt, new_tokens)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from siglip_study.captioning import Timings, generate_captions, memory
+from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
+from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config import Config
 from siglip_study.llm import PromptLayout, add_lora, load_llm
 from siglip_study.rehearsal.dataset import Dataset
@@ -22,11 +24,11 @@ from siglip_study.rehearsal.meter import measured, wait
 from siglip_study.rehearsal.rows import Cost
 from siglip_study.rehearsal.workload import Connector, StageShape
 from siglip_study.training.bench import use_device
-from siglip_study.training.checkpoint import merge_adapters
 from siglip_study.training.memory import MemoryPlan, plan_memory
 from siglip_study.training.optimizer import make_optimizer, parameter_groups
 from siglip_study.training.prefetch import prefetched
 from siglip_study.training.step import forward_passes, optimizer_step
+from siglip_study.training.validation import caption_losses
 from siglip_study.vlm import VisionLanguageModel
 
 #: New tokens of the run that times captions; on a CPU every token counts alike.
@@ -68,9 +70,10 @@ class Trial:
         torch.manual_seed(0)
         self.llm = add_lora(self.llm, self.config.llm.lora)
 
-    def merge_adapters(self) -> None:
-        """From now on the LLM is what captions are written with."""
-        self.llm = merge_adapters(self.llm, self.config.llm)
+    def prepare_captions(self) -> None:
+        """From now on the LLM is what captions are written with; it cannot be trained on."""
+        limit = self.config.runtime.memory_gb
+        self.llm = weights_for_captions(self.llm, self.config.llm, limit)
 
     def model(self, connector: Connector) -> VisionLanguageModel:
         """The LLM behind a fresh projector of this kind."""
@@ -122,21 +125,43 @@ class Trial:
             meter.seconds = a_pass / share
         return meter.cost
 
-    def loss(self, connector: Connector) -> Cost:
+    def validation(self, connector: Connector) -> Cost:
         """One clip's forward pass without gradient, in a batch."""
         with measured(self.device) as meter:
             model = self.model(connector).eval()
             clips = min(_LOSS_CLIPS, self.config.runtime.eval_batch_clips)
             plan = self._plans.get((2, connector))
             clips = clips if plan is None else min(clips, plan.eval_clips)
-            features, captions = self._features(clips), self._captions(clips)
+            pool, captions = self._features(clips), self._captions(clips)
 
             def forward() -> None:
-                with torch.no_grad(), self.accelerator.autocast():
-                    model.caption_loss(features.to(self.device), captions)
+                caption_losses(model, lambda rows: pool[rows], captions, clips, self.accelerator)
 
             forward()
             meter.seconds = self._clock(forward, 2) / clips
+        return meter.cost
+
+    def conditions(self, connector: Connector) -> Cost:
+        """One clip's losses under every condition, prompts read once where the model allows."""
+        with measured(self.device) as meter:
+            model = self.model(connector).eval()
+            clips = min(_LOSS_CLIPS, self.config.runtime.eval_batch_clips)
+            pool, captions = self._features(clips), self._captions(clips)
+            shuffles = self.config.captions.shuffles
+
+            def read() -> None:
+                for tries in (1 + shuffles, 1):
+                    if can_share_prompts(model):
+                        tried = [[caption] * tries for caption in captions]
+                        losses_under_videos(model, lambda rows: pool[rows], tried, clips)
+                        continue
+                    for _ in range(tries):
+                        caption_losses(
+                            model, lambda rows: pool[rows], captions, clips, self.accelerator
+                        )
+
+            read()
+            meter.seconds = self._clock(read, 1) / clips
         return meter.cost
 
     def captions(
@@ -144,18 +169,25 @@ class Trial:
         connector: Connector,
         tokenizer: Any,
         clips: int,
-        wanted: Sequence[tuple[int, int]],
-    ) -> list[Cost]:
-        """One caption of each kind in ``wanted``: new tokens, and clips captioned together.
+        tokens: int,
+        budget: int | None = None,
+    ) -> Cost:
+        """One caption of ``tokens`` tokens, of ``clips`` captioned together as memory allows.
 
-        From one short run over ``clips``: a clip's share of reading prompts, and a decoding step
-        for each token, shared by the clips of its batch.
+        From one short run: a clip's share of reading prompts and of a decoding step a token.
+
+        Args:
+            connector: kind of projector.
+            tokenizer: the LLM's, or None.
+            clips: clips of the split.
+            tokens: expected length of a caption.
+            budget: most tokens there must be room for; None: ``tokens``.
         """
         settings = self.config.captions
         with measured(self.device) as meter:
             model = self.model(connector).eval()
             features = self._features(1)
-            batch = self._caption_batch(model, clips)
+            batch = self._caption_batch(model, clips, budget or tokens)
 
             def write(new_tokens: int) -> Timings:
                 timings = Timings()
@@ -174,21 +206,15 @@ class Trial:
             write(2)
             timings = write(_NEW_TOKENS[self.device.type])
             # Random weights may say EOS by chance: what counts is the steps that were taken.
-            prefill, a_step = timings.prefill_s, timings.decode_s / max(1, timings.steps)
-        if meter.problem:
-            return [meter.cost for _ in wanted]
-        # On a GPU a step takes about as long for few clips as for many; on a CPU it does not.
-        shared_by = {n: n if self.device.type == "cuda" else batch for _, n in wanted}
-        return [
-            Cost(prefill / batch + tokens * a_step / min(batch, shared_by[n]), meter.gib)
-            for tokens, n in wanted
-        ]
+            a_step = timings.decode_s / max(1, timings.steps)
+            meter.seconds = (timings.prefill_s + tokens * a_step) / batch
+        return meter.cost
 
-    def _caption_batch(self, model: VisionLanguageModel, clips: int) -> int:
+    def _caption_batch(self, model: VisionLanguageModel, clips: int, budget: int) -> int:
         """Clips captioned together, as the study would choose with its whole budget of tokens."""
-        settings = self.config.captions
-        if settings.batch_size is not None:
-            return min(clips, settings.batch_size)
+        given = self.config.captions.batch_size
+        if given is not None:
+            return min(clips, given)
         if self.device.type != "cuda":
             return min(clips, memory.CPU_ROWS)
         config: Any = self.llm.config
@@ -196,7 +222,7 @@ class Trial:
         prompt = model.prompt_length(self._features(1))
         most = memory.rows_that_fit(
             memory.free_bytes(self.device, self.config.runtime.memory_gb),
-            memory.row_bytes(config, prompt + settings.max_new_tokens, itemsize),
+            memory.row_bytes(config, prompt + budget, itemsize),
             memory.prefill_bytes(config, prompt, itemsize),
         )
         return memory.split_evenly(clips, most)[0]

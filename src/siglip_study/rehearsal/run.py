@@ -145,21 +145,18 @@ def _rows(
     for shape, steps in workload.steps.items():
         name = shape_name(workload, shape)
         rows.append(row(Key("step", shape), f"stage {shape.stage}", name, "step", steps))
-    captions = (
-        ("losses", "clip", workload.losses),
-        ("quick captions", "caption", workload.quick_captions),
-        ("captions", "caption", workload.captions),
+    budget, quick = caption_budget(workload), config.training.quick_tokens
+    conditions = 2 + config.captions.shuffles
+    parts = (
+        ("validation", "clip", f"{budget} caption tokens", workload.validation),
+        ("quick captions", "caption", f"{quick} new tokens", workload.quick_captions),
+        ("captions", "caption", f"{budget} new tokens", workload.captions),
+        ("conditions", "clip", f"{conditions} losses", workload.captions),
     )
-    for part, unit, units in captions:
+    for part, unit, told, units in parts:
         for connector, n in merged(units, twin).items():
-            sequence = forecast.sequence(connector)
-            new = {
-                "losses": f"{sequence.caption} caption tokens",
-                "quick captions": f"{config.training.quick_tokens} new tokens",
-                "captions": f"{caption_budget(workload)} new tokens",
-            }[part]
-            prompt = f"{sequence.prompt} prompt, {new}"
-            rows.append(row(Key(part, connector), part, prompt, unit, n))
+            shape_told = f"{forecast.sequence(connector).prompt} prompt, {told}"
+            rows.append(row(Key(part, connector), part, shape_told, unit, n))
     texts = f"{forecast.texts_a_caption} texts × {facts.scorer_texts.tokens} tokens"
     rows.append(
         row(Key("scorer texts"), "scorer texts", texts, "caption", workload.scored_captions)

@@ -101,21 +101,13 @@ class Workload:
         return found
 
     @cached_property
-    def losses(self) -> Counter[Connector]:
-        """Forward passes of one clip with its caption: validation and the loss conditions."""
-        found: Counter[Connector] = Counter()
-        selection = self.dataset.clips["selection"]
-        for stage, cells in ((1, self.stage1_cells), (2, self.cells)):
-            for cell in cells:
-                found[connector_of(cell.run)] += _settings(cell, stage).epochs * selection
-        conditions = 2 + self.config.captions.shuffles  # matched and reversed beside the shuffles
-        for cell in self.cells:
-            found[connector_of(cell.run)] += conditions * self.dataset.clips[cell.captioned]
-        return found
+    def validation(self) -> Counter[Connector]:
+        """Forward passes of one clip with its caption, after each epoch."""
+        return self._each_epoch(self.dataset.clips["selection"])
 
     @cached_property
     def captions(self) -> Counter[Connector]:
-        """Captions written for the tables."""
+        """Captions written for the tables; as many clips have their condition losses taken."""
         found: Counter[Connector] = Counter()
         for cell in self.cells:
             found[connector_of(cell.run)] += self.dataset.clips[cell.captioned]
@@ -124,11 +116,14 @@ class Workload:
     @cached_property
     def quick_captions(self) -> Counter[Connector]:
         """Short captions written after each epoch to watch for collapse."""
+        clips = self.dataset.clips["selection"]
+        return self._each_epoch(min(self.config.training.quick_clips, clips))
+
+    def _each_epoch(self, units: int) -> Counter[Connector]:
         found: Counter[Connector] = Counter()
-        a_look = min(self.config.training.quick_clips, self.dataset.clips["selection"])
         for stage, cells in ((1, self.stage1_cells), (2, self.cells)):
             for cell in cells:
-                found[connector_of(cell.run)] += _settings(cell, stage).epochs * a_look
+                found[connector_of(cell.run)] += _settings(cell, stage).epochs * units
         return found
 
     @property
