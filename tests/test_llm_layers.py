@@ -16,7 +16,11 @@ CAPTIONS = [[7, 8, 9, 10, 11, 2], [20, 2]]
 def no_code_generation(monkeypatch):
     """Trace and differentiate as a compilation does, without the need for a C compiler."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    torch._dynamo.reset()
+    torch.compiler.reset()
+    llm_layers._compiled.cache_clear()
+    yield
+    torch.compiler.reset()
+    llm_layers._compiled.cache_clear()
 
 
 def gradients(model, features):
@@ -48,11 +52,8 @@ def test_recomputed_layers_run_again_in_the_backward_pass(make_model, features, 
     model = make_model().train()
     set_layers(model.llm, compiled=False, recomputed=1)
     calls = []
-    plain = llm_layers._with_fastest_attention
-    monkeypatch.setattr(
-        llm_layers, "_with_fastest_attention", lambda *a, **k: calls.append(1) or plain(*a, **k)
-    )
-    # A checkpoint holds the function it was given.
+    plain = llm_layers._plain
+    monkeypatch.setattr(llm_layers, "_plain", lambda *a, **k: calls.append(1) or plain(*a, **k))
     gradients(model, features)
     assert len(calls) == len(decoder_layers(model.llm)) + 1
 

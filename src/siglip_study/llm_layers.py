@@ -4,8 +4,7 @@ attention kernel. What they compute stays the same up to rounding."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +24,10 @@ _STATE = "_siglip_study_layer"
 
 
 @dataclass
-class LayerState:
-    """Whether one layer is compiled and recomputed; read at each call."""
+class _Settings:
+    """How one layer runs; read at each call."""
 
-    plain: Callable[..., Any]
-    compiled: Callable[..., Any] | None = None
+    compiled: bool = False
     recomputed: bool = False
 
 
@@ -49,49 +47,52 @@ def set_layers(llm: nn.Module, *, compiled: bool, recomputed: int) -> None:
         compiled: fuse what stands between the matrix products. All layers share one compilation.
         recomputed: how many layers keep only their input for the backward pass.
     """
-    layers = decoder_layers(llm)
-    for number, layer in enumerate(layers):
-        state = _state(layer)
-        # Recomputed layers come first: their activations would wait longest for their gradients.
-        state.recomputed = number < recomputed
-        if not compiled:
-            state.compiled = None
-        elif state.compiled is None:
-            state.compiled = torch.compile(state.plain, dynamic=True)
+    for number, layer in enumerate(decoder_layers(llm)):
+        settings = _settings(layer)
+        settings.compiled = compiled
+        # The first ones: their activations would wait longest for their gradients.
+        settings.recomputed = number < recomputed
 
 
 def layer_settings(llm: nn.Module) -> tuple[bool, int]:
     """Whether the layers are compiled, and how many are recomputed."""
-    states = [getattr(layer, _STATE, None) for layer in decoder_layers(llm)]
-    known = [state for state in states if state is not None]
-    return any(s.compiled is not None for s in known), sum(s.recomputed for s in known)
+    found = [getattr(layer, _STATE, _Settings()) for layer in decoder_layers(llm)]
+    return any(s.compiled for s in found), sum(s.recomputed for s in found)
 
 
-@contextmanager
-def fastest_attention() -> Iterator[None]:
-    """Prefer the fastest attention kernel that applies."""
+def _settings(layer: nn.Module) -> _Settings:
+    settings: _Settings | None = getattr(layer, _STATE, None)
+    if settings is None:
+        settings = _Settings()
+        setattr(layer, _STATE, settings)
+        layer.forward = functools.partial(_forward, layer, settings)
+    return settings
+
+
+def _forward(layer: nn.Module, settings: _Settings, *args: Any, **kwargs: Any) -> Any:
+    if kwargs.get("past_key_values") is not None:
+        # With a cache each layer writes to a place of its own, which no shared compilation knows.
+        return _plain(layer, *args, **kwargs)
+    recomputed = settings.recomputed and torch.is_grad_enabled()
+    run = _recomputed if recomputed else _plain
     with sdpa_kernel(_KERNELS, set_priority=True):
-        yield
+        return (_compiled(run) if settings.compiled else run)(layer, *args, **kwargs)
 
 
-def _state(layer: nn.Module) -> LayerState:
-    state: LayerState | None = getattr(layer, _STATE, None)
-    if state is None:
-        state = LayerState(layer.forward)
-        setattr(layer, _STATE, state)
-        layer.forward = functools.partial(_forward, state)
-    return state
+def _plain(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    return type(layer).forward(layer, *args, **kwargs)
 
 
-def _forward(state: LayerState, *args: Any, **kwargs: Any) -> Any:
-    # With a cache each layer writes to a place of its own, which one compilation cannot know.
-    cached = kwargs.get("past_key_values") is not None
-    run = state.plain if cached or state.compiled is None else state.compiled
-    if state.recomputed and not cached and torch.is_grad_enabled():
-        return checkpoint(_with_fastest_attention, run, *args, use_reentrant=False, **kwargs)
-    return run(*args, **kwargs) if cached else _with_fastest_attention(run, *args, **kwargs)
+def _recomputed(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    # Compiled, the second run leaves out what no gradient asks for, such as the last product.
+    return checkpoint(_in_backward, layer, *args, use_reentrant=False, **kwargs)
 
 
-def _with_fastest_attention(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    with fastest_attention():
-        return run(*args, **kwargs)
+def _in_backward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    with sdpa_kernel(_KERNELS, set_priority=True):
+        return _plain(layer, *args, **kwargs)
+
+
+@functools.cache
+def _compiled(run: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(run, dynamic=True)

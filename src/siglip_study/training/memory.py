@@ -18,6 +18,7 @@ from torch import Tensor
 from siglip_study.config import RuntimeConfig
 from siglip_study.errors import StudyError
 from siglip_study.llm_layers import decoder_layers, set_layers
+from siglip_study.lora_layers import use_lean_adapters
 from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,8 @@ def plan_memory(
     layers = len(decoder_layers(model.llm))
     on_gpu = device.type == "cuda"
     compiled = runtime.compile == "on" or (runtime.compile == "auto" and on_gpu)
+    if compiled:
+        use_lean_adapters(model.llm)
     if not on_gpu:
         recomputed = layers if runtime.checkpointing == "all" else 0
         set_layers(model.llm, compiled=compiled, recomputed=recomputed)
