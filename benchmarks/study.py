@@ -108,15 +108,16 @@ class Sides:
             steps = run.epochs[stage - 1] * run.passes * self.step(run, stage, "ours")
             found[f"stage {stage}"] = start + steps
         images = HELD_OUT * self.parts["scoring/ours/image"]
+        ready = self.parts[f"captions/{run.measured}/ready/ours"]
         losses = sum(run.epochs[s - 1] * SELECTION * validation[s] for s in (1, 2))
         if caption_every_epoch:
             looks = sum(run.epochs) * HELD_OUT * (caption + scores)
-            found |= {"after each epoch": losses + looks, "at the end": images}
+            found |= {"after each epoch": losses + looks, "at the end": images + ready}
         else:
             looks = sum(run.epochs) * self.parts[f"captions/{run.measured}/quick/ours"]
             found["after each epoch"] = losses + looks
             found["at the end"] = (
-                images + REPORT * (caption + scores) + CONDITIONS * REPORT * validation[2]
+                images + ready + REPORT * (caption + scores) + CONDITIONS * REPORT * validation[2]
             )
         return found
 
@@ -224,7 +225,8 @@ def _notes(sides: Sides, decoding: Result | None, machine: str) -> list[str]:
         "the optimizer moves every second time only, on both sides.",
         f"Ours, as the workflow does it: after every epoch the loss of {SELECTION} clips and the "
         f"quick captions; at the end captions of {REPORT} clips, their losses under {CONDITIONS} "
-        "videos, and scores; planning and compilation once a stage. Beside it, as if it captioned "
+        "videos (counted as that many full passes, though a prompt is read once for five of them), "
+        "and scores; planning and compilation once a stage. Beside it, as if it captioned "
         "and scored all held-out clips after every epoch too.",
         "Left out of both sides: loading models, saving, and metrics that need no GPU. Stage 1 "
         "captions are taken to cost what those of stage 2 do.",
