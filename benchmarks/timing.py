@@ -32,7 +32,10 @@ def measure(
     """Time ``work(i)`` for i counted on from the warm-up; the GPU is waited for on both ends."""
     for i in range(warmup):
         work(i)
-    free(device)
+    # The allocator's cache stays: a timed run must not wait for memory that the warm-up had.
+    synchronize(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     runs = []
     for i in range(warmup, warmup + repeats):
         synchronize(device)
