@@ -73,19 +73,17 @@ def team(ranks: int, device: str, target: str, order: Mapping[str, Any]) -> Iter
     store = torch.distributed.TCPStore(_LOOPBACK, 0, ranks, is_master=True, wait_for_workers=False)
     message = {"ranks": ranks, "port": store.port, "device": chosen.type, "target": target}
     followers = _Followers(ranks, {**message, "order": dict(order)})
-    error: BaseException | None = None
     try:
         yield _join(0, ranks, store, chosen.type)
-    except BaseException as caught:
-        error = caught
-        raise
-    finally:
+    except BaseException as error:
         followers.leave(error)
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        # What follows is the work of one process; accelerate's state is shared by all objects.
-        AcceleratorState._reset_state(reset_partial_state=True)
-        single(chosen)
+        raise
+    # Before the others are waited for: NCCL's farewell takes all of them.
+    torch.distributed.destroy_process_group()
+    followers.leave(None)
+    # What follows is the work of one process; accelerate's state is shared by all its objects.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    single(chosen)
 
 
 def _join(rank: int, ranks: int, store: torch.distributed.Store, device: str) -> Accelerator:
@@ -215,13 +213,16 @@ def _why(rank: int, ranks: int, pid: int, code: int, last: list[str]) -> str:
     told = [line.removeprefix(_SENTENCE) for line in last if line.startswith(_SENTENCE)]
     if told:
         return told[-1]
-    how = f"with exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
-    words = next((line for line in reversed(last) if line.strip()), "")
-    words = words.removeprefix(f"[rank{rank}]: ")  # as PyTorch marks a traceback's lines
+    if code < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        how = f"by {names.get(-code, f'signal {-code}')}"
+    else:
+        words = next((line for line in reversed(last) if line.strip()), "none")
+        words = words.removeprefix(f"[rank{rank}]: ")  # as PyTorch marks a traceback's lines
+        how = f"with exit code {code}, its last words: {words[:300]!r}"
     return (
-        f"rank {rank} of {ranks} (process {pid}) ended {how}"
-        + (f", its last words: {words[:300]!r}" if words else "")
-        + "; expected all ranks to train to the end: start the study again to continue."
+        f"rank {rank} of {ranks} (process {pid}) ended {how}; "
+        "expected all ranks to train to the end: start the study again to continue."
     )
 
 
