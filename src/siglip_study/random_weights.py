@@ -105,8 +105,8 @@ def _fill_nf4(model: Any, layer: Any, device: torch.device, dtype: torch.dtype) 
     from bitsandbytes.nn import Params4bit
 
     bias = layer.bias is not None
-    plain = nn.Linear(layer.in_features, layer.out_features, bias, device=device, dtype=dtype)
-    model._init_weights(plain)
+    plain = nn.Linear(layer.in_features, layer.out_features, bias, device="meta", dtype=dtype)
+    model._init_weights(plain.to_empty(device=device))
     settings = {**layer.weight.__dict__, "module": layer}
     # The move to a device is what quantises, also from that device to itself.
     layer.weight = Params4bit(plain.weight.data, requires_grad=False, **settings).to(device)
