@@ -42,7 +42,16 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "features/pipeline",
         "features/scorer",
     ),
-    "training": ("vlm", "llm", "llm_layers", "head_loss", "training", "projectors"),
+    "training": (
+        "vlm",
+        "llm",
+        "prompt",
+        "quantization",
+        "llm_layers",
+        "head_loss",
+        "training",
+        "projectors",
+    ),
     "captions": ("captioning", "evaluation/captions"),
     "baselines": ("evaluation/baselines",),
     "score": (
