@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from siglip_study.captioning import decoding, generate_captions
+from siglip_study.captioning.batch import Batch, Limits
 from siglip_study.captioning.cache import DenseCache, layer_windows
-from siglip_study.captioning.decoding import Limits, decode, prefill
+from siglip_study.captioning.decoding import decode, prefill
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
 EOS = 2
@@ -78,9 +79,9 @@ def test_recorded_steps_cross_their_bounds(make_family, features, numbers, monke
 def test_finished_rows_leave_the_batch(make_family, features, monkeypatch):
     model = make_family("qwen3", eos_bias=BIAS)
     fed = []
-    feed = decoding.Batch.feed
+    feed = Batch.feed
     monkeypatch.setattr(
-        decoding.Batch, "feed", lambda self, *args: fed.append(len(self.last)) or feed(self, *args)
+        Batch, "feed", lambda self, *args: fed.append(len(self.last)) or feed(self, *args)
     )
     prompt = model.prompt_embeddings(features.batch(IDS))
     cache = DenseCache(layer_windows(model.llm.config), len(IDS), prompt.shape[1] + 24)

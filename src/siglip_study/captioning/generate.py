@@ -67,8 +67,8 @@ def generate_captions(
         graphs: replay recorded steps; a model that cannot be recorded raises torch's error.
         timings: filled with seconds and counts if given.
     """
+    from siglip_study.captioning.batch import Limits
     from siglip_study.captioning.cache import layer_windows
-    from siglip_study.captioning.decoding import Limits
 
     if not ids:
         return []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from siglip_study.captioning.decoding import Limits, autocast
+from siglip_study.captioning.batch import Limits
+from siglip_study.captioning.decoding import autocast
 from siglip_study.vlm import VisionLanguageModel
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 
 from siglip_study.captioning.attention import causal_masks, grouped
+from siglip_study.captioning.batch import Batch
 from siglip_study.captioning.cache import DenseCache
-from siglip_study.captioning.decoding import Batch
 
 _BOUND = 128  # bounds are multiples: a step reads at most that many positions in vain
 

@@ -6,6 +6,7 @@ a dozen Python calls a token, and a DoRA layer the norm of its whole weight.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -49,18 +50,15 @@ def weights_for_captions(
 
 def dequantized_growth(llm: nn.Module) -> int:
     """Bytes by which the model grows when its NF4 weights become 16 bits wide."""
-    return sum(
-        2 * layer.weight.quant_state.shape.numel() - layer.weight.numel()
-        for _, _, layer in _children(llm)
-        if _is_nf4(layer)
-    )
+    packed: list[Any] = [llm.get_submodule(name).weight for name in _names(llm, _is_nf4)]
+    return sum(2 * weight.quant_state.shape.numel() - weight.numel() for weight in packed)
 
 
 def dequantize(llm: nn.Module) -> None:
     """Put plain linear layers in the place of NF4 ones: the same values, unpacked once."""
-    for parent, name, layer in _children(llm):
-        if _is_nf4(layer):
-            _replace(parent, name, _plain(_weight(layer), layer.bias))
+    for name in _names(llm, _is_nf4):
+        layer: Any = llm.get_submodule(name)
+        _replace(llm, name, _plain(_weight(layer), layer.bias))
 
 
 def settle_adapters(llm: nn.Module, how: Adapters) -> nn.Module:
@@ -69,12 +67,11 @@ def settle_adapters(llm: nn.Module, how: Adapters) -> nn.Module:
     Returns:
         the causal LM without peft's wrapper; a layer that is no plain linear one keeps peft's.
     """
-    for parent, name, layer in _children(llm):
-        if not hasattr(layer, "lora_A") or not isinstance(layer.base_layer, nn.Linear):
-            continue
+    for name in _names(llm, _is_adapted):
+        layer: Any = llm.get_submodule(name)
         merge = how == "merged" and not _is_nf4(layer.base_layer)
         make = _merged if merge else AdaptedLinear
-        _replace(parent, name, make(layer.base_layer, *_adapter(layer)))
+        _replace(llm, name, make(layer.base_layer, *_adapter(layer)))
     unwrap = getattr(llm, "get_base_model", None)
     return llm if unwrap is None else unwrap()
 
@@ -129,15 +126,17 @@ def _merged(base: nn.Linear, down: Tensor, up: Tensor, gain: Tensor | None) -> n
     return _plain(whole.to(base.weight.dtype), base.bias)
 
 
-def _children(llm: nn.Module) -> list[tuple[nn.Module, str, Any]]:
-    """Every module with its parent and its name there; a list, for they are about to change."""
-    return [
-        (parent, name, child) for parent in llm.modules() for name, child in parent.named_children()
-    ]
+def _names(llm: nn.Module, wanted: Callable[[Any], bool]) -> list[str]:
+    """Names, not modules: what is replaced is freed before the next one is made."""
+    return [name for name, module in llm.named_modules() if wanted(module)]
 
 
-def _replace(parent: nn.Module, name: str, new: nn.Module) -> None:
-    setattr(parent, name, new.eval().requires_grad_(False))
+def _replace(llm: nn.Module, name: str, new: nn.Module) -> None:
+    llm.set_submodule(name, new.eval().requires_grad_(False))
+
+
+def _is_adapted(layer: Any) -> bool:
+    return hasattr(layer, "lora_A") and isinstance(layer.base_layer, nn.Linear)
 
 
 def _is_nf4(layer: Any) -> bool:
