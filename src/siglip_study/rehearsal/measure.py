@@ -189,22 +189,22 @@ class Trial:
             features = self._features(1)
             batch = self._caption_batch(model, clips, budget or tokens)
 
-            def write(new_tokens: int) -> Timings:
+            def write(new_tokens: int, rows: int) -> Timings:
                 timings = Timings()
                 generate_captions(
                     model,
                     tokenizer or _NoTokenizer(),
-                    [str(i) for i in range(batch)],
+                    [str(i) for i in range(rows)],
                     lambda ids: features.expand(len(ids), -1, -1, -1),
                     max_new_tokens=new_tokens,
-                    batch_size=batch,
+                    batch_size=rows,
                     repetition_penalty=settings.repetition_penalty,
                     timings=timings,
                 )
                 return timings
 
-            write(2)
-            timings = write(_NEW_TOKENS[self.device.type])
+            write(2, min(4, batch))
+            timings = write(_NEW_TOKENS[self.device.type], batch)
             # Random weights may say EOS by chance: what counts is the steps that were taken.
             a_step = timings.decode_s / max(1, timings.steps)
             meter.seconds = (timings.prefill_s + tokens * a_step) / batch
