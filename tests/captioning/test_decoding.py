@@ -76,6 +76,17 @@ def test_recorded_steps_cross_their_bounds(make_family, features, numbers, monke
     assert model.llm.config._attn_implementation == "sdpa"
 
 
+def test_what_lies_beyond_the_position_is_a_number(make_family, features):
+    """A recorded step reads masked positions that nothing has written yet."""
+    model = make_family("qwen3")
+    cache = DenseCache(layer_windows(model.llm.config), 2, 64)
+    with torch.no_grad():
+        prefill(model, model.prompt_embeddings(features.batch(IDS[:2])), cache)
+    for layer in cache.layers:
+        assert not layer.keys[:, :, 13:].any() and not layer.values[:, :, 13:].any()
+        assert layer.keys[:, :, :13].all()
+
+
 def test_finished_rows_leave_the_batch(make_family, features, monkeypatch):
     model = make_family("qwen3", eos_bias=BIAS)
     fed = []

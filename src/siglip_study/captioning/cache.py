@@ -59,8 +59,9 @@ class DenseLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate on the first write, when heads and widths are known."""
+        # Zeros: a masked position must hold a number, for its weight of 0 times NaN is NaN.
         self.keys, self.values = (
-            new.new_empty(self.rows, new.shape[1], self.capacity, new.shape[3])
+            new.new_zeros(self.rows, new.shape[1], self.capacity, new.shape[3])
             for new in (key_states, value_states)
         )
         self.is_initialized = True
