@@ -143,3 +143,11 @@ def test_a_wrong_config_ends_in_one_sentence(tmp_path, capsys):
 
     assert main([str(tmp_path / "none.yaml")]) == 1
     assert "no such config file" in capsys.readouterr().err
+
+
+def test_a_rehearsed_step_can_be_held_against_the_trainer_s(study, one_thread):
+    from siglip_study.rehearsal.check import rehearsed_and_trained
+
+    rehearsed, trained = rehearsed_and_trained(study(), "linear", 2, 3)
+    # Wide: a test machine has other work. On a quiet one they agree within a few per cent.
+    assert rehearsed is not None and 0.2 < rehearsed / trained < 5

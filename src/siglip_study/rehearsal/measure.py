@@ -81,7 +81,7 @@ class Trial:
         projector = self.facts.projector(connector, self.config.vision.frames, "cpu")
         model = VisionLanguageModel(projector, self.llm, self.layout).to(self.device)
         model.calibrate(
-            self._features(1).to(self.device), self.config.training.output_scale == "embedding"
+            self.features(1).to(self.device), self.config.training.output_scale == "embedding"
         )
         return model
 
@@ -98,7 +98,7 @@ class Trial:
             captions = self._captions(shape.batch * shape.accumulation)
             clips_a_pass = min(shape.batch, plan.forward_clips)
             passes = forward_passes([len(caption) for caption in captions], clips_a_pass)
-            pool = self._features(max(map(len, passes)))
+            pool = self.features(max(map(len, passes)))
 
             def take(some: list[list[int]]) -> None:
                 tokens = sum(len(captions[i]) for rows in some for i in rows)
@@ -132,7 +132,7 @@ class Trial:
             clips = min(_LOSS_CLIPS, self.config.runtime.eval_batch_clips)
             plan = self._plans.get((2, connector))
             clips = clips if plan is None else min(clips, plan.eval_clips)
-            pool, captions = self._features(clips), self._captions(clips)
+            pool, captions = self.features(clips), self._captions(clips)
 
             def forward() -> None:
                 caption_losses(model, lambda rows: pool[rows], captions, clips, self.accelerator)
@@ -146,7 +146,7 @@ class Trial:
         with measured(self.device) as meter:
             model = self.model(connector).eval()
             clips = min(_LOSS_CLIPS, self.config.runtime.eval_batch_clips)
-            pool, captions = self._features(clips), self._captions(clips)
+            pool, captions = self.features(clips), self._captions(clips)
             shuffles = self.config.captions.shuffles
 
             def read() -> None:
@@ -186,7 +186,7 @@ class Trial:
         settings = self.config.captions
         with measured(self.device) as meter:
             model = self.model(connector).eval()
-            features = self._features(1)
+            features = self.features(1)
             batch = self._caption_batch(model, clips, budget or tokens)
 
             def write(new_tokens: int, rows: int) -> Timings:
@@ -219,7 +219,7 @@ class Trial:
             return min(clips, memory.CPU_ROWS)
         config: Any = self.llm.config
         itemsize = model.llm.get_input_embeddings().weight.dtype.itemsize  # type: ignore[operator]
-        prompt = model.prompt_length(self._features(1))
+        prompt = model.prompt_length(self.features(1))
         most = memory.rows_that_fit(
             memory.free_bytes(self.device, self.config.runtime.memory_gb),
             memory.row_bytes(config, prompt + budget, itemsize),
@@ -228,10 +228,10 @@ class Trial:
         return memory.split_evenly(clips, most)[0]
 
     def _plan(self, model: VisionLanguageModel, shape: StageShape) -> MemoryPlan:
-        longest = self._tokens(self.dataset.lengths[-1])
+        longest = self.caption(self.dataset.lengths[-1])
         plan = plan_memory(
             model,
-            self._features(1).to(self.device),
+            self.features(1).to(self.device),
             longest,
             shape.batch,
             self.config.runtime.eval_batch_clips,
@@ -241,7 +241,11 @@ class Trial:
         self._plans[shape.stage, shape.connector] = plan
         return plan
 
-    def _features(self, clips: int) -> Tensor:
+    def plan_of(self, shape: StageShape) -> MemoryPlan:
+        """The memory plan that a step of this shape was timed with."""
+        return self._plans[shape.stage, shape.connector]
+
+    def features(self, clips: int) -> Tensor:
         """bf16 ``[B, F, P, V]`` on the CPU, as a feature store gives them."""
         generator = torch.Generator().manual_seed(0)
         facts = self.facts
@@ -249,9 +253,9 @@ class Trial:
         return torch.randn(shape, generator=generator).bfloat16()
 
     def _captions(self, clips: int) -> list[tuple[int, ...]]:
-        return [self._tokens(length) for length in self.dataset.typical(clips)]
+        return [self.caption(length) for length in self.dataset.typical(clips)]
 
-    def _tokens(self, length: int) -> tuple[int, ...]:
+    def caption(self, length: int) -> tuple[int, ...]:
         """Token ids of one caption; which ones does not matter."""
         return (*(1 + i % 7 for i in range(length - 1)), self.layout.eos)
 
