@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.inputs import FULL, SEED, Size
-from benchmarks.tables import Result, Table
+from benchmarks.tables import Cell, Result, Table
 from siglip_study.features.images import transform_from
 from siglip_study.features.pipeline import stream_frames
 
@@ -68,7 +68,7 @@ def run(size: Size, device: torch.device) -> Result:
                 what = f"keyframe every {group}, " + ("resized" if resized else "as stored")
                 for decoder, ours in mine.items():
                     ratio, work = published.wall / ours.wall, published.cpu / ours.cpu
-                    row = [published.wall, decoder, ours.wall, ratio, 1 / ours.wall]
+                    row: list[Cell] = [published.wall, decoder, ours.wall, ratio, 1 / ours.wall]
                     table.rows.append([what, *row, published.cpu, ours.cpu, work])
                     if resized:
                         key = f"decoding/{decoder}/{group}"

@@ -131,7 +131,7 @@ def layout(size: Size) -> PromptLayout:
     return PromptLayout(before, after, before + after, eos=size.vocab - 2, pad=size.vocab - 1)
 
 
-def llm(size: Size, device: torch.device, quantization: str = "nf4") -> nn.Module:
+def llm(size: Size, device: torch.device) -> nn.Module:
     """The frozen language model with random weights; the same at every call.
 
     The row of EOS in its head is zero, so that no caption ends before its budget.
@@ -156,7 +156,7 @@ def llm(size: Size, device: torch.device, quantization: str = "nf4") -> nn.Modul
         eos_token_id=size.vocab - 2,
         pad_token_id=size.vocab - 1,
     )
-    model: Any = random_llm(config, device, quantization, SEED)
+    model: Any = random_llm(config, device, "nf4", SEED)
     with torch.no_grad():
         model.get_output_embeddings().weight[size.vocab - 2] = 0
     frozen: nn.Module = model.eval().requires_grad_(False)

@@ -163,12 +163,11 @@ def _one_run(run: Run, budget: int, sides: Sides) -> Table:
     columns = ["part", "published min", "ours min", "ratio"]
     columns += ["ours min, all captioned after each epoch", "ratio"]
     table = Table(f"{run.name} from clips to metrics, {budget} new tokens a caption", columns)
-    rows = [(p, published[p], ours[p], alike[p]) for p in PIECES]
-    totals = [sum(side.values()) for side in (published, ours, alike)]
-    for name, theirs, mine, same in [*rows, ("total", *totals)]:
-        both = (theirs / mine if mine and theirs else None, theirs / same if same else None)
-        if not theirs:
-            both = (None, None)
+    sides_of = {p: (published[p], ours[p], alike[p]) for p in PIECES}
+    sides_of["total"] = (sum(published.values()), sum(ours.values()), sum(alike.values()))
+    for name, (theirs, mine, same) in sides_of.items():
+        # What one side does not do at all has no ratio.
+        both = (theirs / mine, theirs / same) if theirs and mine and same else (None, None)
         table.rows.append([name, theirs / 60, mine / 60, both[0], same / 60, both[1]])
     table.notes = ["What was counted and assumed: below the last table."]
     return table

@@ -16,7 +16,7 @@ def read_frames(path: Path, n_frames: int, indices: list[int] | None = None) -> 
         n_frames: how many.
         indices: frame numbers to read instead, to compare with another decoder's frames.
     """
-    import cv2
+    import cv2  # type: ignore[import-not-found, unused-ignore]
 
     capture = cv2.VideoCapture(str(path))
     total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
