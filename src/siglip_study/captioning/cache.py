@@ -76,7 +76,7 @@ class DenseLayer(CacheLayerMixin):
         queries = key_states.shape[2]
         if self.cursor.position is not None:
             for buffer, new in ((self.keys, key_states), (self.values, value_states)):
-                buffer[rows].index_copy_(2, self.cursor.position, new)
+                buffer[rows].index_copy_(2, self.cursor.position, new.to(buffer.dtype))
             return self.keys[rows, :, : self.cursor.bound], self.values[
                 rows, :, : self.cursor.bound
             ]
