@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from siglip_study import llm_layers
 from siglip_study.llm_layers import set_layers
 from siglip_study.lora_layers import keep, use_lean_adapters
 
@@ -134,3 +135,24 @@ def test_masks_look_random(seed):
 
 def test_a_rate_of_zero_keeps_everything():
     assert keep(torch.zeros(100), torch.tensor(3, dtype=torch.int32), 0.0).all()
+
+
+def test_all_layers_share_one_compilation(make_model, features):
+    """A compilation a layer would take minutes, and past its limit torch gives up on compiling."""
+    torch.compiler.reset()
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    model = trained(make_model)
+    set_dropout(model, 0.3)
+    use_lean_adapters(model.llm)
+    run = torch.compile(llm_layers._plain, backend=count, dynamic=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(llm_layers, "_compiled", lambda: run)
+        set_layers(model.llm, compiled=True, recomputed=0)
+        gradients(model, features)
+    torch.compiler.reset()
+    assert len(graphs) == 1

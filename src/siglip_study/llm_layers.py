@@ -73,26 +73,22 @@ def _forward(layer: nn.Module, settings: _Settings, *args: Any, **kwargs: Any) -
     if kwargs.get("past_key_values") is not None:
         # With a cache each layer writes to a place of its own, which no shared compilation knows.
         return _plain(layer, *args, **kwargs)
-    recomputed = settings.recomputed and torch.is_grad_enabled()
-    run = _recomputed if recomputed else _plain
+    run = _compiled() if settings.compiled else _plain
+    if settings.recomputed and torch.is_grad_enabled():
+        # Around the compilation, not inside it: there, what custom operators return would be kept.
+        return checkpoint(_on_fastest_kernel, run, layer, *args, use_reentrant=False, **kwargs)
+    return _on_fastest_kernel(run, layer, *args, **kwargs)
+
+
+def _on_fastest_kernel(run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with sdpa_kernel(_KERNELS, set_priority=True):
-        return (_compiled(run) if settings.compiled else run)(layer, *args, **kwargs)
+        return run(*args, **kwargs)
 
 
 def _plain(layer: Any, *args: Any, **kwargs: Any) -> Any:
     return type(layer).forward(layer, *args, **kwargs)
 
 
-def _recomputed(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    # Compiled, the second run leaves out what no gradient asks for, such as the last product.
-    return checkpoint(_in_backward, layer, *args, use_reentrant=False, **kwargs)
-
-
-def _in_backward(layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    with sdpa_kernel(_KERNELS, set_priority=True):
-        return _plain(layer, *args, **kwargs)
-
-
 @functools.cache
-def _compiled(run: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(run, dynamic=True)
+def _compiled() -> Callable[..., Any]:
+    return torch.compile(_plain, dynamic=True)

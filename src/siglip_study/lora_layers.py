@@ -33,15 +33,20 @@ def use_lean_adapters(llm: nn.Module) -> None:
     for layer in decoder_layers(llm):
         device = next(layer.parameters()).device
         seed = torch.zeros((), dtype=torch.int32, device=device)
-        lean = [
+        adapted = [
             (name.rsplit(".", 1)[-1], module)
             for name, module in layer.named_modules()
-            if hasattr(module, "lora_A") and not getattr(module, "lora_variant", None)
+            if hasattr(module, "lora_A")
+            and not module.lora_variant
+            and not isinstance(module, _Lean)
         ]
-        for name, module in lean:
+        for name, module in adapted:
             module.register_buffer(_SEED, seed, persistent=False)
-            module.forward = functools.partial(_forward, module, _READS.get(name, _READS_OWN))
-        if lean:
+            module.dropout_stream = _READS.get(name, _READS_OWN)
+            # Another class, not another function on each instance: a compilation is shared by all
+            # layers as long as they are of the same types.
+            module.__class__ = _lean(type(module))  # type: ignore[arg-type]
+        if adapted:
             layer.register_forward_pre_hook(functools.partial(_reseed, seed))
 
 
@@ -50,21 +55,29 @@ def _reseed(seed: Tensor, layer: nn.Module, inputs: Any) -> None:
         seed.random_()
 
 
-def _forward(module: Any, stream: int, x: Tensor) -> Tensor:
-    """``W x + (α / r) · B A dropout(x)`` (Hu et al. 2022, section 4.1)."""
-    plain: Tensor = module.base_layer(x)
-    if module.disable_adapters or module.merged:
-        return plain
-    [adapter] = module.active_adapters
-    scaling = module.scaling[adapter]
-    rate = getattr(module.lora_dropout[adapter], "p", 0.0)
-    if module.training and rate > 0:
-        x = torch.where(keep(x, getattr(module, _SEED) + stream, rate), x, 0.0)
-        scaling = scaling / (1.0 - rate)
-    down = module.lora_A[adapter].weight.to(plain.dtype)
-    up = module.lora_B[adapter].weight.to(plain.dtype)
-    low = nn.functional.linear(x.to(plain.dtype), down)
-    return plain + nn.functional.linear(low * scaling, up)
+class _Lean:
+    """Forward pass of a peft LoRA layer, ahead of that layer's class among its bases."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        """``W x + (α / r) · B A dropout(x)`` (Hu et al. 2022, section 4.1)."""
+        plain: Tensor = self.base_layer(x)
+        if self.disable_adapters or self.merged:
+            return plain
+        [adapter] = self.active_adapters
+        scaling = self.scaling[adapter]
+        rate = getattr(self.lora_dropout[adapter], "p", 0.0)
+        if self.training and rate > 0:
+            x = torch.where(keep(x, self.dropout_seed + self.dropout_stream, rate), x, 0.0)
+            scaling = scaling / (1.0 - rate)
+        down = self.lora_A[adapter].weight.to(plain.dtype)
+        up = self.lora_B[adapter].weight.to(plain.dtype)
+        low = nn.functional.linear(x.to(plain.dtype), down)
+        return plain + nn.functional.linear(low * scaling, up)
+
+
+@functools.cache
+def _lean(cls: type) -> type:
+    return type(f"Lean{cls.__name__}", (_Lean, cls), {})
 
 
 def keep(x: Tensor, seed: Tensor, rate: float) -> Tensor:

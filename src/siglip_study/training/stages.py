@@ -22,6 +22,7 @@ from siglip_study.training.bench import Bench, Inputs
 from siglip_study.training.checkpoint import load_projector, save_checkpoint
 from siglip_study.training.clips import Clips
 from siglip_study.training.loop import train_stage
+from siglip_study.training.memory import MemoryPlan, plan_memory
 from siglip_study.training.plan import StagePlan
 from siglip_study.training.resume import Position, ResumePoint
 from siglip_study.training.schedule import derived_seed
@@ -211,8 +212,14 @@ def _train(
     bench = Bench(run, job.inputs, accelerator)
     train, selection = bench.clips("train"), bench.clips("selection")
     model = _first_model(job, bench, train)
+    memory = _plan_memory(job, bench, model, train, selection)
     plan = StagePlan(
-        job.number, job.settings, run.seed, runtime.eval_batch_clips, runtime.save_minutes * 60
+        job.number,
+        job.settings,
+        run.seed,
+        memory.eval_clips,
+        runtime.save_minutes * 60,
+        memory.forward_clips,
     )
     log.debug("plan: %s", asdict(plan))
     resume.origin = _origin(bench.inputs.manifest, model)
@@ -228,6 +235,21 @@ def _train(
         _on_epoch(job.name, job.settings.epochs, progress),
     )
     return _Trained(bench, model, train, position)
+
+
+def _plan_memory(
+    job: StageJob, bench: Bench, model: VisionLanguageModel, train: Clips, selection: Clips
+) -> MemoryPlan:
+    captions = (caption for clips in (train, selection) for own in clips.captions for caption in own)
+    return plan_memory(
+        model,
+        train.features.batch(train.ids[:1]).to(bench.accelerator.device),
+        max(captions, key=len),
+        job.settings.batch_size,
+        job.runtime.eval_batch_clips,
+        job.runtime,
+        bench.accelerator.autocast,
+    )
 
 
 def _first_model(job: StageJob, bench: Bench, train: Clips) -> VisionLanguageModel:
