@@ -194,6 +194,9 @@ def _project(
         if stage == 2:
             llm = add_lora(llm, size.lora)
         for case in size.cases:
+            # Every case is a job of its own in a study, which compiles for itself; together they
+            # would meet PyTorch's limit of variants and run uncompiled.
+            torch.compiler.reset()
             model = inputs.vlm(size, case.projector, llm)
             flops = projector_flops(model, size)
             modes: list[tuple[str, float | None]] = [(k, None) for k in size.training_lengths]
