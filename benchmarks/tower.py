@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,7 +51,7 @@ class Ours:
 
     memory: Timing
     account: Overlap
-    job: Timing | None  # None: this machine has no PyAV, which the job's decoders need
+    job: Timing  # None: this machine has no PyAV, which the job's decoders need
     first: Tensor
 
 
@@ -70,7 +69,7 @@ def run(size: Size, device: torch.device) -> Result:
 
     busy = mine.account.busy_s / mine.account.clips
     memory = mine.memory.seconds / clips
-    job = mine.job.seconds / clips if mine.job else None
+    job = mine.job.seconds / clips
     result = Result()
     result.agreement["features (root mean square, relative)"] = float(
         (mine.first - features).pow(2).mean().sqrt() / features.pow(2).mean().sqrt()
@@ -82,19 +81,17 @@ def run(size: Size, device: torch.device) -> Result:
         (f"ours: the tower alone, {batch} clips a call", busy, None, None),
         ("ours: frames in memory to features in memory", memory, mine.memory.peak_gib, None),
     ]
-    if job is not None:
-        rows.append(("ours: frames in memory to a feature folder", job, None, min(1, busy / job)))
+    rows.append(("ours: frames in memory to a feature folder", job, None, min(1, busy / job)))
     for name, seconds, peak, share in rows:
         table.rows.append([name, seconds, 1 / seconds, published.seconds / seconds, peak, share])
     table.rows[2][-1] = mine.account.busy
     table.notes = [
         f"The last hidden layer, {clips} clips of ready frames. Published: frames already resized "
         "and normalised, one copy to the device and back a clip. Ours: normalised on the device; "
-        "the lower rows include all copies, the last one also the disk."
-        + ("" if job else " The whole job was not timed: PyAV is not installed."),
+        "the lower rows include all copies, the last one also the disk.",
     ]
     result.tables.append(table)
-    result.parts = {"tower/ours": job or memory, "tower/published": published.seconds}
+    result.parts = {"tower/ours": job, "tower/published": published.seconds}
     return result
 
 
@@ -112,18 +109,15 @@ def _project(
     def in_memory(_: int) -> None:
         account = Overlap(device)
         pin = device.type == "cuda"
-        if importlib.util.find_spec("av") is None:
-            stream = _batches(frames, sizes, pin)
-        else:
-            stream = stream_frames(
-                [(name, Path(name)) for name in names],
-                decoder,
-                encoder.prepare,
-                n_frames,
-                sizes,
-                workers=0,
-                pin=pin,
-            )
+        stream = stream_frames(
+            [(name, Path(name)) for name in names],
+            decoder,
+            encoder.prepare,
+            n_frames,
+            sizes,
+            workers=0,
+            pin=pin,
+        )
         for features, _finite in account.encode(stream, encoder.encode_on_device):
             if not first:
                 first.append(features[0].float())
@@ -145,22 +139,8 @@ def _project(
             )
 
     memory = measure(in_memory, device, warmup=1, repeats=3)
-    job = None
-    if importlib.util.find_spec("av") is not None:
-        job = measure(whole_job, device, warmup=1, repeats=1)
+    job = measure(whole_job, device, warmup=1, repeats=1)
     return Ours(memory, accounts[-1], job, first[0])
-
-
-def _batches(frames: np.ndarray, sizes: list[int], pin: bool) -> Iterator[Tensor]:
-    """What the project's stream gives, from one thread: for a machine without its decoder."""
-    start = 0
-    for size in sizes:
-        rows = [(start + i) % len(frames) for i in range(size)]
-        batch = torch.empty((size, *frames.shape[1:]), dtype=torch.uint8, pin_memory=pin)
-        for place, row in enumerate(rows):
-            batch[place] = torch.from_numpy(frames[row])
-        start += size
-        yield batch
 
 
 def _published(

@@ -333,6 +333,7 @@ class Study:
             "model": self.config.scorer.model,
             "revision": self.config.scorer.revision,
             "frames": self.config.scorer.frames,
+            "weights": self.config.scorer.weights,
         }
         return f"scorer-{_slug(self.config.scorer.model)}-{_hash(keys)}"
 

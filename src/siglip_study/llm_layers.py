@@ -91,4 +91,7 @@ def _plain(layer: Any, *args: Any, **kwargs: Any) -> Any:
 
 @functools.cache
 def _compiled() -> Callable[..., Any]:
+    # One graph each for: with and without gradients or adapters, packed weights, a single clip.
+    # Past the limit, 8 by default, torch would run the layers as they are without a word.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     return torch.compile(_plain, dynamic=True)

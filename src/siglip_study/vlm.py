@@ -88,26 +88,23 @@ class VisionLanguageModel(nn.Module):
         longest = _padded(max(len(caption) for caption in captions), prompt)
         pad = self.layout.pad
         padded = [list(caption) + [pad] * (longest - len(caption)) for caption in captions]
+        # Which positions hold a target is known without asking the GPU, which need not wait.
+        counts = torch.tensor([len(caption) for caption in captions])
+        rows = torch.arange(len(captions)).repeat_interleave(counts)
+        real = torch.cat([row * longest + torch.arange(n) for row, n in enumerate(counts.tolist())])
+        targets = torch.tensor([token for caption in captions for token in caption])
+        lengths, rows, real, targets = (
+            _send(numbers, prompt.device) for numbers in (counts, rows, real, targets)
+        )
+
         # The last token of a row predicts nothing, so it is not fed.
         inputs = torch.cat([prompt, self._embed([row[:-1] for row in padded])], dim=1)
         hidden = self._backbone(inputs_embeds=inputs, use_cache=False).last_hidden_state
         # Position i predicts i + 1: the prompt's last position predicts the caption's first token.
-        hidden = hidden[:, prompt.shape[1] - 1 :]
-
-        # Which of them hold a target is known without asking the GPU, which need not wait.
-        device = hidden.device
-        lengths = torch.tensor([len(caption) for caption in captions])
-        rows = torch.arange(len(captions)).repeat_interleave(lengths)
-        real = torch.cat(
-            [row * longest + torch.arange(n) for row, n in enumerate(lengths.tolist())]
-        )
-        targets = torch.tensor([token for caption in captions for token in caption])
-        losses = head_cross_entropy(
-            hidden.flatten(0, 1)[real.to(device)], self._head, targets.to(device)
-        )
-        per_clip = torch.zeros(len(captions), device=device)
-        per_clip.index_add_(0, rows.to(device), losses)
-        return per_clip, lengths.to(device)
+        hidden = hidden[:, prompt.shape[1] - 1 :].flatten(0, 1)
+        losses = head_cross_entropy(hidden[real], self._head, targets)
+        per_clip = torch.zeros(len(captions), device=hidden.device).index_add(0, rows, losses)
+        return per_clip, lengths
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name → parameter of what trains now: the projector, and adapters once they are there."""
@@ -132,9 +129,16 @@ class VisionLanguageModel(nn.Module):
         return self._causal_lm.get_input_embeddings()
 
     def _embed(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        ids = torch.tensor(rows, dtype=torch.long, device=self._embedding.weight.device)
+        ids = _send(torch.tensor(rows, dtype=torch.long), self._embedding.weight.device)
         embedded: Tensor = self._embedding(ids)
         return embedded
+
+
+def _send(numbers: Tensor, device: torch.device) -> Tensor:
+    """Copy to a GPU without waiting for the work that is queued there."""
+    if device.type != "cuda":
+        return numbers.to(device)
+    return numbers.pin_memory().to(device, non_blocking=True)
 
 
 def _padded(longest: int, prompt: Tensor) -> int:

@@ -14,6 +14,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from siglip_study.data.clip_error import ClipError
+
 # Playlists (HLS, DASH, concat) can name other files and hosts; a clip is one container file.
 _SAFE = {
     "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,mpeg",
@@ -21,10 +23,6 @@ _SAFE = {
 }
 #: what PyAV raises on a damaged file
 DAMAGE = (av.FFmpegError, OSError, ValueError)
-
-
-class ClipError(Exception):
-    """A clip cannot be used; the message is the reason, ``kind: detail``."""
 
 
 @dataclass(frozen=True)

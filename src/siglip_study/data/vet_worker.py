@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from siglip_study.data.clip_error import ClipError
 from siglip_study.data.decoding import Decoder, check_every_frame, get_decoder
-from siglip_study.data.probing import ClipError
 
 
 def vet(path: Path, decoder: Decoder, n_frames: int) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def stream_frames(
     Raises:
         StudyError: a clip cannot be read, or ``prepare`` gives it another size; it is named.
     """
-    from siglip_study.data.probing import ClipError
+    from siglip_study.data.clip_error import ClipError
 
     count = workers or len(os.sched_getaffinity(0))
     ahead = max(batches, default=0) + count

@@ -69,8 +69,8 @@ def _split(config: Config, root: Path, split: str, folder: str, scan: Scan) -> I
 
 def _decodes(config: Config, root: Path, split: str, scan: Scan) -> Finding:
     """The first clip, read as the encoder will."""
+    from siglip_study.data.clip_error import ClipError
     from siglip_study.data.decoding import get_decoder
-    from siglip_study.data.probing import ClipError
 
     entry = scan.entries[0]
     try:

@@ -7,8 +7,7 @@ the study's own code.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +23,6 @@ from siglip_study.rehearsal.facts import ModelFacts
 from siglip_study.rehearsal.meter import measured, wait
 from siglip_study.rehearsal.rows import Cost
 from siglip_study.rehearsal.workload import Connector, StageShape
-from siglip_study.training import memory as planning
 from siglip_study.training.bench import use_device
 from siglip_study.training.memory import MemoryPlan, plan_memory
 from siglip_study.training.optimizer import make_optimizer, parameter_groups
@@ -233,16 +231,15 @@ class Trial:
 
     def _plan(self, model: VisionLanguageModel, shape: StageShape) -> MemoryPlan:
         longest = self.caption(self.dataset.lengths[-1])
-        with _adapters_compiled_once(self._plans, shape.stage):
-            plan = plan_memory(
-                model,
-                self.features(1).to(self.device),
-                longest,
-                shape.batch,
-                self.config.runtime.eval_batch_clips,
-                self.config.runtime,
-                self.accelerator.autocast,
-            )
+        plan = plan_memory(
+            model,
+            self.features(1).to(self.device),
+            longest,
+            shape.batch,
+            self.config.runtime.eval_batch_clips,
+            self.config.runtime,
+            self.accelerator.autocast,
+        )
         self._plans[shape.stage, shape.connector] = plan
         return plan
 
@@ -271,21 +268,3 @@ class Trial:
             work()
         wait(self.device)
         return (time.perf_counter() - began) / times
-
-
-@contextmanager
-def _adapters_compiled_once(
-    plans: dict[tuple[int, Connector], MemoryPlan], stage: int
-) -> Iterator[None]:
-    """Leave adapters alone that a former plan of this stage has exchanged already.
-
-    A job of the study plans once. Here one LLM serves many plans, and adapters that are exchanged
-    anew would have every layer compiled anew, until PyTorch gives up and compiles none.
-    """
-    exchange = planning.use_lean_adapters
-    if any(number == stage for number, _ in plans):
-        planning.use_lean_adapters = lambda llm: None
-    try:
-        yield
-    finally:
-        planning.use_lean_adapters = exchange

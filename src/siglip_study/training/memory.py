@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from siglip_study.captioning.weights import dequantize, dequantized_growth
 from siglip_study.config import RuntimeConfig
 from siglip_study.errors import StudyError
 from siglip_study.llm_layers import decoder_layers, set_layers
@@ -146,14 +147,20 @@ def plan_memory(
         forced = layers if runtime.checkpointing == "all" else 0
         each = cost.recomputed + (layers - forced) * cost.kept_layer
         plan = MemoryPlan(max(1, min(batch, int(free // each))), forced, plan.eval_clips)
+    used = plan.forward_clips * (cost.recomputed + (layers - plan.recomputed) * cost.kept_layer)
+    # Room that nothing else can use: NF4 weights are unpacked once, not in every pass.
+    unpacked = plan.recomputed == 0 and 0 < dequantized_growth(model.llm) <= free - used
+    if unpacked:
+        dequantize(model.llm)
     set_layers(model.llm, compiled=compiled, recomputed=plan.recomputed)
     log.info(
-        "memory: %.1f GiB free, %d of %d clips a forward pass, %d of %d layers recomputed",
+        "memory: %.1f GiB free, %d of %d clips a forward pass, %d of %d layers recomputed%s",
         free / GIB,
         plan.forward_clips,
         batch,
         plan.recomputed,
         layers,
+        ", NF4 weights unpacked once" if unpacked else "",
     )
     return plan
 

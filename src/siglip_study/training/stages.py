@@ -240,12 +240,13 @@ def _train(
 def _plan_memory(
     job: StageJob, bench: Bench, model: VisionLanguageModel, train: Clips, selection: Clips
 ) -> MemoryPlan:
-    captions = (caption for clips in (train, selection) for own in clips.captions for caption in own)
+    clips_per_step = job.settings.batch_size * job.settings.gradient_accumulation
+    options = [own for clips in (train, selection) for own in clips.captions]
     return plan_memory(
         model,
         train.features.batch(train.ids[:1]).to(bench.accelerator.device),
-        max(captions, key=len),
-        job.settings.batch_size,
+        max((caption for own in options for caption in own), key=len),
+        min(job.settings.batch_size, -(-clips_per_step // job.runtime.gpus)),
         job.runtime.eval_batch_clips,
         job.runtime,
         bench.accelerator.autocast,
