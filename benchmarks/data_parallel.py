@@ -87,7 +87,7 @@ def _rank(size: Size, device: torch.device, out: Path) -> None:
 
     steps = work.warmup + work.repeats
     drawn = inputs.caption_lengths(low, high, steps * work.clips)
-    features = inputs.features(size, work.clips)
+    features = inputs.features(size, work.clips).to(accelerator.device)
     losses: list[torch.Tensor] = []
 
     def step(i: int) -> None:
