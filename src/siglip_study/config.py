@@ -243,6 +243,15 @@ class ScorerConfig(Section):
 
 
 class BertScoreConfig(Section):
+    stop_if_blind: bool = Field(
+        True,
+        description="Stop before training if it cannot tell human captions of their own clip from "
+        "others'; false: train all the same, and report without a verdict.",
+    )
+
+    def scoring_keys(self) -> dict[str, Any]:
+        """What scores depend on: all but the switch, which may be turned without scoring anew."""
+        return self.model_dump(exclude={"stop_if_blind"})
     """The encoder behind BERTScore; absent means “not computed”, said in the report."""
 
     model: str = Field(description="Local folder or hub id.")

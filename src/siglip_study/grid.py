@@ -134,6 +134,8 @@ class Paths:
 
     def stage1(self, stage1_name: str) -> Path:
         return self.root / "stage1" / stage1_name
+        self.scorer_check = self.tables / "scorer_check.json"
+        self.scorer_verdict = self.tables / "scorer_verdict.txt"
 
     def run(self, cell: str) -> Path:
         """The folder of a cell, trained or baseline."""

@@ -56,6 +56,17 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
     ),
     "captions": ("captioning", "evaluation/captions"),
     "baselines": ("evaluation/baselines",),
+    "scorer_check": (
+        "evaluation/scorer_check",
+        "features/chunking",
+        "features/encoders",
+        "features/scorer",
+        "metrics/grounding",
+        "metrics/siglip",
+        "ranking/scorer_check",
+        "ranking/scores",
+        "ranking/variance",
+    ),
     "score": (
         "demo/facts",
         "evaluation/scores",

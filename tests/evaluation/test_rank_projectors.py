@@ -9,12 +9,14 @@ from siglip_study.errors import StudyError
 from siglip_study.evaluation.ranking import rank_projectors
 from siglip_study.io import read_json, write_json
 from siglip_study.ranking.gate import GateThresholds
+from siglip_study.ranking.scorer_check import check_scorer
 
 N = 24
 ORDER = [(7 * i) % N for i in range(N)]
 GROUPS = [f"video{i // 2:02d}" for i in range(N)]
 # References that the scorer tells apart: .5 on the diagonal, noise elsewhere.
 MATRIX = np.random.default_rng(0).normal(0, 0.02, (N, N)) + 0.5 * np.eye(N)
+SCORER = check_scorer(MATRIX, GROUPS)
 
 
 def margins(mean: float, seed: int) -> list[float]:
@@ -32,7 +34,6 @@ def study(tmp_path: Path, write_scored):
             np.diag(MATRIX).tolist(),
             groups=GROUPS,
             order=order,
-            matrix=MATRIX,
         )
         runs = {
             label: [
@@ -57,6 +58,7 @@ def study(tmp_path: Path, write_scored):
             references,
             retrieval,
             root / "selection.json",
+            SCORER,
             GateThresholds(),
             halved=False,
             out=root / "ranking.json",
@@ -102,6 +104,7 @@ def test_an_empty_selection_choice_is_a_caveat(study, tmp_path):
         root / "references",
         root / "retrieval",
         root / "selection.json",
+        SCORER,
         GateThresholds(),
         halved=True,
         out=root / "ranking.json",

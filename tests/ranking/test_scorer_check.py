@@ -71,3 +71,15 @@ def test_same_seed_same_curve_and_two_clips() -> None:
     two = check_scorer([[0.9, 0.1], [0.2, 0.8]], ["a", "b"])
     assert [point.n_swapped for point in two.swapped] == [0, 2, 2, 2, 2]
     assert check_scorer([[0.9, 0.1], [0.2, 0.8]], ["a", "a"]).low is None
+
+
+def test_intervals_of_auc() -> None:
+    check = check_scorer(scores(0.03), GROUPS, CATEGORIES)
+    assert 0.5 < check.auc_low < check.auc < check.auc_high <= 1
+    assert check.auc_within_low < check.auc_within_category < check.auc_within_high
+    # A fourth of the clips, so fewer comparisons a caption: the wider interval.
+    assert check.auc_within_high - check.auc_within_low > 0.8 * (check.auc_high - check.auc_low) > 0
+    blind = check_scorer(np.full((N, N), 0.1), GROUPS)
+    assert blind.auc_low == blind.auc_high == 0.5 and blind.auc_within_low is None
+    one_group = check_scorer([[0.9, 0.1], [0.2, 0.8]], ["a", "a"])
+    assert one_group.auc == 1.0 and one_group.auc_low is None

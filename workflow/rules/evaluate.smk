@@ -1,3 +1,49 @@
+# Asked before anything is trained: a scorer that cannot tell makes every GPU hour vain.
+rule scorer_check:
+    input:
+        **SCORER_FEATURES,
+        manifest=PATHS.manifest,
+    output:
+        check=PATHS.scorer_check,
+    log:
+        PATHS.log("scorer_check"),
+    benchmark:
+        PATHS.benchmark("scorer_check")
+    priority: 1
+    conda:
+        "../../environment.yml"
+    params:
+        scorer=CONFIG.scorer.scoring_keys(),
+        alpha=CONFIG.gate.alpha,
+        code=rule_code("scorer_check"),
+    message:
+        "asking whether the scorer can tell right captions from wrong ones"
+    script:
+        "../scripts/scorer_check.py"
+
+
+localrules:
+    scorer_verdict,
+
+
+# A rule of its own: when it fails, the figures of the check stay.
+rule scorer_verdict:
+    input:
+        check=PATHS.scorer_check,
+    output:
+        verdict=PATHS.scorer_verdict,
+    log:
+        PATHS.log("scorer_verdict"),
+    conda:
+        "../../environment.yml"
+    params:
+        stop=CONFIG.scorer.stop_if_blind,
+    message:
+        "may training begin?"
+    script:
+        "../scripts/scorer_verdict.py"
+
+
 rule baselines:
     input:
         manifest=PATHS.manifest,
@@ -33,7 +79,7 @@ rule score:
     conda:
         "../../environment.yml"
     params:
-        scorer=CONFIG.scorer.model_dump(),
+        scorer=CONFIG.scorer.scoring_keys(),
         bertscore=CONFIG.bertscore and CONFIG.bertscore.model_dump(),
         language=CONFIG.data.language,
         code=rule_code("score"),

@@ -33,12 +33,13 @@ rule scorer_features:
         PATHS.log("scorer_features"),
     benchmark:
         PATHS.benchmark("scorer_features")
+    priority: 1  # its check comes before the larger encoder's work
     conda:
         "../../environment.yml"
     resources:
         **GPU,
     params:
-        scorer=CONFIG.scorer.model_dump(),
+        scorer=CONFIG.scorer.scoring_keys(),
         root=str(CONFIG.data_root),
         decoder=CONFIG.data.decoder,
         code=rule_code("scorer_features"),

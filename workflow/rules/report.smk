@@ -5,6 +5,7 @@ rule tables:
     input:
         scores=PATHS.scores("report"),
         selection=PATHS.selection,
+        scorer_check=PATHS.scorer_check,
         rejected=PATHS.rejected,
     output:
         [

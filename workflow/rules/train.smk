@@ -3,6 +3,8 @@ rule stage1:
         manifest=PATHS.manifest,
         train=FEATURES["train"],
         selection=FEATURES["selection"],
+        # Waited for, never a reason to train again.
+        verdict=ancient(PATHS.scorer_verdict),
     output:
         checkpoint=directory(PATHS.stage1("{stage1}") / "checkpoint"),
         steps=PATHS.stage1("{stage1}") / "steps.parquet",
@@ -33,6 +35,7 @@ rule stage2:
         manifest=PATHS.manifest,
         train=FEATURES["train"],
         selection=FEATURES["selection"],
+        verdict=ancient(PATHS.scorer_verdict),
         # Read only to caption while the model is loaded: a new report clip must not retrain.
         captioned=lambda wildcards: ancient(FEATURES[cell_of(wildcards).captioned]),
         stage1=lambda wildcards: PATHS.stage1(cell_of(wildcards).stage1_name)

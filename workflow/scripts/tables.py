@@ -8,6 +8,7 @@ from siglip_study.jobs import job
 
 with job(snakemake.log[0]):
     from siglip_study.evaluation.ranking import rank_projectors
+    from siglip_study.evaluation.scorer_check import read_check
     from siglip_study.io import read_json
     from siglip_study.ranking.gate import GateThresholds
     from siglip_study.reporting.tables import build_tables
@@ -25,6 +26,7 @@ with job(snakemake.log[0]):
         references=paths.run("references"),
         retrieval=paths.run("retrieval"),
         selection=Path(snakemake.input.selection),
+        scorer=read_check(Path(snakemake.input.scorer_check)),
         thresholds=thresholds,
         halved="held_out" in study.config.data.splits,
         out=Path(snakemake.output.ranking),

@@ -12,7 +12,7 @@ from siglip_study.io import read_json, write_json
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.rank import Entry, rank
-from siglip_study.ranking.scorer_check import check_scorer
+from siglip_study.ranking.scorer_check import ScorerCheck
 from siglip_study.ranking.wording import Circumstances
 
 
@@ -21,6 +21,7 @@ def rank_projectors(
     references: Path,
     retrieval: Path,
     selection: Path,
+    scorer: ScorerCheck,
     thresholds: GateThresholds,
     halved: bool,
     out: Path,
@@ -32,14 +33,12 @@ def rank_projectors(
         references: folder of the human captions on the report split.
         retrieval: folder of the retrieval baseline on it.
         selection: ``selection.json``.
+        scorer: what the scorer made of the human captions before training.
         thresholds: of the gate.
         halved: whether selection and report are halves of one split.
         out: ``ranking.json``.
     """
-    from safetensors.numpy import load_file
-
     human = pl.read_parquet(references / "clips.parquet").sort("id")
-    matrix = load_file(references / "matrix.safetensors")["matrix"]
     groups = human["group"].to_list()
     entries, truncated = {}, {}
     for label, folders in runs.items():
@@ -59,7 +58,7 @@ def rank_projectors(
         entries,
         groups,
         reference_figures(references),
-        check_scorer(matrix, groups, human["category"].to_list(), thresholds.alpha),
+        scorer,
         retrieval=bar["grounding_margin"].to_numpy(),
         thresholds=thresholds,
         circumstances=Circumstances(

@@ -276,7 +276,7 @@ def score_split(
         scorer.groups,
         scorer.categories,
         scorer.train,
-        scorer.settings.scorer.model_dump(),
+        scorer.settings.scorer.scoring_keys(),
         scorer.settings.bertscore and scorer.settings.bertscore.model_dump(),
         scorer.settings.language,
         scorer.settings.code,

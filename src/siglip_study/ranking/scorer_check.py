@@ -37,9 +37,9 @@ class ScorerCheck:
     """What the scorer makes of the human references.
 
     ``low``/``high`` bound mean D at 1 − alpha over groups (``None`` for one group); ``auc`` is the
-    chance that a caption fits its clip better than another clip, 0.5 being blind;
-    ``auc_within_category`` the same among clips of its category (``None`` if there are none).
-    ``human_scale`` says whether "human = 1" may be printed.
+    chance that a caption fits its clip better than another clip, 0.5 being blind, with bounds of
+    the same kind; ``auc_within_category`` the same among clips of its category (``None`` if there
+    are none). ``human_scale`` says whether "human = 1" may be printed.
     """
 
     mean_margin: float
@@ -47,7 +47,11 @@ class ScorerCheck:
     high: float | None
     p: float
     auc: float
+    auc_low: float | None
+    auc_high: float | None
     auc_within_category: float | None
+    auc_within_low: float | None
+    auc_within_high: float | None
     n_within_category: int
     swapped: tuple[SwapPoint, ...]
     n_clips: int
@@ -91,6 +95,23 @@ def swapped_curve(
     return tuple(points)
 
 
+def _mean_auc(
+    per_clip: np.ndarray, groups: Sequence[str], alpha: float
+) -> tuple[float | None, float | None, float | None]:
+    """Mean AUC over groups with its t interval, kept within [0, 1]; clips without one left out."""
+    known = np.isfinite(per_clip)
+    if not known.any():
+        return None, None, None
+    kept = [group for group, is_known in zip(groups, known, strict=True) if is_known]
+    _, by_group = group_means(per_clip[known], kept)
+    mean = float(by_group.mean())
+    if len(by_group) < 2:
+        return mean, None, None
+    variance, df = contrast_variance(by_group, None, ())
+    half = float(t_quantile(1 - alpha / 2, df)) * float(np.sqrt(variance))
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
+
+
 def check_scorer(
     scores: ArrayLike,
     groups: Sequence[str],
@@ -125,15 +146,18 @@ def check_scorer(
             p = float(one_sided_p(mean, variance, df, float(np.abs(by_group).max())))
             errors = mean / se if se > 0 else float("inf")
     can_tell = p <= alpha
-    overall = float(auc(matrix).mean())
-    within = np.array([]) if categories is None else auc(matrix, categories)
-    within = within[np.isfinite(within)]
+    overall, auc_low, auc_high = _mean_auc(auc(matrix), groups, alpha)
+    overall = 0.5 if overall is None else overall
+    by_category = np.full(n, np.nan) if categories is None else auc(matrix, categories)
+    within, within_low, within_high = _mean_auc(by_category, groups, alpha)
     bounds = (
         "no interval on one group"
         if low is None
         else f"{1 - alpha:.0%} interval {low:.4f} to {high:.4f}"
     )
     found = f"the references' D is {mean:.4f} ({bounds}), AUC {overall:.2f}"
+    if within is not None:
+        found += f", {within:.2f} within a category"
     sentence = (
         f"The scorer tells human captions of their own clip from those of others: {found}."
         if can_tell
@@ -145,8 +169,12 @@ def check_scorer(
         high=high,
         p=p,
         auc=overall,
-        auc_within_category=float(within.mean()) if len(within) else None,
-        n_within_category=len(within),
+        auc_low=auc_low,
+        auc_high=auc_high,
+        auc_within_category=within,
+        auc_within_low=within_low,
+        auc_within_high=within_high,
+        n_within_category=int(np.isfinite(by_category).sum()),
         swapped=swapped_curve(matrix, np.random.default_rng(seed)),
         n_clips=n,
         n_groups=len(by_group),

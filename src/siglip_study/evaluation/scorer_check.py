@@ -1,0 +1,120 @@
+"""The scorer check of a study: human captions of the held-out clips, before anything is trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import polars as pl
+
+from siglip_study.config import ScorerConfig
+from siglip_study.errors import StudyError
+from siglip_study.io import read_json, write_json
+from siglip_study.metrics import siglip
+from siglip_study.metrics.ids import check_same_ids
+from siglip_study.ranking.scorer_check import ScorerCheck, check_scorer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+#: The split whose figures are published: its verdict is the study's.
+DECIDES = "report"
+
+
+class TextScorer(Protocol):
+    """The part of :class:`~siglip_study.features.scorer.Scorer` that is needed here."""
+
+    def caption_embeddings(self, captions: list[str]) -> Sequence[tuple[Tensor, Tensor]]:
+        """Unit embeddings of a caption's chunks, and the chunks' weights."""
+
+
+def check_references(
+    manifest: pl.DataFrame,
+    frames: Mapping[str, Mapping[str, np.ndarray]],
+    scorer: TextScorer,
+    settings: ScorerConfig,
+    alpha: float,
+    out: Path,
+) -> dict[str, Any]:
+    """Judge the scorer on each held-out split, write ``scorer_check.json``, say one sentence.
+
+    Args:
+        manifest: all splits.
+        frames: split → id → the scorer's frame embeddings ``[F, E]``; must hold ``report``.
+        scorer: embeds the human captions.
+        settings: which scorer it is.
+        alpha: level.
+        out: the JSON file, schema ``scorer_check/1``.
+
+    Raises:
+        StudyError: embeddings and manifest name different clips, or a split has fewer than 2.
+    """
+    checks = {
+        split: _check(manifest, split, found, scorer, alpha) for split, found in frames.items()
+    }
+    decides = checks[DECIDES]
+    body = {
+        "model": settings.model,
+        "revision": settings.revision,
+        "alpha": alpha,
+        "can_tell": decides.can_tell,
+        "sentence": decides.sentence,
+        "splits": {split: asdict(check) for split, check in checks.items()},
+    }
+    write_json(out, body, "scorer_check/1")
+    log.info("%s: %s", settings.model, decides.sentence)
+    return body
+
+
+def _check(
+    manifest: pl.DataFrame,
+    split: str,
+    frames: Mapping[str, np.ndarray],
+    scorer: TextScorer,
+    alpha: float,
+) -> ScorerCheck:
+    clips = manifest.filter(pl.col("split") == split).sort("id")
+    ids = clips["id"].to_list()
+    check_same_ids(ids, frames, "the manifest", "the scorer's features")
+    if len(ids) < 2:
+        raise StudyError(
+            f"split '{split}' has {len(ids)} usable clips; expected at least 2, so that a caption "
+            "can be tried on another clip."
+        )
+    embedded = scorer.caption_embeddings([texts[0] for texts in clips["captions"].to_list()])
+    chunks = [part.numpy() for part, _ in embedded]
+    weights = [part.numpy() for _, part in embedded]
+    matrix = siglip.score_matrix(
+        chunks, weights, siglip.clip_vectors([frames[clip] for clip in ids])
+    )
+    return check_scorer(matrix, clips["group"].to_list(), clips["category"].to_list(), alpha)
+
+
+def verdict(check: Path, stop_if_blind: bool) -> str:
+    """The sentence of ``scorer_check.json``, if training may begin.
+
+    Raises:
+        StudyError: the scorer cannot tell, and the config says to stop then.
+    """
+    told = read_json(check, "scorer_check/1")
+    if stop_if_blind and not told["can_tell"]:
+        raise StudyError(
+            f"scorer '{told['model']}': {str(told['sentence']).rstrip('.')}. Nothing was trained; "
+            "expected a scorer that can tell, or `scorer.stop_if_blind: false` to train without "
+            f"hope of a verdict (figures: {check})."
+        )
+    return str(told["sentence"])
+
+
+def read_check(path: Path) -> ScorerCheck:
+    """The deciding split's check, as :func:`check_references` wrote it."""
+    from siglip_study.ranking.scorer_check import SwapPoint
+
+    told = read_json(path, "scorer_check/1")["splits"][DECIDES]
+    return ScorerCheck(**{**told, "swapped": tuple(SwapPoint(**p) for p in told["swapped"])})

@@ -1,0 +1,34 @@
+"""Ask whether the scorer can tell human captions of their own clip from those of others."""
+
+from pathlib import Path
+
+from siglip_study.config import parse_config
+from siglip_study.jobs import job
+
+with job(snakemake.log[0]):
+    import polars as pl
+
+    from siglip_study.devices import pick_device
+    from siglip_study.evaluation.scorer_check import check_references
+    from siglip_study.features.scorer import Scorer, read_frame_embeddings
+
+    config = parse_config(snakemake.config)
+    settings = config.scorer
+    splits = {name: Path(snakemake.input[name]) for name in ("selection", "report")}
+    check_references(
+        manifest=pl.read_parquet(snakemake.input.manifest),
+        frames={
+            split: {clip: frames.numpy() for clip, frames in read_frame_embeddings(path).items()}
+            for split, path in splits.items()
+        },
+        scorer=Scorer(
+            settings.model,
+            revision=settings.revision,
+            lowercase=settings.lowercase,
+            weights=settings.weights,
+            device=pick_device(config.runtime.device),
+        ),
+        settings=settings,
+        alpha=snakemake.params.alpha,
+        out=Path(snakemake.output.check),
+    )
