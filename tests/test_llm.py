@@ -110,7 +110,7 @@ def test_embedding_rms_is_that_of_the_table(llm_config):
 def test_nf4_loads_frozen_trains_adapters_and_captions(make_model, llm_config, features, tokenizer):
     pytest.importorskip("bitsandbytes")
     from siglip_study.captioning import generate_captions
-    from siglip_study.training.checkpoint import merge_adapters
+    from siglip_study.llm import merge_adapters
 
     config = llm_config.model_copy(update={"quantization": "nf4"})
     model = make_model(lora=True, config=config).train()
@@ -148,7 +148,7 @@ def test_nf4_trains_the_same_after_a_validation(make_model, llm_config, features
 
 def test_bf16_weights_keep_their_adapters_apart(make_model, llm_config):
     """Added to a bf16 weight, an update below its last bit would be lost."""
-    from siglip_study.training.checkpoint import merge_adapters
+    from siglip_study.llm import merge_adapters
 
     llm = make_model(lora=True).llm.to(torch.bfloat16)
     assert merge_adapters(llm, llm_config) is llm

@@ -143,3 +143,19 @@ def add_lora(model: nn.Module, config: LoraConfig) -> nn.Module:
             task_type="CAUSAL_LM",
         ),
     )
+
+
+def merge_adapters(llm: nn.Module, config: LlmConfig) -> nn.Module:
+    """Fold adapters into fp32 weights, exact up to rounding; other weights keep them apart.
+
+    A bf16 weight has 8 significant bits: an update under 1/512 of it would vanish in the sum. A
+    model without adapters, or whose adapters are merged already, is returned as it is.
+    """
+    if not hasattr(llm, "merge_and_unload"):
+        return llm
+    dtype = llm.get_input_embeddings().weight.dtype  # type: ignore[operator]
+    if config.quantization != "none" or dtype != torch.float32:
+        return llm
+    with torch.no_grad():
+        merged: nn.Module = llm.merge_and_unload()  # type: ignore[operator]
+    return merged

@@ -7,12 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from siglip_study.errors import StudyError
-from siglip_study.llm import load_llm
+from siglip_study.llm import load_llm, merge_adapters
 from siglip_study.training.checkpoint import (
     checkpoint_facts,
     load_adapters,
     load_projector,
-    merge_adapters,
     save_checkpoint,
 )
 

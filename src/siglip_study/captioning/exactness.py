@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from siglip_study.captioning.weights import dequantize, settle_adapters
+from siglip_study.captioning.weights import settle_adapters
+from siglip_study.quantization import dequantize
 from siglip_study.vlm import VisionLanguageModel
 
 

@@ -6,16 +6,24 @@ a dozen Python calls a token, and a DoRA layer the norm of its whole weight.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from siglip_study.captioning import memory
 from siglip_study.config import LlmConfig
-from siglip_study.training.checkpoint import merge_adapters
+from siglip_study.llm import merge_adapters
+from siglip_study.quantization import (
+    dequantize,
+    dequantized_growth,
+    is_nf4,
+    names_of,
+    plain_linear,
+    precision,
+    replace,
+    unpacked_weight,
+)
 
 Adapters = Literal["apart", "merged"]
 
@@ -48,30 +56,17 @@ def weights_for_captions(
     return settle_adapters(llm, adapters)
 
 
-def dequantized_growth(llm: nn.Module) -> int:
-    """Bytes by which the model grows when its NF4 weights become 16 bits wide."""
-    packed: list[Any] = [llm.get_submodule(name).weight for name in _names(llm, _is_nf4)]
-    return sum(2 * weight.quant_state.shape.numel() - weight.numel() for weight in packed)
-
-
-def dequantize(llm: nn.Module) -> None:
-    """Put plain linear layers in the place of NF4 ones: the same values, unpacked once."""
-    for name in _names(llm, _is_nf4):
-        layer: Any = llm.get_submodule(name)
-        _replace(llm, name, _plain(_weight(layer), layer.bias))
-
-
 def settle_adapters(llm: nn.Module, how: Adapters) -> nn.Module:
     """Replace peft's layers by :class:`AdaptedLinear`, or by their sum where the base is not NF4.
 
     Returns:
         the causal LM without peft's wrapper; a layer that is no plain linear one keeps peft's.
     """
-    for name in _names(llm, _is_adapted):
+    for name in names_of(llm, _is_adapted):
         layer: Any = llm.get_submodule(name)
-        merge = how == "merged" and not _is_nf4(layer.base_layer)
+        merge = how == "merged" and not is_nf4(layer.base_layer)
         make = _merged if merge else AdaptedLinear
-        _replace(llm, name, make(layer.base_layer, *_adapter(layer)))
+        replace(llm, name, make(layer.base_layer, *_adapter(layer)))
     unwrap = getattr(llm, "get_base_model", None)
     return llm if unwrap is None else unwrap()
 
@@ -90,7 +85,7 @@ class AdaptedLinear(nn.Module):
     def __init__(self, base: nn.Linear, down: Tensor, up: Tensor, gain: Tensor | None) -> None:
         super().__init__()
         self.base = base
-        dtype = _dtype(base)
+        dtype = precision(base)
         self.register_buffer("down", down.to(dtype))
         self.register_buffer("up", up.to(dtype))
         self.register_buffer("gain", None if gain is None else gain.to(dtype))
@@ -114,7 +109,7 @@ def _adapter(layer: Any) -> tuple[Tensor, Tensor, Tensor | None]:
     if name not in layer.lora_magnitude_vector:
         return down, up, None
     magnitude = layer.lora_magnitude_vector[name].weight.detach().float()
-    whole = _weight(layer.base_layer).float() + up @ down
+    whole = unpacked_weight(layer.base_layer).float() + up @ down
     return down, up, magnitude / whole.norm(dim=1)
 
 
@@ -123,46 +118,8 @@ def _merged(base: nn.Linear, down: Tensor, up: Tensor, gain: Tensor | None) -> n
     whole = base.weight.detach().float() + up @ down
     if gain is not None:
         whole *= gain[:, None]
-    return _plain(whole.to(base.weight.dtype), base.bias)
-
-
-def _names(llm: nn.Module, wanted: Callable[[Any], bool]) -> list[str]:
-    """Names, not modules: what is replaced is freed before the next one is made."""
-    return [name for name, module in llm.named_modules() if wanted(module)]
-
-
-def _replace(llm: nn.Module, name: str, new: nn.Module) -> None:
-    llm.set_submodule(name, new.eval().requires_grad_(False))
+    return plain_linear(whole.to(base.weight.dtype), base.bias)
 
 
 def _is_adapted(layer: Any) -> bool:
     return hasattr(layer, "lora_A") and isinstance(layer.base_layer, nn.Linear)
-
-
-def _is_nf4(layer: Any) -> bool:
-    # Not by the attribute alone: a layer of peft passes on the weight of its base.
-    return isinstance(layer, nn.Linear) and hasattr(layer.weight, "quant_state")
-
-
-def _weight(layer: Any) -> Tensor:
-    """``[out, in]``, unpacked where it is NF4."""
-    if not _is_nf4(layer):
-        weight: Tensor = layer.weight.detach()
-        return weight
-    from bitsandbytes.functional import dequantize_4bit
-
-    unpacked: Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
-    return unpacked.to(_dtype(layer))
-
-
-def _dtype(layer: Any) -> torch.dtype:
-    dtype: torch.dtype = layer.compute_dtype if _is_nf4(layer) else layer.weight.dtype
-    return dtype
-
-
-def _plain(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-    made.weight = nn.Parameter(weight, requires_grad=False)
-    if bias is not None:
-        made.bias = nn.Parameter(bias.detach(), requires_grad=False)
-    return made

@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from siglip_study.config import LlmConfig
 from siglip_study.errors import StudyError
 from siglip_study.io import atomic_dir, read_json, write_json
+from siglip_study.llm import merge_adapters
 from siglip_study.vlm import VisionLanguageModel
 
 SCHEMA = "checkpoint/1"
@@ -66,22 +66,6 @@ def load_adapters(folder: Path, llm: nn.Module, config: LlmConfig) -> nn.Module:
     return merge_adapters(
         PeftModel.from_pretrained(llm, folder / "lora", is_trainable=False), config
     )
-
-
-def merge_adapters(llm: nn.Module, config: LlmConfig) -> nn.Module:
-    """Fold adapters into fp32 weights, exact up to rounding; other weights keep them apart.
-
-    A bf16 weight has 8 significant bits: an update under 1/512 of it would vanish in the sum. A
-    model without adapters, or whose adapters are merged already, is returned as it is.
-    """
-    if not hasattr(llm, "merge_and_unload"):
-        return llm
-    dtype = llm.get_input_embeddings().weight.dtype  # type: ignore[operator]
-    if config.quantization != "none" or dtype != torch.float32:
-        return llm
-    with torch.no_grad():
-        merged: nn.Module = llm.merge_and_unload()  # type: ignore[operator]
-    return merged
 
 
 def checkpoint_facts(folder: Path) -> dict[str, Any]:

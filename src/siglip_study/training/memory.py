@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from siglip_study.captioning.weights import dequantize, dequantized_growth
 from siglip_study.config import RuntimeConfig
 from siglip_study.errors import StudyError
 from siglip_study.llm_layers import decoder_layers, set_layers
 from siglip_study.lora_layers import use_lean_adapters
+from siglip_study.quantization import dequantize, dequantized_growth
 from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
