@@ -144,6 +144,17 @@ def test_controls_have_roles_and_names_of_their_own():
     assert not sound & {cell.stage1_name for cell in cells.values()}
 
 
+def test_an_untrained_projector_has_no_first_stage_and_shares_no_name():
+    plain, made = study(), study(controls={"untrained_projector": "linear"})
+    (cell,) = [cell for cell in made.controls if cell.role == "control_untrained"]
+    assert cell.label == "untrained.linear" and not cell.has_stage1 and cell.run.seed == 1
+    assert cell.run.stage2.epochs == 4 and cell.captioned == "report"
+    assert made.stage1_cells.keys() == plain.stage1_cells.keys()
+    assert set(made.cells) - set(plain.cells) == {cell.name}
+    with pytest.raises(StudyError, match=r"controls\.untrained_projector names 'x'"):
+        study(controls={"untrained_projector": "x"})
+
+
 def test_one_run_in_two_roles_is_refused():
     # A projector under the control's own label, with the very settings of the control.
     same = {

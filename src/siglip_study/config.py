@@ -217,6 +217,9 @@ class ControlsConfig(Section):
     permuted_captions: Label | None = Field(
         None, description="Projector trained on permuted captions."
     )
+    untrained_projector: Label | None = Field(
+        None, description="Projector left at its initialisation; adapters alone train."
+    )
 
 
 class CaptionConfig(Section):
@@ -356,6 +359,7 @@ class Config(Section):
             "controls.hot.projector": self.controls.hot and self.controls.hot.projector,
             "controls.noise_features": self.controls.noise_features,
             "controls.permuted_captions": self.controls.permuted_captions,
+            "controls.untrained_projector": self.controls.untrained_projector,
             **{f"presets.{name}.projector": p.projector for name, p in self.presets.items()},
         }
         for key, label in wanted.items():

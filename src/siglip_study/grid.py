@@ -37,6 +37,7 @@ Role = Literal[
     "control_blind",
     "control_noise",
     "control_permuted",
+    "control_untrained",
     "preset",
 ]
 Sabotage = Literal["none", "noise_features", "permuted_captions"]
@@ -46,6 +47,8 @@ SPLITS = ("train", "selection", "report")
 BASELINES = {
     "references": ("references", "report"),
     "retrieval": ("control_retrieval", "report"),
+    "generic": ("control_generic", "report"),
+    "category": ("control_category", "report"),
     "references.selection": ("references", "selection"),
 }
 
@@ -62,6 +65,9 @@ class RunSpec(Section):
     stage2: StageConfig = StageConfig(epochs=3, learning_rate=5e-5)
     seed: int = 0
     sabotage: Sabotage = Field("none", description="Worlds that must fail train on spoiled data.")
+    projector_trained: bool = Field(
+        True, description="False: no stage 1, and adapters alone train in stage 2."
+    )
 
     def stage1_keys(self) -> dict[str, Any]:
         """The keys stage 1 depends on; equal keys share one stage-1 folder."""
@@ -106,6 +112,11 @@ class Cell:
     @cached_property
     def stage1_name(self) -> str:
         return f"{self.label}_{_hash(self.run.stage1_keys())}"
+
+    @property
+    def has_stage1(self) -> bool:
+        """Whether stage 2 starts from a stage 1; an untrained projector has none."""
+        return self.run.projector_trained
 
     @property
     def captioned(self) -> str:
@@ -237,6 +248,10 @@ class Study:
             if label is not None:
                 run = self._run(label, seed, stage2=longest, sabotage=sabotage)
                 cells.append(Cell(f"{sabotage.split('_')[0]}.{label}", role, run))
+        untrained = config.controls.untrained_projector
+        if untrained is not None:
+            run = self._run(untrained, seed, stage2=longest, projector_trained=False)
+            cells.append(Cell(f"untrained.{untrained}", "control_untrained", run))
         return cells
 
     @cached_property
@@ -319,7 +334,7 @@ class Study:
     @cached_property
     def stage1_cells(self) -> dict[str, Cell]:
         """Stage-1 name → a cell that has this stage 1."""
-        return {cell.stage1_name: cell for cell in self.cells.values()}
+        return {cell.stage1_name: cell for cell in self.cells.values() if cell.has_stage1}
 
     # --- features -------------------------------------------------------------------------------
 

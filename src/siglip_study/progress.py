@@ -21,7 +21,11 @@ def _milestones(study: Study) -> dict[str, list[Path]]:
         first = {cell.label: cell.name for cell in reversed(study.tuning)}
         cells += study.reported(first.values())
     paths = study.paths
-    stage1 = {cell.stage1_name: paths.stage1(cell.stage1_name) / "stage.json" for cell in cells}
+    stage1 = {
+        cell.stage1_name: paths.stage1(cell.stage1_name) / "stage.json"
+        for cell in cells
+        if cell.has_stage1
+    }
     return {
         "stage 1": list(stage1.values()),
         "stage 2": [paths.run(cell.name) / "cell.json" for cell in cells],

@@ -54,8 +54,14 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "training",
         "projectors",
     ),
-    "captions": ("captioning", "evaluation/captions"),
-    "baselines": ("evaluation/baselines",),
+    "captions": ("captioning", "evaluation/captions", "evaluation/unseeing"),
+    "baselines": (
+        "evaluation/adversaries",
+        "evaluation/baselines",
+        "features/chunking",
+        "features/scorer",
+        "metrics/siglip",
+    ),
     "scorer_check": (
         "evaluation/scorer_check",
         "features/chunking",

@@ -172,8 +172,9 @@ def test_the_cells_own_split_is_captioned(study, tmp_path):
     write_captions(bench, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
     told = read_json(tmp_path / "out" / "captions.json", "captions/1")
     assert told["cell"] == study.cell.name and told["wall_s"] > 0 and told["gpu_s"] == 0
-    assert [r["id"] for r in told["records"]] == [f"report{i}" for i in reversed(range(5))]
-    for row in told["records"]:
+    matched = [row for row in told["records"] if row["condition"] == "matched"]
+    assert [r["id"] for r in matched] == [f"report{i}" for i in reversed(range(5))]
+    for row in matched:
         assert row["split"] == "report" and row["condition"] == "matched"
         assert 1 <= row["n_tokens"] <= SETTINGS.max_new_tokens
     table = pl.read_parquet(tmp_path / "out" / "losses.parquet")
@@ -182,6 +183,40 @@ def test_the_cells_own_split_is_captioned(study, tmp_path):
         ("reversed", 5),
         ("shuffled", 5),
     ]
+
+
+def test_what_a_model_says_of_nothing_and_of_the_mean_stands_apart_from_the_clips(study, tmp_path):
+    from siglip_study.captioning import generate_captions
+    from siglip_study.evaluation.unseeing import BlindPrompt
+
+    bench, model = study.model()
+    write_captions(bench, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
+    told = read_json(tmp_path / "out" / "captions.json", "captions/1")["records"]
+    extra = {row["condition"]: row for row in told if row["condition"] != "matched"}
+    assert set(extra) == {"blind", "mean"} and len(told) == 7
+    assert all(row["id"] is None and row["split"] == "report" for row in extra.values())
+
+    def say(shown, features):
+        ask = {"max_new_tokens": SETTINGS.max_new_tokens, "batch_size": 1}
+        return generate_captions(shown, bench.tokenizer, ["x"], lambda ids: features, **ask)[0].text
+
+    train = bench.clips("train")
+    mean = train.features.batch(train.ids).float().mean(dim=0, keepdim=True)
+    assert extra["mean"]["caption"] == say(model, mean)
+    # Blind: nothing that is shown makes a difference, and the prompt holds no video.
+    blind = BlindPrompt(model)
+    assert extra["blind"]["caption"] == say(blind, mean) == say(blind, 100 * mean)
+    prompt = blind.prompt_embeddings(mean)
+    assert prompt.shape[1] == len(bench.layout.blind) == blind.prompt_length(mean)
+    assert torch.equal(prompt, model._embed([bench.layout.blind]).to(prompt.dtype))
+
+
+def test_cells_that_are_not_published_are_not_asked(study, tmp_path):
+    bench, model = study.model()
+    control = Cell("x", "control_hot", study.cell.run)
+    write_captions(bench, model, control, SETTINGS, RUNTIME, tmp_path / "out")
+    told = read_json(tmp_path / "out" / "captions.json", "captions/1")["records"]
+    assert {row["condition"] for row in told} == {"matched"}
 
 
 def test_a_killed_captioning_leaves_nothing_to_take(study, tmp_path, monkeypatch):

@@ -50,6 +50,12 @@ def cell_of(wildcards):
     return STUDY.cells[wildcards.cell]
 
 
+def stage1_files(wildcards, name):
+    """A file of the first stage that a cell starts from; an untrained projector has none."""
+    cell = cell_of(wildcards)
+    return [PATHS.stage1(cell.stage1_name) / name] if cell.has_stage1 else []
+
+
 def chosen_cells():
     """The chosen tuning cells: known once they are scored."""
     path = checkpoints.select.get().output.selection

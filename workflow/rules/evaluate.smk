@@ -48,9 +48,12 @@ rule baselines:
     input:
         manifest=PATHS.manifest,
         features=[FEATURES[split] for split in SPLITS],
+        frames=SCORER_FEATURES["selection"],
     output:
         references=PATHS.captions("references"),
         retrieval=PATHS.captions("retrieval"),
+        generic=PATHS.captions("generic"),
+        category=PATHS.captions("category"),
     log:
         PATHS.log("baselines"),
     benchmark:
@@ -58,9 +61,10 @@ rule baselines:
     conda:
         "../../environment.yml"
     params:
+        scorer=CONFIG.scorer.scoring_keys(),
         code=rule_code("baselines"),
     message:
-        "captions of the references and of the nearest training clip"
+        "captions of the references, the nearest training clip and the blind adversaries"
     script:
         "../scripts/baselines.py"
 

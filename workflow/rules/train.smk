@@ -38,10 +38,8 @@ rule stage2:
         verdict=ancient(PATHS.scorer_verdict),
         # Read only to caption while the model is loaded: a new report clip must not retrain.
         captioned=lambda wildcards: ancient(FEATURES[cell_of(wildcards).captioned]),
-        stage1=lambda wildcards: PATHS.stage1(cell_of(wildcards).stage1_name)
-        / "checkpoint",
-        stage1_facts=lambda wildcards: PATHS.stage1(cell_of(wildcards).stage1_name)
-        / "stage.json",
+        stage1=lambda wildcards: stage1_files(wildcards, "checkpoint"),
+        stage1_facts=lambda wildcards: stage1_files(wildcards, "stage.json"),
     output:
         checkpoint=directory(PATHS.run("{cell}") / "checkpoint"),
         steps=PATHS.run("{cell}") / "steps.parquet",
@@ -68,6 +66,8 @@ rule stage2:
 rule captions:
     input:
         manifest=PATHS.manifest,
+        # For the mean feature, a diagnostic.
+        train=FEATURES["train"],
         features=lambda wildcards: FEATURES[cell_of(wildcards).captioned],
         checkpoint=PATHS.run("{cell}") / "checkpoint",
     output:

@@ -1,19 +1,39 @@
-"""Write the captions of the references and of the nearest training clip."""
+"""Write the captions of all that train nothing."""
 
 from pathlib import Path
 
+from siglip_study.config import parse_config
 from siglip_study.grid import SPLITS
 from siglip_study.jobs import job
 
 with job(snakemake.log[0]):
     import polars as pl
 
+    from siglip_study.devices import pick_device
+    from siglip_study.evaluation.adversaries import write_adversaries
     from siglip_study.evaluation.baselines import write_baselines
+    from siglip_study.features.scorer import Scorer, read_frame_embeddings
 
+    config = parse_config(snakemake.config)
+    manifest = pl.read_parquet(snakemake.input.manifest)
     write_baselines(
-        manifest=pl.read_parquet(snakemake.input.manifest),
+        manifest=manifest,
         features=dict(zip(SPLITS, map(Path, snakemake.input.features), strict=True)),
         splits=("selection", "report"),
         references_out=Path(snakemake.output.references),
         retrieval_out=Path(snakemake.output.retrieval),
+    )
+    frames = read_frame_embeddings(snakemake.input.frames)
+    write_adversaries(
+        manifest=manifest,
+        frames={clip: rows.numpy() for clip, rows in frames.items()},
+        scorer=Scorer(
+            config.scorer.model,
+            revision=config.scorer.revision,
+            lowercase=config.scorer.lowercase,
+            weights=config.scorer.weights,
+            device=pick_device(config.runtime.device),
+        ),
+        generic_out=Path(snakemake.output.generic),
+        category_out=Path(snakemake.output.category),
     )

@@ -21,7 +21,10 @@ with job(snakemake.log[0]):
         from siglip_study.evaluation.captions import caption_from_checkpoint
         from siglip_study.training.bench import Inputs
 
-        features = {cell.captioned: Path(snakemake.input.features)}
+        features = {
+            "train": Path(snakemake.input.train),
+            cell.captioned: Path(snakemake.input.features),
+        }
         caption_from_checkpoint(
             cell,
             Inputs(Path(snakemake.input.manifest), features),

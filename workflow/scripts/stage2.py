@@ -35,7 +35,7 @@ with job(snakemake.log[0]):
     run_stage2(
         cell=cell,
         inputs=Inputs(Path(snakemake.input.manifest), features),
-        stage1=Path(snakemake.input.stage1_facts).parent,
+        stage1=paths.stage1(cell.stage1_name) if cell.has_stage1 else None,
         out=Path(snakemake.output.cell).parent,
         resume_folder=Path(snakemake.params.resume),
         runtime=config.runtime,

@@ -55,8 +55,8 @@ def write_baselines(
         for clip, captions, index in zip(
             ids, by_split[split]["captions"].to_list(), found, strict=True
         ):
-            references.append(_record(clip, split, captions[0]))
-            retrieved.append(_record(clip, split, train_captions[int(index)]))
+            references.append(caption_record(clip, split, captions[0]))
+            retrieved.append(caption_record(clip, split, train_captions[int(index)]))
     for name, records, path in (
         ("references", references, references_out),
         ("retrieval", retrieved, retrieval_out),
@@ -64,7 +64,8 @@ def write_baselines(
         write_json(path, {"cell": name, "records": records}, "captions/1")
 
 
-def _record(clip: str, split: str, caption: str) -> dict[str, object]:
+def caption_record(clip: str, split: str, caption: str) -> dict[str, object]:
+    """A record of ``captions/1`` of a captioner that generates nothing."""
     return {
         "id": clip,
         "split": split,

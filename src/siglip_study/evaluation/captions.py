@@ -13,6 +13,7 @@ from siglip_study.captioning import generate_captions
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config import CaptionConfig, RuntimeConfig
+from siglip_study.evaluation.unseeing import unseeing_records
 from siglip_study.grid import Cell
 from siglip_study.io import atomic_dir, write_json, write_parquet
 from siglip_study.training.bench import Bench, Inputs, use_device
@@ -57,6 +58,8 @@ def write_captions(
         }
         for clip, caption in zip(clips.ids, captions, strict=True)
     ]
+    if cell.role == "report":
+        records += unseeing_records(model, bench, split, settings, runtime)
     wall = time.monotonic() - began
     cost = {"wall_s": wall, "gpu_s": wall if bench.accelerator.device.type == "cuda" else 0.0}
     write_json(out / "captions.json", {"cell": cell.name, **cost, "records": records}, "captions/1")

@@ -72,7 +72,7 @@ class Workload:
     @cached_property
     def stage1_cells(self) -> list[Cell]:
         """One cell for each distinct first stage."""
-        return list({cell.stage1_name: cell for cell in self.cells}.values())
+        return list({cell.stage1_name: cell for cell in self.cells if cell.has_stage1}.values())
 
     @cached_property
     def connectors(self) -> list[Connector]:

@@ -16,14 +16,17 @@ ROLES: dict[str, str] = {
     "tuning": "Tuning run",
     "references": "Human references",
     "control_retrieval": "Retrieval baseline",
+    "control_generic": "Best generic caption",
+    "control_category": "Best caption of the category",
     "control_blind": "Blind-trained",
     "control_noise": "Noise features",
     "control_permuted": "Permuted captions",
+    "control_untrained": "Untrained projector (secondary)",
     "control_hot": "Hot positive control",
     "preset": "Published preset",
 }
 #: Captioners that train nothing and so have no ``cell.json``.
-UNTRAINED = ("references", "control_retrieval")
+UNTRAINED = ("references", "control_retrieval", "control_generic", "control_category")
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def run_stage1(
 def run_stage2(
     cell: Cell,
     inputs: Inputs,
-    stage1: Path,
+    stage1: Path | None,
     out: Path,
     resume_folder: Path,
     runtime: RuntimeConfig,
@@ -160,6 +160,7 @@ def run_stage2(
 ) -> None:
     """Train projector and adapters; write ``checkpoint/``, history and ``cell.json``.
 
+    Without a ``stage1`` the projector stays as initialised and calibrated: the secondary control.
     ``while_loaded`` is called with the trained model.
     """
     began = time.monotonic()
@@ -178,7 +179,7 @@ def run_stage2(
             "role": cell.role,
             "seed": run.seed,
             "run": run.model_dump(mode="json"),
-            "stage1_cell": stage1.name,
+            "stage1_cell": stage1 and stage1.name,
             "projector_parameters": model.projector.n_parameters(),
             "lora_parameters": sum(p.numel() for n, p in trainable.items() if "lora_" in n),
             "tokens_per_video": _tokens_per_video(model, bench),
@@ -261,8 +262,11 @@ def _first_model(job: StageJob, bench: Bench, train: Clips) -> VisionLanguageMod
         model.calibrate(
             first.to(bench.accelerator.device), run.training.output_scale == "embedding"
         )
+        if job.number == 2:
+            model.projector.requires_grad_(False)
     else:
         load_projector(job.stage1 / "checkpoint", model)
+    if job.number == 2:
         torch.manual_seed(derived_seed("lora", run.seed))
         model.llm = add_lora(model.llm, run.llm.lora)
     return model
