@@ -133,6 +133,13 @@ def test_both_stages_leave_what_their_rules_declare(world, done):
     # r · (in + out) of q, k, v, o and of gate, up, down; two layers.
     assert facts["lora_parameters"] == 2 * 2 * (64 + 48 + 48 + 64 + 80 + 80 + 80)
     assert facts["optimizer_steps"] == 3 and facts["samples_seen"] == 6
+    # 2 layers of 32 × (32 + 16 + 16 + 32 + 3 × 48) weights, four times each at more than the 8
+    # video positions; the head and the rest at most as much again for each of some 100 positions.
+    weights = 2 * 32 * (32 + 16 + 16 + 32 + 3 * 48)
+    assert 6 * 4 * weights * 8 < facts["flops"] < 6 * 4 * weights * 8 * 50
+    first_facts = json.loads((first / "stage.json").read_text())
+    # Twice the clips, and no adapters.
+    assert facts["flops"] < first_facts["flops"] < 2 * facts["flops"]
     assert facts["device"] == "cpu" and facts["gpu_s"] == 0
     # Whether a job succeeded is known to later jobs only: they give the resume points up.
     assert list((world.root / "r1").glob("step-*")) and list((world.root / "r2").glob("step-*"))

@@ -1,20 +1,13 @@
-"""Arithmetic (FLOP), memory traffic and memory of a study's work, by formula.
+"""Memory traffic, memory and disk of a study's work, by formula; its arithmetic is in ``flops``.
 
-A multiplication and an addition count as two. A matrix product of ``N`` weights with ``T`` tokens
-is 2·N·T; its gradient towards the tokens is as much again, towards the weights as much a third
-time, which frozen weights do not need: 4·N·T in place of 6·N·T. Norms, rotations and activations
-are left out: they are bound by memory, and the assumed efficiency allows for them.
+What the arithmetic leaves out (norms, rotations, activations) is bound by memory: the assumed
+efficiency of a GPU allows for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from siglip_study.rehearsal.shapes import LlmShape, TowerShape
-
-if TYPE_CHECKING:
-    from siglip_study.projectors.base import Projector
+from siglip_study.flops import Sequence
+from siglip_study.model_sizes import LlmShape
 
 #: Bytes a weight in NF4 with double quantisation: 4 bits, an 8-bit scale for each 64 weights and
 #: an fp32 scale for each 256 of those (Dettmers et al. 2023): 4.127 bits.
@@ -26,43 +19,7 @@ TRAINED_BYTES = 4 + 4 + 8 + 4
 OVERHEAD_BYTES = 1.5 * 2**30
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """One clip's sequence: prompt positions (video included) and caption tokens (EOS included)."""
-
-    prompt: int
-    caption: int
-
-    @property
-    def length(self) -> int:
-        """Positions that are fed; the caption's last token predicts nothing."""
-        return self.prompt + self.caption - 1
-
-
 # --- language model -------------------------------------------------------------------------------
-
-
-def attention_flops(llm: LlmShape, length: int) -> float:
-    """Causal attention of one sequence, forward: scores and mixing, half of the square each."""
-    return 2.0 * length**2 * llm.attention_width * llm.layers
-
-
-def forward_flops(llm: LlmShape, length: int, logits: int) -> float:
-    """One sequence forward, with the output head at ``logits`` positions."""
-    head = 2.0 * llm.vocab * llm.width * logits
-    return 2.0 * llm.layer_parameters * length + attention_flops(llm, length) + head
-
-
-def training_flops(llm: LlmShape, sequence: Sequence, lora_parameters: int = 0) -> float:
-    """One clip forward and backward through frozen weights (and adapters that train).
-
-    Attention's gradient is twice its forward pass. Recomputed layers are not counted: they are
-    overhead, not useful work.
-    """
-    weights = 4.0 * llm.layer_parameters * sequence.length
-    attention = 3.0 * attention_flops(llm, sequence.length)
-    head = 4.0 * llm.vocab * llm.width * sequence.caption
-    return weights + attention + head + 6.0 * lora_parameters * sequence.length
 
 
 def llm_bytes(llm: LlmShape, quantization: str) -> float:
@@ -139,32 +96,6 @@ def caption_bytes(
     widest = BF16_BYTES * (4 * llm.width + 3 * llm.intermediate) * prompt * batch
     cache = batch * kv_bytes(llm, prompt + new_tokens)
     return llm_bytes(llm, quantization) + cache + widest + OVERHEAD_BYTES
-
-
-# --- towers and projectors ------------------------------------------------------------------------
-
-
-def tower_flops(tower: TowerShape) -> float:
-    """One frame, or one text, forward: weights at every token, and full attention."""
-    attention = 4.0 * tower.tokens**2 * tower.width * tower.layers
-    return 2.0 * tower.parameters * tower.tokens + attention
-
-
-def projector_flops(projector: Projector, clips: int, patches: int, vision_dim: int) -> float:
-    """A projector's forward and backward pass, counted without data.
-
-    The projector may live on the ``meta`` device, where nothing is computed.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    parameter = next(projector.parameters())
-    shape = (clips, projector.frames, patches, vision_dim)
-    features = torch.empty(shape, device=parameter.device, dtype=parameter.dtype)
-    with FlopCounterMode(display=False) as counter:
-        projector(features).sum().backward()
-    projector.zero_grad(set_to_none=True)
-    return float(counter.get_total_flops())
 
 
 # --- disk -----------------------------------------------------------------------------------------

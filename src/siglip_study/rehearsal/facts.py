@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from siglip_study.config import Config
-from siglip_study.rehearsal.shapes import (
+from siglip_study.model_sizes import (
     LlmShape,
     TowerShape,
     llm_shape,

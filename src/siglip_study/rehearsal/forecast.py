@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from siglip_study import flops as arithmetic
 from siglip_study.config import Config
+from siglip_study.flops import Sequence
 from siglip_study.rehearsal import estimate
 from siglip_study.rehearsal.dataset import Dataset
-from siglip_study.rehearsal.estimate import Sequence
 from siglip_study.rehearsal.facts import ModelFacts
 from siglip_study.rehearsal.gpus import Gpu
 from siglip_study.rehearsal.rows import GIB, Cost
@@ -55,7 +56,7 @@ class Forecast:
             self._projectors[connector] = ProjectorFacts(
                 made.n_parameters(),
                 made.tokens_per_video(frames, patches),
-                estimate.projector_flops(made, 1, patches, self.facts.vision_dim),
+                arithmetic.projector_flops(made, 1, patches, self.facts.vision_dim),
             )
         return self._projectors[connector]
 
@@ -76,7 +77,7 @@ class Forecast:
         clips = shape.batch * shape.accumulation
         sequence = self.sequence(shape.connector)
         projector = self.projector(shape.connector)
-        flops = clips * (estimate.training_flops(llm, sequence, lora) + projector.flops)
+        flops = clips * (arithmetic.training_flops(llm, sequence, lora) + projector.flops)
         trained = projector.parameters + lora
         # The optimizer reads and writes every trained weight, its gradient and moments.
         seconds = gpu.seconds(flops) + gpu.seconds(0, 28.0 * trained)
@@ -90,14 +91,14 @@ class Forecast:
     def validation(self, connector: Connector, gpu: Gpu) -> Cost:
         """One clip's forward pass with its caption."""
         sequence = self.sequence(connector)
-        flops = estimate.forward_flops(self.facts.llm, sequence.length, sequence.caption)
+        flops = arithmetic.forward_flops(self.facts.llm, sequence.length, sequence.caption)
         return Cost(gpu.seconds(flops))
 
     def conditions(self, connector: Connector, gpu: Gpu) -> Cost:
         """One clip's losses: its prompt read twice, once reversed, and a caption each condition."""
         llm, sequence = self.facts.llm, self.sequence(connector)
-        prompt = estimate.forward_flops(llm, sequence.prompt, 0)
-        whole = estimate.forward_flops(llm, sequence.length, sequence.caption)
+        prompt = arithmetic.forward_flops(llm, sequence.prompt, 0)
+        whole = arithmetic.forward_flops(llm, sequence.length, sequence.caption)
         captions = 2 + self.config.captions.shuffles
         return Cost(gpu.seconds(2 * prompt + captions * (whole - prompt)))
 
@@ -118,26 +119,26 @@ class Forecast:
             return Cost(None, one / GIB, f"needs at least {one / GIB:.0f} GiB")
         fitting = 1 + int((gpu.gib * GIB - one) / (needed(2) - one))
         batch = max(1, min(batch, fitting))
-        prefill = gpu.seconds(batch * estimate.forward_flops(llm, prompt, 1))
+        prefill = gpu.seconds(batch * arithmetic.forward_flops(llm, prompt, 1))
         traffic = estimate.decode_bytes(llm, quantization, batch, prompt + new_tokens / 2)
-        flops = batch * estimate.forward_flops(llm, 1, 1)
+        flops = batch * arithmetic.forward_flops(llm, 1, 1)
         step = max(_STEP_SECONDS, gpu.seconds(flops, traffic))
         return Cost((prefill + new_tokens * step) / batch, needed(batch) / GIB)
 
     def features(self, gpu: Gpu) -> Cost:
         """One clip through the vision encoder."""
-        flops = self.config.vision.frames * estimate.tower_flops(self.facts.vision)
+        flops = self.config.vision.frames * arithmetic.tower_flops(self.facts.vision)
         return Cost(gpu.seconds(flops))
 
     def scorer_images(self, gpu: Gpu) -> Cost:
         """One clip's frames through the scorer."""
-        flops = self.config.scorer.frames * estimate.tower_flops(self.facts.scorer_images)
+        flops = self.config.scorer.frames * arithmetic.tower_flops(self.facts.scorer_images)
         return Cost(gpu.seconds(flops))
 
     def scorer_texts(self, gpu: Gpu) -> Cost:
         """One caption through the scorer: its chunks, and once as published."""
         return Cost(
-            gpu.seconds(self.texts_a_caption * estimate.tower_flops(self.facts.scorer_texts))
+            gpu.seconds(self.texts_a_caption * arithmetic.tower_flops(self.facts.scorer_texts))
         )
 
     @property

@@ -69,7 +69,7 @@ def check_tokenizer(premises: Premises) -> Iterator[Finding]:
         yield Finding("failed", "tokenizer", sentence)
         return
     from siglip_study.architectures import architecture
-    from siglip_study.rehearsal.shapes import llm_shape
+    from siglip_study.model_sizes import llm_shape
 
     shape = llm_shape(architecture(llm.model, llm.revision, "llm.model"), f"llm.model {llm.model}")
     if len(tokenizer) > shape.vocab:

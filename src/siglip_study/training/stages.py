@@ -27,6 +27,7 @@ from siglip_study.training.plan import StagePlan
 from siglip_study.training.resume import Position, ResumePoint
 from siglip_study.training.schedule import derived_seed
 from siglip_study.training.team import team
+from siglip_study.training.work import stage_flops
 from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,8 @@ def run_stage1(
         _write_history(out, done.position)
         wall = time.monotonic() - began
         cost = _cost(done.position, done.bench.accelerator, runtime)
-        write_json(out / "stage.json", {"wall_s": wall, **cost}, "stage/1")
+        flops = stage_flops(done.model, run, done.position.steps)
+        write_json(out / "stage.json", {"wall_s": wall, "flops": flops, **cost}, "stage/1")
 
 
 def run_stage2(
@@ -184,6 +186,7 @@ def run_stage2(
             "lora_parameters": sum(p.numel() for n, p in trainable.items() if "lora_" in n),
             "tokens_per_video": _tokens_per_video(model, bench),
             "truncated_targets": done.train.truncated,
+            "flops": stage_flops(model, run, position.steps),
             "wall_s": time.monotonic() - began,
             **_cost(position, bench.accelerator, runtime),
             "versions": provenance.versions(),
