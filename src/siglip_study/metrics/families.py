@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -40,6 +41,7 @@ def score_siglip(
         "grounding_margin_within",
         "auc",
         "auc_within",
+        "retrieval_r1_within",
         "bits",
         "retrieval_r1",
         "retrieval_r5",
@@ -54,12 +56,7 @@ def score_siglip(
         return
     found.clips("grounding_margin", grounding.grounding_margin(scores, empty))
     found.clips("auc", grounding.auc(scores, empty=empty))
-    within = grounding.grounding_margin_within(scores, categories, empty)
-    if np.isnan(within).all():
-        found.skip("no two clips share a category", "grounding_margin_within", "auc_within")
-    else:
-        found.clips("grounding_margin_within", within)
-        found.clips("auc_within", grounding.auc(scores, categories, empty))
+    _score_within_category(found, scores, categories, empty)
     if temperature is None:
         found.skip("no temperature was fitted on selection references", "bits")
     else:
@@ -70,6 +67,28 @@ def score_siglip(
     found.clips("retrieval_r5", ranks.recall(5), chance["retrieval_r5"])
     found.clips("retrieval_mrr", ranks.reciprocal_rank(), chance["retrieval_mrr"])
     found.columns["retrieval_rank"] = ranks.mean_rank()
+
+
+#: Two clips cannot tell a caption's appeal from a clip's: fewer are no comparison.
+LEAST_IN_CATEGORY = 3
+
+
+def _score_within_category(
+    found: Collector, scores: np.ndarray, categories: Sequence[str | None], empty: np.ndarray
+) -> None:
+    """The same against clips of the same category: is more seen than the category?"""
+    names = ("grounding_margin_within", "auc_within", "retrieval_r1_within")
+    if all(category is None for category in categories):
+        found.skip("the clips have no categories", *names)
+        return
+    sizes = Counter(categories)
+    large = [c if c is not None and sizes[c] >= LEAST_IN_CATEGORY else None for c in categories]
+    if all(category is None for category in large):
+        found.skip(f"no category has {LEAST_IN_CATEGORY} clips", *names)
+        return
+    found.clips("grounding_margin_within", grounding.grounding_margin_within(scores, large, empty))
+    found.clips("auc_within", grounding.auc(scores, large, empty))
+    found.clips("retrieval_r1_within", *retrieval.recall_within(scores, large, empty))
 
 
 def score_meteor(

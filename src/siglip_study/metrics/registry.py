@@ -110,6 +110,14 @@ _ALL = (
         "Share of captions whose own clip comes first; ties share their credit.",
     ),
     _info(
+        "retrieval_r1_within",
+        0,
+        1,
+        True,
+        None,
+        "Share of captions whose own clip comes first among those of its category.",
+    ),
+    _info(
         "retrieval_r5",
         0,
         1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,23 @@ def ranks(scores: np.ndarray, empty: np.ndarray | None = None) -> Ranks:
         better = np.where(empty, len(matrix) - 1, better)
         tied = np.where(empty, 1, tied)
     return Ranks(better, tied)
+
+
+def recall_within(
+    scores: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
+    """Recall at 1 among the clips of the own category ``[N]``, and the mean recall of chance.
+
+    NaN for a clip without category.
+    """
+    matrix = square_matrix(scores)
+    silent = np.zeros(len(matrix), dtype=bool) if empty is None else np.asarray(empty, dtype=bool)
+    recall, by_chance = np.full(len(matrix), np.nan), np.full(len(matrix), np.nan)
+    for name in {name for name in category if name is not None}:
+        members = np.array([i for i, other in enumerate(category) if other == name])
+        recall[members] = ranks(matrix[np.ix_(members, members)], silent[members]).recall(1)
+        by_chance[members] = 1 / len(members)
+    return recall, float(np.nanmean(by_chance)) if not np.isnan(by_chance).all() else np.nan
 
 
 def chance(n: int) -> dict[str, float]:

@@ -20,6 +20,7 @@ METRICS: tuple[str, ...] = (
     "auc_within",
     "bits",
     "retrieval_r1",
+    "retrieval_r1_within",
     "retrieval_r5",
     "retrieval_mrr",
     "meteor",
