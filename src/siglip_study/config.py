@@ -125,6 +125,9 @@ class TrainingConfig(Section):
         16, description="Selection clips captioned after each epoch to watch for collapse."
     )
     quick_tokens: Count = Field(64, description="Token budget of those captions.")
+    diagnosis_clips: Annotated[int, Field(ge=0)] = Field(
+        32, description="Selection clips whose tokens are measured each epoch; 0: off."
+    )
 
 
 class ProjectorConfig(Section):

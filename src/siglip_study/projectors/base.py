@@ -21,6 +21,10 @@ class Projector(nn.Module, ABC):
     arguments with type annotations (these are the options a config may set), and implements
     :meth:`project` and :meth:`tokens_per_video`.
 
+    A submodule that attends to the video and is no ``nn.MultiheadAttention`` has a method
+    ``attention_weights``: from the inputs of its ``forward`` to weights ``[N, heads, Q, K]``. The
+    diagnosis of a collapse asks for them; training never does.
+
     Letters used in shapes: B clips, F frames, P patches of a frame in row-major order of the
     grid, V vision width, T tokens of a clip, L width of the language model.
 

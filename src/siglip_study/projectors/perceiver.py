@@ -27,13 +27,22 @@ class _ResamplerAttention(nn.Module):
 
     def forward(self, latents: Tensor, context: Tensor) -> Tensor:
         """``[N, Q, D]`` latents and ``[N, K, D]`` context → ``[N, Q, D]``."""
+        queries, keys, values = self._queries_keys_values(latents, context)
+        attended = functional.scaled_dot_product_attention(queries, keys, values)
+        return self.to_out(attended.transpose(1, 2).flatten(2))
+
+    def attention_weights(self, latents: Tensor, context: Tensor) -> Tensor:
+        """Weights that ``forward`` attends with, ``[N, heads, Q, K+Q]``: patches, then latents."""
+        queries, keys, _ = self._queries_keys_values(latents, context)
+        scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
+        return scores.float().softmax(-1)
+
+    def _queries_keys_values(self, latents: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """``[N, heads, Q, head_dim]``, then twice ``[N, heads, K+Q, head_dim]``."""
         latents = self.latent_norm(latents)
         both = torch.cat([self.context_norm(context), latents], dim=1)  # [N, K+Q, D]
-        keys, values = self.to_kv(both).chunk(2, dim=-1)
-        attended = functional.scaled_dot_product_attention(
-            self._split(self.to_q(latents)), self._split(keys), self._split(values)
-        )  # [N, heads, Q, head_dim]
-        return self.to_out(attended.transpose(1, 2).flatten(2))
+        parts = (self.to_q(latents), *self.to_kv(both).chunk(2, dim=-1))
+        return tuple(self._split(part) for part in parts)
 
     def _split(self, x: Tensor) -> Tensor:
         """``[N, K, heads·head_dim]`` → ``[N, heads, K, head_dim]``."""

@@ -19,6 +19,7 @@ from siglip_study.metrics.diversity import clusters, distinct_ratio, effective_c
 from siglip_study.projectors.registry import build_projector
 from siglip_study.training.checkpoint import load_adapters
 from siglip_study.training.clips import Clips, NoiseFeatures, derangement, tokenize_captions
+from siglip_study.training.diagnosis import diagnose
 from siglip_study.training.loop import QuickLook
 from siglip_study.training.schedule import derived_seed
 from siglip_study.training.team import single
@@ -122,6 +123,11 @@ class Bench:
             }
 
         return look
+
+    def diagnosis(self, clips: Clips) -> QuickLook:
+        """Measure what the projector makes of a few selection clips, always the same ones."""
+        ids = clips.ids[: self.run.training.diagnosis_clips]
+        return lambda model: diagnose(model, clips.features.batch, ids, self.accelerator)
 
     def log_masked_sample(self, clips: Clips, video_tokens: int) -> None:
         """Show what is read and what is learned, so that a wrong mask is seen before step 1."""

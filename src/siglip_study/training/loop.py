@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -16,6 +16,13 @@ from torch import Tensor
 from siglip_study.config import EarlyStopping
 from siglip_study.errors import StudyError
 from siglip_study.training.clips import Clips
+from siglip_study.training.diagnosis import at_start
+from siglip_study.training.gradients import (
+    gradient_norms,
+    gradient_parts,
+    gradient_shares,
+    norm_columns,
+)
 from siglip_study.training.optimizer import make_optimizer, parameter_groups, set_rates
 from siglip_study.training.parallel import copy_from_rank_0, require_same_weights, sum_numbers
 from siglip_study.training.plan import StagePlan, dropout_seed, step_share
@@ -28,7 +35,7 @@ from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
 
-# Captions a handful of selection clips; returns columns for epochs.parquet.
+# Looks at a handful of selection clips; returns columns for epochs.parquet.
 QuickLook = Callable[[VisionLanguageModel], dict[str, Any]]
 
 
@@ -41,6 +48,7 @@ def train_stage(
     quick_look: QuickLook,
     accelerator: Accelerator,
     on_epoch: Callable[[dict[str, Any]], None],
+    diagnosis: QuickLook | None = None,
 ) -> Position:
     """Train what is trainable in ``model``; leave it with the weights the stage keeps.
 
@@ -48,6 +56,7 @@ def train_stage(
     bits as one left alone: data order, dropout and initialisation come from seeds derived per step.
 
     Every rank of a data-parallel training calls this; only rank 0 looks, reports and saves.
+    ``quick_look`` captions after each epoch, ``diagnosis`` measures then and before the first step.
 
     Returns:
         The stage's history and the epoch whose weights were kept.
@@ -68,11 +77,16 @@ def train_stage(
     if position.step:
         log.info("stage %d continues at optimizer step %d", plan.number, position.step)
 
+    parts = gradient_parts(trainable)
+    looks: list[QuickLook] = [quick_look] if diagnosis is None else [quick_look, diagnosis]
+    if diagnosis is not None and accelerator.is_main_process and position.step == 0:
+        position.at_start = at_start(diagnosis(model))
+
     total = plan.total_steps(len(train))
     run = _Running(time.monotonic() - position.seconds)
     while position.step < total and not position.stopped:
         pending: list[_Pending] = []
-        steps = _epoch_steps(model, plan, train, position, optimizer, trainable, accelerator)
+        steps = _epoch_steps(model, plan, train, position, optimizer, trainable, parts, accelerator)
         with closing(steps):
             for step in steps:
                 step[0]["seconds"] = run.elapsed()
@@ -81,14 +95,14 @@ def train_stage(
                 saves = accelerator.is_main_process and run.save_is_due(plan.save_seconds)
                 if epoch_ends or not saves:
                     continue
-                position.steps += _settle(pending, plan)
+                position.steps += _settle(pending, parts, plan)
                 pending.clear()
                 position.seconds = run.elapsed()
                 resume.save(position, trainable, buffers, optimizer, best)
                 run.saved()
-        position.steps += _settle(pending, plan)
+        position.steps += _settle(pending, parts, plan)
         require_same_weights(trainable, position.step, accelerator)
-        best = _end_epoch(model, plan, selection, position, best, quick_look, accelerator)
+        best = _end_epoch(model, plan, selection, position, best, looks, accelerator)
         position.epochs[-1]["seconds"] = run.elapsed()
         position.seconds = run.elapsed()
         if accelerator.is_main_process:
@@ -120,8 +134,8 @@ class _Running:
         self.last_save = time.monotonic()
 
 
-# A row of steps.parquet, and its loss and gradient norm, still on the device.
-_Pending = tuple[dict[str, Any], Tensor, Tensor]
+# A row of steps.parquet; its loss, gradient norm and norms of parts, still on the device.
+_Pending = tuple[dict[str, Any], Tensor]
 
 
 def _epoch_steps(
@@ -131,9 +145,11 @@ def _epoch_steps(
     position: Position,
     optimizer: torch.optim.Optimizer,
     trainable: dict[str, torch.nn.Parameter],
+    parts: dict[str, list[torch.nn.Parameter]],
     accelerator: Accelerator,
 ) -> Generator[_Pending]:
     """Take the epoch's remaining steps, moving ``position``; features are read ahead."""
+    norms: list[Tensor] = []
     per_epoch, total = plan.steps_per_epoch(len(train)), plan.total_steps(len(train))
     epoch = position.step // per_epoch
     shares = [
@@ -158,21 +174,23 @@ def _epoch_steps(
                 accelerator,
                 plan.settings.max_grad_norm,
                 share.weight,
+                lambda: norms.append(gradient_norms(parts, accelerator.device)),
             )
             position.step += 1
             row: dict[str, Any] = {"target_tokens": share.tokens, "samples": share.samples}
             row |= {"stage": plan.number, "step": position.step, "epoch": epoch + 1}
             row |= {"lr_projector": rates["projector"], "lr_lora": rates["lora"]}
-            yield row, loss, norm
+            yield row, torch.cat([torch.stack([loss, norm]), norms.pop()])
 
 
-def _settle(pending: list[_Pending], plan: StagePlan) -> list[dict[str, Any]]:
+def _settle(pending: list[_Pending], parts: Iterable[str], plan: StagePlan) -> list[dict[str, Any]]:
     """Read losses off the device once an epoch, not once a step: reading one waits for the GPU."""
     memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
-    numbers = torch.stack([torch.stack([loss, norm]) for _, loss, norm in pending]).tolist()
+    numbers = torch.stack([measured for _, measured in pending]).tolist()
+    parts = list(parts)
     rows = []
-    for (row, _, _), (loss, norm) in zip(pending, numbers, strict=True):
-        row |= {"loss": loss, "grad_norm": norm, "gpu_gb": memory}
+    for (row, _), (loss, norm, *norms) in zip(pending, numbers, strict=True):
+        row |= {"loss": loss, "grad_norm": norm, "gpu_gb": memory, **norm_columns(parts, norms)}
         for what in ("loss", "grad_norm"):
             _require_finite(row[what], f"{what} of step {row['step']}", plan)
         rows.append(row)
@@ -194,7 +212,7 @@ def _end_epoch(
     selection: Clips,
     position: Position,
     best: dict[str, Tensor],
-    quick_look: QuickLook,
+    looks: Sequence[QuickLook],
     accelerator: Accelerator,
 ) -> dict[str, Tensor]:
     """Validate, watch for collapse, and remember the weights if they are the best so far."""
@@ -223,6 +241,7 @@ def _end_epoch(
     if is_best:
         position.best_val_loss, position.best_epoch = val_loss, epoch
         best = {name: p.detach().clone() for name, p in model.trainable().items()}
+    looked = [look(model) for look in looks] if accelerator.is_main_process else []
     position.epochs.append(
         {
             "stage": plan.number,
@@ -231,7 +250,9 @@ def _end_epoch(
             "train_loss": sum(row["loss"] * row["target_tokens"] for row in in_epoch) / tokens,
             "val_loss": val_loss,
             "is_best": is_best,
-            **(quick_look(model) if accelerator.is_main_process else {}),
+            **gradient_shares(in_epoch),
+            **position.at_start,
+            **{column: value for found in looked for column, value in found.items()},
         }
     )
     return best

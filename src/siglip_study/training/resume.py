@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Position:
     seconds: float
     steps: list[dict[str, Any]]
     epochs: list[dict[str, Any]]
+    #: columns of every epoch that were measured before the first step
+    at_start: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def start(cls) -> Position:

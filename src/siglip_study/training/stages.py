@@ -237,6 +237,7 @@ def _train(
         bench.quick_look(selection),
         accelerator,
         _on_epoch(job.name, job.settings.epochs, progress),
+        bench.diagnosis(selection),
     )
     return _Trained(bench, model, train, position)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -55,6 +55,7 @@ def optimizer_step(
     accelerator: Accelerator,
     max_grad_norm: float,
     weight: float = 1.0,
+    before_clipping: Callable[[], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step on the mean loss of ``tokens`` target tokens, however they fall into batches.
 
@@ -70,6 +71,7 @@ def optimizer_step(
         max_grad_norm: gradients are clipped to this norm.
         weight: 0 for a rank without clips of its own, which runs another's without counting it:
             every rank must know which parameters have gradients.
+        before_clipping: called when gradients are whole, the same on all ranks, and not clipped.
 
     Returns:
         Loss and gradient norm before clipping, on the device.
@@ -84,6 +86,8 @@ def optimizer_step(
         accelerator.backward(part)
         loss += part.detach()
     loss = sum_gradients(parameters, loss, accelerator)
+    if before_clipping is not None:
+        before_clipping()
     norm: Any = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,148 @@
+"""What a projector does to a few fixed videos: the figures that say why it collapsed, if it did.
+
+Measured before a stage and after each of its epochs, clip by clip, so that neither memory nor
+result depends on how clips are batched. ``docs/how-to-read-the-report.md`` says what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from siglip_study.training.geometry import (
+    VideoShare,
+    attention_entropy,
+    between_cosine,
+    effective_rank,
+    neighbour_overlap,
+)
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from siglip_study.vlm import VisionLanguageModel
+
+#: Tokens of all clips together whose effective rank is taken, evenly spaced in each clip: at
+#: 32 clips × 4,608 tokens a Gram matrix of all of them would cost more than their projection.
+RANKED_TOKENS = 2048
+
+#: What is measured again before a stage's first step, as ``diag_start_…``.
+AT_START = ("video_share_after", "cosine_after", "rank_clips")
+
+
+@torch.no_grad()
+def diagnose(
+    model: VisionLanguageModel,
+    features: Callable[[Sequence[str]], Tensor],
+    ids: Sequence[str],
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """Columns ``diag_…`` of epochs.parquet; all None, and ``diag_n`` 0, without clips.
+
+    * ``diag_rank_clips``: effective rank of the clips' mean tokens, in [1, clips].
+    * ``diag_rank_tokens``: that of the tokens themselves.
+    * ``diag_cosine_before``, ``_after``: mean cosine between clips of pooled encoder features, and
+      of pooled tokens.
+    * ``diag_video_share_before``, ``_after``: share of the energy of features and of tokens that
+      depends on the video (:class:`VideoShare`).
+    * ``diag_neighbour_overlap``: of pooled features with pooled tokens.
+    * ``diag_attention_entropy``: where the projector attends to the video, else None.
+
+    Args:
+        model: is put into eval mode.
+        features: ids → ``[B, F, P, V]``.
+        ids: the clips, the same ones each time.
+        accelerator: gives device and autocast.
+    """
+    model.eval()
+    shares = VideoShare(), VideoShare()
+    pooled: tuple[list[Tensor], list[Tensor]] = ([], [])
+    ranked, entropies = [], []
+    for clip in ids:
+        seen = features([clip]).to(accelerator.device)  # [1, F, P, V]
+        with accelerator.autocast(), attention_watched(model.projector) as attended:
+            tokens = model.video_embeddings(seen)[0].float()  # [T, L]
+        for side, vectors in enumerate((seen[0].flatten(0, 1).float(), tokens)):
+            shares[side].add(vectors)
+            pooled[side].append(vectors.mean(0))
+        ranked.append(_spaced(tokens, max(1, RANKED_TOKENS // len(ids))))
+        entropies += attended
+    if not ids:
+        return {"diag_n": 0, **dict.fromkeys(_COLUMNS)}
+    before, after = (torch.stack(vectors) for vectors in pooled)
+    entropy = float(torch.stack(entropies).mean()) if entropies else None
+    values = (
+        effective_rank(after),
+        effective_rank(torch.cat(ranked)),
+        between_cosine(before),
+        between_cosine(after),
+        shares[0].value,
+        shares[1].value,
+        neighbour_overlap(before, after),
+        entropy,
+    )
+    return {"diag_n": len(ids), **dict(zip(_COLUMNS, values, strict=True))}
+
+
+_COLUMNS = (
+    "diag_rank_clips",
+    "diag_rank_tokens",
+    "diag_cosine_before",
+    "diag_cosine_after",
+    "diag_video_share_before",
+    "diag_video_share_after",
+    "diag_neighbour_overlap",
+    "diag_attention_entropy",
+)
+
+
+def at_start(found: dict[str, Any]) -> dict[str, Any]:
+    """What the history keeps of a diagnosis made before the first step."""
+    return {f"diag_start_{name}": found.get(f"diag_{name}") for name in AT_START}
+
+
+@contextmanager
+def attention_watched(projector: nn.Module) -> Iterator[list[Tensor]]:
+    """Entropies of the attention to the video, one a module and call, while the context lasts.
+
+    Training keeps its fused kernels: weights are made here, from the modules' own inputs. Watched
+    are ``nn.MultiheadAttention`` and modules with a method ``attention_weights`` (see
+    :class:`~siglip_study.projectors.base.Projector`); self-attention is left out.
+    """
+    found: list[Tensor] = []
+
+    def watch(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if isinstance(module, nn.MultiheadAttention):
+            queries, keys = inputs[:2]
+            if queries is keys:
+                return
+            # Through the class: a call of the module would come here again.
+            weights = nn.MultiheadAttention.forward(
+                module, queries, keys, keys, need_weights=True, average_attn_weights=False
+            )[1]
+        else:
+            weights = module.attention_weights(*inputs)  # type: ignore[operator]
+        assert weights is not None  # they were asked for
+        found.append(attention_entropy(weights))
+
+    handles = [
+        module.register_forward_pre_hook(watch)
+        for module in projector.modules()
+        if isinstance(module, nn.MultiheadAttention) or hasattr(module, "attention_weights")
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _spaced(tokens: Tensor, most: int) -> Tensor:
+    """At most ``most`` rows of ``[T, L]``, evenly spaced, the first one included."""
+    count = min(most, len(tokens))
+    rows = torch.arange(count, device=tokens.device) * len(tokens) // count
+    return tokens[rows]
