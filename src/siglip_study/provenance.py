@@ -89,12 +89,14 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "metrics/grounding",
         "ranking",
         "reporting/controls",
+        "reporting/ledger",
         "reporting/results",
         "reporting/schema",
+        "reporting/sensitivity",
         "reporting/tables",
         "reporting/words",
     ),
-    "report": ("reporting",),
+    "report": ("ranking", "reporting"),
 }
 _REPORTED = (
     "siglip-study",

@@ -94,6 +94,8 @@ def test_every_section_and_its_link(parsed):
     assert ids == {
         "ranking",
         "trust",
+        "ledger",
+        "sensitivity",
         "truth",
         "curves",
         "diversity",

@@ -1,4 +1,13 @@
-TABLES = ["ranking", "cells", "clips", "controls", "pairs", "rejected"]
+TABLES = [
+    "ranking",
+    "cells",
+    "clips",
+    "controls",
+    "pairs",
+    "ledger",
+    "sensitivity",
+    "rejected",
+]
 
 
 rule tables:

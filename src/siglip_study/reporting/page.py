@@ -17,7 +17,9 @@ from siglip_study.reporting.gallery import GallerySettings, gallery_columns, gal
 from siglip_study.reporting.glossary import glossary_rows
 from siglip_study.reporting.headline import headline
 from siglip_study.reporting.islands import content_policy, inline_script, json_island
+from siglip_study.reporting.ledger import ledger_view
 from siglip_study.reporting.results import Cell, read_cells
+from siglip_study.reporting.sensitivity import sensitivity_view
 from siglip_study.reporting.tables import read_table
 from siglip_study.reporting.trust import trust, truth
 
@@ -54,7 +56,15 @@ def write_report(
     results, template_dir = Path(results), Path(template_dir)
     tables = {
         name: read_table(results, name)
-        for name in ("ranking", "cells", "controls", "pairs", "rejected")
+        for name in (
+            "ranking",
+            "cells",
+            "controls",
+            "pairs",
+            "ledger",
+            "sensitivity",
+            "rejected",
+        )
     }
     roles: dict[str, list[str]] = {}
     for row in tables["cells"]:
@@ -127,6 +137,10 @@ def _view(
         "title": title,
         "head": head,
         "trust": trust(ranking, tables["pairs"], tables["controls"], cells),
+        "ledger": ledger_view(tables["ledger"], cells, selection, projectors),
+        "sensitivity": sensitivity_view(
+            tables["sensitivity"], projectors, ranking.get("influence")
+        ),
         "truth": truth(cells, projectors),
         "grids": grid_view.tuning_grids(selection),
         "cells": grid_view.cell_rows(tables["cells"]),

@@ -190,6 +190,39 @@ PAIRS: dict[str, Any] = {
     "better": TEXT,
 }
 
+#: One row a projector: what one of its report runs was given and took, both stages together.
+LEDGER: dict[str, Any] = {
+    "projector": TEXT,
+    "chosen_cell": TEXT,
+    "report_seeds": TEXT,
+    "learning_rate": REAL,
+    "epochs": REAL,
+    "samples_seen": REAL,
+    "optimizer_steps": REAL,
+    "tokens_per_video": WHOLE,
+    "projector_parameters": WHOLE,
+    "lora_parameters": WHOLE,
+    "flops": REAL,
+    "gpu_s": REAL,
+    "wall_s": REAL,
+    "gpus": WHOLE,
+    "peak_gpu_gb": REAL,
+    "truncated_captions": REAL,
+    "truncated_targets": REAL,
+    "n_tuned": WHOLE,
+    "n_collapsed": WHOLE,
+}
+
+#: One row a measure and projector: the order that another measure would have given.
+SENSITIVITY: dict[str, Any] = {
+    "metric": TEXT,
+    "projector": TEXT,
+    "value": REAL,
+    "rank_by_mean": WHOLE,
+    "same_top": FLAG,
+    "kendall_tau": REAL,
+}
+
 #: One row a clip that could not be used.
 REJECTED: dict[str, Any] = {"id": TEXT, "path": TEXT, "reason": TEXT}
 
@@ -199,6 +232,8 @@ TABLES: dict[str, dict[str, Any]] = {
     "clips": CLIPS,
     "controls": CONTROLS,
     "pairs": PAIRS,
+    "ledger": LEDGER,
+    "sensitivity": SENSITIVITY,
     "rejected": REJECTED,
 }
 

@@ -12,7 +12,9 @@ from siglip_study.grid import Paths
 from siglip_study.io import atomic_path, read_json, write_parquet
 from siglip_study.reporting import schema
 from siglip_study.reporting.controls import control_rows, gate_controls
+from siglip_study.reporting.ledger import ledger_rows
 from siglip_study.reporting.results import Cell, mean, only, read_cells
+from siglip_study.reporting.sensitivity import sensitivity_rows
 from siglip_study.reporting.words import gate_reason
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ _SIZES = ("tokens_per_video", "projector_parameters", "lora_parameters")
 def build_tables(
     results: Path, cells: dict[str, list[str]], thresholds: GateThresholds | None = None
 ) -> None:
-    """Write ``tables/{ranking,cells,clips,controls,pairs,rejected}`` as ``.parquet`` and ``.csv``.
+    """Write every table of :data:`schema.TABLES` under ``tables/`` as ``.parquet`` and ``.csv``.
 
     Args:
         results: output folder of the study; ``tables/ranking.json`` and ``tables/selection.json``
@@ -48,6 +50,8 @@ def build_tables(
         "clips": clips,
         "controls": schema.frame("controls", control_rows(found, ranking, gates)),
         "pairs": schema.frame("pairs", _pair_rows(ranking)),
+        "ledger": schema.frame("ledger", ledger_rows(found, selection)),
+        "sensitivity": schema.frame("sensitivity", sensitivity_rows(found)),
         "rejected": schema.conform("rejected", _parquet(results / "data" / "rejected.parquet")),
     }
     for name, table in tables.items():
@@ -128,7 +132,15 @@ def _ranking_rows(
             row[key] = runs[0].run.get(key) if runs else None
         rows.append(row)
     # Best first; where ranks cannot be told apart the order is that of the point estimate alone.
-    rows.sort(key=lambda r: (not r["ranked"], -(r["grounding_margin"] or 0.0), r["projector"]))
+    # Where the scorer cannot tell, D is no order at all, not even of point estimates.
+    told = ranking["scorer_can_tell"]
+    rows.sort(
+        key=lambda r: (
+            not r["ranked"],
+            -(r["grounding_margin"] or 0.0) if told else 0.0,
+            r["projector"],
+        )
+    )
     return rows
 
 

@@ -67,6 +67,16 @@ def count(value: float | None) -> str:
     return f"{int(value):,}" if abs(value) >= 10_000 else f"{int(value)}"
 
 
+def flops(value: float | None) -> str:
+    """FLOP with a decimal prefix: ``3.42 PFLOP``."""
+    if value is None:
+        return "–"
+    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G")):
+        if value >= size:
+            return f"{value / size:.2f} {unit}FLOP"
+    return f"{value:.0f} FLOP"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds for people: ``8.2 s``, ``4 min 05 s``, ``4 h 47 min``."""
     if seconds is None:
