@@ -96,7 +96,7 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "reporting/tables",
         "reporting/words",
     ),
-    "report": ("ranking", "reporting"),
+    "report": ("demo/facts", "evaluation/truth_order", "ranking", "reporting"),
 }
 _REPORTED = (
     "siglip-study",

@@ -23,16 +23,25 @@ FIGURES = (
     "top_cluster_share",
 )
 GAPS = ("shuffled_gap", "reversed_gap")
+#: Figures against clips of the same category, of every captioner that is published.
+WITHIN = ("grounding_margin_within", "auc_within", "retrieval_r1_within")
 #: Controls that must come out as not grounded.
 MUST_FAIL = ("control_blind", "control_noise", "control_permuted", "control_hot")
+#: Judged by the gate as if they were projectors; the last two train nothing.
+GATED = (*MUST_FAIL, "control_untrained", "control_generic", "control_category")
+SEES_MORE = "Above 0: more is seen than the category."
 
 EXPECTATIONS: dict[str, str] = {
     "references": "D above 0: the scorer can tell a right caption from a wrong one.",
     "control_retrieval": "A bar, not a test: a projector that sees should exceed its D.",
+    "control_generic": "Must not come out grounded: one caption for all has D = 0, whatever its"
+    " SigLIP.",
+    "control_category": "D within the category must be 0: it may know the category and no more.",
     "control_blind": "Must not come out grounded: language alone must not look like sight.",
     "control_noise": "Must not come out grounded: noise must not look like sight.",
     "control_permuted": "Must not come out grounded: other clips' captions teach nothing.",
     "control_hot": "Must come out collapsed: it was made to, and the gate must catch it.",
+    "control_untrained": "A secondary bar, not a test: what adapters make of random projections.",
     "report": "Loss gap above 0: the reference costs more with another clip's video.",
 }
 
@@ -40,7 +49,7 @@ EXPECTATIONS: dict[str, str] = {
 def gate_controls(
     cells: list[Cell], clips: pl.DataFrame, thresholds: GateThresholds | None = None
 ) -> dict[str, str]:
-    """Gate verdict of each trained control, judged by itself: cell → verdict.
+    """Gate verdict of each control but retrieval, judged by itself: cell → verdict.
 
     Args:
         cells: every cell of the study; without human references nothing can be judged.
@@ -60,7 +69,7 @@ def gate_controls(
     verdicts = {}
     for cell in cells:
         effective, top = cell.value("effective_captions"), cell.value("top_cluster_share")
-        if cell.role not in MUST_FAIL or effective is None or top is None:
+        if cell.role not in GATED or effective is None or top is None:
             continue
         own = clips.filter(pl.col("cell") == cell.name).sort("id")
         _, by_group = group_means(own["grounding_margin"].to_numpy(), own["group"].to_list())
@@ -73,7 +82,7 @@ def gate_controls(
 def control_rows(
     cells: list[Cell], ranking: dict[str, Any], gates: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Rows of the controls table: each control's figures, then the loss gaps of every report run.
+    """Rows of the controls table: each control's figures, then every run's negatives and gaps.
 
     Args:
         cells: every cell of the study.
@@ -89,7 +98,12 @@ def control_rows(
                 if found is not None:
                     told = as_expected if metric == D else None
                     rows.append(_row(cell, metric, found, told, gates))
-        if cell.role == "report" or cell.role in MUST_FAIL:
+        if cell.role in EXPECTATIONS:
+            for metric in WITHIN:
+                found = cell.metrics["values"].get(metric)
+                if found is not None:
+                    rows.append(_row(cell, metric, found, _within_met(cell, metric), gates))
+        if cell.role == "report" or cell.role in GATED:
             for gap in GAPS:
                 found = (cell.metrics.get("losses") or {}).get(gap)
                 if found is not None:
@@ -97,12 +111,23 @@ def control_rows(
     return rows
 
 
+def _within_met(cell: Cell, metric: str) -> bool | None:
+    """Whether a captioner of the category alone has nothing left within it; others: no test."""
+    if cell.role != "control_category" or metric != WITHIN[0]:
+        return None
+    from siglip_study.ranking.gate import MARGIN_ROUNDING
+
+    return abs(cell.value(metric) or 0.0) <= MARGIN_ROUNDING
+
+
 def _met(cell: Cell, ranking: dict[str, Any], gates: dict[str, str]) -> bool | None:
     """Whether a control shows what it must; None for a bar or where the gate could not judge."""
     if cell.role == "references":
         return bool(ranking["scorer_can_tell"])
+    if cell.role == "control_category":
+        return _within_met(cell, WITHIN[0]) if cell.value(WITHIN[0]) is not None else None
     verdict = gates.get(cell.name)
-    if verdict is None:
+    if verdict is None or cell.role not in (*MUST_FAIL, "control_generic"):
         return None
     return verdict == "collapsed" if cell.role == "control_hot" else verdict != "grounded"
 
@@ -136,6 +161,6 @@ def _row(
         "reference": found.get("reference"),
         "chance": found.get("chance"),
         "gate": gates.get(cell.name),
-        "expectation": EXPECTATIONS[cell.role],
+        "expectation": SEES_MORE if metric in WITHIN else EXPECTATIONS[cell.role],
         "as_expected": as_expected,
     }

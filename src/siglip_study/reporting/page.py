@@ -20,6 +20,7 @@ from siglip_study.reporting.islands import content_policy, inline_script, json_i
 from siglip_study.reporting.ledger import ledger_view
 from siglip_study.reporting.results import Cell, read_cells
 from siglip_study.reporting.sensitivity import sensitivity_view
+from siglip_study.reporting.sight import sight
 from siglip_study.reporting.tables import read_table
 from siglip_study.reporting.trust import trust, truth
 
@@ -142,6 +143,7 @@ def _view(
             tables["sensitivity"], projectors, ranking.get("influence")
         ),
         "truth": truth(cells, projectors),
+        "sight": sight(results, ranking, tables["controls"], cells),
         "grids": grid_view.tuning_grids(selection),
         "cells": grid_view.cell_rows(tables["cells"]),
         "rejected": tables["rejected"],
