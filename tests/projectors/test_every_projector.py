@@ -23,7 +23,10 @@ SMALL = {
     "hidden": 32,
     "pool": 2,
 }
-VARIANTS = {"perceiver": [{"per_frame": False}, {"width": 32}]}
+VARIANTS = {
+    "perceiver": [{"per_frame": False}, {"width": 32}],
+    **{name: [{"tokens_per_frame": 4}] for name in ("linear", "mlp_2l", "c_abstractor")},
+}
 CASES = [(name, {}) for name in projector_names()] + [
     (name, options) for name, variants in VARIANTS.items() for options in variants
 ]

@@ -81,7 +81,7 @@ def test_the_exact_name_is_found():
     ("name", "options", "says"),
     [
         ("mlp_2l", {"hiden": 8}, "option 'hiden' is unknown; expected 'hidden'"),
-        ("linear", {"hidden": 8}, "option 'hidden' is unknown; expected none"),
+        ("linear", {"hidden": 8}, "option 'hidden' is unknown; expected one of: tok"),
         ("linear", {"vision_dim": 8}, "option 'vision_dim' is unknown"),
         ("mlp_2l", {"hidden": "8"}, r"option 'hidden' is '8'; expected type int \| None"),
         ("mlp_2l", {"hidden": 8.0}, "expected type int"),
@@ -100,7 +100,7 @@ def test_checked_options_hold_the_defaults():
         **{"latents": 4, "depth": 6, "heads": 8, "head_dim": 64},
         **{"per_frame": True, "width": None},
     }
-    assert check_options("linear", {}) == {}
+    assert check_options("linear", {}) == {"tokens_per_frame": None}
 
 
 def test_a_name_cannot_be_taken_twice(clean_registry):

@@ -30,6 +30,20 @@ def test_the_demo_plans_each_expensive_thing_once(house: Any) -> None:
     assert (jobs["score"], jobs["tables"], jobs["report"]) == (2, 1, 1)
 
 
+def test_the_token_matched_table_asks_the_scorer_and_trains_every_row(
+    house: Any, tmp_path: Any
+) -> None:
+    table = yaml.safe_load((house.folder / "config/token_matched.yaml").read_text("utf-8"))
+    table["data"]["root"] = str(tmp_path)
+    config = house.folder / "config/matched.yaml"
+    config.write_text(yaml.safe_dump(table, allow_unicode=True), encoding="utf-8")
+    plan = house.snakemake("--dry-run", config=config)
+    assert plan.status == 0, plan.text
+    # And the blind-trained control.
+    assert plan.jobs["stage1"] == len(table["projectors"]) + 1 == 21
+    assert plan.jobs["scorer_check"] == plan.jobs["scorer_verdict"] == 1
+
+
 def test_the_presets_of_the_full_study_are_a_target(house: Any, tmp_path: Any) -> None:
     study = yaml.safe_load((house.folder / "config/study.yaml").read_text("utf-8"))
     study["data"]["root"] = str(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from siglip_study.projectors._pooling import cells_of
 from siglip_study.projectors._regstage import reg_stage
 from siglip_study.projectors.base import Projector, learned_embedding
 from siglip_study.projectors.registry import register
@@ -27,6 +28,7 @@ class CAbstractor(Projector):
         grid: rows and columns of patches.
         frames: F; any number of frames is taken.
         pool: S, side of the pooled grid; at most the shorter side of the grid.
+        tokens_per_frame: in place of S²; pooled to the most square grid of so many cells.
         depth: blocks in each of the two stages.
         hidden: H, channels of the stages.
     """
@@ -41,21 +43,23 @@ class CAbstractor(Projector):
         frames: int,
         *,
         pool: int = 12,
+        tokens_per_frame: int | None = None,
         depth: int = 3,
         hidden: int = 1024,
     ) -> None:
         super().__init__(vision_dim, llm_dim, grid, frames)
         self.require(
-            1 <= pool <= min(grid), f"pool is {pool}; expected 1 to {min(grid)} on a grid of {grid}"
+            tokens_per_frame is not None or 1 <= pool <= min(grid),
+            f"pool is {pool}; expected 1 to {min(grid)} on a grid of {grid}",
         )
         self.require(
             min(depth, hidden) >= 1, f"depth {depth}, hidden {hidden}; expected each at least 1"
         )
-        self.pool = pool
+        self.cells = cells_of(self, tokens_per_frame) or (pool, pool)
         self.positions = learned_embedding(self.patches, vision_dim)
         self.net = nn.Sequential(
             reg_stage(depth, vision_dim, hidden),
-            nn.AdaptiveAvgPool2d(pool),
+            nn.AdaptiveAvgPool2d(self.cells),
             reg_stage(depth, hidden, hidden),
         )
         self.readout = nn.Sequential(
@@ -70,5 +74,5 @@ class CAbstractor(Projector):
         return self.readout(pooled).reshape(batch, -1, self.llm_dim)  # [B, F·S², L]
 
     def tokens_per_video(self, frames: int, patches: int) -> int:
-        """F · S²."""
-        return frames * self.pool**2
+        """F · S², or F · ``tokens_per_frame``."""
+        return frames * self.cells[0] * self.cells[1]

@@ -1,0 +1,237 @@
+"""Scoring a large study: every metric of 100 cells of 1,000 clips, and the ranking, on a CPU.
+
+The captions are Korean sentences of the demo's world, 300 to 700 characters a caption; the
+scorer's embeddings are made up and stand for cached ones: their making is not counted. Everything
+else is the study's own path, from ``captions.json`` to ``ranking.json``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.numpy import load_file
+
+from benchmarks.inputs import FULL, SEED, Size
+from benchmarks.tables import Result, Table
+from siglip_study.config import ScorerConfig
+from siglip_study.demo.captions import caption
+from siglip_study.demo.world import category, sample_scene
+from siglip_study.evaluation.ranking import rank_projectors
+from siglip_study.evaluation.scores import Captioner, ScoreSettings, SplitScorer, score_split
+from siglip_study.io import write_json
+from siglip_study.metrics import families, tokens
+from siglip_study.ranking.gate import GateThresholds
+from siglip_study.ranking.scorer_check import check_scorer
+
+SEEDS = 5  # runs a projector
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large the study is."""
+
+    cells: int
+    clips: int
+    train: int
+    frames: int
+    width: int  # of an embedding
+    characters: tuple[int, int]  # of a caption
+
+
+STUDY = Shape(100, 1000, 1000, 8, 1152, (300, 700))
+SMALL = Shape(10, 12, 12, 2, 16, (60, 120))
+
+
+@dataclass
+class Clock:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Any:
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def around(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """``work``, timed at every call."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.stage(name):
+                return work(*args, **kwargs)
+
+        return timed
+
+
+class CachedEmbeddings:
+    """Stands in for ``Scorer``: chunk embeddings near the own clip's, one a sentence."""
+
+    logit_scale, logit_bias = 112.0, -16.0
+
+    def __init__(self, images: np.ndarray, clock: Clock) -> None:
+        self._images = images.astype(np.float32)
+        self._clock = clock
+        self._calls = 0
+
+    def caption_embeddings(self, captions: Sequence[str]) -> list[tuple[Any, Any]]:
+        """Unit chunks ``[C, E]`` and their lengths ``[C]`` of each caption."""
+        with self._clock.stage("(embeddings, not counted)"):
+            counts = [text.count(". ") + 1 for text in captions]
+            self._calls += 1
+            generator = np.random.default_rng([SEED, self._calls])
+            width = self._images.shape[1]
+            noise = generator.standard_normal((sum(counts), width), dtype=np.float32)
+            noise *= 2 / np.sqrt(width)
+            noise += np.repeat(self._images, counts, axis=0)
+            noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+            chunks = torch.from_numpy(noise).split(counts)
+            return [(rows, torch.full((len(rows),), 16.0)) for rows in chunks]
+
+    def published_embeddings(self, captions: Sequence[str]) -> Any:
+        """One vector a caption."""
+        with self._clock.stage("(embeddings, not counted)"):
+            return torch.stack([rows[0] for rows, _ in self.caption_embeddings(captions)])
+
+
+def korean_caption(generator: np.random.Generator, low: int, high: int) -> tuple[str, str]:
+    """Sentences of the demo's world, ``low`` to ``high`` characters, and the first one's thing."""
+    wanted = int(generator.integers(low, high - 60 if high - low > 120 else low + 1))
+    text, kind = "", None
+    while len(text) < wanted:
+        scene = sample_scene(generator, "clips")
+        kind = kind or category(scene)
+        text = f"{text} {caption(scene, generator)}".strip()
+    return text, str(kind)
+
+
+def write_study(root: Path, shape: Shape) -> tuple[pl.DataFrame, list[Captioner]]:
+    """Manifest and captions of every cell, of the references and of the retrieval baseline."""
+    generator = np.random.default_rng(SEED)
+    rows = []
+    for split, n in (("train", shape.train), ("report", shape.clips)):
+        for i in range(n):
+            text, kind = korean_caption(generator, *shape.characters)
+            row = {"id": f"{split}-{i:04d}", "split": split, "category": kind, "captions": [text]}
+            rows.append({**row, "group": f"{split}-video-{i // 2}"})
+    manifest = pl.DataFrame(rows)
+    clips = manifest.filter(pl.col("split") == "report")
+    roles = {"references": "references", "retrieval": "control_retrieval"}
+    names = [*roles, *(f"cell_{i:03d}" for i in range(shape.cells))]
+    captioners = []
+    for name in names:
+        folder = root / "runs" / name
+        folder.mkdir(parents=True)
+        records = [
+            {
+                "id": clip,
+                "split": "report",
+                "condition": "matched",
+                "caption": texts[0]
+                if name == "references"
+                else korean_caption(generator, *shape.characters)[0],
+                "n_tokens": 200,
+                "truncated": False,
+            }
+            for clip, texts in zip(clips["id"], clips["captions"].to_list(), strict=True)
+        ]
+        write_json(folder / "captions.json", {"cell": name, "records": records}, "captions/1")
+        captioners.append(
+            Captioner(name, roles.get(name, "report"), folder, folder / "captions.json")
+        )
+    return manifest, captioners
+
+
+def run(size: Size, device: torch.device, shape: Shape | None = None) -> Result:
+    """Score and rank a made-up study, cold and once more with the tokens kept."""
+    shape = shape or (STUDY if size is FULL else SMALL)
+    result = Result()
+    table = Table(
+        f"{shape.cells} cells of {shape.clips} clips: metrics and ranking",
+        ["work", "first time s", "tokens kept s"],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        manifest, captioners = write_study(root, shape)
+        walls, cpus, clocks = [], [], []
+        for code in ("first", "again"):
+            wall, cpu, clock = score_and_rank(root, manifest, captioners, shape, code)
+            made = clock.seconds.pop("(embeddings, not counted)")
+            walls.append(wall - made)
+            cpus.append(cpu - made)
+            clocks.append(clock)
+    table.rows = [["wall clock", *walls], ["CPU, all threads", *cpus]]
+    table.rows += [[name, *(c.seconds.get(name, 0.0) for c in clocks)] for name in clocks[0].seconds]
+    table.notes = ["Embeddings are made up outside the clock, and BERTScore is off."]
+    result.tables.append(table)
+    result.parts = {"scores/first": walls[0], "scores/again": walls[1]}
+    return result
+
+
+#: What is timed by itself: module, function, what the table calls it.
+STAGES = (
+    (families, "score_siglip", "grounding, AUC, bits, retrieval"),
+    (families, "score_meteor", "METEOR"),
+    (families, "score_cider", "CIDEr"),
+    (families, "score_diversity", "clusters, self-BLEU, distinct"),
+    (families.diversity, "vendi", "Vendi"),
+    (tokens, "_tagged", "Korean morphemes"),
+)
+
+
+def score_and_rank(
+    root: Path, manifest: pl.DataFrame, captioners: list[Captioner], shape: Shape, code: str
+) -> tuple[float, float, Clock]:
+    """Seconds on the wall and of CPU, and seconds by stage."""
+    generator = np.random.default_rng(SEED)
+    ids = manifest.filter(pl.col("split") == "report")["id"].to_list()
+    frames = {
+        clip: generator.standard_normal((shape.frames, shape.width)).astype(np.float32)
+        for clip in ids
+    }
+    frames_path = root / "frames.safetensors"
+    frames_path.write_bytes(b"made up")
+    clock = Clock()
+    settings = ScoreSettings(ScorerConfig(model="made-up"), None, "ko", code)
+    with ExitStack() as stack:
+        for module, name, stage in STAGES:
+            timed = clock.around(stage, getattr(module, name))
+            stack.enter_context(mock.patch.object(module, name, timed))
+        began, cpu = time.perf_counter(), time.process_time()
+        scorer = SplitScorer("report", manifest, frames, settings, None, 0.02)
+        scorer._scorer = CachedEmbeddings(scorer.images, clock)  # type: ignore[assignment]
+        with clock.stage("scoring, all of it"):
+            score_split(captioners, scorer, frames_path, root / "scores.json")
+        with clock.stage("ranking"):
+            _rank(root, [c.folder for c in captioners[2:]])
+        return time.perf_counter() - began, time.process_time() - cpu, clock
+
+
+def _rank(root: Path, folders: list[Path]) -> None:
+    step = len(folders) // SEEDS
+    labels = {f"projector_{i:02d}": folders[i::step] for i in range(step)}
+    chosen = {label: {"all_collapsed": False} for label in labels}
+    write_json(root / "selection.json", {"projectors": chosen}, "selection/1")
+    references = root / "runs" / "references"
+    human = pl.read_parquet(references / "clips.parquet")
+    matrix = load_file(references / "matrix.safetensors")["matrix"]
+    rank_projectors(
+        labels,
+        references=references,
+        retrieval=root / "runs" / "retrieval",
+        selection=root / "selection.json",
+        scorer=check_scorer(matrix, human["group"].to_list(), human["category"].to_list(), 0.05),
+        thresholds=GateThresholds(),
+        halved=False,
+        out=root / "ranking.json",
+    )

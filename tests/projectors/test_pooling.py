@@ -1,0 +1,70 @@
+"""Averaged patches: exact counts, means by hand, and no change where nothing is pooled."""
+
+import pytest
+import torch
+
+from siglip_study.errors import StudyError
+from siglip_study.projectors._pooling import average_patches, token_grid
+from siglip_study.projectors.registry import build_projector
+
+
+@pytest.mark.parametrize(
+    ("tokens", "grid", "cells"),
+    [
+        (8, (24, 24), (2, 4)),
+        (144, (24, 24), (12, 12)),
+        (576, (24, 24), (24, 24)),
+        (7, (24, 24), (1, 7)),
+        (8, (2, 4), (2, 4)),
+        (6, (3, 2), (3, 2)),
+        (29, (24, 24), None),
+    ],
+)
+def test_the_grid_is_as_square_as_fits(tokens, grid, cells):
+    assert token_grid(tokens, grid) == cells
+
+
+def test_means_by_hand():
+    # One clip, one frame of 2 × 4 patches in row-major order, width 1.
+    features = torch.arange(8.0).reshape(1, 1, 8, 1)
+    assert average_patches(features, (2, 4), (1, 2)).flatten().tolist() == [2.5, 4.5]
+    assert average_patches(features, (2, 4), (2, 4)).equal(features)
+
+
+def test_frames_and_clips_do_not_mix():
+    features = torch.randn(3, 2, 16, 5)
+    whole = average_patches(features, (4, 4), (2, 2))
+    assert whole.shape == (3, 2, 4, 5)
+    assert whole[1, 1].allclose(average_patches(features[1:2, 1:2], (4, 4), (2, 2))[0, 0])
+    assert whole[0, 0, 3].allclose(features[0, 0, [10, 11, 14, 15]].mean(0))
+
+
+def test_a_linear_map_of_means_is_the_mean_of_its_outputs():
+    torch.manual_seed(0)
+    pooled = build_projector("linear", 5, 7, (4, 4), 2, tokens_per_frame=4)
+    plain = build_projector("linear", 5, 7, (4, 4), 2)
+    plain.load_state_dict(pooled.state_dict())
+    features = torch.randn(2, 2, 16, 5)
+    every = plain(features).reshape(2, 2, 16, 7)
+    expected = average_patches(every, (4, 4), (2, 2)).flatten(1, 2)
+    assert pooled(features).shape == (2, 8, 7)
+    assert pooled(features).allclose(expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp_2l", "c_abstractor"])
+def test_tokens_that_fit_no_grid_are_refused(name):
+    for tokens in (0, 17, 29):
+        with pytest.raises(
+            StudyError, match=f"tokens_per_frame is {tokens}; expected"
+        ):
+            build_projector(name, 8, 8, (4, 4), 2, tokens_per_frame=tokens)
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp_2l"])
+def test_tokens_add_no_weight(name):
+    options = ({}, {"tokens_per_frame": 2})
+    plain, pooled = (
+        build_projector(name, 8, 8, (4, 4), 2, **o) for o in ({}, {"tokens_per_frame": 2})
+    )
+    assert plain.n_parameters() == pooled.n_parameters()
+    assert (plain.tokens_per_video(2, 16), pooled.tokens_per_video(2, 16)) == (32, 4)
