@@ -62,7 +62,6 @@ def test_tokens_that_fit_no_grid_are_refused(name):
 
 @pytest.mark.parametrize("name", ["linear", "mlp_2l"])
 def test_tokens_add_no_weight(name):
-    options = ({}, {"tokens_per_frame": 2})
     plain, pooled = (
         build_projector(name, 8, 8, (4, 4), 2, **o) for o in ({}, {"tokens_per_frame": 2})
     )
