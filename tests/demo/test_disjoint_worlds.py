@@ -1,0 +1,141 @@
+"""No micro model has met a clip of the demo: facts, render seeds and sentences, by hash."""
+
+import hashlib
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from siglip_study.config import load_config
+from siglip_study.demo.captions import caption
+from siglip_study.demo.dataset import Clip, plan_dataset
+from siglip_study.demo.micro import lm, scorer, tower
+from siglip_study.demo.micro.scales import SCALES
+from siglip_study.demo.micro.scenes import sample_scenes
+from siglip_study.demo.world import (
+    ATTRIBUTES,
+    HELD_OUT_PAIRS,
+    POOLS,
+    RENDER_SEEDS_PER_POOL,
+    Scene,
+    facts,
+    pool_of,
+)
+
+CONFIG = Path(__file__).parents[2] / "config" / "config.yaml"
+TRAINERS = {
+    "scorer": (scorer, scorer.train_scorer, "scorer"),
+    "tower": (tower, tower.train_tower, None),
+    "lm": (lm, lm.train_lm, "clips"),
+}
+
+
+def fingerprint(values: dict[str, str]) -> str:
+    return hashlib.sha256("|".join(values[a] for a in ATTRIBUTES).encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def demo_clips() -> list[Clip]:
+    """The clips of the demo as its config asks for them."""
+    demo = load_config(CONFIG).demo
+    assert demo is not None
+    sizes = {"train": demo.train, "selection": demo.selection, "report": demo.report}
+    return plan_dataset(sizes, demo.seed)
+
+
+@pytest.fixture(scope="module")
+def pools() -> dict[str, set[str]]:
+    """Hashes of every fact tuple that a pool can ever show, not only of those drawn."""
+    found: dict[str, set[str]] = {pool: set() for pool in POOLS}
+    for values in itertools.product(*ATTRIBUTES.values()):
+        named = dict(zip(ATTRIBUTES, values, strict=True))
+        pool = pool_of(named)
+        if pool is not None:
+            found[pool].add(fingerprint(named))
+    return found
+
+
+def test_all_pools_are_disjoint_and_the_demos_clips_lie_in_none_that_was_trained_on(
+    pools: dict[str, set[str]], demo_clips: list[Clip]
+) -> None:
+    for a, b in itertools.combinations(POOLS, 2):
+        assert not pools[a] & pools[b]
+    shown = {fingerprint(facts(clip.scene)) for clip in demo_clips}
+    assert len(shown) == len(demo_clips) and shown <= pools["clips"]
+    for pool in ("scorer", "tower", "lm"):
+        assert not shown & pools[pool]
+
+
+def test_no_render_seed_of_the_demo_can_have_been_trained_on(demo_clips: list[Clip]) -> None:
+    ranges = {pool: i for i, pool in enumerate(POOLS)}
+    of_clips = {clip.scene.render_seed // RENDER_SEEDS_PER_POOL for clip in demo_clips}
+    assert of_clips == {ranges["clips"]}
+    for pool in ("scorer", "tower", "lm"):
+        drawn = {s.render_seed // RENDER_SEEDS_PER_POOL for s in sample_scenes(pool, 200, 0)}
+        assert drawn == {ranges[pool]} != of_clips
+
+
+def test_the_demo_shows_pairs_that_no_model_has_met(
+    pools: dict[str, set[str]], demo_clips: list[Clip]
+) -> None:
+    def holds(values: dict[str, str], pair: Any) -> bool:
+        return all(values[attribute] == value for attribute, value in pair)
+
+    everything = [
+        dict(zip(ATTRIBUTES, values, strict=True))
+        for values in itertools.product(*ATTRIBUTES.values())
+    ]
+    for pair in HELD_OUT_PAIRS:
+        held = {fingerprint(values) for values in everything if holds(values, pair)}
+        assert not any(held & pools[pool] for pool in ("scorer", "tower", "lm"))
+        assert any(holds(facts(clip.scene), pair) for clip in demo_clips)
+
+
+class Drawn(Exception):
+    """Enough was seen of a training."""
+
+
+@pytest.mark.parametrize("part", list(TRAINERS))
+def test_a_training_draws_from_its_own_pool_and_its_training_facts(
+    part: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module, train, style = TRAINERS[part]
+    seen: dict[str, Any] = {}
+
+    def scenes(pool: str, n: int, seed: int, test: bool = False) -> list[Scene]:
+        seen.update(pool=pool, n=n, test=test)
+        if style is None:
+            raise Drawn
+        return sample_scenes(pool, 2, seed, test)
+
+    def texts(found: list[Scene], asked: str, *_: Any) -> list[list[str]]:
+        seen["style"] = asked
+        raise Drawn
+
+    monkeypatch.setattr(module, "sample_scenes", scenes)
+    if style is not None:
+        monkeypatch.setattr(module, "captions", texts)
+    budget = getattr(SCALES["full"], {"tower": "vision", "lm": "llm"}.get(part, part))
+    with pytest.raises(Drawn):
+        train(tmp_path, budget, None, 0, torch.device("cpu"), 1)
+    assert (seen["pool"], seen["n"], seen["test"]) == (part, budget.scenes, False)
+    assert seen.get("style") == style
+
+
+def test_the_scorer_has_read_no_sentence_of_the_demo(demo_clips: list[Clip]) -> None:
+    """Even about the same scene it was told other sentences."""
+
+    def sentences(text: str) -> set[str]:
+        parts = (re.sub(r"\s+", " ", part).strip() for part in text.split("."))
+        return {hashlib.sha256(part.encode()).hexdigest() for part in parts if part}
+
+    of_demo = set().union(*(sentences(clip.caption) for clip in demo_clips))
+    rng = np.random.default_rng(0)
+    told = [caption(clip.scene, rng, style="scorer") for clip in demo_clips for _ in range(4)]
+    told += [caption(scene, rng, style="scorer") for scene in sample_scenes("scorer", 800, 0)]
+    assert len(of_demo) > len(demo_clips)
+    assert not of_demo & set().union(*map(sentences, told))

@@ -1,0 +1,167 @@
+"""Worlds whose order is known, through the demo's own scorer and fact parser."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siglip_study.demo.captions import caption
+from siglip_study.demo.dataset import plan_dataset
+from siglip_study.demo.facts import parse_facts
+from siglip_study.demo.micro.scenes import frame_times
+from siglip_study.demo.render import render_frame
+from siglip_study.demo.world import ATTRIBUTES, Scene, facts
+from siglip_study.evaluation.adversaries import favourites
+from siglip_study.evaluation.truth_order import check_order, facts_score
+from siglip_study.features.scorer import Scorer
+from siglip_study.metrics import siglip
+from siglip_study.metrics.diversity import clusters, effective_captions, top_cluster_share
+from siglip_study.metrics.grounding import grounding_margin, grounding_margin_within
+from siglip_study.ranking.gate import References
+from siglip_study.ranking.rank import Entry, rank
+from siglip_study.ranking.scorer_check import check_scorer
+
+SCORER = Path(__file__).parents[2] / "resources" / "demo" / "scorer"
+CLIPS, SEEDS = 24, 2
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def spoil(scene: Scene, share: float, rng: np.random.Generator) -> Scene:
+    """The scene with all but ``share`` of its eight facts replaced by wrong ones."""
+    names = list(ATTRIBUTES)
+    wrong = rng.choice(names, round((1 - share) * len(names)), replace=False)
+    others = {a: [v for v in ATTRIBUTES[a] if v != getattr(scene, a)] for a in wrong}
+    return dataclasses.replace(scene, **{a: str(rng.choice(v)) for a, v in others.items()})
+
+
+class Demo:
+    """Report clips of the demo, seen by its scorer."""
+
+    def __init__(self) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        plan = plan_dataset({"train": 48, "selection": 24, "report": CLIPS}, seed=7)
+        self.clips = {
+            s: [c for c in plan if c.split == s] for s in ("train", "selection", "report")
+        }
+        self.scenes = [clip.scene for clip in self.clips["report"]]
+        self.groups = [clip.id for clip in self.clips["report"]]
+        self.scorer = Scorer(str(SCORER), lowercase=True)
+        self.images = self.look("report")
+        self.human = self.matrix([clip.caption for clip in self.clips["report"]])
+
+    def look(self, split: str) -> np.ndarray:
+        scenes = [clip.scene for clip in self.clips[split]]
+        times = frame_times(len(scenes), 0, 0.0)
+        frames = [
+            np.stack([render_frame(scene, float(t), 64) for t in row])
+            for scene, row in zip(scenes, times, strict=True)
+        ]
+        return siglip.clip_vectors(self.scorer.image_embeddings(np.stack(frames)).numpy())
+
+    def matrix(self, captions: list[str], images: np.ndarray | None = None) -> np.ndarray:
+        pairs = self.scorer.caption_embeddings(captions)
+        chunks, weights = ([part[k].numpy() for part in pairs] for k in (0, 1))
+        return siglip.score_matrix(chunks, weights, self.images if images is None else images)
+
+    def say(self, share: float, seed: int) -> list[str]:
+        rng = np.random.default_rng((seed, round(100 * share)))
+        return [caption(spoil(scene, share, rng), rng, style="clips") for scene in self.scenes]
+
+    def entry(self, spoken: list[list[str]]) -> Entry:
+        found = [clusters(captions) for captions in spoken]
+        return Entry(
+            np.stack([grounding_margin(self.matrix(captions)) for captions in spoken]),
+            [float(effective_captions(c)) for c in found],
+            [float(top_cluster_share(c)) for c in found],
+        )
+
+    def rank(self, spoken: dict[str, list[list[str]]]) -> dict:
+        human = References(1.0, 1 / CLIPS, float(grounding_margin(self.human).mean()))
+        entries = {label: self.entry(captions) for label, captions in spoken.items()}
+        return rank(entries, self.groups, human, check_scorer(self.human, self.groups))
+
+
+@pytest.fixture(scope="module")
+def demo() -> Demo:
+    return Demo()
+
+
+def test_planted_captions_state_the_share_of_facts_they_were_given(demo: Demo) -> None:
+    for share in SHARES:
+        right = [
+            said[a] == true[a]
+            for text, true in zip(demo.say(share, 0), map(facts, demo.scenes), strict=True)
+            for said in [parse_facts(text)]
+            for a in ATTRIBUTES
+        ]
+        # Some captions leave one of eight facts out, which counts as wrong.
+        assert 0.93 * share <= np.mean(right) <= share
+
+
+def test_more_right_facts_rank_higher_by_the_margin_and_by_kappa(demo: Demo) -> None:
+    spoken = {f"{share:.0%}": [demo.say(share, s) for s in range(SEEDS)] for share in SHARES}
+    told = demo.rank(spoken)
+    rows = {row["projector"]: row for row in told["projectors"]}
+    true = [facts(scene) for scene in demo.scenes]
+    kappas = {
+        label: np.stack([facts_score(captions, true) for captions in runs])
+        for label, runs in spoken.items()
+    }
+    for lower, higher in itertools.pairwise(spoken):
+        assert rows[lower]["mean_margin"] < rows[higher]["mean_margin"]
+        assert kappas[lower].mean() < kappas[higher].mean()
+        # No rank may stand against the order of the facts.
+        if rows[lower]["ranked"]:
+            assert rows[higher]["rank_low"] <= rows[lower]["rank_low"]
+    assert {rows[label]["gate"] for label in ("50%", "75%", "100%")} == {"grounded"}
+    assert not rows["0%"]["ranked"]
+    order = check_order(kappas, told["pairs"], told["alpha"])
+    assert not order.contradict and len(order.agree) >= 8 and "contradicts none" in order.sentence
+
+
+def test_the_same_facts_twice_are_inseparable_though_no_sentence_is_the_same(demo: Demo) -> None:
+    spoken = {
+        "once": [demo.say(0.75, seed) for seed in (10, 11)],
+        "again": [demo.say(0.75, seed) for seed in (12, 13)],
+    }
+    (pair,) = demo.rank(spoken)["pairs"]
+    assert pair["p_holm"] > 0.05
+    assert not set(spoken["once"][0]) & set(spoken["again"][0])
+
+
+def test_shuffled_references_are_ungrounded(demo: Demo) -> None:
+    captions = [clip.caption for clip in demo.clips["report"]]
+    shuffled = [np.roll(captions, step).tolist() for step in (1, 2)]
+    (row,) = demo.rank({"shuffled": shuffled})["projectors"]
+    assert row["gate"] in ("ungrounded", "undetermined") and not row["ranked"]
+
+
+def test_sightless_captioners_please_the_scorer_and_lead_nobody(demo: Demo) -> None:
+    candidates = [clip.caption for clip in demo.clips["train"]]
+    scores = demo.matrix(candidates, demo.look("selection"))
+    found = favourites(candidates, scores, [c.scene.place for c in demo.clips["selection"]])
+    generic = [found.generic] * CLIPS
+    category = [found.of(scene.place) for scene in demo.scenes]
+    raw = np.diagonal(demo.matrix(generic)).mean()
+    # Better liked than what another person says of another clip …
+    assert raw > demo.human[~np.eye(CLIPS, dtype=bool)].mean()
+    told = demo.rank(
+        {
+            "generic": [generic] * SEEDS,
+            "category": [category] * SEEDS,
+            "half of the facts": [demo.say(0.5, seed) for seed in range(SEEDS)],
+        }
+    )
+    rows = {row["projector"]: row for row in told["projectors"]}
+    # … and collapsed, for all that.
+    assert rows["generic"]["gate"] == "collapsed" and not rows["generic"]["ranked"]
+    places = [scene.place for scene in demo.scenes]
+    within = grounding_margin_within(demo.matrix(category), places)
+    assert np.nanmax(np.abs(within)) < 1e-6
+    sees = rows["half of the facts"]
+    assert sees["ranked"] and sees["rank_low"] == 1
+    assert rows["category"]["mean_margin"] < sees["mean_margin"]
