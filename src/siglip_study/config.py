@@ -246,9 +246,6 @@ class ScorerConfig(Section):
     )
     frames: Count = Field(8, description="Frames scored a clip.")
     lowercase: bool = Field(True, description="SigLIP 2 was trained on lower-cased text.")
-
-
-class BertScoreConfig(Section):
     stop_if_blind: bool = Field(
         True,
         description="Stop before training if it cannot tell human captions of their own clip from "
@@ -258,6 +255,9 @@ class BertScoreConfig(Section):
     def scoring_keys(self) -> dict[str, Any]:
         """What scores depend on: all but the switch, which may be turned without scoring anew."""
         return self.model_dump(exclude={"stop_if_blind"})
+
+
+class BertScoreConfig(Section):
     """The encoder behind BERTScore; absent means “not computed”, said in the report."""
 
     model: str = Field(description="Local folder or hub id.")

@@ -134,6 +134,8 @@ class Paths:
         self.manifest = self.data / "manifest.parquet"
         self.rejected = self.data / "rejected.parquet"
         self.tables = self.root / "tables"
+        self.scorer_check = self.tables / "scorer_check.json"
+        self.scorer_verdict = self.tables / "scorer_verdict.txt"
         self.selection = self.tables / "selection.json"
         self.ranking = self.tables / "ranking.json"
 
@@ -145,8 +147,6 @@ class Paths:
 
     def stage1(self, stage1_name: str) -> Path:
         return self.root / "stage1" / stage1_name
-        self.scorer_check = self.tables / "scorer_check.json"
-        self.scorer_verdict = self.tables / "scorer_verdict.txt"
 
     def run(self, cell: str) -> Path:
         """The folder of a cell, trained or baseline."""
