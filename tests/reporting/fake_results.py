@@ -405,9 +405,33 @@ def _write_cell(
                     "quick_n": [16, 16],
                     "is_best": [False, True],
                     "seconds": [4.0, 4.0],
+                    **_diagnosis(stage, collapsed, role),
                 }
             ),
         )
+
+
+def _diagnosis(stage: int, collapsed: bool, role: str) -> dict[str, list[Any]]:
+    """A projector that keeps the video, or loses it in the second epoch of stage 1."""
+    blind = role == "control_blind"
+    kept = [0.0, 0.0] if blind else [0.4, 0.004] if collapsed else [0.4, 0.38]
+    shares = kept if stage == 1 else [kept[1], kept[1]]
+    return {
+        "diag_n": [32, 32],
+        "diag_start_video_share_after": [0.0 if blind else 0.41 if stage == 1 else kept[1]] * 2,
+        "diag_start_cosine_after": [0.6, 0.6],
+        "diag_start_rank_clips": [26.0, 26.0],
+        "diag_rank_clips": [1 + 60 * share for share in shares],
+        "diag_rank_tokens": [90.0, 80.0],
+        "diag_cosine_before": [0.62, 0.62],
+        "diag_cosine_after": [1 - share for share in shares],
+        "diag_video_share_before": [0.5, 0.5],
+        "diag_video_share_after": shares,
+        "diag_neighbour_overlap": [None if blind else 0.6, None if blind else 0.58],
+        "diag_attention_entropy": [None, None],
+        "grad_share_projector": [1.0, 1.0] if stage == 1 else [0.6, 0.5],
+        "grad_share_lora": [0.0, 0.0] if stage == 1 else [0.4, 0.5],
+    }
 
 
 def _ranking(labels: list[str], seeds: int) -> dict[str, Any]:

@@ -97,6 +97,7 @@ def test_every_section_and_its_link(parsed):
         "ledger",
         "sensitivity",
         "truth",
+        "diagnosis",
         "curves",
         "diversity",
         "tuning",

@@ -12,6 +12,7 @@ import yaml
 from siglip_study.errors import StudyError
 from siglip_study.io import atomic_path, read_json
 from siglip_study.reporting import charts, curves, grid_view
+from siglip_study.reporting.diagnosis import diagnosis_view
 from siglip_study.reporting.fonts import embedded_fonts
 from siglip_study.reporting.gallery import GallerySettings, gallery_columns, gallery_island
 from siglip_study.reporting.glossary import glossary_rows
@@ -133,6 +134,9 @@ def _view(
         "curve-stage2": charts.curve_chart("loss (nats a token)"),
         "curve-diversity": charts.curve_chart("effective captions (quick)", share=True),
     }
+    diagnosis = diagnosis_view(results, cells, tables, colours)
+    if diagnosis is not None:
+        specs |= diagnosis.pop("specs")
     told = dict(provenance)
     return {
         "title": title,
@@ -144,6 +148,7 @@ def _view(
         ),
         "truth": truth(cells, projectors),
         "sight": sight(results, ranking, tables["controls"], cells),
+        "diagnosis": diagnosis,
         "grids": grid_view.tuning_grids(selection),
         "cells": grid_view.cell_rows(tables["cells"]),
         "rejected": tables["rejected"],
