@@ -171,7 +171,9 @@ def run(size: Size, device: torch.device, shape: Shape | None = None) -> Result:
             cpus.append(cpu - made)
             clocks.append(clock)
     table.rows = [["wall clock", *walls], ["CPU, all threads", *cpus]]
-    table.rows += [[name, *(c.seconds.get(name, 0.0) for c in clocks)] for name in clocks[0].seconds]
+    table.rows += [
+        [name, *(c.seconds.get(name, 0.0) for c in clocks)] for name in clocks[0].seconds
+    ]
     table.notes = ["Embeddings are made up outside the clock, and BERTScore is off."]
     result.tables.append(table)
     result.parts = {"scores/first": walls[0], "scores/again": walls[1]}

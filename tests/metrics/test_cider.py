@@ -65,7 +65,7 @@ def test_a_word_of_every_train_clip_weighs_nothing():
 
 def test_two_references_of_one_clip_count_once():
     frequencies = DocumentFrequencies.of([[["a"], ["a", "b"]], [["c"]]])
-    assert frequencies.counts["a",] == 1 and frequencies.n_clips == 2
+    assert frequencies.clips(["a"]) == 1 and frequencies.n_clips == 2
 
 
 def test_others_equal_the_mean_over_all_other_clips():

@@ -3,72 +3,67 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from siglip_study.metrics.base import MetricResult
-
-ORDERS = 4
+from siglip_study.metrics.ngrams import ORDERS, Integers, Ngrams, Order
 
 Tokens = Sequence[str]
 
 
-def _top_two(counts: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, ...], list[int]]:
-    """Per n-gram: its greatest count in one caption, which caption, and the next greatest."""
-    top: dict[tuple[str, ...], list[int]] = {}
-    for i, counter in enumerate(counts):
-        for ngram, times in counter.items():
-            best = top.get(ngram)
-            if best is None:
-                top[ngram] = [times, i, 0]
-            elif times > best[0]:
-                top[ngram] = [times, i, best[0]]
-            elif times > best[2]:
-                best[2] = times
-    return top
+def _clipped_hits(order: Order, n: int) -> Integers:
+    """``[N]`` n-grams of each list that another list holds, counted at most as often as there."""
+    grams = len(order.last)
+    most = np.zeros(grams, dtype=np.int64)
+    np.maximum.at(most, order.gram, order.count)
+    # Of several lists with the most, any may be the holder: the next greatest is then as great.
+    holder = np.full(grams, -1, dtype=np.int64)
+    top = order.count == most[order.gram]
+    holder[order.gram[top]] = order.owner[top]
+    holds = order.owner == holder[order.gram]
+    second = np.zeros(grams, dtype=np.int64)
+    np.maximum.at(second, order.gram[~holds], order.count[~holds])
+    allowed = np.where(holds, second[order.gram], most[order.gram])
+    hits = np.bincount(order.owner, np.minimum(order.count, allowed), minlength=n)
+    return hits.astype(np.int64)
 
 
-def _closest_length(length: int, others: list[int]) -> int:
-    """The length in ``others`` (sorted) nearest to ``length``; the shorter one of two as near."""
-    place = bisect_left(others, length)
-    near = others[max(place - 1, 0) : place + 1]
-    return min(near, key=lambda other: (abs(other - length), other))
+def _closest_lengths(sizes: Integers) -> Integers:
+    """``[N]`` the length nearest to each one's own among all others; the shorter of two as near."""
+    order = np.argsort(sizes, kind="stable")
+    ordered = sizes[order]
+    far = np.iinfo(np.int64).max // 4
+    before = np.concatenate([[-far], ordered[:-1]])
+    after = np.concatenate([ordered[1:], [far]])
+    closest = np.empty_like(sizes)
+    closest[order] = np.where(ordered - before <= after - ordered, before, after)
+    return closest
 
 
-def self_bleu(token_lists: Sequence[Tokens]) -> MetricResult:
+def self_bleu(token_lists: Sequence[Tokens], ngrams: Ngrams | None = None) -> MetricResult:
     """BLEU-4 of each caption with all others as references, in [0, 1]; high means alike.
 
     As sacrebleu's sentence BLEU with ``smooth_method="exp"`` and ``use_effective_order=True``, over
     100. Counts are clipped by the best *other* caption, found for all captions in one pass. An
     empty caption scores 0, except that nothing is left to differ where all captions are empty: 1.
     A single caption has no others: 0.
+
+    Args:
+        token_lists: N captions.
+        ngrams: theirs, if they have been counted already.
     """
     n = len(token_lists)
-    per_clip = np.zeros(n)
     if n < 2:
-        return MetricResult(0.0, per_clip)
+        return MetricResult(0.0, np.zeros(n))
     if not any(token_lists):
         return MetricResult(1.0, np.ones(n))
-    lengths = [len(tokens) for tokens in token_lists]
-    ordered = sorted(lengths)
-    correct = np.zeros((n, ORDERS), dtype=np.int64)
-    for order in range(1, ORDERS + 1):
-        counts = [
-            Counter(tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1))
-            for tokens in token_lists
-        ]
-        top = _top_two(counts)
-        for i, counter in enumerate(counts):
-            for ngram, times in counter.items():
-                most, holder, second = top[ngram]
-                correct[i, order - 1] += min(times, second if holder == i else most)
-    for i, length in enumerate(lengths):
-        place = bisect_left(ordered, length)
-        closest = _closest_length(length, ordered[:place] + ordered[place + 1 :])
-        per_clip[i] = _bleu(correct[i].tolist(), length, closest)
+    counted = ngrams if ngrams is not None else Ngrams.of(token_lists)
+    hits = np.stack([_clipped_hits(order, n) for order in counted.orders], axis=1).tolist()
+    closest = _closest_lengths(counted.sizes).tolist()
+    scores = map(_bleu, hits, counted.sizes.tolist(), closest)
+    per_clip = np.fromiter(scores, dtype=np.float64, count=n)
     return MetricResult(float(per_clip.mean()), per_clip)
 
 
@@ -77,7 +72,7 @@ def _bleu(correct: list[int], length: int, reference_length: int) -> float:
         return 0.0
     logs = []
     smooth = 1.0
-    for order, hits in enumerate(correct, start=1):
+    for order, hits in zip(range(1, ORDERS + 1), correct, strict=True):
         total = length - order + 1
         if total <= 0:
             break

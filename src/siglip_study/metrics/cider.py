@@ -6,90 +6,98 @@ come from the train references, so that no held-out caption decides how rare a w
 
 from __future__ import annotations
 
-import functools
 import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siglip_study.metrics.base import MetricResult
+from siglip_study.metrics.ngrams import ORDERS, Integers, Ngrams, Vocabulary, lengths
 
-ORDERS = 4
 SCALE = 10.0
 
 Tokens = Sequence[str]
-Ngram = tuple[str, ...]
+Floats = NDArray[np.float64]
 
 
-def _ngrams(tokens: Tokens, order: int) -> Counter[Ngram]:
-    return Counter(zip(*(tokens[start:] for start in range(order)), strict=False))
+@dataclass(frozen=True)
+class _Known:
+    """The n-grams of one order in the train references and the number of clips that have them.
+
+    Attributes:
+        code: ``[G]`` ascending, prefix · vocabulary + last token.
+        clips: ``[G]`` train clips with the n-gram.
+    """
+
+    code: Integers
+    clips: Integers
+
+
+def _find(codes: Integers, wanted: Integers, valid: NDArray[np.bool_]) -> Integers:
+    """Where each wanted code stands among ``codes`` (ascending); −1 where it does not."""
+    if not len(codes):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+    return np.where(valid & (codes[place] == wanted), place, -1)
 
 
 @dataclass(frozen=True)
 class DocumentFrequencies:
     """In how many train clips each n-gram (1 to 4) occurs, and how many clips there are."""
 
-    counts: dict[Ngram, int]
     n_clips: int
+    _vocabulary: Vocabulary = field(repr=False)
+    _orders: tuple[_Known, ...] = field(repr=False)
 
     @classmethod
     def of(cls, train_references: Sequence[Sequence[Tokens]]) -> DocumentFrequencies:
         """Count over clips: an n-gram in two references of one clip counts once."""
-        counts: Counter[Ngram] = Counter()
-        for references in train_references:
-            seen: set[Ngram] = set()
-            for tokens in references:
-                for order in range(1, ORDERS + 1):
-                    seen.update(_ngrams(tokens, order))
-            counts.update(seen)
-        return cls(dict(counts), len(train_references))
+        flat = [tokens for references in train_references for tokens in references]
+        clip = np.repeat(np.arange(len(train_references)), lengths(train_references))
+        vocabulary = Vocabulary()
+        counted = Ngrams.of(flat, vocabulary)
+        orders = []
+        for order in counted.orders:
+            grams = max(len(order.last), 1)
+            pairs = np.unique(clip[order.owner] * grams + order.gram)
+            clips = np.bincount(pairs % grams, minlength=len(order.last))
+            orders.append(_Known(order.prefix * len(vocabulary) + order.last, clips))
+        return cls(len(train_references), vocabulary, tuple(orders))
 
-    @functools.cached_property
-    def _unseen(self) -> float:
-        return math.log(max(self.n_clips, 1))
+    def clips(self, ngram: Tokens) -> int:
+        """In how many train clips the n-gram (1 to 4 tokens) occurs."""
+        found = -1
+        for order, token in zip(
+            self._orders, self._vocabulary.find([ngram]).tolist(), strict=False
+        ):
+            code = np.array([max(found, 0) * len(self._vocabulary) + token])
+            found = int(_find(order.code, code, np.array([token >= 0]))[0])
+            if found < 0:
+                return 0
+        return int(self._orders[len(ngram) - 1].clips[found])
 
-    @functools.cached_property
-    def _weights(self) -> dict[Ngram, float]:
-        return {ngram: self._unseen - math.log(count) for ngram, count in self.counts.items()}
-
-    def weight(self, ngram: Ngram) -> float:
+    def weight(self, ngram: Tokens) -> float:
         """Inverse document frequency in nats; an unseen n-gram counts as seen once."""
-        return self._weights.get(ngram, self._unseen)
+        return math.log(max(self.n_clips, 1)) - math.log(max(self.clips(ngram), 1))
 
+    def weights(self, ngrams: Ngrams, tokens: Integers) -> list[Floats]:
+        """Inverse document frequency of each different n-gram, one array an order.
 
-@dataclass(frozen=True)
-class _Vector:
-    """One order of a text: n-gram → (count, squared weight), and the tf-idf vector's norm."""
-
-    terms: dict[Ngram, tuple[int, float]]
-    norm: float
-
-
-def _vectors(tokens: Tokens, frequencies: DocumentFrequencies) -> list[_Vector]:
-    vectors = []
-    for order in range(1, ORDERS + 1):
-        terms = {
-            ngram: (count, frequencies.weight(ngram) ** 2)
-            for ngram, count in _ngrams(tokens, order).items()
-        }
-        square = sum(count * count * weight for count, weight in terms.values())
-        vectors.append(_Vector(terms, math.sqrt(square)))
-    return vectors
-
-
-def _similarity(hypothesis: list[_Vector], reference: list[_Vector]) -> float:
-    total = 0.0
-    for h, r in zip(hypothesis, reference, strict=True):
-        if h.norm > 0 and r.norm > 0:
-            dot = 0.0
-            for ngram, (count, weight) in h.terms.items():
-                if ngram in r.terms:
-                    wanted = r.terms[ngram][0]
-                    dot += min(count, wanted) * wanted * weight
-            total += dot / (h.norm * r.norm)
-    return SCALE * total / ORDERS
+        Args:
+            ngrams: of texts whose own numbering of tokens is
+            tokens: ``[V]`` own number → number in the train references, −1 for an unseen token.
+        """
+        size = len(self._vocabulary)
+        found = np.zeros(1, dtype=np.int64)
+        weights = []
+        for known, order in zip(self._orders, ngrams.orders, strict=True):
+            prefix, last = found[order.prefix], tokens[order.last]
+            found = _find(known.code, prefix * size + last, (prefix >= 0) & (last >= 0))
+            seen = np.log(np.where(found >= 0, known.clips[found] if len(known.clips) else 1, 1))
+            weights.append(math.log(max(self.n_clips, 1)) - seen)
+        return weights
 
 
 class CiderReferences:
@@ -100,52 +108,122 @@ class CiderReferences:
     ) -> None:
         """Prepare the vectors of N lists of reference token lists."""
         self.frequencies = frequencies
-        self._vectors = [[_vectors(ref, frequencies) for ref in refs] for refs in references]
-        # n-gram → (count in a reference, 1 / (norm · references of its clip)) of every reference.
-        self._places: dict[Ngram, list[tuple[int, float]]] = {}
-        for refs in self._vectors:
-            for vectors in refs:
-                for r in vectors:
-                    if r.norm > 0:
-                        share = 1 / (r.norm * len(refs))
-                        for ngram, (count, _) in r.terms.items():
-                            self._places.setdefault(ngram, []).append((count, share))
-        self._credits: dict[tuple[Ngram, int], float] = {}
+        self._n = len(references)
+        flat = [tokens for refs in references for tokens in refs]
+        self._vocabulary = Vocabulary()
+        counted = Ngrams.of(flat, self._vocabulary)
+        self._strings = list(dict.fromkeys(token for tokens in flat for token in tokens))
+        number = frequencies._vocabulary.find([self._strings])
+        counts = lengths(references)
+        #: first reference of each clip, and how many it has
+        self._first, self._counts = np.cumsum(counts) - counts, counts
+        clip = np.repeat(np.arange(self._n), counts)
+        self._orders = []
+        for order, weight in zip(counted.orders, frequencies.weights(counted, number), strict=True):
+            norm = np.sqrt(_norms(order.owner, order.count, weight[order.gram], len(flat)))
+            share = np.divide(1.0, norm * counts[clip], out=np.zeros(len(flat)), where=norm > 0)
+            self._orders.append(
+                _References(
+                    order.prefix * max(len(self._vocabulary), 1) + order.last,
+                    order.owner * max(len(order.last), 1) + order.gram,
+                    order.gram,
+                    order.count,
+                    share[order.owner],
+                )
+            )
 
-    def _credit(self, ngram: Ngram, count: int) -> float:
-        """What all references together give to an n-gram that a caption has ``count`` times."""
-        key = ngram, count
-        if key not in self._credits:
-            places = self._places.get(ngram, ())
-            self._credits[key] = sum(min(count, r) * r * share for r, share in places)
-        return self._credits[key]
-
-    def scores(self, hypotheses: Sequence[Tokens]) -> tuple[MetricResult, MetricResult]:
+    def scores(
+        self, hypotheses: Sequence[Tokens], ngrams: Ngrams | None = None
+    ) -> tuple[MetricResult, MetricResult]:
         """CIDEr of each caption against its own references, and its mean over *all* other clips.
 
         The first is the mean over a clip's references, in [0, 10]. For the second, the score being
         a sum over the caption's n-grams, what all references together give to an n-gram is added
         up once and the own clip's part is taken off: linear in the number of clips. NaN for a
         single clip.
+
+        Args:
+            hypotheses: N captions.
+            ngrams: theirs, if they have been counted already (tokens numbered as by ``Ngrams.of``).
         """
         n = len(hypotheses)
+        if n != self._n:
+            raise ValueError(f"{n} captions for the references of {self._n} clips")
+        counted = ngrams if ngrams is not None else Ngrams.of(hypotheses)
+        strings = list(dict.fromkeys(token for tokens in hypotheses for token in tokens))
+        weights = self.frequencies.weights(counted, self.frequencies._vocabulary.find([strings]))
+        number = self._vocabulary.find([strings])
         own, total = np.zeros(n), np.zeros(n)
-        for i, (tokens, refs) in enumerate(zip(hypotheses, self._vectors, strict=True)):
-            vectors = _vectors(tokens, self.frequencies)
-            if refs:
-                own[i] = sum(_similarity(vectors, ref) for ref in refs) / len(refs)
-            for h in vectors:
-                if h.norm > 0:
-                    credits = (
-                        self._credit(ngram, count) * weight
-                        for ngram, (count, weight) in h.terms.items()
-                    )
-                    total[i] += sum(credits) / h.norm
+        found = np.zeros(1, dtype=np.int64)
+        for known, order, weight in zip(self._orders, counted.orders, weights, strict=True):
+            prefix, last = found[order.prefix], number[order.last]
+            valid = (prefix >= 0) & (last >= 0)
+            found = _find(known.codes, prefix * max(len(self._vocabulary), 1) + last, valid)
+            squares = weight[order.gram] ** 2
+            norm = np.sqrt(_norms(order.owner, order.count, weight[order.gram], n))
+            scale = np.divide(1.0, norm, out=np.zeros(n), where=norm > 0)
+            shared = np.flatnonzero(found[order.gram] >= 0)
+            owner, count = order.owner[shared], order.count[shared]
+            gram, square = found[order.gram[shared]], squares[shared]
+            every = known.credit(gram, count) * square
+            mine = np.zeros(len(shared))
+            for slot in range(int(self._counts.max(initial=0))):
+                has = self._counts[owner] > slot
+                reference = self._first[owner] + slot
+                mine += known.credit_of(reference, gram, count, has)
+            own += np.bincount(owner, mine * square, minlength=n) * scale
+            total += np.bincount(owner, every, minlength=n) * scale
+        own *= SCALE / ORDERS
+        total *= SCALE / ORDERS
         if n < 2:
             return _result(own), MetricResult(math.nan, np.full(n, math.nan))
-        # The subtraction may leave -1e-17 where there is nothing in common.
-        others = np.maximum((SCALE * total / ORDERS - own) / (n - 1), 0.0)
+        # The subtraction leaves rounding where there is nothing in common.
+        others = np.where(total - own > 1e-12 * total, total - own, 0.0) / (n - 1)
         return _result(own), _result(others)
+
+
+@dataclass
+class _References:
+    """One order of all references, R of them, in a row.
+
+    Attributes:
+        codes: ``[G]`` ascending, the different n-grams.
+        pairs: ``[K]`` ascending, reference · G + n-gram.
+        gram: ``[K]`` n-gram of each pair.
+        count: ``[K]`` its count in the reference.
+        share: ``[K]`` 1 / (norm of the reference · references of its clip), 0 for a norm of 0.
+    """
+
+    codes: Integers
+    pairs: Integers
+    gram: Integers
+    count: Integers
+    share: Floats
+    _credits: dict[int, Floats] = field(default_factory=dict)
+
+    def credit(self, gram: Integers, count: Integers) -> Floats:
+        """What all references together give to n-grams that a caption has ``count`` times."""
+        result = np.zeros(len(gram))
+        for times in np.unique(count).tolist():
+            if times not in self._credits:
+                given = np.minimum(self.count, times) * self.count * self.share
+                self._credits[times] = np.bincount(self.gram, given, minlength=len(self.codes))
+            here = count == times
+            result[here] = self._credits[times][gram[here]]
+        return result
+
+    def credit_of(
+        self, reference: Integers, gram: Integers, count: Integers, valid: NDArray[np.bool_]
+    ) -> Floats:
+        """What one reference each gives; 0 where not ``valid``."""
+        place = _find(self.pairs, reference * max(len(self.codes), 1) + gram, valid)
+        given = np.minimum(count, self.count[place]) * self.count[place] * self.share[place]
+        return np.where(place >= 0, given, 0.0)
+
+
+def _norms(owner: Integers, count: Integers, weight: Floats, n: int) -> Floats:
+    """``[N]`` squared length of each tf-idf vector."""
+    return np.bincount(owner, (count * weight) ** 2, minlength=n)
 
 
 def _result(per_clip: np.ndarray) -> MetricResult:

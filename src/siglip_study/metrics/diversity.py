@@ -7,42 +7,65 @@ always says the same.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from siglip_study.metrics.base import MetricResult
+from siglip_study.metrics.ngrams import Integers, Ngrams
 from siglip_study.metrics.tokens import normalise
 
 GRAM = 3
 THRESHOLD = 0.8
+#: Texts with a 3-gram beyond which it counts as common, and common 3-grams a dense product.
+_COMMON = 100
+_BLOCK = 4096
 
 Tokens = Sequence[str]
 
 
-def _grams(text: str) -> set[str]:
-    # A text shorter than a 3-gram is its own only gram, so two of them are alike only if equal.
-    if len(text) < GRAM:
-        return {text}
-    return {text[i : i + GRAM] for i in range(len(text) - GRAM + 1)}
+def _incidence(texts: Sequence[str]) -> tuple[Integers, Integers, int]:
+    """Text and character 3-gram of every different pair of them, and how many 3-grams there are."""
+    owners, codes = [], []
+    short: dict[str, int] = {}
+    for i, text in enumerate(texts):
+        if len(text) < GRAM:
+            # A text shorter than a 3-gram is its own only gram, so two are alike only if equal.
+            grams = np.array([-1 - short.setdefault(text, len(short))], dtype=np.int64)
+        else:
+            point = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
+            # Code points have 21 bits: three fit into one integer.
+            grams = np.unique(point[:-2] << 42 | point[1:-1] << 21 | point[2:])
+        codes.append(grams)
+        owners.append(np.full(len(grams), i))
+    known, gram = np.unique(np.concatenate(codes), return_inverse=True)
+    return np.concatenate(owners), gram, len(known)
 
 
 def _near(texts: Sequence[str], threshold: float) -> np.ndarray:
     """``[U, U]`` bool: character 3-gram Jaccard at least ``threshold``."""
     from scipy.sparse import csr_matrix
 
-    vocabulary: dict[str, int] = {}
-    columns: list[int] = []
-    starts = [0]
-    for text in texts:
-        columns += [vocabulary.setdefault(gram, len(vocabulary)) for gram in sorted(_grams(text))]
-        starts.append(len(columns))
-    ones = np.ones(len(columns), dtype=np.int32)
-    incidence = csr_matrix((ones, columns, starts), shape=(len(texts), len(vocabulary)))
-    shared = csr_matrix(incidence @ incidence.T).toarray()
-    sizes = np.diff(starts)
-    union = sizes[:, None] + sizes[None, :] - shared
+    owner, gram, n_grams = _incidence(texts)
+    n = len(texts)
+    # A rare 3-gram costs a sparse product its few pairs, a common one all pairs, which a dense
+    # product has for less.
+    common = np.bincount(gram, minlength=n_grams) > _COMMON
+    shared = np.zeros((n, n), dtype=np.float32)
+    columns = np.flatnonzero(common)
+    for start in range(0, len(columns), _BLOCK):
+        block = columns[start : start + _BLOCK]
+        here = np.flatnonzero((gram >= block[0]) & (gram <= block[-1]) & common[gram])
+        dense = np.zeros((n, len(block)), dtype=np.float32)
+        dense[owner[here], np.searchsorted(block, gram[here])] = 1
+        shared += dense @ dense.T
+    here = np.flatnonzero(~common[gram])
+    ones = np.ones(len(here), dtype=np.float32)
+    rare = csr_matrix((ones, (owner[here], gram[here])), shape=(n, n_grams))
+    # Whole numbers below 2^24, so float32 is exact.
+    shared += csr_matrix(rare @ rare.T).toarray()
+    sizes = np.bincount(owner, minlength=n)
+    union = sizes[:, None] + sizes[None, :] - shared.astype(np.float64)
     # The slack lets exactly 4/5 pass, which is not a binary fraction.
     return shared >= threshold * union - 1e-9
 
@@ -110,25 +133,31 @@ def distinct_ratio(captions: Sequence[str]) -> float:
     return len(set(texts)) / len(texts) if texts else 0.0
 
 
-def _ngrams(tokens: Tokens, order: int) -> Iterable[tuple[str, ...]]:
-    return (tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1))
+def distinct_n(token_lists: Sequence[Tokens], order: int, ngrams: Ngrams | None = None) -> float:
+    """Distinct n-grams / n-grams over all captions (Li et al., 2016); 0 where there is none.
+
+    Args:
+        token_lists: N captions.
+        order: n, from 1 to 4.
+        ngrams: theirs, if they have been counted already.
+    """
+    counted = (ngrams if ngrams is not None else Ngrams.of(token_lists)).orders[order - 1]
+    total = int(counted.total.sum())
+    return len(counted.last) / total if total else 0.0
 
 
-def distinct_n(token_lists: Sequence[Tokens], order: int) -> float:
-    """Distinct n-grams / n-grams over all captions (Li et al., 2016); 0 where there is none."""
-    counts: Counter[tuple[str, ...]] = Counter()
-    for tokens in token_lists:
-        counts.update(_ngrams(tokens, order))
-    return len(counts) / counts.total() if counts else 0.0
+def repetition_4(token_lists: Sequence[Tokens], ngrams: Ngrams | None = None) -> MetricResult:
+    """Per caption, the share of its 4-grams that repeat an earlier one; 0 below four tokens.
 
-
-def repetition_4(token_lists: Sequence[Tokens]) -> MetricResult:
-    """Per caption, the share of its 4-grams that repeat an earlier one; 0 below four tokens."""
+    Args:
+        token_lists: N captions.
+        ngrams: theirs, if they have been counted already.
+    """
+    counted = (ngrams if ngrams is not None else Ngrams.of(token_lists)).orders[3]
+    different = np.bincount(counted.owner, minlength=len(token_lists))
     per_clip = np.zeros(len(token_lists))
-    for i, tokens in enumerate(token_lists):
-        grams = list(_ngrams(tokens, 4))
-        if grams:
-            per_clip[i] = 1 - len(set(grams)) / len(grams)
+    some = counted.total > 0
+    per_clip[some] = 1 - different[some] / counted.total[some]
     return MetricResult(_mean(per_clip), per_clip)
 
 
@@ -162,7 +191,11 @@ def vendi_of_kernel(kernel: np.ndarray) -> float:
     n = len(kernel)
     if n == 0:
         return 0.0
-    values = np.linalg.eigvalsh(kernel / n)
+    return _effective(np.linalg.eigvalsh(kernel / n))
+
+
+def _effective(values: np.ndarray) -> float:
+    """exp(entropy) of eigenvalues that sum to 1."""
     values = values[values > 1e-12]
     values = values / values.sum()
     return float(np.exp(-(values * np.log(values)).sum()))
@@ -178,9 +211,18 @@ def vendi(embeddings: np.ndarray, centre: np.ndarray) -> float:
     moved = np.asarray(embeddings, dtype=np.float64) - np.asarray(centre, dtype=np.float64)
     norms = np.linalg.norm(moved, axis=1, keepdims=True)
     unit = np.divide(moved, norms, out=np.zeros_like(moved), where=norms > 1e-9)
-    kernel = unit @ unit.T
-    np.fill_diagonal(kernel, 1.0)
-    return vendi_of_kernel(kernel)
+    spread = norms[:, 0] > 1e-9
+    if unit.shape[1] >= len(unit):
+        kernel = unit @ unit.T
+        np.fill_diagonal(kernel, 1.0)
+        return vendi_of_kernel(kernel)
+    # The kernel's eigenvalues other than 0 are those of the smaller matrix; a caption without
+    # direction, which is like no other, has one of its own.
+    n = len(unit)
+    values = np.concatenate(
+        [np.linalg.eigvalsh(unit.T @ unit / n), np.full((~spread).sum(), 1 / n)]
+    )
+    return _effective(values)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -12,7 +12,8 @@ from siglip_study.metrics.bertscore import BertScore, rescaled
 from siglip_study.metrics.bleu import self_bleu
 from siglip_study.metrics.cider import CiderReferences
 from siglip_study.metrics.collect import Collector
-from siglip_study.metrics.meteor import meteor, meteor_mismatched, meteor_pairs
+from siglip_study.metrics.meteor import meteor_mismatched, meteor_pairs
+from siglip_study.metrics.ngrams import Ngrams
 from siglip_study.metrics.reference_tokens import References
 from siglip_study.metrics.tokens import Tokens
 
@@ -99,23 +100,20 @@ def score_meteor(
     are_references: bool,
 ) -> None:
     """METEOR on four kinds of tokens, and its gain over other clips' references (``others``)."""
-    kinds = {
-        "meteor_all": (references.all, tokens.all),
-        "meteor_characters": (references.characters, tokens.characters),
-        "meteor_words": (references.words, tokens.words),
-    }
+    kinds = {"meteor_all": "all", "meteor_characters": "characters", "meteor_words": "words"}
     n = len(others)
     if are_references:
         found.skip(_ITSELF, "meteor", "meteor_gain", *kinds)
     else:
-        found.clips("meteor", _per_clip(meteor(references.content, tokens.content).per_clip))
         own = [np.array([i]) for i in range(n)]
-        for name, (wanted, given) in kinds.items():
-            found.clips(name, np.concatenate(meteor_pairs(wanted, given, own)))
+        for name, kind in {"meteor": "content", **kinds}.items():
+            rows = meteor_pairs(references.meteor[kind], getattr(tokens, kind), own)
+            found.clips(name, np.concatenate(rows))
     if n < 2:
         found.skip(_ONE_CLIP, "meteor_mismatched", "meteor_gain")
         return
-    floor = _per_clip(meteor_mismatched(references.content, tokens.content, others).per_clip)
+    wanted = references.meteor["content"]
+    floor = _per_clip(meteor_mismatched(wanted, tokens.content, others).per_clip)
     found.clips("meteor_mismatched", floor)
     if not are_references:
         found.clips("meteor_gain", found.columns["meteor"] - floor)
@@ -127,7 +125,11 @@ def _per_clip(values: np.ndarray | None) -> np.ndarray:
 
 
 def score_cider(
-    found: Collector, tokens: Tokens, references: CiderReferences, are_references: bool
+    found: Collector,
+    tokens: Tokens,
+    references: CiderReferences,
+    are_references: bool,
+    ngrams: Ngrams,
 ) -> None:
     """CIDEr on all tokens, and its gain over all other clips' references."""
     if are_references:
@@ -136,7 +138,7 @@ def score_cider(
     if references.frequencies.n_clips < 2:
         found.skip("document frequencies need two train clips", "cider", "cider_gain")
         return
-    own, others = (_per_clip(result.per_clip) for result in references.scores(tokens.all))
+    own, others = (_per_clip(result.per_clip) for result in references.scores(tokens.all, ngrams))
     found.clips("cider", own)
     if len(own) < 2:
         found.skip(_ONE_CLIP, "cider_gain")
@@ -174,20 +176,21 @@ def score_diversity(
     tokens: Tokens,
     references: References,
     train: tuple[tuple[str, ...], ...],
+    ngrams: Ngrams,
 ) -> np.ndarray:
     """Clusters, distinctness, self-BLEU, repetition, novelty, length; returns the clusters."""
     cluster = diversity.clusters(captions, ids)
     found.corpus("effective_captions", diversity.effective_captions(cluster))
     found.corpus("top_cluster_share", diversity.top_cluster_share(cluster))
     found.corpus("distinct_ratio", diversity.distinct_ratio(captions))
-    found.corpus("distinct_1", diversity.distinct_n(tokens.all, 1))
-    found.corpus("distinct_2", diversity.distinct_n(tokens.all, 2))
+    found.corpus("distinct_1", diversity.distinct_n(tokens.all, 1, ngrams))
+    found.corpus("distinct_2", diversity.distinct_n(tokens.all, 2, ngrams))
     found.corpus("length_ratio", diversity.length_ratio(tokens.all, references.all).corpus)
-    found.clips("repetition_4", _per_clip(diversity.repetition_4(tokens.all).per_clip))
+    found.clips("repetition_4", _per_clip(diversity.repetition_4(tokens.all, ngrams).per_clip))
     known = (text for refs in train for text in refs)
     found.clips("novelty", _per_clip(diversity.novelty(captions, known).per_clip))
     if len(captions) < 2:
         found.skip(_ONE_CLIP, "self_bleu")
     else:
-        found.corpus("self_bleu", self_bleu(tokens.all).corpus)
+        found.corpus("self_bleu", self_bleu(tokens.all, ngrams).corpus)
     return cluster

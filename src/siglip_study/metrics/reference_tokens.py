@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from siglip_study.metrics.cider import CiderReferences, DocumentFrequencies
+from siglip_study.metrics.meteor import MeteorReferences
 from siglip_study.metrics.mismatch import other_clips
 from siglip_study.metrics.tokens import tokenizer_for
 
@@ -21,6 +22,12 @@ class References:
     all: list[list[list[str]]]
     characters: list[list[list[str]]]
     words: list[list[list[str]]]
+
+    @functools.cached_property
+    def meteor(self) -> dict[str, MeteorReferences]:
+        """Each kind of tokens, ready for METEOR."""
+        kinds = ("content", "all", "characters", "words")
+        return {kind: MeteorReferences(getattr(self, kind)) for kind in kinds}
 
 
 def _grouped(flat: list[list[str]], counts: list[int]) -> list[list[list[str]]]:

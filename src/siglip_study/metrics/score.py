@@ -13,6 +13,7 @@ from siglip_study.metrics import diversity, families
 from siglip_study.metrics.bertscore import BertScore
 from siglip_study.metrics.collect import Collector, Scores
 from siglip_study.metrics.ids import check_unique_ids
+from siglip_study.metrics.ngrams import Ngrams
 from siglip_study.metrics.reference_tokens import (
     cached_others,
     cider_references,
@@ -130,11 +131,12 @@ def score_captions(
     others = cached_others(tuple(ids), tuple(categories))
     prepared = cider_references(frozen(references), train, language)
     families.score_meteor(found, tokens, wanted, others, are_references)
-    families.score_cider(found, tokens, prepared, are_references)
+    ngrams = Ngrams.of(tokens.all)
+    families.score_cider(found, tokens, prepared, are_references, ngrams)
     notes = families.score_bert(
         found, captions, references, bertscore, bertscore_baseline, are_references
     )
-    cluster = families.score_diversity(found, captions, ids, tokens, wanted, train)
+    cluster = families.score_diversity(found, captions, ids, tokens, wanted, train, ngrams)
     if caption_vectors is None or vector_centre is None:
         found.skip("no caption embeddings were given", "vendi")
     else:

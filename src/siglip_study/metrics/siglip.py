@@ -53,6 +53,14 @@ def _flat(
     return _unit(np.concatenate(filled)), weights / total[owner], owner
 
 
+def _sums(rows: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
+    """Rows added up by owner (ascending): ``[n, E]``, 0 for an owner without any."""
+    result = np.zeros((n, rows.shape[1]))
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    result[owner[starts]] = np.add.reduceat(rows, starts, axis=0)
+    return result
+
+
 def score_matrix(
     chunk_embeddings: Sequence[np.ndarray],
     chunk_weights: Sequence[np.ndarray],
@@ -74,7 +82,8 @@ def score_matrix(
     unit, weights, owner = _flat(chunk_embeddings, chunk_weights)
     matrix = np.zeros((len(chunk_embeddings), len(images)))
     if len(unit):
-        np.add.at(matrix, owner, weights[:, None] * (unit @ _unit(images).T))
+        # The mean of cosines is the cosine with the mean chunk: one product a caption, not a chunk.
+        matrix = _sums(weights[:, None] * unit, owner, len(matrix)) @ _unit(images).T
     empty = np.bincount(owner, minlength=len(matrix)) == 0
     matrix[empty] = EMPTY_COSINE
     return np.clip(matrix, -1.0, 1.0)
@@ -107,7 +116,7 @@ def caption_vectors(
     unit, weights, owner = _flat(chunk_embeddings, chunk_weights)
     vectors = np.zeros((len(chunk_embeddings), width))
     if len(unit):
-        np.add.at(vectors, owner, weights[:, None] * unit)
+        vectors = _sums(weights[:, None] * unit, owner, len(vectors))
     return vectors
 
 

@@ -7,8 +7,9 @@ rules; this module takes tokens, so that Korean can come as morphemes, and needs
 # One import a line: evaluate reads this file's imports with a line-wise parser.
 import datasets  # type: ignore[import-untyped]
 import evaluate
+import numpy as np
 
-from siglip_study.metrics.meteor import DEFAULT_ALPHA, DEFAULT_BETA, DEFAULT_GAMMA, meteor_tokens
+from siglip_study.metrics.meteor import DEFAULT_ALPHA, DEFAULT_BETA, DEFAULT_GAMMA, meteor_pairs
 
 _DESCRIPTION = "METEOR with exact matches only, on tokens given by the caller."
 _CITATION = "Lavie and Agarwal, METEOR: An Automatic Metric for MT Evaluation, 2007."
@@ -44,8 +45,7 @@ class MeteorTokens(evaluate.Metric):
         beta: float = DEFAULT_BETA,
         gamma: float = DEFAULT_GAMMA,
     ) -> dict[str, object]:
-        scores = [
-            meteor_tokens(refs, hypothesis, alpha=alpha, beta=beta, gamma=gamma)
-            for refs, hypothesis in zip(references, predictions, strict=True)
-        ]
+        own = [np.array([i]) for i in range(len(predictions))]
+        rows = meteor_pairs(references, predictions, own, alpha=alpha, beta=beta, gamma=gamma)
+        scores = [float(row[0]) for row in rows]
         return {"meteor": sum(scores) / len(scores) if scores else 0.0, "per_clip": scores}
