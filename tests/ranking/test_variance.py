@@ -67,7 +67,8 @@ def test_one_noisy_projector_lowers_the_degrees_of_freedom() -> None:
     _, plain = contrast_variance(delta, seed_noise(y, "simple"), (0, 1))
     _, corrected = contrast_variance(delta, seed_noise(y), (0, 1))
     assert plain == pytest.approx(8)
-    assert corrected == pytest.approx((8 + 2) / 2)  # all of the noise is one v_p on S − 1 = 2
+    # All of the noise is one v_p on S − 1 = 2; harmonic mean of 8 and 2.
+    assert corrected == pytest.approx(3.2)
 
 
 def test_no_variance_has_no_division_by_zero() -> None:
@@ -89,3 +90,15 @@ def test_holm_by_hand(rng: np.random.Generator) -> None:
         closed = max(len(s) * min(p[s]) for s in subsets if i in s)
         assert adjusted == pytest.approx(min(closed, 1.0))
     assert holm(np.stack([p, p[::-1]]))[1] == pytest.approx(holm(p)[::-1])
+
+
+def test_degrees_of_freedom_never_fall_below_those_of_the_parts() -> None:
+    # A far-off value in one seed makes v_p large, and what is taken off it nearly as large: the
+    # formula alone gave less than one degree of freedom.
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(500, 4, 3, 20))
+    y[np.arange(500), 0, 0, 0] += rng.uniform(0, 1e4, 500)
+    noise = seed_noise(y)
+    delta = (y[:, 2] - y[:, 3]).mean(axis=-2)
+    _, df = contrast_variance(delta, noise, (2, 3))
+    assert df.min() >= 2 - 1e-9

@@ -11,11 +11,18 @@ from numpy.typing import ArrayLike
 
 from siglip_study.errors import StudyError
 from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate_all
+from siglip_study.ranking.influence import leave_one_out
 from siglip_study.ranking.intervals import mean_intervals
 from siglip_study.ranking.pairs import baseline_tests, pair_tests, rank_intervals
 from siglip_study.ranking.scorer_check import ScorerCheck
 from siglip_study.ranking.scores import group_means
-from siglip_study.ranking.wording import Circumstances, caveats, verdict_sentence, why_no_ranks
+from siglip_study.ranking.wording import (
+    Circumstances,
+    caveats,
+    influence_sentence,
+    verdict_sentence,
+    why_no_ranks,
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ def rank(
     )
     means = {mean.label: mean for mean in mean_intervals(scores, limits.alpha)}
     tests = pair_tests(scores, limits.alpha)
+    influence = leave_one_out(scores, sorted(set(groups)), limits.alpha)
     n_seeds, n_groups = next(iter(scores.values())).shape
     grounded = [label for label in scores if gates[label].may_be_ranked]
     why_not = why_no_ranks(
@@ -119,6 +127,10 @@ def rank(
         "scorer": asdict(scorer),
         "projectors": projectors,
         "pairs": [asdict(test) for test in tests],
+        "influence": {
+            "sentence": influence_sentence(influence),
+            "pairs": [asdict(pair) for pair in influence],
+        },
         "retrieval": None
         if bar is None or against_bar is None
         else {

@@ -57,15 +57,23 @@ def seed_noise(y: ArrayLike, method: Method = "corrected") -> SeedNoise:
     Casella & McCulloch 1992, section 4.3). ``simple`` leaves v_p as it is.
     """
     scores = np.asarray(y, dtype=float)
-    n_seeds, n_groups = scores.shape[-2:]
+    n_groups = scores.shape[-1]
     seed_means = scores.mean(axis=-1)
-    spread = seed_means.var(axis=-1, ddof=1)
     if method == "simple" or n_groups < 2:
-        return SeedNoise(spread, spread, n_seeds, method)
+        return noise_of(seed_means, 0.0, n_groups, method)
     residual = scores - scores.mean(axis=-2, keepdims=True) - seed_means[..., None]
     residual += scores.mean(axis=(-2, -1))[..., None, None]
-    mean_square = np.square(residual).sum(axis=(-2, -1)) / ((n_seeds - 1) * (n_groups - 1))
-    return SeedNoise(spread, spread - mean_square / n_groups, n_seeds, method)
+    freedom = (scores.shape[-2] - 1) * (n_groups - 1)
+    return noise_of(seed_means, np.square(residual).sum(axis=(-2, -1)) / freedom, n_groups, method)
+
+
+def noise_of(
+    seed_means: Array, mean_square: ArrayLike, n_groups: int, method: Method = "corrected"
+) -> SeedNoise:
+    """Seed noise from seed means ``[..., P, S]`` and residual mean squares ``[..., P]``."""
+    spread = seed_means.var(axis=-1, ddof=1)
+    taken_off = 0.0 if method == "simple" else np.asarray(mean_square) / n_groups
+    return SeedNoise(spread, spread - taken_off, seed_means.shape[-1], method)
 
 
 def contrast_variance(
@@ -94,12 +102,21 @@ def contrast_variance(
     f of U_seed: pooled over P projectors of equal noise it is P(S − 1). Where one projector's
     noise dominates, the same formula applied to the v_p themselves gives
     (Σ c_p v_p)² / Σ (c_p v_p)²/(S − 1), with c_p the weight of v_p in U_seed; that estimate is too
-    low where noise is equal (since E(v²) exceeds σ⁴). ``corrected`` takes the mean of the two, for
-    which the simulation in ``docs/ranking.md`` speaks; ``simple`` takes P(S − 1).
+    low where noise is equal (since E(v²) exceeds σ⁴). ``corrected`` takes the harmonic mean of the
+    two, for which the simulation in ``docs/ranking.md`` speaks; ``simple`` takes P(S − 1).
+
+    f of V is at least the smaller of its parts' (Satterthwaite's is, where a part is not larger
+    than the whole; what ``corrected`` takes off can make it so).
     """
     scores = np.asarray(contrast, dtype=float)
     n_groups = scores.shape[-1]
-    clip_part = scores.var(axis=-1, ddof=1) / n_groups
+    return add_seeds(scores.var(axis=-1, ddof=1) / n_groups, n_groups, noise, members)
+
+
+def add_seeds(
+    clip_part: Array, n_groups: int, noise: SeedNoise | None, members: tuple[int, ...]
+) -> tuple[Array, Array]:
+    """``V`` and ``df`` of :func:`contrast_variance` from its U_clip, ``[...]``."""
     if noise is None:
         return clip_part, np.full(clip_part.shape, float(n_groups - 1))
     n_projectors, n_seeds = noise.own.shape[-1], noise.n_seeds
@@ -118,13 +135,13 @@ def contrast_variance(
         squares = np.square(shares).sum(axis=-1)
         estimate = np.square(shares.sum(axis=-1)) * (n_seeds - 1)
         effective = np.divide(estimate, squares, out=seed_df.copy(), where=squares > 0)
-        seed_df = (seed_df + np.minimum(effective, seed_df)) / 2
+        seed_df = 2 / (1 / seed_df + 1 / np.minimum(effective, seed_df))
     variance = clip_part + seed_part
     uncertain = (weight * noise.spread).sum(axis=-1) / n_seeds
     denominator = np.square(clip_part) / (n_groups - 1) + np.square(uncertain) / seed_df
     df = np.full(variance.shape, float(n_groups - 1))
     np.divide(np.square(variance), denominator, out=df, where=denominator > 0)
-    return variance, df
+    return variance, np.maximum(df, np.minimum(seed_df, n_groups - 1.0))
 
 
 def two_sided_p(mean: ArrayLike, variance: ArrayLike, df: ArrayLike, scale: float) -> Array:

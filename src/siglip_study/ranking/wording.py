@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from siglip_study.ranking.gate import GateVerdict
+from siglip_study.ranking.influence import PairInfluence
 from siglip_study.ranking.pairs import BaselineTest, PairTest
 
 #: Seeds the procedure asks for, and groups under which a t-interval leans on normality.
@@ -104,6 +105,37 @@ def abs_bound(test: PairTest) -> tuple[float, float]:
     """Interval of the difference, seen from the better of the two."""
     low, high = test.low or 0.0, test.high or 0.0
     return (low, high) if test.difference > 0 else (-high, -low)
+
+
+def influence_sentence(found: Sequence[PairInfluence]) -> str | None:
+    """Whether any claim hangs on one source video; ``None`` where none could be left out."""
+    if not found:
+        return None
+    shaken = [pair for pair in found if pair.flipped_by]
+    claims = sum(pair.claimed for pair in found)
+    most = max(found, key=lambda pair: abs(pair.change))
+    size = (
+        f"leaving one out moves a difference by {abs(most.change):.4f} in D at most "
+        f"({most.a} and {most.b}, without '{most.change_group}')"
+    )
+    if not shaken:
+        return (
+            f"No single source video makes or unmakes any of the {len(found)} pairwise verdicts "
+            f"({claims} claimed): {size}."
+        )
+    told = listed(
+        [
+            f"{pair.a} and {pair.b} ({'claimed only with' if pair.claimed else 'claimed without'} "
+            + (f"'{pair.flipped_by[0]}'" if len(pair.flipped_by) == 1 else _one_of(pair))
+            + ")"
+            for pair in shaken
+        ]
+    )
+    return f"A single source video decides {len(shaken)} of the {len(found)} pairs, {told}; {size}."
+
+
+def _one_of(pair: PairInfluence) -> str:
+    return f"each of {len(pair.flipped_by)}" if pair.claimed else f"any of {len(pair.flipped_by)}"
 
 
 def caveats(
