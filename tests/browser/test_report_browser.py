@@ -70,9 +70,9 @@ def test_no_request_leaves_and_the_console_is_silent(visit):
 
 def test_charts_are_drawn_after_the_fonts_came(visit):
     html = re.search(r"<html[^>]*>", visit.dom)[0]
-    assert 'data-drawn="6"' in html and 'data-fonts="2"' in html
+    assert 'data-drawn="11"' in html and 'data-fonts="2"' in html
     charts = re.findall(r'<div id="chart-([\w-]+)".*?</figure>', visit.dom, flags=re.DOTALL)
-    assert len(charts) == 6
+    assert len(charts) == 11
     for part in re.findall(r'<div id="chart-.*?</figure>', visit.dom, flags=re.DOTALL):
         assert "<svg" in part and part.count("<path") > 5
     assert "could not be drawn" not in visit.dom.split("<script")[0]
@@ -137,12 +137,12 @@ def test_search_sort_paging_selector_and_theme_work(browser_study, tmp_path):
     assert len(out["first"]) == 12 and out["all"] == 24
     assert out["searched"] == ["clip_0003"]
     assert len(out["sorted"]) == 12 and out["sorted"] != out["first"]
-    assert out["legend"] == 1 and out["charts"] == 6 and out["theme"] == "dark"
+    assert out["legend"] == 1 and out["charts"] == 11 and out["theme"] == "dark"
 
 
 def test_dark_theme_and_a_phone_draw_too(browser_study, tmp_path):
     seen = Visit(
         browser_study.root / "report.html", tmp_path, "--window-size=500,900", fragment="#dark"
     )
-    assert 'data-theme="dark"' in seen.dom and 'data-drawn="6"' in seen.dom
+    assert 'data-theme="dark"' in seen.dom and 'data-drawn="11"' in seen.dom
     assert seen.console == [] and seen.requests == []

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Tokens of all clips together whose effective rank is taken, evenly spaced in each clip: at
 #: 32 clips × 4,608 tokens a Gram matrix of all of them would cost more than their projection.
-RANKED_TOKENS = 2048
+RANKED_TOKENS = 1024
 
 #: What is measured again before a stage's first step, as ``diag_start_…``.
 AT_START = ("video_share_after", "cosine_after", "rank_clips")
