@@ -187,7 +187,7 @@ STAGES = (
     (families, "score_cider", "CIDEr"),
     (families, "score_diversity", "clusters, self-BLEU, distinct"),
     (families.diversity, "vendi", "Vendi"),
-    (tokens, "_tagged", "Korean morphemes"),
+    (tokens, "morphemes", "Korean morphemes"),
 )
 
 
@@ -213,7 +213,14 @@ def score_and_rank(
         scorer = SplitScorer("report", manifest, frames, settings, None, 0.02)
         scorer._scorer = CachedEmbeddings(scorer.images, clock)  # type: ignore[assignment]
         with clock.stage("scoring, all of it"):
-            score_split(captioners, scorer, frames_path, root / "scores.json")
+            score_split(
+                captioners,
+                scorer,
+                frames_path,
+                root / "scores.json",
+                cache=root / ".cache",
+                workers=2,
+            )
         with clock.stage("ranking"):
             _rank(root, [c.folder for c in captioners[2:]])
         return time.perf_counter() - began, time.process_time() - cpu, clock

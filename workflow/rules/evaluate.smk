@@ -82,6 +82,7 @@ rule score:
         PATHS.benchmark("score", "{split}")
     conda:
         "../../environment.yml"
+    threads: 2
     params:
         scorer=CONFIG.scorer.scoring_keys(),
         bertscore=CONFIG.bertscore and CONFIG.bertscore.model_dump(),

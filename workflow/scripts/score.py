@@ -52,4 +52,11 @@ with job(snakemake.log[0]):
         facts,
         temperature,
     )
-    score_split(captioners, scorer, frames_path, Path(snakemake.output.scores))
+    score_split(
+        captioners,
+        scorer,
+        frames_path,
+        Path(snakemake.output.scores),
+        cache=paths.root / ".cache",
+        workers=snakemake.threads,
+    )

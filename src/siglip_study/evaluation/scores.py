@@ -17,7 +17,7 @@ from siglip_study.config import BertScoreConfig, RuntimeConfig, ScorerConfig
 from siglip_study.errors import StudyError
 from siglip_study.evaluation.truth import truth_of
 from siglip_study.io import atomic_path, read_json, write_json, write_parquet
-from siglip_study.metrics import grounding, siglip
+from siglip_study.metrics import grounding, morphemes, siglip
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.metrics.score import score_captions
 
@@ -264,9 +264,26 @@ def reference_temperature(folder: Path, split: str) -> float | None:
 
 
 def score_split(
-    captioners: Sequence[Captioner], scorer: SplitScorer, frames_path: Path, out: Path
+    captioners: Sequence[Captioner],
+    scorer: SplitScorer,
+    frames_path: Path,
+    out: Path,
+    *,
+    cache: Path | None = None,
+    workers: int = 1,
 ) -> None:
-    """Score what changed, references first; write the index of the split."""
+    """Score what changed, references first; write the index of the split.
+
+    Args:
+        captioners: of the split, the references among them.
+        scorer: of the split.
+        frames_path: the scorer's frame embeddings, for the key alone.
+        out: the index.
+        cache: folder where analysed sentences are kept between runs.
+        workers: threads for the analysis of sentences.
+    """
+    analyser = morphemes.Morphemes(workers, cache and cache / "morphemes")
+    morphemes.use(analyser)
     ordered = sorted(captioners, key=lambda captioner: captioner.role != REFERENCES)
     if not ordered or ordered[0].role != REFERENCES:
         raise StudyError(f"{out}: the human references are not among the captioners of the split.")
@@ -294,6 +311,7 @@ def score_split(
                 scorer.remember_references(ordered[0].folder)
             scorer.score(captioner, key)
             fresh += 1
+    analyser.save()
     log.info("%s: scored %d captioners, %d were up to date", out.name, fresh, len(keys) - fresh)
     write_json(out, {"split": scorer.split, "cells": keys}, "scores/1")
 

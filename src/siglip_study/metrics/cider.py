@@ -207,7 +207,7 @@ class _References:
         for times in np.unique(count).tolist():
             if times not in self._credits:
                 given = np.minimum(self.count, times) * self.count * self.share
-                self._credits[times] = np.bincount(self.gram, given, minlength=len(self.codes))
+                self._credits[times] = _sum(self.gram, given, len(self.codes))
             here = count == times
             result[here] = self._credits[times][gram[here]]
         return result
@@ -223,7 +223,11 @@ class _References:
 
 def _norms(owner: Integers, count: Integers, weight: Floats, n: int) -> Floats:
     """``[N]`` squared length of each tf-idf vector."""
-    return np.bincount(owner, (count * weight) ** 2, minlength=n)
+    return _sum(owner, (count * weight) ** 2, n)
+
+
+def _sum(owner: Integers, values: Floats, n: int) -> Floats:
+    return np.bincount(owner, values, minlength=n).astype(np.float64, copy=False)
 
 
 def _result(per_clip: np.ndarray) -> MetricResult:

@@ -43,8 +43,8 @@ class Vocabulary:
         return np.fromiter((get(token, -1) for token in flat), dtype=np.int64)
 
 
-def lengths(token_lists: Sequence[Tokens]) -> Integers:
-    """Tokens of each list, ``[N]``."""
+def lengths(token_lists: Sequence[Sequence[object]]) -> Integers:
+    """Entries of each list, ``[N]``."""
     return np.fromiter(map(len, token_lists), dtype=np.int64, count=len(token_lists))
 
 

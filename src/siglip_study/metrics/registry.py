@@ -19,9 +19,12 @@ def _info(
     description: str,
     *,
     unit: str = "1",
-    version: str = "1",
+    version: str | None = None,
     chance: float | None = None,
 ) -> MetricInfo:
+    # Version 2 of what reads tokens: Korean sentences are analysed one by one, so that a sentence
+    # has the same morphemes wherever it stands; before, some changed with the text around them.
+    version = version or ("2" if tokenizer in ("content", "all") else "1")
     return MetricInfo(name, version, unit, low, high, better, tokenizer, description, chance)
 
 

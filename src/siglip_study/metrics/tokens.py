@@ -12,12 +12,9 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 from siglip_study.errors import StudyError
-
-if TYPE_CHECKING:
-    from kiwipiepy import Kiwi
+from siglip_study.metrics.morphemes import current as analyser
 
 #: Kiwi tags that carry content: common and proper nouns, pronouns, numerals, verbs, adjectives,
 #: adverbs, roots, Latin words, digits, Chinese characters. Left out: particles, endings, affixes,
@@ -43,28 +40,17 @@ def normalise(text: str) -> str:
 
 
 @functools.cache
-def _kiwi() -> Kiwi:
-    from kiwipiepy import Kiwi
-
-    # One worker: the model is small, and a job must not take more cores than it was given.
-    return Kiwi(num_workers=1)
-
-
-def _tagged(texts: Sequence[str]) -> list[list[tuple[str, str]]]:
-    if not texts:
-        return []
-    analysed = _kiwi().tokenize([normalise(text).lower() for text in texts])
-    # "VA-I" and "VA-R" say how an adjective conjugates, which no two captions differ in.
-    return [[(token.form, token.tag.split("-")[0]) for token in tokens] for tokens in analysed]
-
-
-def _is_content(form: str, tag: str) -> bool:
+def _is_content(token: str) -> bool:
+    form, _, tag = token.rpartition("/")
     return tag in CONTENT_TAGS or (tag == "MM" and form in NUMERAL_DETERMINERS)
 
 
 def morphemes(texts: Sequence[str]) -> list[list[str]]:
-    """All Korean morphemes of each text as ``"form/tag"``, Latin letters in lower case."""
-    return [[f"{form}/{tag}" for form, tag in tokens] for tokens in _tagged(texts)]
+    """All Korean morphemes of each text as ``"form/tag"``, Latin letters in lower case.
+
+    Each sentence is analysed by itself, so that it gives the same wherever it stands.
+    """
+    return analyser()([normalise(text).lower() for text in texts])
 
 
 def content_morphemes(texts: Sequence[str]) -> list[list[str]]:
@@ -75,12 +61,8 @@ def content_morphemes(texts: Sequence[str]) -> list[list[str]]:
 def _content_and_all_morphemes(
     texts: Sequence[str],
 ) -> tuple[list[list[str]], list[list[str]]]:
-    tagged = _tagged(texts)
-    everything = [[f"{form}/{tag}" for form, tag in tokens] for tokens in tagged]
-    content = [
-        [f"{form}/{tag}" for form, tag in tokens if _is_content(form, tag)] for tokens in tagged
-    ]
-    return content, everything
+    everything = morphemes(texts)
+    return [[token for token in tokens if _is_content(token)] for tokens in everything], everything
 
 
 def characters(texts: Sequence[str]) -> list[list[str]]:
