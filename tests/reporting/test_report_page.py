@@ -187,6 +187,9 @@ def test_published_rows_stand_apart(study, tmp_path):
     path.write_text(json.dumps({"runs": [run]}))
     text = text_of(Page(study.report(published=path)))
     assert "As published, not re-measured" in text and "Collapsed by diversity alone" in text
+    # Ours by the same recipes stand below; the distinct ratio of people is 1.
+    assert "0.11 distinct captions a clip against a limit of 0.50" in text
+    assert "Human references measured here" in " ".join(text.split())
     path.write_text('{"runs": [{"id": 1}]}')
     with pytest.raises(StudyError, match="expected published runs"):
         study.report(published=path)
@@ -205,3 +208,9 @@ def test_the_page_keeps_to_its_bytes_by_showing_fewer_clips(study, page):
 def test_a_page_that_cannot_fit_is_an_error(study):
     with pytest.raises(StudyError, match="without its gallery"):
         study.report(gallery=dataclasses.replace(GallerySettings(), page_bytes=1000))
+
+
+def test_headings_name_direction_range_and_tokens(parsed):
+    text = " ".join(text_of(parsed).split())
+    assert "METEOR gain higher is better, −1 to 1 kiwi content morphemes human 0.420" in text
+    assert "Top cluster lower is better, 0 to 1" in text

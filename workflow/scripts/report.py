@@ -36,5 +36,8 @@ with job(snakemake.log[0]):
             ),
             max_picture_clips=config.report.gallery_clips,
         ),
-        published=templates.parent / "resources" / "published_runs.json",
+        # Beside a study that repeats those runs; elsewhere they would only confuse.
+        published=templates.parent / "resources" / "published_runs.json"
+        if config.presets
+        else None,
     )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from siglip_study.reporting.results import Cell
+from siglip_study.reporting import words
+from siglip_study.reporting.results import Cell, only
+
+#: The tokenizer of metrics that a model computes, as ``metrics.json`` names it.
+MODEL_TOKENS = "the model's own"
 
 #: Figures of the page that are no metric of captions.
 TERMS: tuple[tuple[str, str, str, str, str], ...] = (
@@ -33,6 +38,25 @@ TERMS: tuple[tuple[str, str, str, str, str], ...] = (
 )
 
 
+def metric_heading(name: str, cells: list[Cell]) -> dict[str, str]:
+    """What stands under a metric's name at its column: direction and range, and its tokens.
+
+    All three are those that the metric was computed with; a reader need not hover.
+    """
+    from siglip_study.metrics.registry import METRICS
+
+    known = METRICS[name].as_json(None) if name in METRICS else {}
+    info = next((c.metrics["metrics"][name] for c in cells if name in c.metrics["metrics"]), known)
+    tokens = str(info.get("tokenizer") or "")
+    # Versions and normal forms are in the glossary; a column has room for the kind of token.
+    kind = "" if tokens == MODEL_TOKENS else re.sub(r" \(.*\)", "", tokens).split(", ")[-1]
+    return {"note": f"{direction(info.get('higher_is_better'))}, {_range(info)}", "tokens": kind}
+
+
+def _range(info: dict[str, Any]) -> str:
+    return f"{_bound(info.get('min'), '−∞')} to {_bound(info.get('max'), '∞')}"
+
+
 def glossary_rows(cells: list[Cell]) -> list[dict[str, Any]]:
     """Every metric that any cell carries, with its definition, range, direction and tokenizer."""
     from siglip_study.metrics.registry import METRICS
@@ -44,6 +68,7 @@ def glossary_rows(cells: list[Cell]) -> list[dict[str, Any]]:
             infos.setdefault(name, info)
         for name, why in (cell.metrics.get("not_computed") or {}).items():
             missing.setdefault(name, why)
+    references = only(cells, "references")
     order = {name: place for place, name in enumerate(METRICS)}
     rows = []
     for name in sorted({*infos, *missing}, key=lambda n: (order.get(n, len(order)), n)):
@@ -55,10 +80,11 @@ def glossary_rows(cells: list[Cell]) -> list[dict[str, Any]]:
                 "name": name,
                 "definition": METRICS[name].description if name in METRICS else "",
                 "direction": direction(info.get("higher_is_better")),
-                "range": f"{_bound(info.get('min'), '−∞')} to {_bound(info.get('max'), '∞')}",
+                "range": _range(info),
                 "unit": info.get("unit") or "–",
                 "tokenizer": info.get("tokenizer") or "–",
                 "version": info.get("version") or "–",
+                "human": words.number(references.value(name) if references else None),
                 "not_computed": missing.get(name) if name not in infos else None,
             }
         )
@@ -72,6 +98,7 @@ def glossary_rows(cells: list[Cell]) -> list[dict[str, Any]]:
                 "unit": unit,
                 "tokenizer": "–",
                 "version": "–",
+                "human": "–",
                 "not_computed": None,
             }
         )

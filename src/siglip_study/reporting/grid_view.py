@@ -1,12 +1,9 @@
-"""Views of the runs behind the answer: tuning grids, all cells, costs, the published rows."""
+"""Views of the runs behind the answer: tuning grids, all cells, costs."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-from siglip_study.errors import StudyError
 from siglip_study.reporting import words
 from siglip_study.reporting.results import ROLES
 
@@ -145,40 +142,3 @@ def costs(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for label, r in [*rows.items(), ("All", total)]
     ]
-
-
-def published_rows(path: Path | None) -> list[dict[str, Any]]:
-    """Rows of the published study, as its authors printed them; [] where the file is absent.
-
-    Raises:
-        StudyError: the file is there and is not the JSON that is expected.
-    """
-    if path is None or not path.is_file():
-        return []
-    try:
-        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        return [_published(run) for run in runs]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise StudyError(f"{path}: expected published runs under 'runs' ({error!r}).") from None
-
-
-def _published(run: dict[str, Any]) -> dict[str, Any]:
-    from siglip_study.ranking.gate import gate_by_diversity_alone
-
-    final = run.get("final") or {}
-    siglip = final.get("siglip", (run["stage2"].get("siglip") or [None])[-1])
-    diversity = final.get("diversity", (run["stage2"].get("diversity") or [None])[-1])
-    verdict = "–" if diversity is None else gate_by_diversity_alone(diversity).reason
-    return {
-        "id": run["id"],
-        "projector": run["projector"],
-        "named": run.get("name_in_report") or run["projector"],
-        "parameters": words.count(run["projector_params"]),
-        "claimed": run.get("params_in_report") or "–",
-        "siglip": words.number(siglip, 4),
-        "diversity": words.number(diversity, 2),
-        "meteor": words.number(final.get("meteor"), 4),
-        "wall": final.get("wall") or "–",
-        "verdict": verdict,
-        "finished": "yes" if run["stage2"].get("finished") else "no",
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from siglip_study.reporting import words
+from siglip_study.reporting.glossary import metric_heading
 from siglip_study.reporting.results import Cell, mean, only
 
 _CLEARS = {
@@ -32,7 +33,7 @@ def headline(
         "basis": ", ".join(sorted({r["interval_basis"] for r in rows if r["interval_basis"]})),
         "why_not": words.sentence(ranking.get("why_not")),
         "tiles": _tiles(rows, ranking, cells),
-        "columns": _columns(references),
+        "columns": _columns(references, cells),
         "rows": [_row(row, ranking) for row in rows],
         "bars": [
             _bar("Human references", references),
@@ -75,12 +76,12 @@ def _tiles(
     ]
 
 
-def _columns(references: Cell | None) -> list[dict[str, Any]]:
+def _columns(references: Cell | None, cells: list[Cell]) -> list[dict[str, Any]]:
     def figure(label: str, metric: str, digits: int = 3) -> dict[str, Any]:
         human = references.value(metric) if references else None
         return {
             "label": label,
-            "note": "higher is better",
+            **metric_heading(metric, cells),
             "human": "human: not defined"
             if human is None
             else f"human {words.number(human, digits)}",
@@ -88,7 +89,7 @@ def _columns(references: Cell | None) -> list[dict[str, Any]]:
         }
 
     def plain(label: str, note: str = "", numeric: bool = True) -> dict[str, Any]:
-        return {"label": label, "note": note, "human": None, "numeric": numeric}
+        return {"label": label, "note": note, "tokens": "", "human": None, "numeric": numeric}
 
     return [
         plain("Projector", numeric=False),

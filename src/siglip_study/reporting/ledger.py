@@ -171,7 +171,7 @@ def ledger_view(
 def _row(row: dict[str, Any]) -> dict[str, str]:
     return {
         "projector": row["projector"],
-        "chosen": f"{words.rate(row['learning_rate'])}, {row['epochs'] or 0:g} epochs",
+        "chosen": f"{words.rate(row['learning_rate'])}, {row['epochs'] or 0:g} ep.",
         "seeds": row["report_seeds"],
         "samples": words.count(row["samples_seen"]),
         "steps": words.count(row["optimizer_steps"]),

@@ -19,6 +19,7 @@ from siglip_study.reporting.glossary import glossary_rows
 from siglip_study.reporting.headline import headline
 from siglip_study.reporting.islands import content_policy, inline_script, json_island
 from siglip_study.reporting.ledger import ledger_view
+from siglip_study.reporting.published import published_view
 from siglip_study.reporting.results import Cell, read_cells
 from siglip_study.reporting.sensitivity import sensitivity_view
 from siglip_study.reporting.sight import sight
@@ -154,7 +155,7 @@ def _view(
         "rejected": tables["rejected"],
         "glossary": glossary_rows(cells),
         "costs": grid_view.costs(tables["cells"]),
-        "published": grid_view.published_rows(published),
+        "published": published_view(published, tables["cells"], config.get("gate")),
         "colours": colours,
         "bucket": curve_data["bucket"],
         "provenance": {

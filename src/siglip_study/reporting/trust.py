@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from siglip_study.reporting import words
-from siglip_study.reporting.controls import EXPECTATIONS, FIGURES, GAPS, MUST_FAIL
+from siglip_study.reporting.controls import EXPECTATIONS, FIGURES, GAPS, GATED
+from siglip_study.reporting.glossary import metric_heading
 from siglip_study.reporting.results import ROLES, Cell, mean, only
 
 FIGURE_LABELS: dict[str, str] = {
@@ -68,7 +69,9 @@ def trust(
         "alpha": ranking["alpha"],
         "n_groups": ranking["n_groups"],
         "seeds": ranking["seeds"],
-        "figures": [FIGURE_LABELS[name] for name in FIGURES],
+        "figures": [
+            {"label": FIGURE_LABELS[name], **metric_heading(name, cells)} for name in FIGURES
+        ],
         "controls": [
             _control(c, outcomes.get(c.name))
             for c in cells
@@ -77,7 +80,7 @@ def trust(
         "gaps": [
             _gaps(c)
             for c in cells
-            if (c.role == "report" or c.role in MUST_FAIL) and c.metrics.get("losses")
+            if (c.role == "report" or c.role in GATED) and c.metrics.get("losses")
         ],
         "pairs": [_pair(pair) for pair in pairs],
         "retrieval": _retrieval(ranking),
