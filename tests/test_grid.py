@@ -209,3 +209,19 @@ def test_the_hash_does_not_depend_on_the_order_of_keys():
     one = Cell("x", "tuning", RunSpec(projector="p", options={"a": 1, "b": 2}))
     two = Cell("x", "tuning", RunSpec(projector="p", options={"b": 2, "a": 1}))
     assert one.name == two.name
+
+
+def test_a_projector_may_have_budgets_of_its_own():
+    made = study(
+        projectors={"linear": {}, "slow": {"type": "mlp_2l", "epochs": [1]}},
+        grid={"learning_rate": [1e-4, 1e-3], "epochs": [2, 4]},
+    )
+    budgets = {(cell.label, cell.run.stage2.epochs) for cell in made.tuning}
+    assert budgets == {("linear", 2), ("linear", 4), ("slow", 1)}
+    # Its schedule is that of its own budget, and naming the grid's budgets renames nothing.
+    same = study(
+        projectors={"linear": {"epochs": [2, 4]}},
+        grid={"learning_rate": [1e-4, 1e-3], "epochs": [2, 4]},
+    )
+    own = [cell.name for cell in made.tuning if cell.label == "linear"]
+    assert [cell.name for cell in same.tuning] == own

@@ -135,6 +135,11 @@ class ProjectorConfig(Section):
 
     type: str | None = Field(None, description="Exact registry name; null: the label itself.")
     options: dict[str, Any] = Field({}, description="Constructor options of that projector.")
+    epochs: tuple[Count, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Its own budgets in place of `grid.epochs`, for a study of equal GPU time.",
+    )
 
 
 class DemoConfig(Section):

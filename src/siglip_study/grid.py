@@ -201,11 +201,11 @@ class Study:
             }
         )
 
-    def _axes(self) -> Iterable[StageConfig]:
-        """Stage 2 at each point of the tuned axes."""
+    def _axes(self, label: str) -> Iterable[StageConfig]:
+        """Stage 2 at each point of the axes that are tuned for a projector."""
         grid = self.config.grid
         for rate in grid.learning_rate:
-            for epochs in grid.epochs:
+            for epochs in self.config.projectors[label].epochs or grid.epochs:
                 yield self.config.stage2.model_copy(
                     update={"learning_rate": rate, "epochs": epochs}
                 )
@@ -217,7 +217,7 @@ class Study:
         return [
             Cell(label, "tuning", self._run(label, seed, stage2=stage2))
             for label in self.config.projectors
-            for stage2 in self._axes()
+            for stage2 in self._axes(label)
         ]
 
     @cached_property
