@@ -20,7 +20,8 @@ from benchmarks.tables import Result, Table
 from benchmarks.timing import Timing, free, matmul_rate, measure
 from siglip_study.config import RuntimeConfig, StageConfig
 from siglip_study.llm import add_lora
-from siglip_study.training.memory import MemoryPlan, plan_memory
+from siglip_study.training.memory import plan_memory
+from siglip_study.training.memory_plan import MemoryPlan
 from siglip_study.training.optimizer import make_optimizer, parameter_groups
 from siglip_study.training.step import forward_passes, optimizer_step
 from siglip_study.vlm import VisionLanguageModel

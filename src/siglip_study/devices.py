@@ -41,3 +41,10 @@ def pick_device(choice: str | torch.device, gpus: int = 1) -> torch.device:
     if device.type == "cpu":
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // gpus))
     return device
+
+
+def limit_memory(device: torch.device, memory_gb: float | None) -> None:
+    """Bind PyTorch's allocator to ``memory_gb`` GiB: past them a job fails as on a smaller GPU."""
+    if memory_gb is not None and device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, memory_gb * 2**30 / total), device)

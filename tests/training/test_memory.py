@@ -1,20 +1,22 @@
 """The plan that fits the memory: bounds, order and the sentence when nothing fits."""
 
 import pytest
+import torch
 
 from siglip_study.config import RuntimeConfig
 from siglip_study.errors import StudyError
 from siglip_study.llm_layers import layer_settings
-from siglip_study.training.memory import GIB, ClipCost, fit, plan_memory
+from siglip_study.training.memory import plan_memory
+from siglip_study.training.memory_plan import GIB, ClipCost, clip_cost, fit
 
-# A clip of 4,900 tokens in front of an 8 B model of 36 layers, roughly.
-LONG = ClipCost(recomputed=2.5 * GIB, kept_layer=0.45 * GIB, validated=0.8 * GIB, tokens=4900)
-SHORT = ClipCost(recomputed=0.5 * GIB, kept_layer=0.05 * GIB, validated=0.1 * GIB, tokens=560)
 LAYERS = 36
+# A clip of 4,900 tokens in front of an 8 B model of 36 layers, roughly.
+LONG = ClipCost(2.5 * GIB, 2.1 * GIB, 0.45 * GIB, 0.8 * GIB, 0.01 * GIB, 4900)
+SHORT = ClipCost(0.5 * GIB, 0.45 * GIB, 0.05 * GIB, 0.1 * GIB, 0.01 * GIB, 560)
 
 
 def needed(plan, cost):
-    return plan.forward_clips * (cost.recomputed + (LAYERS - plan.recomputed) * cost.kept_layer)
+    return plan.forward_clips * cost.of_pass(LAYERS - plan.recomputed)
 
 
 @pytest.mark.parametrize("cost", [LONG, SHORT])
@@ -23,8 +25,8 @@ def needed(plan, cost):
 def test_a_plan_stays_within_the_memory(cost, free, batch):
     plan = fit(cost, free * GIB, batch, 32, LAYERS)
     assert 1 <= plan.forward_clips <= batch and 0 <= plan.recomputed <= LAYERS
-    assert needed(plan, cost) <= free * GIB * (1 + 1e-9)
-    assert plan.eval_clips * cost.validated <= free * GIB
+    assert needed(plan, cost) <= free * GIB
+    assert plan.eval_clips * cost.of_validation() <= free * GIB
 
 
 def test_with_room_for_everything_nothing_is_cut_or_recomputed():
@@ -47,9 +49,62 @@ def test_more_memory_never_recomputes_more_work():
     assert work == sorted(work, reverse=True)
 
 
-def test_a_clip_that_does_not_fit_is_said_in_one_sentence():
-    with pytest.raises(StudyError, match=r"2\.0 GiB are free .* one clip needs 2\.5"):
-        fit(LONG, 2 * GIB, 4, 32, LAYERS)
+@pytest.mark.parametrize("kept", [None, [0], [LAYERS]])
+def test_a_clip_that_does_not_fit_is_said_in_one_sentence(kept):
+    with pytest.raises(StudyError, match=r"2\.0 GiB are free .* one clip needs"):
+        fit(LONG, 2 * GIB, 4, 32, LAYERS, kept)
+
+
+def test_layers_that_must_all_be_kept_are_not_tried_where_they_do_not_fit():
+    assert fit(LONG, 10 * GIB, 4, 32, LAYERS).recomputed > 0
+    with pytest.raises(StudyError, match=r"10\.0 GiB are free .* one clip needs 18\."):
+        fit(LONG, 10 * GIB, 4, 32, LAYERS, [LAYERS])
+
+
+def test_weights_are_unpacked_where_nothing_else_needs_the_room():
+    growth = 10 * GIB
+    need = 4 * LONG.of_pass(LAYERS)
+    roomy = fit(LONG, need + growth, 4, 10**6, LAYERS, growth=growth)
+    assert roomy.unpacked and roomy.eval_clips == int(need // LONG.of_validation())
+    assert not fit(LONG, need + growth - 1, 4, 32, LAYERS, growth=growth).unpacked
+    assert not fit(LONG, 1000 * GIB, 4, 32, LAYERS).unpacked
+
+
+class Card:
+    """A GPU on which a clip's peak is that of checkpointing as it works."""
+
+    checkpoint, layer, head = 0.04, 0.45, 0.3
+
+    def __init__(self, memory=1e9):
+        self.memory = memory
+
+    def __call__(self, recomputed, backward):
+        if not backward:
+            return 0.8 * GIB
+        kept = LAYERS - recomputed
+        forward = recomputed * self.checkpoint + kept * self.layer + self.head
+        again = recomputed * self.checkpoint + self.layer if recomputed else 0.0
+        peak = max(forward, again)
+        if peak > self.memory:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return peak * GIB
+
+
+def test_a_plan_made_from_trial_passes_holds_what_the_passes_really_need():
+    card = Card()
+    cost = clip_cost(card, LAYERS, 0.0, 4900)
+    for kept in range(LAYERS + 1):
+        truth = card(LAYERS - kept, True)
+        assert truth <= cost.of_pass(kept) * (1 + 1e-9) <= 1.25 * truth
+
+
+def test_a_trial_that_runs_out_of_memory_keeps_fewer_layers_or_ends_in_a_sentence():
+    tight = clip_cost(Card(memory=2.7), LAYERS, 0.0, 4900)
+    assert tight.kept_layer == pytest.approx((Card.layer - Card.checkpoint) * GIB)
+    tighter = clip_cost(Card(memory=2.0), LAYERS, 0.0, 4900)
+    assert fit(tighter, 2.0 * GIB, 4, 32, LAYERS).recomputed == LAYERS
+    with pytest.raises(StudyError, match=r"does not hold one clip of 4900 tokens .*out of memory"):
+        clip_cost(Card(memory=1.0), LAYERS, 0.0, 4900)
 
 
 @pytest.mark.parametrize(("checkpointing", "recomputed"), [("auto", 0), ("none", 0), ("all", 2)])

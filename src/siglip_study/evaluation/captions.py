@@ -74,7 +74,7 @@ def caption_from_checkpoint(
     out: Path,
 ) -> None:
     """Load a trained cell and caption its split."""
-    bench = Bench(cell.run, inputs, use_device(runtime))
+    bench = Bench(cell.run, inputs, use_device(runtime), runtime.memory_gb)
     model = bench.model(adapters=checkpoint)
     load_projector(checkpoint, model)
     model.llm = weights_for_captions(model.llm, cell.run.llm, runtime.memory_gb)

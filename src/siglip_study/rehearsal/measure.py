@@ -24,7 +24,8 @@ from siglip_study.rehearsal.meter import measured, wait
 from siglip_study.rehearsal.rows import Cost
 from siglip_study.rehearsal.workload import Connector, StageShape
 from siglip_study.training.bench import use_device
-from siglip_study.training.memory import MemoryPlan, plan_memory
+from siglip_study.training.memory import plan_memory
+from siglip_study.training.memory_plan import MemoryPlan
 from siglip_study.training.optimizer import make_optimizer, parameter_groups
 from siglip_study.training.prefetch import prefetched
 from siglip_study.training.step import forward_passes, optimizer_step
@@ -61,9 +62,15 @@ class Trial:
         self.layout = layout
         self.accelerator = use_device(config.runtime)
         self.device = self.accelerator.device
-        random = config.llm.model_copy(update={"weights": "random"})
-        self.llm = load_llm(random, self.device)
         self._plans: dict[tuple[int, Connector], MemoryPlan] = {}
+        self._load(stage=1)
+
+    def _load(self, stage: int) -> None:
+        self.llm = load_llm(self.config.llm.model_copy(update={"weights": "random"}), self.device)
+        self._unpacked = False
+        if stage == 2:
+            torch.manual_seed(0)
+            self.llm = add_lora(self.llm, self.config.llm.lora)
 
     def add_adapters(self) -> None:
         """From now on the LLM is stage 2's."""
@@ -90,9 +97,8 @@ class Trial:
     def step(self, shape: StageShape) -> Cost:
         """An optimizer step of this shape, after a short one that warms kernels and moments up."""
         with measured(self.device) as meter:
-            model = self.model(shape.connector)
             settings = self.config.stage1 if shape.stage == 1 else self.config.stage2
-            plan = self._plan(model, shape)
+            model, plan = self._planned(shape)
             trainable = model.trainable()
             no_decay = {f"projector.{n}" for n in model.projector.no_decay_parameters()}
             optimizer = make_optimizer(parameter_groups(trainable, no_decay, settings), self.device)
@@ -228,6 +234,20 @@ class Trial:
             memory.prefill_bytes(config, prompt, itemsize),
         )
         return memory.split_evenly(clips, most)[0]
+
+    def _planned(self, shape: StageShape) -> tuple[VisionLanguageModel, MemoryPlan]:
+        """The model that a job of this shape would train, and its plan."""
+        model = self.model(shape.connector)
+        plan = self._plan(model, shape)
+        if self._unpacked and (plan.recomputed or plan.forward_clips < shape.batch):
+            # Weights that an earlier shape had room to unpack take room that this one needs, and
+            # that its own job would have.
+            del model, self.llm
+            self._load(shape.stage)
+            model = self.model(shape.connector)
+            plan = self._plan(model, shape)
+        self._unpacked |= plan.unpacked
+        return model, plan
 
     def _plan(self, model: VisionLanguageModel, shape: StageShape) -> MemoryPlan:
         longest = self.caption(self.dataset.lengths[-1])

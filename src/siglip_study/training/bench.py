@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from siglip_study.captioning import generate_captions
 from siglip_study.config import RuntimeConfig
-from siglip_study.devices import pick_device
+from siglip_study.devices import limit_memory, pick_device
 from siglip_study.grid import RunSpec
 from siglip_study.llm import load_llm, load_tokenizer, prompt_layout
 from siglip_study.metrics.diversity import clusters, distinct_ratio, effective_captions
@@ -44,9 +44,17 @@ def use_device(runtime: RuntimeConfig) -> Accelerator:
 class Bench:
     """A run on a device: tokenizer, prompt layout and clips, from which models are built."""
 
-    def __init__(self, run: RunSpec, inputs: Inputs, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        run: RunSpec,
+        inputs: Inputs,
+        accelerator: Accelerator,
+        memory_gb: float | None = None,
+    ) -> None:
         from siglip_study.features.store import FeatureStore
 
+        limit_memory(accelerator.device, memory_gb)
+        self.memory_gb = memory_gb
         self.run = run
         self.inputs = inputs
         self.accelerator = accelerator
@@ -114,6 +122,7 @@ class Bench:
                 clips.features.batch,
                 max_new_tokens=training.quick_tokens,
                 batch_size=len(ids),
+                memory_gb=self.memory_gb,
             )
             texts = [caption.text for caption in captions]
             return {

@@ -22,7 +22,8 @@ from siglip_study.training.bench import Bench, Inputs
 from siglip_study.training.checkpoint import load_projector, save_checkpoint
 from siglip_study.training.clips import Clips
 from siglip_study.training.loop import train_stage
-from siglip_study.training.memory import MemoryPlan, plan_memory
+from siglip_study.training.memory import plan_memory
+from siglip_study.training.memory_plan import MemoryPlan
 from siglip_study.training.plan import StagePlan
 from siglip_study.training.resume import Position, ResumePoint
 from siglip_study.training.schedule import derived_seed
@@ -213,7 +214,7 @@ def _train(
     job: StageJob, resume: ResumePoint, progress: Callable[[], str], accelerator: Accelerator
 ) -> _Trained:
     run, runtime = job.run, job.runtime
-    bench = Bench(run, job.inputs, accelerator)
+    bench = Bench(run, job.inputs, accelerator, runtime.memory_gb)
     train, selection = bench.clips("train"), bench.clips("selection")
     model = _first_model(job, bench, train)
     memory = _plan_memory(job, bench, model, train, selection)

@@ -1,0 +1,136 @@
+"""How an optimizer step is cut so that it fits the memory and is soon done: pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from siglip_study.errors import StudyError
+
+GIB = 2**30
+# A forward and backward pass reads, and under NF4 unpacks, every weight once more: as long as
+# this many tokens take (measured on an H200: 20 ms, and 47 µs a token of an 8 B model).
+_PASS_IN_TOKENS = 400
+# A recomputed layer runs forward twice: three units of work in place of two.
+_RECOMPUTE = 0.5
+# Features on the GPU at once: read, two waiting, and one in use.
+_BATCHES_UNDER_WAY = 4
+
+# Bytes above what is allocated now, at the worst moment of one clip's pass, for a number of
+# recomputed layers, with or without a backward pass.
+Probe = Callable[[int, bool], float]
+
+
+@dataclass(frozen=True)
+class ClipCost:
+    """What one clip of the longest sequence needs in a forward and backward pass, in bytes."""
+
+    recomputed: float  # with all layers recomputed
+    first_kept: float  # with the first kept layer, without what that layer adds
+    kept_layer: float  # more, for each layer that keeps its activations
+    validated: float  # in a forward pass alone
+    features: float  # of one batch; several batches are under way at once
+    tokens: int
+
+    def of_pass(self, kept: int) -> float:
+        """A clip's share of a training pass in which so many layers keep their activations."""
+        layers = max(self.recomputed, self.first_kept + kept * self.kept_layer if kept else 0.0)
+        return layers + _BATCHES_UNDER_WAY * self.features
+
+    def of_validation(self) -> float:
+        """A clip's share of a validation pass."""
+        return self.validated + _BATCHES_UNDER_WAY * self.features
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Clips a forward pass, recomputed layers, and clips a validation batch."""
+
+    forward_clips: int
+    recomputed: int
+    eval_clips: int
+    unpacked: bool = False  # NF4 weights take 16 bits for as long as the job runs
+
+
+def clip_cost(probe: Probe, layers: int, features: float, tokens: int) -> ClipCost:
+    """Try one clip.
+
+    The peak with every layer recomputed already holds the activations of the one layer that is
+    just run again. What a kept layer adds is therefore read off two passes that keep some.
+
+    Raises:
+        StudyError: one clip does not fit with every layer recomputed.
+    """
+    try:
+        probe(layers, True)  # compiles, and lets libraries take their workspaces
+        recomputed = probe(layers, True)
+        validated = probe(layers, False)
+    except torch.OutOfMemoryError as error:
+        raise StudyError(
+            f"the GPU's memory does not hold one clip of {tokens} tokens in training "
+            f"({str(error).splitlines()[0]}); expected a larger GPU, a smaller model or a "
+            "projector with fewer tokens."
+        ) from None
+    first_kept, kept_layer = recomputed, float("inf")
+    for kept in (max(1, layers // 8), 1):
+        try:
+            few, more = probe(layers - kept, True), probe(max(0, layers - 2 * kept), True)
+        except torch.OutOfMemoryError:
+            continue
+        kept_layer = max(0.0, (more - few) / kept)
+        first_kept = few - kept * kept_layer
+        break
+    return ClipCost(recomputed, first_kept, kept_layer, validated, features, tokens)
+
+
+def fit(
+    cost: ClipCost,
+    free: float,
+    batch: int,
+    eval_batch: int,
+    layers: int,
+    kept: Sequence[int] | None = None,
+    growth: float = 0.0,
+) -> MemoryPlan:
+    """The fastest plan within ``free`` bytes.
+
+    Larger forward passes read the weights less often; layers that keep their activations are not
+    run twice. Every size of forward pass is tried with every number of kept layers.
+
+    Args:
+        cost: what a clip needs.
+        free: bytes that tensors may take.
+        batch: most clips of a forward pass.
+        eval_batch: most clips of a validation pass.
+        layers: of the LLM.
+        kept: numbers of kept layers to choose from; null: all.
+        growth: bytes that unpacking NF4 weights would take; 0: there are none.
+
+    Raises:
+        StudyError: not even one clip fits.
+    """
+    best: tuple[float, int, int] | None = None
+    choices = range(layers + 1) if kept is None else kept
+    for clips in range(1, batch + 1):
+        for n in choices:
+            if clips * cost.of_pass(n) > free:
+                continue
+            again = _RECOMPUTE * (layers - n) / layers
+            work = math.ceil(batch / clips) * _PASS_IN_TOKENS + batch * cost.tokens * (1 + again)
+            if best is None or work < best[0]:
+                best = work, clips, n
+    if best is None:
+        raise StudyError(
+            f"runtime.memory_gb and runtime.checkpointing: {free / GIB:.1f} GiB are free for a "
+            f"training pass, and one clip needs {min(map(cost.of_pass, choices)) / GIB:.1f}; "
+            "expected a larger GPU, a smaller model or a projector with fewer tokens."
+        )
+    _, clips, n = best
+    # Room that nothing else can use: NF4 weights are unpacked once, not in every pass.
+    unpacked = n == layers and 0 < growth <= free - clips * cost.of_pass(n)
+    left = free - growth if unpacked else free
+    eval_clips = max(1, min(eval_batch, int(left // max(cost.of_validation(), 1))))
+    return MemoryPlan(clips, layers - n, eval_clips, unpacked)
