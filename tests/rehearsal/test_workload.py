@@ -40,11 +40,18 @@ def test_clips_and_captions_by_hand(study):
     assert workload.encoded_clips == 31 and workload.scored_clips == 11
     # Per projector 4 tuning cells caption the 6, 3 report cells the 5; the control the 5.
     assert sum(workload.captions.values()) == 2 * (4 * 6 + 3 * 5) + 5
-    # References on both splits, retrieval on one.
-    assert workload.scored_captions == 83 + 6 + 5 + 5
+    # References on both splits; retrieval and two adversaries on one, chosen among the 20 of train.
+    assert workload.scored_captions == 83 + (6 + 5) + 3 * 5 + 20
     epochs = 2 * ((1 + 3) * 2 + 2 * (1 + 3) + 3 * 3) + (2 + 3)
     assert sum(workload.validation.values()) == epochs * 6
     assert sum(workload.quick_captions.values()) == epochs * 3
+
+
+def test_an_untrained_projector_has_a_second_stage_only(study):
+    plain = counted(study(), selection=6, report=5)
+    more = counted(study(controls={"untrained_projector": "linear"}), selection=6, report=5)
+    assert len(more.cells) == len(plain.cells) + 1
+    assert len(more.stage1_cells) == len(plain.stage1_cells)
 
 
 def test_an_incomplete_last_step_is_a_step(study):

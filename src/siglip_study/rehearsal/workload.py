@@ -138,8 +138,12 @@ class Workload:
 
     @property
     def scored_captions(self) -> int:
-        """Captions that the scorer reads, those of the baselines included."""
-        baselines = 2 * self.dataset.clips["report"] + self.dataset.clips["selection"]
+        """Captions that the scorer reads, those of the baselines included.
+
+        Among the train captions the adversaries look for the best one.
+        """
+        clips = self.dataset.clips
+        baselines = 4 * clips["report"] + clips["selection"] + clips["train"]
         return sum(self.captions.values()) + baselines
 
     @property

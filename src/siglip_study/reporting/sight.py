@@ -169,7 +169,7 @@ def _truth_order(
     """Whether D contradicts the facts, which only the demo knows."""
     path = Paths(results).demo / "facts.json"
     reports = clips.filter(pl.col("role") == "report").sort("id")
-    if not path.is_file() or reports.is_empty():
+    if not path.is_file() or reports.is_empty() or not ranking["pairs"]:
         return None
     from siglip_study.evaluation.truth_order import check_order, facts_score
 
