@@ -29,6 +29,16 @@ def _config(family):
         return Qwen3Config(**shared)
     if family == "llama":
         return LlamaConfig(**shared)
+    if family == "gpt_oss":
+        from transformers import GptOssConfig
+
+        return GptOssConfig(**shared, num_local_experts=2, num_experts_per_tok=1, sliding_window=5)
+    if family == "gemma2":
+        from transformers import Gemma2Config
+
+        return Gemma2Config(
+            **shared, query_pre_attn_scalar=8, attn_logit_softcapping=1.0, sliding_window=5
+        )
     if family == "mistral_sliding":
         return MistralConfig(**shared, sliding_window=7)
     # Prompts here have 13 positions: one window ends within the prompt, one within the caption.

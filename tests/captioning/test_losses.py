@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from siglip_study.captioning import memory
+from siglip_study.captioning import generate_captions, memory
+from siglip_study.captioning.attention import grouped_attention
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.llm import add_lora
 
@@ -70,6 +71,26 @@ def test_a_model_that_a_dense_cache_does_not_describe(make_family, features):
     assert not can_share_prompts(object())
     with pytest.raises(ValueError, match="dense cache"):
         losses_under_videos(model, lambda n: video(features, n), CAPTIONS, 2)
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "gemma2"])
+def test_attention_that_is_more_than_a_mask_is_not_shared(make_family, features, numbers, family):
+    """Sinks and capped scores would be dropped, and the losses wrong without a word."""
+    model = make_family(family)
+    assert not can_share_prompts(model)
+    with pytest.raises(ValueError, match="can_share_prompts"):
+        losses_under_videos(model, lambda n: video(features, n), CAPTIONS, 2)
+    clips = ["clip0", "clip1"]
+    assert len(generate_captions(model, numbers, clips, features.batch, max_new_tokens=3)) == 2
+    with pytest.raises(ValueError, match="sinks or capped scores"):
+        generate_captions(model, numbers, clips, features.batch, max_new_tokens=3, graphs=True)
+
+
+def test_what_a_model_passes_beside_the_mask_is_never_dropped():
+    x = torch.zeros(1, 2, 1, 4)
+    for name in ("s_aux", "softcap"):
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            grouped_attention(torch.nn.Identity(), x, x, x, None, **{name: torch.ones(2)})
 
 
 def test_new_adapters_leave_sharing_possible(make_model, llm_config):

@@ -15,6 +15,20 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 _NAME = "siglip_study_grouped"
+# What some models pass beside the mask, and what they keep it under: sinks, a cap on scores, a
+# bias or a choice of keys. Each changes the result.
+_UNKNOWN_HERE = ("s_aux", "sinks", "softcap", "position_bias", "indices", "block_indices")
+_KEPT_AS = ("sinks", "attn_logit_softcapping")
+
+
+def can_group(model: nn.Module) -> bool:
+    """Whether :func:`grouped_attention` computes what this model's own attention does.
+
+    False for attention sinks (GPT-OSS) and capped scores (Gemma 2).
+    """
+    return all(
+        getattr(module, name, None) is None for module in model.modules() for name in _KEPT_AS
+    )
 
 
 def grouped_attention(
@@ -39,7 +53,16 @@ def grouped_attention(
 
     Returns:
         ``[B, q, H·G, D]``, and no weights.
+
+    Raises:
+        ValueError: the model passes something that changes the result; see :func:`can_group`.
     """
+    passed = next((name for name in _UNKNOWN_HERE if ignored.get(name) is not None), None)
+    if passed is not None:
+        raise ValueError(
+            f"{type(module).__name__} passes '{passed}' to its attention; expected an attention of "
+            "queries, keys, values and a mask alone."
+        )
     batch, heads, length, width = query.shape
     groups = heads // key.shape[1]
     mixed = scaled_dot_product_attention(

@@ -64,7 +64,7 @@ def generate_captions(
         batch_size: most clips decoded together; null: as many as memory holds.
         repetition_penalty: 1 is off; a token of the prompt is never penalised.
         memory_gb: GPU memory (GiB) the job may fill; null: what is free.
-        graphs: replay recorded steps; a model that cannot be recorded raises torch's error.
+        graphs: replay recorded steps; a model that cannot be recorded raises an error.
         timings: filled with seconds and counts if given.
     """
     from siglip_study.captioning.batch import Limits

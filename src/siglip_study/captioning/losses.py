@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from siglip_study.captioning import memory
-from siglip_study.captioning.attention import causal_masks, grouped
+from siglip_study.captioning.attention import can_group, causal_masks, grouped
 from siglip_study.captioning.cache import DenseCache, layer_windows
 from siglip_study.captioning.decoding import autocast, prefill
 from siglip_study.captioning.generate import embed_prompts
@@ -23,10 +23,11 @@ Tokens = Sequence[int]
 
 
 def can_share_prompts(model: object) -> bool:
-    """Whether a dense cache describes this model's layers."""
+    """Whether a dense cache describes this model's layers, and a mask all of its attention."""
     if not isinstance(model, VisionLanguageModel):
         return False
-    return layer_windows(model._causal_lm.config) is not None
+    llm = model._causal_lm
+    return layer_windows(llm.config) is not None and can_group(llm)
 
 
 @torch.no_grad()
@@ -50,7 +51,7 @@ def losses_under_videos(
     """
     model.eval()
     windows = layer_windows(model._causal_lm.config)
-    if windows is None:
+    if windows is None or not can_share_prompts(model):
         raise ValueError("a dense cache does not describe this model; see can_share_prompts")
     length = model.prompt_length(features([0]))
     longest = max(len(caption) for tried in captions for caption in tried)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from siglip_study.captioning.attention import causal_masks, grouped
+from siglip_study.captioning.attention import can_group, causal_masks, grouped
 from siglip_study.captioning.batch import Batch
 from siglip_study.captioning.cache import DenseCache
 
@@ -35,6 +35,9 @@ class RecordedSteps:
     """Each step is replayed; on the CPU, which records nothing, the same step is simply run."""
 
     def __init__(self, batch: Batch, cache: DenseCache) -> None:
+        """Raises ValueError for attention that a mask does not describe."""
+        if not can_group(batch.model._causal_lm):
+            raise ValueError("steps of attention with sinks or capped scores are not recorded")
         self.batch, self.cache = batch, cache
         self.config = batch.model._causal_lm.config
         self.position = torch.full((1,), cache.cursor.length, device=batch.last.device)
