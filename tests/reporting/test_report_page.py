@@ -133,7 +133,7 @@ def test_controls_glossary_and_provenance_are_text_not_hover(parsed, page):
 
 def test_charts_hold_their_figures(parsed):
     specs = parsed.islands["data-specs"]
-    assert set(specs) == {
+    assert set(specs) >= {
         "ranking",
         "scatter-grounding",
         "scatter-siglip",
@@ -173,6 +173,18 @@ def test_a_blind_scorer_gives_no_verdict(study, tmp_path):
 def test_no_projector_clears_the_bar(study, tmp_path):
     retrieval = {"mean_margin": 0.2, "cleared_by": [], "comparisons": []}
     assert "No projector clears it" in changed(study, tmp_path, retrieval=retrieval)
+
+
+def test_influence_of_one_video_is_told(study, tmp_path):
+    hostile = study.fake.HOSTILE
+    pair = {
+        **{"a": "linear", "b": "mlp_2l", "change": -0.012, "change_group": hostile, "low": 0.01},
+        **{"high": 0.04, "p_change": 0.2, "p_group": "v", "flipped_by": ["v"], "claimed": True},
+    }
+    told = {"sentence": "A single source video decides.", "pairs": [pair]}
+    text = changed(study, tmp_path, influence=told)
+    assert "A single source video decides." in text and "−0.0120" in text
+    assert "Does one source video decide?" not in changed(study, tmp_path, influence=None)
 
 
 def test_published_rows_stand_apart(study, tmp_path):

@@ -58,7 +58,7 @@ def _value(cell: Cell, metric: str) -> float | None:
 
 
 def sensitivity_view(
-    rows: list[dict[str, Any]], projectors: list[str], influence: Any = None
+    rows: list[dict[str, Any]], projectors: list[str], influence: dict[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """View of the sensitivity table, or None where there is nothing to compare.
 
@@ -101,5 +101,29 @@ def sensitivity_view(
         "rows": table,
         "missing": [MEASURES[m][0] for m in MEASURES if m not in by_metric],
         "sentence": sensitivity_sentence(orders, D, {m: n for m, (n, _) in MEASURES.items()}),
-        "influence": influence,
+        "influence": _influence(influence or {}),
+    }
+
+
+def _influence(told: dict[str, Any]) -> dict[str, Any] | None:
+    """Rows of leave-one-group-out, or None where no group could be left out."""
+    if not told.get("pairs"):
+        return None
+    return {
+        "sentence": told["sentence"],
+        "rows": [
+            {
+                "pair": f"{p['a']} − {p['b']}",
+                "low": words.number(p["low"], 4),
+                "high": words.number(p["high"], 4),
+                "change": words.number(p["change"], 4),
+                "group": p["change_group"],
+                "p_change": words.number(p["p_change"]),
+                "claimed": "yes" if p["claimed"] else "no",
+                "flips": len(p["flipped_by"]),
+                "flipped_by": ", ".join(p["flipped_by"][:3])
+                + (", …" if len(p["flipped_by"]) > 3 else ""),
+            }
+            for p in told["pairs"]
+        ],
     }
