@@ -24,9 +24,10 @@ from siglip_study.io import read_json, write_json
 
 SCHEMA = "benchmarks/1"
 # In this order; the last is calculated from the others.
-NAMES = ("training", "captions", "tower", "decoding", "scoring", "data_parallel", "study")
-# Not part of a plain run: it needs several GPUs.
-ON_REQUEST = {"data_parallel"}
+NAMES = ("training", "captions", "tower", "decoding", "scoring", "scores", "data_parallel", "study")
+# Not part of a plain run: they need several GPUs, or many minutes of a CPU.
+ON_REQUEST = {"data_parallel", "scores"}
+SEVERAL = {"data_parallel"}
 SEVERAL_GPUS = 2
 
 
@@ -54,7 +55,7 @@ def run(
     size: str, names: list[str], device: str, out: Path | None, also: Sequence[Path] = ()
 ) -> dict[str, Any]:
     """Run ``names``; each one's figures are on disk before the next begins."""
-    where = pick_device(device, SEVERAL_GPUS if ON_REQUEST & set(names) else 1)
+    where = pick_device(device, SEVERAL_GPUS if SEVERAL & set(names) else 1)
     kept = read_json(out, SCHEMA) if out is not None and out.is_file() else {"benchmarks": {}}
     found: dict[str, Any] = kept["benchmarks"]
     others = {k: v for path in also for k, v in read_json(path, SCHEMA)["benchmarks"].items()}

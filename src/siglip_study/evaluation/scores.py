@@ -128,8 +128,9 @@ class SplitScorer:
         captions = [record["caption"] for record in records]
         are_references = captioner.role == REFERENCES
         chunks, weights = self._embed(captions)
-        matrix = siglip.score_matrix(chunks, weights, self.images)
-        vectors = siglip.caption_vectors(chunks, weights, self.images.shape[1])
+        made = siglip.Chunks(chunks, weights)
+        matrix = siglip.score_matrix(made, None, self.images)
+        vectors = siglip.caption_vectors(made, None, self.images.shape[1])
         if are_references:
             self.centre = vectors.mean(axis=0)
             if self.temperature is None:
@@ -144,7 +145,7 @@ class SplitScorer:
             groups=self.groups,
             categories=self.categories,
             matrix=matrix,
-            siglip=self._siglip_columns(captions, chunks, matrix),
+            siglip=self._siglip_columns(captions, made, chunks, matrix),
             temperature=self.temperature,
             caption_vectors=vectors,
             vector_centre=self.centre,
@@ -218,13 +219,17 @@ class SplitScorer:
         return [chunks.numpy() for chunks, _ in pairs], [weights.numpy() for _, weights in pairs]
 
     def _siglip_columns(
-        self, captions: Sequence[str], chunks: list[np.ndarray], matrix: np.ndarray
+        self,
+        captions: Sequence[str],
+        made: siglip.Chunks,
+        chunks: list[np.ndarray],
+        matrix: np.ndarray,
     ) -> dict[str, np.ndarray]:
         scale, bias = self.scorer.logit_scale, self.scorer.logit_bias
         empty = np.array([len(rows) == 0 for rows in chunks])
         cut = self.scorer.published_embeddings(list(captions)).numpy()
         return {
-            "siglip_sum": siglip.siglip_sum(chunks, self.images),
+            "siglip_sum": siglip.siglip_sum(made, self.images),
             "siglip_sigmoid": siglip.siglip_sigmoid(np.diag(matrix), scale, bias),
             "siglip_published": siglip.siglip_published(cut, self.frames, scale, bias, empty),
         }

@@ -35,6 +35,29 @@ def clip_vectors(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     return _unit(np.stack([_unit(clip).mean(axis=0) for clip in frames]))
 
 
+class Chunks:
+    """All captions' chunks as unit vectors in a row, made once for all that is read from them."""
+
+    def __init__(
+        self, chunk_embeddings: Sequence[np.ndarray], chunk_weights: Sequence[np.ndarray]
+    ) -> None:
+        """Per caption ``[C, E]`` embeddings and ``[C]`` lengths; C = 0 for an empty one."""
+        self.n = len(chunk_embeddings)
+        self.parts = _flat(chunk_embeddings, chunk_weights)
+
+    def __len__(self) -> int:
+        """Captions."""
+        return self.n
+
+
+def _parts(
+    chunks: Chunks | Sequence[np.ndarray], weights: Sequence[np.ndarray] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if isinstance(chunks, Chunks):
+        return chunks.parts
+    return _flat(chunks, weights if weights is not None else [np.ones(len(c)) for c in chunks])
+
+
 def _flat(
     chunk_embeddings: Sequence[np.ndarray], chunk_weights: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,8 +85,8 @@ def _sums(rows: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
 
 
 def score_matrix(
-    chunk_embeddings: Sequence[np.ndarray],
-    chunk_weights: Sequence[np.ndarray],
+    chunk_embeddings: Chunks | Sequence[np.ndarray],
+    chunk_weights: Sequence[np.ndarray] | None,
     images: np.ndarray,
 ) -> np.ndarray:
     """Cosine S of every caption with every clip.
@@ -72,14 +95,14 @@ def score_matrix(
     caption (no chunk) has −1 with every clip.
 
     Args:
-        chunk_embeddings: per caption ``[C, E]``, C = 0 for an empty one.
-        chunk_weights: per caption ``[C]``, the chunks' lengths.
+        chunk_embeddings: per caption ``[C, E]``, C = 0 for an empty one; or ``Chunks`` of them.
+        chunk_weights: per caption ``[C]``, the chunks' lengths; None with ``Chunks``.
         images: clip vectors ``[N, E]``.
 
     Returns:
         ``[captions, N]`` float64 in [−1, 1].
     """
-    unit, weights, owner = _flat(chunk_embeddings, chunk_weights)
+    unit, weights, owner = _parts(chunk_embeddings, chunk_weights)
     matrix = np.zeros((len(chunk_embeddings), len(images)))
     if len(unit):
         # The mean of cosines is the cosine with the mean chunk: one product a caption, not a chunk.
@@ -89,13 +112,12 @@ def score_matrix(
     return np.clip(matrix, -1.0, 1.0)
 
 
-def siglip_sum(chunk_embeddings: Sequence[np.ndarray], images: np.ndarray) -> np.ndarray:
+def siglip_sum(chunk_embeddings: Chunks | Sequence[np.ndarray], images: np.ndarray) -> np.ndarray:
     """Per caption the *sum* over its chunks of the cosine with its own clip: ``[N]``.
 
     Beside the mean, since a mean rewards saying only the one sentence that is safe. −1 if empty.
     """
-    ones = [np.ones(len(chunks)) for chunks in chunk_embeddings]
-    unit, _, owner = _flat(chunk_embeddings, ones)
+    unit, _, owner = _parts(chunk_embeddings, None)
     n = len(chunk_embeddings)
     if n != len(images):
         raise StudyError(f"{n} captions but {len(images)} clips; expected one caption a clip.")
@@ -107,13 +129,15 @@ def siglip_sum(chunk_embeddings: Sequence[np.ndarray], images: np.ndarray) -> np
 
 
 def caption_vectors(
-    chunk_embeddings: Sequence[np.ndarray], chunk_weights: Sequence[np.ndarray], width: int
+    chunk_embeddings: Chunks | Sequence[np.ndarray],
+    chunk_weights: Sequence[np.ndarray] | None,
+    width: int,
 ) -> np.ndarray:
     """One vector a caption, the length-weighted mean of its unit chunks: ``[N, width]``.
 
     An empty caption is the zero vector.
     """
-    unit, weights, owner = _flat(chunk_embeddings, chunk_weights)
+    unit, weights, owner = _parts(chunk_embeddings, chunk_weights)
     vectors = np.zeros((len(chunk_embeddings), width))
     if len(unit):
         vectors = _sums(weights[:, None] * unit, owner, len(vectors))
