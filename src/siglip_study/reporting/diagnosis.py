@@ -15,7 +15,7 @@ from siglip_study.reporting.why import why
 FIGURES: dict[str, tuple[str, str, bool, str]] = {
     "diag-share": (
         "diag_video_share_after",
-        "share of tokens that depends on the video",
+        "share of video in tokens",
         True,
         "Share of the tokens that depends on the video: at 0 the projector has lost it.",
     ),
@@ -45,7 +45,7 @@ FIGURES: dict[str, tuple[str, str, bool, str]] = {
     ),
     "diag-lora": (
         "grad_share_lora",
-        "LoRA's share of the squared gradient",
+        "LoRA’s share of gradient",
         True,
         "LoRA's share of the squared gradient norm; none in stage 1.",
     ),
