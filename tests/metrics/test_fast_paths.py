@@ -1,0 +1,111 @@
+"""What was made fast still equals its definition, counted out in plain loops."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from siglip_study.metrics import diversity, meteor, morphemes
+from siglip_study.metrics.bleu import self_bleu
+from siglip_study.metrics.meteor import MeteorReferences, meteor_pairs, meteor_tokens
+from siglip_study.metrics.ngrams import Ngrams, Vocabulary
+
+
+def lists(seed, n, vocabulary=5, longest=12):
+    rng = random.Random(seed)
+    return [
+        [f"w{rng.randrange(vocabulary)}" for _ in range(rng.randint(0, longest))] for _ in range(n)
+    ]
+
+
+def test_ngrams_equal_counters():
+    texts = lists(1, 40)
+    vocabulary = Vocabulary()
+    counted = Ngrams.of(texts, vocabulary)
+    for n, order in enumerate(counted.orders, start=1):
+        expected = [Counter(zip(*(t[k:] for k in range(n)), strict=False)) for t in texts]
+        assert order.total.tolist() == [c.total() for c in expected]
+        found = np.bincount(order.owner, order.count, minlength=len(texts))
+        assert found.tolist() == [c.total() for c in expected]
+        assert np.bincount(order.owner, minlength=40).tolist() == [len(c) for c in expected]
+        assert len(order.last) == len(set().union(*expected))
+
+
+@pytest.mark.parametrize("table", [10**8, 0])
+def test_meteor_of_several_or_no_references_equals_nltk(table, monkeypatch):
+    monkeypatch.setattr(meteor, "_TABLE", table)
+    references = [lists(i, i % 4) for i in range(12)]
+    captions = lists(99, 12)
+    everyone = [np.arange(12)] * 12
+    index = MeteorReferences(references)
+    assert (index.places is None) == (table == 0)
+    for caption, row in zip(captions, meteor_pairs(index, captions, everyone), strict=True):
+        assert row.tolist() == [meteor_tokens(refs, caption) for refs in references]
+
+
+def test_common_and_rare_grams_give_one_jaccard(monkeypatch):
+    rng = random.Random(3)
+    texts = ["".join(rng.choice("가나다") for _ in range(rng.randint(0, 14))) for _ in range(60)]
+    texts = sorted(set(texts))
+
+    def grams(text):
+        return {text[i : i + 3] for i in range(len(text) - 2)} or {text}
+
+    expected = [
+        [len(grams(a) & grams(b)) >= 0.8 * len(grams(a) | grams(b)) - 1e-9 for b in texts]
+        for a in texts
+    ]
+    for common, block in ((0, 3), (5, 4096), (10**6, 4096)):
+        monkeypatch.setattr(diversity, "_COMMON", common)
+        monkeypatch.setattr(diversity, "_BLOCK", block)
+        assert diversity._near(texts, 0.8).tolist() == expected
+
+
+def test_self_bleu_equals_nltk_where_no_count_is_zero():
+    # nltk's BLEU-4 without smoothing is the same wherever every order has a hit.
+    from nltk.translate.bleu_score import sentence_bleu
+
+    texts = [t for t in lists(5, 60, vocabulary=2, longest=20) if len(t) > 10]
+    scores = self_bleu(texts).per_clip
+    compared = 0
+    for i, caption in enumerate(texts):
+        others = texts[:i] + texts[i + 1 :]
+        fours = {tuple(o[k : k + 4]) for o in others for k in range(len(o) - 3)}
+        if any(tuple(caption[k : k + 4]) in fours for k in range(len(caption) - 3)):
+            assert scores[i] == pytest.approx(sentence_bleu(others, caption))
+            compared += 1
+    assert compared > 10
+
+
+def test_vendi_by_the_small_matrix_equals_the_large_one():
+    generator = np.random.default_rng(0)
+    few = generator.normal(size=(20, 5))
+    few[3] = few[4] = 0
+    wide = np.hstack([few, np.zeros((20, 30))])
+    assert diversity.vendi(few, np.zeros(5)) == pytest.approx(diversity.vendi(wide, np.zeros(35)))
+
+
+def test_sentences_are_kept_between_runs(tmp_path, monkeypatch):
+    texts = ["빨간 공이 굴러간다. 눈이 온다.", "", "눈이 온다. 밤이다."]
+    first = morphemes.Morphemes(folder=tmp_path)
+    found = first(texts)
+    first.save()
+    first.save()
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+    again = morphemes.Morphemes(folder=tmp_path)
+    monkeypatch.setattr(morphemes, "_kiwi", lambda workers: _Nothing())
+    assert again(texts) == found
+
+
+class _Nothing:
+    def tokenize(self, texts):
+        assert texts == []
+        return []
+
+
+def test_a_sentence_has_the_same_morphemes_wherever_it_stands():
+    alone = morphemes.Morphemes()
+    assert alone(["나는 새를 본다. 배가 고프다."])[0] == [
+        token for text in alone(["나는 새를 본다.", "배가 고프다."]) for token in text
+    ]
