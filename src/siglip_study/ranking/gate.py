@@ -18,6 +18,7 @@ from siglip_study.ranking.gate_reason import gate_reason
 from siglip_study.ranking.intervals import study_noise
 from siglip_study.ranking.scores import Scores
 from siglip_study.ranking.variance import (
+    RELATIVE_ROUNDING,
     SeedNoise,
     contrast_variance,
     holm,
@@ -52,6 +53,11 @@ class GateThresholds:
     ungrounded_ratio: float = 0.1
     alpha: float = 0.05
 
+    def __post_init__(self) -> None:
+        # At a level of 1 every caption would be grounded, whatever its D.
+        if not 0 < self.alpha < 0.5:
+            raise StudyError(f"gate.alpha is {self.alpha}; expected more than 0, less than 0.5.")
+
 
 @dataclass(frozen=True)
 class References:
@@ -60,6 +66,17 @@ class References:
     effective: float
     top_share: float
     mean_margin: float
+
+    def __post_init__(self) -> None:
+        # Comparisons with NaN are false: diversity would be neither low nor off.
+        for name in ("effective", "top_share"):
+            value, word = getattr(self, name), name.replace("_", " ")
+            if not 0 <= value <= 1:
+                raise StudyError(f"the human captions' {word} is {value}; expected 0 to 1.")
+        if not np.isfinite(self.mean_margin):
+            raise StudyError(
+                f"the human captions' mean D is {self.mean_margin}; expected a number."
+            )
 
 
 @dataclass(frozen=True)
@@ -117,8 +134,11 @@ def _bounds(by_group: np.ndarray, noise: SeedNoise | None, member: int) -> _Boun
     if len(by_group) < 2:
         return _Bounds(mean, None, None, 1.0)
     variance, df = contrast_variance(by_group, noise, (member,))
-    p = float(one_sided_p(mean, variance, df, float(np.abs(by_group).max())))
-    return _Bounds(mean, float(variance), float(df), p if mean > MARGIN_ROUNDING else 1.0)
+    scale = float(np.abs(by_group).max())
+    # Margins without any spread are no sample: of two clips both have the mean D by definition.
+    known = variance > (RELATIVE_ROUNDING * scale) ** 2 and mean > MARGIN_ROUNDING
+    p = float(one_sided_p(mean, variance, df, scale)) if known else 1.0
+    return _Bounds(mean, float(variance), float(df), p)
 
 
 def _low_diversity(
@@ -242,8 +262,7 @@ def gate(
         effective: effective captions, one value a seed or a single number.
         top_share: top cluster share, likewise.
         margins: D, ``[G]`` for one seed or ``[S, G]``.
-        reference: the human captions' figures.
-        thresholds: default thresholds if absent.
+        reference, thresholds: as for :func:`gate_all`.
         label: name of the cell in error messages.
     """
     table = np.asarray(margins, dtype=float)

@@ -92,7 +92,7 @@ def rank(
     n_seeds, n_groups = next(iter(scores.values())).shape
     grounded = [label for label in scores if gates[label].may_be_ranked]
     why_not = why_no_ranks(
-        None if scorer.can_tell else scorer.sentence, n_seeds, n_groups, grounded
+        None if scorer.can_tell else scorer.sentence, n_seeds, n_groups, grounded, len(groups)
     )
     ranks = {} if why_not else rank_intervals(tests, grounded)
     bar = None if retrieval is None else group_means(retrieval, groups)[1]

@@ -142,7 +142,7 @@ def check_scorer(
         se = float(np.sqrt(variance))
         half = float(t_quantile(1 - alpha / 2, df)) * se
         low, high = mean - half, mean + half
-        if mean > MARGIN_ROUNDING:
+        if n > 2 and mean > MARGIN_ROUNDING:  # two clips have the same D by definition
             p = float(one_sided_p(mean, variance, df, float(np.abs(by_group).max())))
             errors = mean / se if se > 0 else float("inf")
     can_tell = p <= alpha

@@ -38,7 +38,11 @@ def listed(names: Sequence[str]) -> str:
 
 
 def why_no_ranks(
-    scorer_sentence: str | None, n_seeds: int, n_groups: int, ranked: Sequence[str]
+    scorer_sentence: str | None,
+    n_seeds: int,
+    n_groups: int,
+    ranked: Sequence[str],
+    n_clips: int,
 ) -> str | None:
     """Why no ranks are given, or ``None`` where they are.
 
@@ -46,6 +50,8 @@ def why_no_ranks(
     """
     if scorer_sentence is not None:
         return scorer_sentence.rstrip(".")
+    if n_clips == 2:
+        return "there are two clips, which have the same D by definition"
     if n_groups < 2:
         return "there is one group of clips, so the difference between clips is unknown"
     if n_seeds < 2:

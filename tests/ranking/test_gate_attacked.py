@@ -1,0 +1,241 @@
+"""The gate under attack: captions, references and figures chosen to mislead it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
+
+from siglip_study.errors import StudyError
+from siglip_study.metrics.diversity import clusters, effective_captions, top_cluster_share
+from siglip_study.metrics.grounding import grounding_margin
+from siglip_study.metrics.siglip import score_matrix
+from siglip_study.ranking.gate import (
+    Candidate,
+    GateThresholds,
+    GateVerdict,
+    References,
+    gate,
+    gate_all,
+    gate_by_diversity_alone,
+)
+from siglip_study.ranking.rank import Entry, rank
+from siglip_study.ranking.scorer_check import check_scorer
+from siglip_study.ranking.variance import holm
+
+ROOT = Path(__file__).parents[2]
+HUMAN = References(effective=0.9, top_share=0.03, mean_margin=0.1)
+WIDTH = 32
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def measured(captions: list[str], matrix: np.ndarray, human: References = HUMAN) -> GateVerdict:
+    """Gate captions as the study does, from their texts and their score matrix."""
+    cluster = clusters(captions)
+    empty = np.array([not caption for caption in captions])
+    margins = grounding_margin(matrix, empty)
+    return gate(effective_captions(cluster), top_cluster_share(cluster), margins, human)
+
+
+def figures(captions: list[str], matrix: np.ndarray) -> References:
+    cluster = clusters(captions)
+    mean = float(grounding_margin(matrix).mean())
+    return References(effective_captions(cluster), top_cluster_share(cluster), mean)
+
+
+def words(n: int, seed: int) -> list[str]:
+    """Captions without a common stretch."""
+    rng = np.random.default_rng(seed)
+    return ["".join(chr(0xAC00 + c) for c in rng.integers(0, 11_000, 20)) for _ in range(n)]
+
+
+def published() -> dict[str, float]:
+    runs = json.loads((ROOT / "resources/published_runs.json").read_text(encoding="utf-8"))["runs"]
+    return {run["id"]: run["stage2"]["diversity"][-1] for run in runs}
+
+
+@pytest.mark.parametrize(("run", "ratio"), published().items())
+def test_published_rows_as_the_file_has_them(run: str, ratio: float) -> None:
+    verdict = gate_by_diversity_alone(ratio).verdict
+    assert verdict == ("undetermined" if ratio == 1.0 else "collapsed"), run
+    assert not gate_by_diversity_alone(ratio).may_be_ranked
+
+
+def test_finished_published_runs_all_collapsed_at_every_epoch() -> None:
+    runs = json.loads((ROOT / "resources/published_runs.json").read_text(encoding="utf-8"))["runs"]
+    finished = [run for run in runs if run["stage2"]["finished"]]
+    assert len(finished) == 3
+    for run in finished:
+        for ratio in run["stage2"]["diversity"]:
+            assert gate_by_diversity_alone(ratio).verdict == "collapsed"
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 97])
+@pytest.mark.parametrize("signal", [0.0, 0.3, 1.0])
+def test_references_against_themselves_never_collapse(n: int, signal: float) -> None:
+    # Whatever the scorer makes of them, and however alike they are.
+    rng = np.random.default_rng(n)
+    clips = unit(rng.normal(size=(n, WIDTH)))
+    matrix = unit(signal * clips + rng.normal(size=(n, WIDTH))) @ clips.T
+    for captions in (words(n, 1), ["같은 말"] * n, words(1, 2) * (n // 2) + words(n - n // 2, 3)):
+        human = figures(captions, matrix)
+        verdict = measured(captions, matrix, human)
+        assert verdict.verdict != "collapsed"
+        assert not verdict.low_diversity
+
+
+def test_empty_captions_everywhere_collapse() -> None:
+    n = 40
+    clips = unit(np.random.default_rng(0).normal(size=(n, WIDTH)))
+    nothing = [np.zeros((0, WIDTH))] * n
+    matrix = score_matrix(nothing, [np.zeros(0)] * n, clips)
+    verdict = measured([""] * n, matrix)
+    assert (verdict.verdict, verdict.low_diversity) == ("collapsed", True)
+    assert verdict.numbers["mean_margin"] == 0.0
+    assert verdict.numbers["effective_captions"] == pytest.approx(1 / n)
+
+
+def test_speaking_on_one_clip_alone_is_not_grounded() -> None:
+    # A model that is silent but for the one clip it surely knows.
+    n = 40
+    clips = unit(np.random.default_rng(0).normal(size=(n, WIDTH)))
+    matrix = np.full((n, n), -1.0)
+    matrix[7] = clips[7] @ clips.T
+    captions = [""] * n
+    captions[7] = words(1, 0)[0]
+    assert measured(captions, matrix).verdict == "collapsed"
+
+
+@pytest.mark.parametrize("n", [10, 97])
+def test_all_references_alike_switch_the_test_off_and_ground_nobody(n: int) -> None:
+    # One caption for every clip: D of the references is 0 and a tenth of it too.
+    row = np.random.default_rng(0).normal(0.2, 0.05, n)
+    same = np.tile(row, (n, 1))
+    human = figures(["같은 말"] * n, same)
+    assert human.mean_margin == pytest.approx(0, abs=1e-12)
+    verdict = measured(["같은 말"] * n, same, human)
+    assert not verdict.may_be_ranked and verdict.low_diversity is None
+    assert "diversity test off: references templated" in verdict.stamps
+
+
+def test_references_worse_than_chance_make_nobody_grounded() -> None:
+    margins = np.random.default_rng(0).normal(-0.05, 0.01, (3, 60))
+    verdict = gate([0.8] * 3, [0.05] * 3, margins, replace(HUMAN, mean_margin=-0.01))
+    assert verdict.verdict == "ungrounded"
+    above = gate([0.8] * 3, [0.05] * 3, -margins, replace(HUMAN, mean_margin=-0.01))
+    assert above.verdict == "grounded"
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_one_group_is_never_grounded_and_collapses_if_it_says_one_thing(seeds: int) -> None:
+    huge = np.full((seeds, 1), 5.0)
+    assert gate([0.8] * seeds, [0.05] * seeds, huge, HUMAN).verdict == "undetermined"
+    assert gate([0.1] * seeds, [0.9] * seeds, huge, HUMAN).verdict == "collapsed"
+
+
+def test_two_clips_cannot_ground_by_a_shared_mean() -> None:
+    # Of two clips both get the mean D: no variance, and a p of 0 were it taken at its word.
+    margins = grounding_margin(np.array([[0.5, 0.1], [0.2, 0.6]]))
+    assert margins[0] == margins[1] > 0
+    assert gate(1.0, 0.5, margins, HUMAN).verdict != "grounded"
+    check = check_scorer(np.array([[0.5, 0.1], [0.2, 0.6]]), ["v1", "v2"])
+    assert not check.can_tell and not check.human_scale
+    entries = {
+        label: Entry(margins * scale * np.array([[1.0], [1.01], [0.99]]), [1.0] * 3, [0.5] * 3)
+        for label, scale in (("a", 1.0), ("b", 0.5))
+    }
+    body = rank(entries, ["v1", "v2"], HUMAN, replace(check, can_tell=True))
+    assert not body["can_rank"] and "two clips" in body["why_not"]
+
+
+def test_ties_get_the_same_verdict_in_any_order() -> None:
+    table = np.random.default_rng(1).normal(0.02, 0.05, (3, 60))
+    same = Candidate([0.8] * 3, [0.05] * 3, table)
+    verdicts = gate_all({"b": same, "a": same, "c": same}, HUMAN)
+    assert len({(v.verdict, v.numbers["p_holm"]) for v in verdicts.values()}) == 1
+    turned = gate_all({"c": same, "a": same, "b": same}, HUMAN)
+    assert {k: v.verdict for k, v in turned.items()} == {k: v.verdict for k, v in verdicts.items()}
+
+
+def test_thresholds_themselves_are_no_low_diversity() -> None:
+    human = References(effective=0.8, top_share=0.1, mean_margin=0.1)
+    flat = np.zeros((1, 60))
+    assert gate(0.4, 0.2, flat, human).low_diversity is False
+    assert gate(np.nextafter(0.4, 0), 0.2, flat, human).low_diversity is True
+    assert gate(0.4, np.nextafter(0.2, 1), flat, human).low_diversity is True
+    templated = replace(human, effective=0.2)
+    assert gate(0.05, 0.9, flat, templated).low_diversity is True
+    assert gate(0.05, 0.9, flat, replace(human, effective=0.1999)).low_diversity is None
+
+
+def test_every_threshold_moves_a_verdict() -> None:
+    flat = np.random.default_rng(2).normal(0, 0.01, (3, 60))
+    flat -= flat.mean()
+
+    def verdict(effective: float, top: float, **limits: float) -> str:
+        given = GateThresholds(**limits)
+        return gate([effective] * 3, [top] * 3, flat, HUMAN, given).verdict
+
+    assert verdict(0.4, 0.05) == "collapsed"
+    assert verdict(0.4, 0.05, min_effective_ratio=0.4) == "ungrounded"
+    assert verdict(0.4, 0.05, templated_reference=0.95) == "ungrounded"
+    assert verdict(0.9, 0.15) == "collapsed"
+    assert verdict(0.9, 0.15, top_share_floor=0.2) == "ungrounded"
+    assert verdict(0.9, 0.15, top_share_ratio=6.0) == "ungrounded"
+    assert verdict(0.9, 0.05, ungrounded_ratio=1e-6) == "undetermined"
+    near = flat + 0.004
+    strict = GateThresholds(alpha=1e-9)
+    assert gate([0.9] * 3, [0.05] * 3, near, HUMAN).verdict == "grounded"
+    assert gate([0.9] * 3, [0.05] * 3, near, HUMAN, strict).verdict == "undetermined"
+
+
+def test_templated_stamp_needs_both() -> None:
+    right = np.random.default_rng(3).normal(0.08, 0.02, (1, 60))
+    assert "templated" in gate(0.1, 0.3, right, HUMAN).stamps
+    assert "templated" not in gate(0.8, 0.03, right, HUMAN).stamps
+    assert "templated" not in gate(0.1, 0.3, right - 0.08, HUMAN).stamps
+    assert "clips only" in gate(0.1, 0.3, right, HUMAN).stamps
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.1])
+def test_figures_that_are_no_shares_are_refused(bad: float) -> None:
+    flat = np.zeros((1, 10))
+    with pytest.raises(StudyError, match="effective captions"):
+        gate(bad, 0.1, flat, HUMAN)
+    with pytest.raises(StudyError, match="human captions' effective"):
+        replace(HUMAN, effective=bad)
+    with pytest.raises(StudyError, match="human captions' top share"):
+        replace(HUMAN, top_share=bad)
+
+
+def test_margins_that_are_no_numbers_are_refused() -> None:
+    broken = np.zeros((1, 10))
+    broken[0, 3] = np.nan
+    with pytest.raises(StudyError, match="1 scores are not finite"):
+        gate(0.5, 0.1, broken, HUMAN)
+    with pytest.raises(StudyError, match="mean D is nan"):
+        replace(HUMAN, mean_margin=float("nan"))
+    with pytest.raises(StudyError, match="expected 3 numbers"):
+        gate(0.5, 0.1, np.zeros((3, 10)), HUMAN)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, float("nan")])
+def test_a_level_that_grounds_everything_is_refused(alpha: float) -> None:
+    with pytest.raises(StudyError, match=r"gate\.alpha"):
+        GateThresholds(alpha=alpha)
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    rng = np.random.default_rng(6)
+    for m in (1, 2, 6, 66):
+        p = rng.uniform(size=m) ** 3
+        p[: m // 3] = p[0]  # ties
+        expected = multipletests(p, method="holm")[1]
+        np.testing.assert_allclose(holm(p), expected, rtol=1e-12)
