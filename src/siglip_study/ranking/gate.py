@@ -262,7 +262,8 @@ def gate(
         effective: effective captions, one value a seed or a single number.
         top_share: top cluster share, likewise.
         margins: D, ``[G]`` for one seed or ``[S, G]``.
-        reference, thresholds: as for :func:`gate_all`.
+        reference: the human captions' figures.
+        thresholds: default thresholds if absent.
         label: name of the cell in error messages.
     """
     table = np.asarray(margins, dtype=float)
@@ -288,11 +289,8 @@ def gate_by_diversity_alone(
             raise StudyError(f"{name} ratio of a published run is {value}; expected 0 to 1.")
     limit = limits.min_effective_ratio * reference_distinct_ratio
     low = distinct_ratio < limit
-    numbers = {
-        "distinct_ratio": distinct_ratio,
-        "reference_distinct_ratio": reference_distinct_ratio,
-        "effective_captions_limit": limit,
-    }
+    numbers = {"distinct_ratio": distinct_ratio, "effective_captions_limit": limit}
+    numbers["reference_distinct_ratio"] = reference_distinct_ratio
     found = f"{distinct_ratio:.2f} distinct captions a clip against a limit of {limit:.2f}"
     if low:
         reason = f"Collapsed by diversity alone: {found}; effective captions cannot exceed that."
