@@ -34,6 +34,7 @@ rule scorer_verdict:
         verdict=PATHS.scorer_verdict,
     log:
         PATHS.log("scorer_verdict"),
+    priority: 1
     conda:
         "../../environment.yml"
     params:
