@@ -12,6 +12,7 @@ import pytest
 from siglip_study.data import decoding
 from siglip_study.data.decoding import get_decoder
 from siglip_study.data.probing import ClipInfo, open_clip, probe_clip, video_stream
+from siglip_study.data.sampling import frame_indices
 from siglip_study.data.sparing import decode_sparingly
 
 # Name → encoder and its options.
@@ -21,6 +22,7 @@ KINDS: dict[str, tuple[str, dict[str, str]]] = {
     "open groups": ("libx264", {"g": "12", "bf": "3", "x264-params": "open-gop=1"}),
     "groups of two": ("libx264", {"g": "2", "bf": "1"}),
     "keyframes alone": ("libx264", {"g": "1"}),
+    "intra refresh": ("libx264", {"g": "12", "bf": "0", "x264-params": "intra-refresh=1"}),
     "no frame twice": ("libx264", {"g": "20", "bf": "0"}),
     "weighted": ("libx264", {"g": "30", "bf": "8", "preset": "slow"}),
     "interlaced": ("libx264", {"g": "12", "bf": "2", "flags": "+ildct+ilme"}),
@@ -114,6 +116,30 @@ def test_few_frames_are_decoded(tmp_path: Path) -> None:
     # 31 frames precede it or are it; those that nothing refers to are left out.
     assert len(decoded) < 24
     container.close()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
+def test_recovery_points_are_not_taken_for_starts(tmp_path: Path, suffix: str) -> None:
+    """A file marks them as keyframes; from there on a decoder shows grey for a while."""
+    kind = KINDS["intra refresh"]
+    with av.open(str(write(tmp_path / f"refresh{suffix}", *kind))) as file:
+        marked = [packet for packet in file.demux(video=0) if packet.is_keyframe]
+    info = probe_clip(tmp_path / f"refresh{suffix}")
+    assert len(marked) > 2 and info.keyframe_ticks == info.ticks[:1]
+    assert info.recovers and not info.is_plain
+    found = get_decoder("pyav").read(tmp_path / f"refresh{suffix}", 8)
+    with av.open(str(tmp_path / f"refresh{suffix}")) as file:
+        every = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    wanted = frame_indices(info.pts, 8, info.duration_s)
+    assert np.array_equal(found, np.stack([every[i] for i in wanted]))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
+@pytest.mark.parametrize("kind", ["pyramid", "hevc"])
+def test_closed_groups_are_starts(tmp_path: Path, kind: str, suffix: str) -> None:
+    info = probe_clip(write(tmp_path / f"closed{suffix}", *KINDS[kind]))
+    assert len(info.keyframe_ticks) >= 3
+    assert info.is_plain and not info.recovers
 
 
 @pytest.mark.parametrize("lost", [1, 8])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siglip_study.data.clip_error import ClipError
+from siglip_study.data.nal import starts_anew
 
 # Playlists (HLS, DASH, concat) can name other files and hosts; a clip is one container file.
 _SAFE = {
@@ -62,6 +63,7 @@ class ClipInfo:
     pts: NDArray[np.float64] = field(repr=False)
     #: the same times in the stream's own ticks, ascending: the exact names of the frames
     ticks: tuple[int, ...] = field(repr=False)
+    #: of the keyframes that decoding can start from
     keyframe_ticks: tuple[int, ...] = field(repr=False)
     time_base: Fraction
     orientation: Orientation
@@ -70,12 +72,15 @@ class ClipInfo:
     #: FFmpeg's name of the codec, such as "h264"
     codec: str
     interlaced: bool
+    #: whether the file marks as keyframes also frames that decoding cannot start from
+    recovers: bool
 
     @property
     def is_plain(self) -> bool:
         """True where decord gives the right frames (see ``decoding``)."""
         wide = self.width >= 96
-        return wide and self.orientation.is_rotation and not self.trimmed and self.eight_bit
+        upright = self.orientation.is_rotation
+        return wide and upright and not self.trimmed and self.eight_bit and not self.recovers
 
 
 def open_clip(path: Path) -> Any:
@@ -136,30 +141,35 @@ def probe_container(container: Any) -> ClipInfo:
 
 def _probe(container: Any) -> ClipInfo:
     stream = video_stream(container)
+    codec, extradata = stream.codec_context.name, stream.codec_context.extradata
     shown: list[tuple[int, int, bool]] = []
-    n_packets, first = 0, None
+    n_packets, first, recovers = 0, None, False
     for packet in container.demux(stream):
         if first is None:
             first = next(iter(packet.decode()), None)
         if packet.size == 0:  # the end marker
             continue
         n_packets += 1
+        key = packet.is_keyframe and starts_anew(codec, extradata, memoryview(packet))
+        recovers |= packet.is_keyframe and not key
         if packet.is_corrupt:
             raise ClipError(f"unreadable: cut short or damaged at packet {n_packets}")
         if packet.is_discard:
             continue
         if packet.pts is None:
             raise ClipError("unreadable: frames carry no presentation timestamps")
-        shown.append((packet.pts, packet.duration or 0, packet.is_keyframe))
+        shown.append((packet.pts, packet.duration or 0, key))
     expected = len(stream.index_entries)
     if n_packets < expected:
         raise ClipError(f"unreadable: cut short, {n_packets} of {expected} frames are there")
     if first is None or not shown:
         raise ClipError("unreadable: no frame can be decoded")
-    return _info(stream, first, sorted(shown), trimmed=len(shown) < n_packets)
+    return _info(stream, first, sorted(shown), len(shown) < n_packets, recovers)
 
 
-def _info(stream: Any, first: Any, shown: list[tuple[int, int, bool]], trimmed: bool) -> ClipInfo:
+def _info(
+    stream: Any, first: Any, shown: list[tuple[int, int, bool]], trimmed: bool, recovers: bool
+) -> ClipInfo:
     ticks = tuple(pts for pts, _, _ in shown)
     if len(set(ticks)) != len(ticks):
         raise ClipError("unreadable: two frames share one presentation timestamp")
@@ -186,6 +196,7 @@ def _info(stream: Any, first: Any, shown: list[tuple[int, int, bool]], trimmed: 
         eight_bit=all(part.bits == 8 for part in first.format.components),
         codec=stream.codec_context.name,
         interlaced=first.interlaced_frame,
+        recovers=recovers,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import groupby
+from collections.abc import Iterable
+from itertools import chain, groupby
 from typing import Any
 
 from siglip_study.data.probing import ClipInfo
@@ -17,9 +18,10 @@ def decode_sparingly(
 ) -> dict[int, Any]:
     """PyAV's frames at these ticks, as far as they are found; others must be decoded plainly.
 
-    Groups of pictures without a target are jumped over. In H.264 and HEVC a group's decoding ends
-    with its last target's packet: what the decoder holds back for reordering is drained, instead of
-    being pushed out by the packets that follow. In H.264, frames that no other frame refers to
+    Groups of pictures without a target are jumped over; a group begins with a keyframe that
+    decoding can start from (see ``nal``). In H.264 and HEVC a group's decoding ends with its last
+    target's packet: what the decoder holds back for reordering is drained, instead of being pushed
+    out by the packets that follow. In H.264, frames that no other frame refers to
     (``nal_ref_idc`` 0, ITU-T H.264 §7.4.1: about half of what encoders write) are not decoded
     unless they are targets.
 
@@ -33,6 +35,7 @@ def decode_sparingly(
         return {}
     whole = not info.interlaced and info.codec in _FRAME_A_PACKET
     found: dict[int, Any] = {}
+    starts = set(info.keyframe_ticks)
 
     def group_of(tick: int) -> int:
         return bisect_right(info.keyframe_ticks, tick) - 1
@@ -42,17 +45,23 @@ def decode_sparingly(
             return {}
         container.seek(info.keyframe_ticks[group], stream=stream)
         skip = whole and info.codec == "h264"
-        found |= _decode_group(container, stream, set(ticks), drain=whole, skip=skip)
+        packets = container.demux(stream)
+        # Seeking may land behind or before its aim, on what decoding cannot start from.
+        landed = next(packets, None)
+        if landed is None or landed.pts not in starts:
+            return {}
+        landing = chain([landed], packets)
+        found |= _decode_group(landing, stream, set(ticks), drain=whole, skip=skip)
     return found
 
 
 def _decode_group(
-    container: Any, stream: Any, targets: set[int], drain: bool, skip: bool
+    packets: Iterable[Any], stream: Any, targets: set[int], drain: bool, skip: bool
 ) -> dict[int, Any]:
     context, unread = stream.codec_context, set(targets)
     found: dict[int, Any] = {}
     try:
-        for packet in container.demux(stream):
+        for packet in packets:
             if skip:
                 context.skip_frame = "DEFAULT" if packet.pts in targets else "NONREF"
             unread.discard(packet.pts)
