@@ -90,12 +90,68 @@ def test_the_emptiest_gpus_are_taken_once_and_the_others_hidden(machine):
 
 @pytest.mark.parametrize(
     ("given", "count", "left"),
-    [("3", 1, "3"), ("0,1", 2, "0,1"), ("", 1, ""), ("0", 2, "0"), ("4,5", 1, "GPU-x")],
+    [
+        ("0,1", 2, "0,1"),
+        ("", 1, ""),
+        ("4,5", 1, "GPU-x"),
+        ("MIG-a", 1, "MIG-a"),
+        ("MIG-a,MIG-b", 1, "MIG-a"),
+    ],
 )
 def test_what_a_scheduler_has_given_is_used_and_nothing_else(machine, given, count, left):
     machine.setenv("CUDA_VISIBLE_DEVICES", given)
     gpu_lease.take_gpus(count)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == left
+    assert len(gpu_lease.held_locks()) == (count if given else 0)
+
+
+def test_a_job_of_all_given_gpus_and_one_of_some_do_not_meet(machine, take):
+    """The first is given no choice, and still says what it uses."""
+    machine.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    gpu_lease.take_gpus(2)
+    machine.undo()
+    assert line(take(1, "GPU-x,GPU-y")).startswith("waiting for 1 GPU(s)")
+
+
+def test_fewer_gpus_given_than_asked_for_is_a_sentence(machine):
+    machine.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(StudyError, match=r"runtime\.gpus is 3, but this job can see 2"):
+        gpu_lease.take_gpus(3)
+
+
+def test_given_gpus_are_used_where_nothing_can_be_locked(machine, tmp_path, caplog):
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "choosing.lock").mkdir()
+    machine.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with caplog.at_level("WARNING", "siglip_study"):
+        gpu_lease.take_gpus(2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1" and "without a lock" in caplog.text
+    with pytest.raises(StudyError, match="lock files"):
+        gpu_lease.take_gpus(1)
+
+
+def test_a_user_without_a_name_takes_a_gpu_too(machine):
+    """Containers run under user ids that no file of passwords knows."""
+    import pwd
+
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    machine.setattr(pwd, "getpwuid", unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        machine.delenv(name, raising=False)
+    gpu_lease.take_gpus(1)
+    [owner] = gpu_lease.FOLDER.glob("GPU-*.lock")
+    assert owner.read_text() == f"process {os.getpid()} of uid {os.getuid()}"
+
+
+def test_a_driver_that_does_not_answer_is_told_and_pytorch_asked(machine, caplog):
+    failed = subprocess.CompletedProcess([], 9, "Failed to initialize NVML\n", "")
+    machine.setattr(subprocess, "run", lambda *args, **options: failed)
+    with caplog.at_level("WARNING", "siglip_study"):
+        assert gpu_lease.gpus_of_machine() == ["GPU-x", "GPU-y"]
+    [record] = caplog.records
+    assert "exit code 9 (Failed to initialize NVML)" in record.getMessage()
 
 
 def test_too_few_gpus_is_a_sentence(machine):

@@ -7,7 +7,6 @@ only one that CUDA sees. The kernel drops the lock with the process, however it 
 from __future__ import annotations
 
 import fcntl
-import getpass
 import logging
 import os
 import re
@@ -44,19 +43,22 @@ os.register_at_fork(after_in_child=_forget_in_child)
 def take_gpus(count: int) -> None:
     """Take ``count`` GPUs for this process until it ends; waits until so many are free.
 
-    With CUDA_VISIBLE_DEVICES set by a scheduler or a user, GPUs are chosen among those; where it
-    lists no more than ``count``, all are this job's already. A second call does nothing, and so
-    does a machine without GPUs.
+    With CUDA_VISIBLE_DEVICES set by a scheduler or a user, GPUs are chosen among those. They are
+    locked even where it lists no more than ``count``: another job may have been given them too. A
+    second call does nothing, and so does a machine without GPUs.
 
     Raises:
         StudyError: the machine has fewer GPUs.
     """
     if _held or os.environ.get(_TAKEN) or _cuda_has_started():
         return
-    given = os.environ.get(_VISIBLE)
-    if given is not None and len([gpu for gpu in given.split(",") if gpu.strip()]) <= count:
-        return
-    gpus = gpus_of_torch() if given is not None else gpus_of_machine()
+    given = _given()
+    if given is None:
+        gpus = gpus_of_machine()
+    elif any(name.startswith("MIG-") for name in given):
+        gpus = given  # parts of a GPU, which no other spelling names
+    else:
+        gpus = gpus_of_torch() if given else []
     if not gpus:
         return
     if len(gpus) < count:
@@ -64,9 +66,22 @@ def take_gpus(count: int) -> None:
             f"runtime.gpus is {count}, but this job can see {len(gpus)}; "
             f"expected at most {len(gpus)}."
         )
-    taken = wait_for_gpus(count, gpus)
-    os.environ[_VISIBLE] = ",".join(taken)
+    try:
+        taken = wait_for_gpus(count, gpus)
+    except StudyError as error:
+        if len(gpus) > count or given is None:
+            raise
+        log.warning("the GPUs of CUDA_VISIBLE_DEVICES are used without a lock: %s", error)
+        return
+    if given is None or len(gpus) > count:
+        os.environ[_VISIBLE] = ",".join(taken)
     os.environ[_TAKEN] = str(os.getpid())
+
+
+def _given() -> list[str] | None:
+    """What CUDA_VISIBLE_DEVICES lists; None: it is not set."""
+    given = os.environ.get(_VISIBLE)
+    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
 
 
 def held_locks() -> tuple[int, ...]:
@@ -88,7 +103,7 @@ def wait_for_gpus(count: int, gpus: Sequence[str], folder: Path | None = None) -
         except OSError as error:
             raise StudyError(
                 f"{folder}: {error.strerror or error}; expected a folder where every user of this "
-                "machine may lock files: set CUDA_VISIBLE_DEVICES to choose GPUs by hand."
+                "machine may lock files, or as many names in CUDA_VISIBLE_DEVICES as runtime.gpus."
             ) from None
         if taken is not None:
             return taken
@@ -108,7 +123,13 @@ def gpus_of_machine() -> list[str]:
     except subprocess.TimeoutExpired:
         raise StudyError("nvidia-smi gave no answer in 60 s; expected a list of GPUs.") from None
     if answer.returncode:
-        return []
+        said = (answer.stdout + answer.stderr).strip().splitlines()
+        log.warning(
+            "nvidia-smi ended with exit code %d (%s); PyTorch is asked for GPUs instead",
+            answer.returncode,
+            said[0] if said else "no message",
+        )
+        return gpus_of_torch()
     rows = [line.split(",") for line in answer.stdout.splitlines() if line.strip()]
     used = [(_gib(row[1]), row[0].strip()) for row in rows]
     return [name for _, name in sorted(used, key=lambda row: row[0])]
@@ -189,7 +210,7 @@ def _try(count: int, gpus: Sequence[str], folder: Path) -> list[str] | None:
             return None
         for file in taken.values():
             os.ftruncate(file, 0)
-            os.pwrite(file, f"process {os.getpid()} of {getpass.getuser()}".encode(), 0)
+            os.pwrite(file, f"process {os.getpid()} of uid {os.getuid()}".encode(), 0)
     _held.extend(taken.values())
     return list(taken)
 
