@@ -31,6 +31,23 @@ def test_a_defect_keeps_its_traceback_on_the_terminal_and_in_the_log(tmp_path):
         assert "Traceback" in text and "KeyError: 'gone'" in text
 
 
+def test_a_gpu_without_room_is_one_sentence_and_a_traceback_in_the_log_alone(tmp_path):
+    body = (
+        "import torch\n"
+        "raise torch.OutOfMemoryError('CUDA out of memory. Tried 9 GiB. GPU 0 has 8 GiB.\\nTry')"
+    )
+    done, log = run(tmp_path, body)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("siglip-study: a found no room in the GPU's memory (CUDA out of")
+    for said in (
+        "GPU 0 has 8 GiB.)",
+        *("runtime.memory_gb", "runtime.checkpointing", "captions.batch_size"),
+        "runtime.encode_batch_clips",
+    ):
+        assert said in done.stderr
+    assert "Traceback" in log and log.endswith(done.stderr)
+
+
 def test_chatter_and_details_go_to_the_log_and_progress_to_both(tmp_path):
     body = (
         "import sys\nprint('chatter')\nprint('warning', file=sys.stderr)\n"

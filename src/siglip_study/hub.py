@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from siglip_study.errors import StudyError
+from siglip_study.errors import StudyError, first_line, is_out_of_memory
 
 #: The sentence part that tells how an absent model is fetched.
 FETCH_HINT = "fetch it ahead with: python -m siglip_study.models fetch <your config>"
@@ -53,7 +53,12 @@ def cached_file(model: str, revision: str | None, name: str) -> Path | None:
 
 def unavailable(model: str, revision: str | None, key: str, error: Exception) -> StudyError:
     """The error for a model that cannot be read, with the command that fetches it ahead."""
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, ValueError) and "trust_remote_code" in str(error):
+        return StudyError(
+            f"{key} '{model}' needs code that it brings along, which is never run; "
+            "expected a model of a kind that transformers has."
+        )
+    first = first_line(error)
     if is_folder(model):
         return StudyError(f"{key} is the folder '{model}', which cannot be loaded ({first}).")
     pin = f" (revision {revision})" if revision else ""
@@ -126,7 +131,10 @@ def load_part(loader: Any, model: str, revision: str | None, key: str, **options
     require_folder(model, key)
     try:
         with quiet_transformers():
-            return loader.from_pretrained(model, revision=revision or "main", **options)
+            # Left open, transformers asks on the terminal, and runs code on a "y".
+            return loader.from_pretrained(
+                model, revision=revision or "main", trust_remote_code=False, **options
+            )
     except (OSError, ValueError) as error:
         raise unavailable(model, revision, key, error) from None
 
@@ -149,9 +157,15 @@ def load_weights(
                 dtype=dtype,
                 use_safetensors=True,
                 output_loading_info=True,
+                trust_remote_code=False,
                 **options,
             )
     except (OSError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise StudyError(
+                f"{key} '{model}' does not fit into the GPU's memory ({first_line(error)}); "
+                "expected a GPU with more free memory, or a smaller or quantised model."
+            ) from None
         raise unavailable(model, revision, key, error) from None
     missing = sorted(report["missing_keys"])
     if missing:

@@ -10,9 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from siglip_study.errors import StudyError
+from siglip_study.errors import StudyError, first_line, is_out_of_memory
 
 log = logging.getLogger("siglip_study")
+
+
+def out_of_memory(job: str, error: BaseException) -> str:
+    """The sentence on a job that a GPU had no room for, with the keys that make it smaller."""
+    return (
+        f"{job} found no room in the GPU's memory ({first_line(error)[:300]}); expected a GPU that "
+        "nobody else fills, runtime.memory_gb at what is free, runtime.checkpointing: all, or a "
+        "smaller captions.batch_size or runtime.encode_batch_clips."
+    )
 
 
 @contextmanager
@@ -20,7 +29,8 @@ def job(log_path: str) -> Iterator[None]:
     """Run a job: everything it prints goes to its log, progress also to the terminal.
 
     A StudyError ends the process with its one sentence, in the log and on the terminal, and exit
-    code 1. Any other exception is a defect: its traceback goes to the log and to the terminal.
+    code 1; so does a GPU without room, whose traceback is in the log as well. Any other exception
+    is a defect: its traceback goes to the log and to the terminal.
     """
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
@@ -41,8 +51,13 @@ def job(log_path: str) -> Iterator[None]:
             # SystemExit, not a traceback: the sentence above is all a user needs.
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
             raise SystemExit(1) from None
-        except BaseException:
+        except BaseException as error:
             traceback.print_exc(file=file)
+            if is_out_of_memory(error):
+                log.error("siglip-study: %s", out_of_memory(Path(log_path).stem, error))
+                file.flush()
+                sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+                raise SystemExit(1) from None
             sys.stdout, sys.stderr = sys.__stdout__, terminal
             raise
         sys.stdout, sys.stderr = sys.__stdout__, terminal

@@ -48,7 +48,7 @@ def random_llm(
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     text = copy.deepcopy(config.get_text_config())
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(text, dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_config(text, dtype=dtype, trust_remote_code=False)
     quantizer = _lay_out_nf4(model, dtype, device) if quantization == "nf4" else None
     with ExitStack() as stack:
         gpus = [device] if device.type == "cuda" else []

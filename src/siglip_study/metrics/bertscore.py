@@ -74,7 +74,7 @@ class BertScore:
         model = self.config.model
         local = Path(model).expanduser()
         if local.is_dir():
-            model = self._neutral_path(local.resolve())
+            model = str(local.resolve())
         elif local.is_absolute() or model.startswith((".", "~")):
             raise StudyError(
                 f"metrics.bertscore: no folder {model}; expected a saved transformers model."
@@ -82,6 +82,9 @@ class BertScore:
         from bert_score import BERTScorer
 
         try:
+            _forbid_own_code(model)
+            if local.is_dir():
+                model = self._neutral_path(Path(model))
             return BERTScorer(
                 model_type=model,
                 num_layers=self.config.num_layers,
@@ -108,7 +111,7 @@ class BertScore:
             return path
         from transformers import AutoConfig
 
-        if "t5" in AutoConfig.from_pretrained(path).model_type:
+        if "t5" in AutoConfig.from_pretrained(path, trust_remote_code=False).model_type:
             return path
         # Random folder names could hold "t5" again.
         while self._alias is None or "t5" in self._alias.name:
@@ -193,3 +196,18 @@ def rescaled(f1: np.ndarray, baseline: float) -> np.ndarray:
             "metrics.bertscore: mismatched train references score 1; nothing to scale."
         )
     return (np.asarray(f1, dtype=np.float64) - baseline) / (1 - baseline)
+
+
+def _forbid_own_code(model: str) -> None:
+    """Raise ValueError for a model that needs code of its own: bert-score would let it ask and run.
+
+    bert-score passes no ``trust_remote_code``, so what it opens is opened here first, without.
+    """
+    from transformers import MODEL_MAPPING, AutoConfig, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    if "AutoModel" in (getattr(config, "auto_map", None) or {}) and (
+        type(config) not in MODEL_MAPPING
+    ):
+        raise ValueError("it needs code that it brings along, which is never run")

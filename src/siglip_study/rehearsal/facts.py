@@ -94,7 +94,10 @@ def tokenizer_at_hand(config: Config) -> Any:
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(
-                config.llm.model, revision=config.llm.revision, local_files_only=True
+                config.llm.model,
+                revision=config.llm.revision,
+                local_files_only=True,
+                trust_remote_code=False,
             )
     except (OSError, ValueError):
         return None

@@ -148,8 +148,8 @@ def measure(
         return cls.from_pretrained(folder / name, dtype=torch.float32).to(device).eval()
 
     tower, lm = load(CLIPVisionModel, "vision"), load(Qwen3ForCausalLM, "llm")
-    tokenizer = AutoTokenizer.from_pretrained(folder / "llm")
-    scorer_words = AutoTokenizer.from_pretrained(folder / "scorer")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "llm", trust_remote_code=False)
+    scorer_words = AutoTokenizer.from_pretrained(folder / "scorer", trust_remote_code=False)
     found = {
         "vision": tower_quality(tower, test_scenes, seed, workers),
         "llm": lm_quality(lm, tokenizer, test_scenes, seed, workers),
