@@ -111,6 +111,41 @@ def test_settings_and_safetensors_are_taken_and_nothing_else(cache):
     assert state(QWEN)[0] == "cached"
 
 
+def test_an_empty_file_is_absent_and_fetched_again(cache):
+    hub = FakeHub(cache, {QWEN.model: LLM})
+    folder = fetch(QWEN, hub, lambda line: None)
+    (folder / "model-2-of-2.safetensors").write_text("")
+    assert state(QWEN)[0] == "incomplete"
+    said = []
+    fetch(QWEN, hub, said.append)
+    assert state(QWEN)[0] == "cached" and len(hub.downloads) == 2
+    assert f"{len('more') / 1e9:.2f} GB to fetch" in said[0]
+
+
+def test_an_empty_link_of_the_cache_is_cleared_away_with_what_it_names(cache):
+    model = Model("vision.model", "a/b", None)
+    hub = FakeHub(cache, {"a/b": {"main": {"config.json": "{}", "model.safetensors": "w"}}})
+    path = fetch(model, hub, lambda line: None) / "model.safetensors"
+    blob = path.parent.parent / "blob"
+    blob.touch()
+    path.unlink()
+    path.symlink_to(blob)
+    assert state(model)[0] == "incomplete"
+    fetch(model, hub, lambda line: None)
+    assert not path.is_symlink() and not blob.exists()
+    assert state(model)[0] == "cached"
+
+
+@pytest.mark.parametrize("cut", ["{", "[]", "{}"])
+def test_an_index_that_was_cut_off_is_a_sentence(cache, cut):
+    hub = FakeHub(cache, {QWEN.model: LLM})
+    folder = fetch(QWEN, hub, lambda line: None)
+    (folder / "model.safetensors.index.json").write_text(cut)
+    for ask in (state, lambda model: fetch(model, hub)):
+        with pytest.raises(StudyError, match=r"index\.json.*expected"):
+            ask(QWEN)
+
+
 def test_with_random_weights_none_are_fetched(cache):
     model = Model("llm.model", QWEN.model, PIN, needs_weights=False, needs_tokenizer=True)
     hub = FakeHub(cache, {QWEN.model: LLM})

@@ -7,7 +7,6 @@ Run with: ``python -m siglip_study.models fetch config/study.yaml`` where there 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ from typing import Literal
 
 from siglip_study.config import Config, load_config
 from siglip_study.errors import StudyError
-from siglip_study.hub import cached_file, is_folder, require_folder
+from siglip_study.hub import cached_file, is_folder, read_settings, require_folder
 from siglip_study.hub_files import Hub, HuggingFaceHub, Revision, setting_files, weight_files
 
 State = Literal["folder", "cached", "incomplete", "absent"]
@@ -58,7 +57,8 @@ def state(model: Model) -> tuple[State, int]:
     folder = Path(model.model) if is_folder(model.model) else config and config.parent
     if folder is None:
         return "absent", 0
-    files = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    files = {name: size for name, size in sizes.items() if size}  # an empty one was cut off
     size = sum(files[name] for name in _wanted(model, files))
     if not _complete(model, folder, files):
         return "incomplete", size
@@ -92,7 +92,7 @@ def fetch(model: Model, hub: Hub, say: Callable[[str], None] = print) -> Path:
     if model.needs_weights and not weight_files(found.sizes):
         revision, found = _converted(model, hub)
     names = _wanted(model, found.sizes)
-    missing = [n for n in names if cached_file(model.model, revision, n) is None]
+    missing = [n for n in names if not _has(model.model, revision, n, found.sizes[n])]
     new = sum(found.sizes[name] for name in missing)
     _require_room(model, new)
     say(f"{model}: {_gb(sum(found.sizes[n] for n in names))}, {_gb(new)} to fetch")
@@ -119,6 +119,17 @@ def _converted(model: Model, hub: Hub) -> tuple[str, Revision]:
     return found.commit, found
 
 
+def _has(model: str, revision: str | None, name: str, size: int) -> bool:
+    """Whether a file is in the cache; an empty one that should not be is cleared away."""
+    path = cached_file(model, revision, name)
+    if path is None or path.stat().st_size or not size:
+        return path is not None
+    blob = path.resolve()  # the cache's files are links; the client takes either for the whole
+    path.unlink()
+    blob.unlink(missing_ok=True)
+    return False
+
+
 def _wanted(model: Model, names: Iterable[str]) -> list[str]:
     names = list(names)
     weights = weight_files(names) if model.needs_weights else []
@@ -135,7 +146,10 @@ def _complete(model: Model, folder: Path, files: dict[str, int]) -> bool:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return False
-    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) <= set(files)
+    named = read_settings(index).get("weight_map")
+    if not isinstance(named, dict):
+        raise StudyError(f"{index}: it has no weight_map; expected the files of each weight.")
+    return set(named.values()) <= set(files)
 
 
 def _require_room(model: Model, size: int) -> None:
