@@ -85,7 +85,8 @@ def keep(x: Tensor, seed: Tensor, rate: float) -> Tensor:
 
     Args:
         x: any shape, fewer than 2³¹ elements.
-        seed: scalar int32; another seed gives another, unrelated mask.
+        seed: scalar int32. All masks are read from one fixed sequence of 2³² decisions: the seed
+            says in which order, by an XOR with an element's number.
         rate: probability of dropping an element, in steps of 2⁻²⁴.
     """
     h = torch.arange(x.numel(), dtype=torch.int32, device=x.device).view(x.shape)

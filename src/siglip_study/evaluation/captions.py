@@ -91,8 +91,9 @@ def caption_while_loaded(
 ) -> None:
     """Caption with a model that has just been trained, so that it is not loaded a second time.
 
-    The weights are made ready as they are when a checkpoint is loaded: the same arithmetic, hence
-    the same captions, whichever way a cell was captioned.
+    The weights are made ready as they are when a checkpoint is loaded. Whether an NF4 base is
+    unpacked for that depends on the memory that is free, so on a GPU the two may compute in
+    different ways and differ by rounding.
     """
     model.llm = weights_for_captions(model.llm, cell.run.llm, runtime.memory_gb)
     with atomic_dir(prepared) as partial:
