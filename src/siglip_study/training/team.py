@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from accelerate.utils import check_cuda_p2p_ib_support
 from siglip_study.devices import pick_device
 from siglip_study.errors import StudyError
 from siglip_study.gpu_lease import held_locks
+from siglip_study.jobs import out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +71,7 @@ def team(ranks: int, device: str, target: str, order: Mapping[str, Any]) -> Iter
         yield single(chosen)
         return
     _allow_slow_links(chosen)
-    # The port is bound when it is chosen, so nobody else can take it.
-    store = torch.distributed.TCPStore(_LOOPBACK, 0, ranks, is_master=True, wait_for_workers=False)
+    store = _store_of_this_machine(ranks)
     message = {"ranks": ranks, "port": store.port, "device": chosen.type, "target": target}
     followers = _Followers(ranks, {**message, "order": dict(order)})
     try:
@@ -84,6 +85,24 @@ def team(ranks: int, device: str, target: str, order: Mapping[str, Any]) -> Iter
     # What follows is the work of one process; accelerate's state is shared by all its objects.
     AcceleratorState._reset_state(reset_partial_state=True)
     single(chosen)
+
+
+def _store_of_this_machine(ranks: int) -> torch.distributed.TCPStore:
+    """Where ranks meet. By itself it would listen on every interface, and it asks nobody's name.
+
+    The port is bound when it is chosen, so nobody else can take it.
+    """
+    with socket.create_server((_LOOPBACK, 0), backlog=ranks) as listening:
+        store = torch.distributed.TCPStore(
+            _LOOPBACK,
+            listening.getsockname()[1],
+            ranks,
+            is_master=True,
+            wait_for_workers=False,
+            master_listen_fd=listening.fileno(),
+        )
+        listening.detach()  # the store closes it
+    return store
 
 
 def _join(rank: int, ranks: int, store: torch.distributed.Store, device: str) -> Accelerator:
@@ -250,6 +269,10 @@ def follow() -> None:
         target(message["order"], _join(message["rank"], ranks, store, device))
     except StudyError as error:
         print(f"{_SENTENCE}{error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    except torch.OutOfMemoryError as error:
+        sentence = out_of_memory(f"rank {message['rank']} of {ranks}", error)
+        print(f"{_SENTENCE}{sentence}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None
     torch.distributed.destroy_process_group()
 
