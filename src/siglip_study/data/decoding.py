@@ -3,9 +3,10 @@
 decord is wrong about some clips: one whose edit list trims frames comes out shifted after a
 sequential read, a mirrored one is not mirrored, more than eight bits a channel are converted
 differently, some widths under 96 pixels come out scrambled, because it takes a row's padding for
-channels, and one whose keyframes are recovery points is grey after a jump. What a clip is follows from its packets (``ClipInfo.is_plain``), never from a
-failure, so such clips are read by PyAV under both names and the frames do not depend on the choice.
-A resized frame is resized by Pillow for both.
+channels, and one whose keyframes are recovery points is grey after a jump. What a clip is follows
+from its packets (``ClipInfo.is_plain``), never from a failure, so such clips are read by PyAV under
+both names and the frames do not depend on the choice. A resized frame is resized by Pillow for
+both.
 """
 
 from __future__ import annotations
