@@ -54,9 +54,7 @@ def test_a_linear_map_of_means_is_the_mean_of_its_outputs():
 @pytest.mark.parametrize("name", ["linear", "mlp_2l", "c_abstractor"])
 def test_tokens_that_fit_no_grid_are_refused(name):
     for tokens in (0, 17, 29):
-        with pytest.raises(
-            StudyError, match=f"tokens_per_frame is {tokens}; expected"
-        ):
+        with pytest.raises(StudyError, match=f"tokens_per_frame is {tokens}; expected"):
             build_projector(name, 8, 8, (4, 4), 2, tokens_per_frame=tokens)
 
 
