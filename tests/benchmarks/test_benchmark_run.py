@@ -45,6 +45,14 @@ def test_training_compares_every_stage_and_case(kept):
     assert len(found["tables"][0]["rows"]) == 8
 
 
+def test_merged_adapters_and_recorded_steps_cost_nothing_in_fp32(kept):
+    rounding, decoding = entry(kept, "adapters")["tables"]
+    kl = {row[0]: abs(row[1]) for row in rounding["rows"]}
+    assert max(kl["apart"], kl["merged"]) < 1e-6 < kl["absent"]
+    assert len(decoding["rows"]) == 4
+    assert max(row[3] for row in decoding["rows"]) < 1e-5
+
+
 def test_decoding_compares_the_same_frames_or_says_why_not(kept):
     found = entry(kept, "decoding")
     if importlib.util.find_spec("cv2") is None:

@@ -47,7 +47,7 @@ def generate_captions(
     batch_size: int | None = None,
     repetition_penalty: float = 1.0,
     memory_gb: float | None = None,
-    graphs: bool = False,
+    graphs: bool | None = None,
     timings: Timings | None = None,
 ) -> list[Caption]:
     """Caption clips greedily, in the order of ``ids``.
@@ -64,15 +64,19 @@ def generate_captions(
         batch_size: most clips decoded together; null: as many as memory holds.
         repetition_penalty: 1 is off; a token of the prompt is never penalised.
         memory_gb: GPU memory (GiB) the job may fill; null: what is free.
-        graphs: replay recorded steps; a model that cannot be recorded raises an error.
+        graphs: record decoding steps and replay them; null: on a GPU, where the model's attention
+            can be recorded. ValueError for a model whose attention cannot.
         timings: filled with seconds and counts if given.
     """
+    from siglip_study.captioning.attention import can_group
     from siglip_study.captioning.batch import Limits
     from siglip_study.captioning.cache import layer_windows
 
     if not ids:
         return []
     model.eval()
+    if graphs is None:
+        graphs = model.feature_scale.device.type == "cuda" and can_group(model._causal_lm)
     limits = Limits(model.layout.eos, max_new_tokens, repetition_penalty, graphs)
     windows = layer_windows(model._causal_lm.config)
     length = model.prompt_length(features(ids[:1]))

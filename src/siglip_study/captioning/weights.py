@@ -32,20 +32,20 @@ def weights_for_captions(
     llm: nn.Module,
     config: LlmConfig,
     memory_gb: float | None = None,
-    adapters: Adapters = "apart",
+    adapters: Adapters = "merged",
 ) -> nn.Module:
     """Make a trained LLM quick at captioning; it cannot be trained on.
 
     fp32 weights take up their adapters, which is exact up to rounding. On a GPU the NF4 base
-    becomes bf16 where that leaves half of the free memory to captions, and bf16 adapters stand
-    beside it. On the CPU an NF4 model stays as it is.
+    becomes bf16 where that leaves half of the free memory to captions, and takes them up likewise;
+    where it stays packed, bf16 adapters stand beside it. On the CPU an NF4 model stays as it is.
 
     Args:
         llm: the causal LM, with or without adapters; it is changed in place.
         config: how it was loaded.
         memory_gb: GPU memory (GiB) the job may fill; null: what is free.
-        adapters: "merged" rounds their sum with the base to bf16 (see :mod:`.exactness`); it needs
-            a base that is not NF4, else they stay apart.
+        adapters: "merged" rounds their sum with the base to bf16, which lies no farther from fp32
+            than "apart" does (measured in benchmarks/RESULTS.md by :mod:`.exactness`).
     """
     llm = merge_adapters(llm, config)
     weight: Tensor = llm.get_input_embeddings().weight  # type: ignore[operator]

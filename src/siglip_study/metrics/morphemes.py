@@ -44,8 +44,7 @@ class Morphemes:
         self._known: dict[str, list[str]] = {}
         self._fresh: list[str] = []
         self._lock = threading.Lock()
-        facts = f"{version('kiwipiepy')} {version('kiwipiepy_model')} {ALGORITHM}"
-        self._folder = folder and folder / hashlib.sha256(facts.encode()).hexdigest()[:16]
+        self._folder = folder and folder / _version_of_tokens()
         if self._folder is not None and self._folder.is_dir():
             self._read(self._folder)
 
@@ -85,6 +84,12 @@ class Morphemes:
             table = pl.read_parquet(path)
             rows = zip(table["sentence"].to_list(), table["morphemes"].to_list(), strict=True)
             self._known.update(rows)
+
+
+def _version_of_tokens() -> str:
+    """A name that changes whenever a sentence might be analysed differently."""
+    facts = f"{version('kiwipiepy')} {version('kiwipiepy_model')} {ALGORITHM}"
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 _current = Morphemes()
