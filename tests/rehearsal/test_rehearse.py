@@ -51,7 +51,7 @@ def test_a_micro_study_is_timed_on_the_cpu(study, tmp_path, one_thread):
     told = (tmp_path / "out" / "rehearsal.txt").read_text(encoding="utf-8")
     assert "this machine's CPU: measured with random weights" in told
     assert "as the demo will make them" in told and "Everything fits." in told
-    written = read_json(tmp_path / "out" / "rehearsal.json", "rehearsal/1")
+    written = read_json(tmp_path / "out" / "rehearsal.json", "rehearsal/2")
     assert written["hours"] == pytest.approx(found.hours)
     assert len(written["rows"]) == len(found.rows)
 
@@ -136,7 +136,7 @@ def test_the_command_works_without_snakemake_and_tables(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Rehearsal on" in done.stdout
-    assert json.loads((tmp_path / "rehearsal.json").read_text("utf-8"))["schema"] == "rehearsal/1"
+    assert json.loads((tmp_path / "rehearsal.json").read_text("utf-8"))["schema"] == "rehearsal/2"
 
 
 def test_a_wrong_config_ends_in_one_sentence(tmp_path, capsys):

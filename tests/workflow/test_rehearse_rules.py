@@ -4,6 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
+
+from siglip_study.config import load_config, parse_config
+from siglip_study.grid import Study
+from siglip_study.io import write_json
+from siglip_study.rehearsal.equal_time import main
+from siglip_study.rehearsal.step_times import timed_settings
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +37,34 @@ def test_preflight_fails_with_its_count_after_all_checks(house: Any) -> None:
     assert run.status == 1
     assert "vision.model is './nowhere'" in run.text and "report.html can be written" in run.text
     assert "Traceback" not in run.text
+
+
+def test_equal_gpu_time_is_laid_over_the_config(house: Any, tmp_path: Any) -> None:
+    """Snakemake merges the file that the command writes, and plans cells of those epochs."""
+    config = house.write_config("base.yaml")
+    study = load_config(config)
+    steps = {"linear": (3.0, 4.0), "query_abstractor": (1.0, 1.5)}
+    record = {
+        "train_clips": 24,
+        "settings": timed_settings(study),
+        "steps": {
+            label: [{"seconds": s, "problem": None} for s in both] for label, both in steps.items()
+        },
+    }
+    rehearsal, laid = tmp_path / "rehearsal.json", house.folder / "config/equal_time.yaml"
+    write_json(rehearsal, {"device": "H200", "how": "timed", "training": record}, "rehearsal/2")
+    arguments = ["--reference", "linear", "--rehearsal", rehearsal, "--out", laid]
+    assert main([str(config), *map(str, arguments)]) == 0
+
+    # 3 steps an epoch: linear takes 9 + 12 s; (21 - 3) / 4.5 = 4.
+    whole = yaml.safe_load(config.read_text("utf-8"))
+    whole["projectors"]["linear"]["epochs"] = [1]
+    whole["projectors"]["query_abstractor"]["epochs"] = [4]
+    expected = {cell.name for cell in Study(parse_config(whole)).tuning}
+    plain = house.snakemake("--dry-run", config=config)
+    plan = house.snakemake("--dry-run", "--configfile", config, laid)
+    assert plan.status == 0, plan.text
+    assert plan.cells("stage 2") == expected and len(expected) == 2
+    # The reference trains as it did; what is faster trains longer, in a place of its own.
+    assert len(expected & plain.cells("stage 2")) == 1
+    assert "results_equal_time/report.html" in plan.text

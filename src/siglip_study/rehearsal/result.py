@@ -9,9 +9,8 @@ from typing import Any
 from siglip_study.io import atomic_path, write_json
 from siglip_study.rehearsal.disk import Disk
 from siglip_study.rehearsal.rows import Row
+from siglip_study.rehearsal.step_times import SCHEMA
 from siglip_study.rehearsal.table import gigabytes, rows_table
-
-SCHEMA = "rehearsal/1"
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class Rehearsal:
     problems: list[str]
     elsewhere: list[str]
     runs: str
+    training: dict[str, Any]
     seconds: float
 
     @property
@@ -63,6 +63,7 @@ class Rehearsal:
             "sources": list(self.sources),
             "rows": [row.as_json() for row in self.rows],
             "hours": self.hours,
+            "training": self.training,
             "disk": asdict(self.disk) | {"free": self.disk_free},
             "problems": self.problems,
             "elsewhere": self.elsewhere,

@@ -34,6 +34,7 @@ from siglip_study.rehearsal.gpus import GPUS, Gpu, gpu_of_device, named_gpu
 from siglip_study.rehearsal.result import Rehearsal
 from siglip_study.rehearsal.room_checks import existing_folder
 from siglip_study.rehearsal.rows import Cost, Row
+from siglip_study.rehearsal.step_times import step_times_json
 from siglip_study.rehearsal.table import gigabytes
 from siglip_study.rehearsal.workload import Workload
 
@@ -94,6 +95,7 @@ def rehearse(config: Config, given: Assumptions | None = None) -> Rehearsal:
         problems=_problems(rows, disk, free, config),
         elsewhere=[] if measures else _elsewhere(workload, forecast),
         runs=_runs(workload),
+        training=step_times_json(workload, estimated, measured),
         seconds=time.monotonic() - began,
     )
 
