@@ -32,12 +32,21 @@ REFERENCES = "references"
 
 @dataclass(frozen=True)
 class Captioner:
-    """One captioner of a split: its name, role, folder and captions file."""
+    """One captioner of a split: its name, role, folder, captions file and where scores go.
+
+    ``scored`` is the run's folder itself, but for a half of a held-out split.
+    """
 
     name: str
     role: str
     folder: Path
     captions: Path
+    scored_in: Path | None = None
+
+    @property
+    def scored(self) -> Path:
+        """Folder of ``metrics.json`` and ``clips.parquet``."""
+        return self.scored_in or self.folder
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class SplitScorer:
         manifest: all splits.
         frames: the scorer's frame embeddings of the split, id → ``[F, E]``.
         facts: id → true facts of a clip, in the demo only.
-        temperature: of ``bits``, fitted on the selection references; None: fitted here, on them.
+        temperature: of ``bits``, fitted on references of other clips; None: fitted here.
     """
 
     def __init__(
@@ -79,8 +88,9 @@ class SplitScorer:
         self.categories: list[str | None] = clips["category"].to_list()
         self.references: list[list[str]] = clips["captions"].to_list()
         self.train = manifest.filter(pl.col("split") == "train")["captions"].to_list()
-        self.frames = [frames[clip] for clip in self.ids]
-        self.images = siglip.clip_vectors(self.frames)
+        shown = [frames[clip] for clip in self.ids]
+        self.frames = siglip.Frames(shown)
+        self.images = siglip.clip_vectors(shown)
         self.settings = settings
         self.facts = facts
         self.temperature = temperature
@@ -123,7 +133,7 @@ class SplitScorer:
         ``metrics.json``, which holds the key, goes first and comes last: killed in between, the
         captioner has no key, and never that of other clips.
         """
-        (captioner.folder / "metrics.json").unlink(missing_ok=True)
+        (captioner.scored / "metrics.json").unlink(missing_ok=True)
         records = self._records(captioner)
         captions = [record["caption"] for record in records]
         are_references = captioner.role == REFERENCES
@@ -157,7 +167,7 @@ class SplitScorer:
         )
         if are_references:
             self.reference_values = found.values
-            _write_matrix(captioner.folder / "matrix.safetensors", matrix)
+            _write_matrix(captioner.scored / "matrix.safetensors", matrix)
         losses, loss_columns = self._losses(captioner.folder / "losses.parquet")
         run = _run_facts(captioner)
         clips = found.clips.select(
@@ -170,9 +180,9 @@ class SplitScorer:
             truncated=pl.Series([record["truncated"] for record in records], dtype=pl.Boolean),
             **loss_columns,
         )
-        write_parquet(captioner.folder / "clips.parquet", clips)
+        write_parquet(captioner.scored / "clips.parquet", clips)
         write_json(
-            captioner.folder / "metrics.json",
+            captioner.scored / "metrics.json",
             {
                 "cell": captioner.name,
                 "role": captioner.role,
@@ -239,7 +249,7 @@ class SplitScorer:
         if not path.is_file():
             empty = pl.Series([None] * len(self.ids), dtype=pl.Float64)
             return None, {f"loss_{c}": empty for c in ("matched", "shuffled", "reversed")}
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path).filter(pl.col("split") == self.split)
         by_condition: dict[str, np.ndarray] = {}
         for condition in ("matched", "shuffled", "reversed"):
             rows = table.filter(pl.col("condition") == condition)
@@ -313,7 +323,7 @@ def score_split(
         keys[captioner.name] = key = _digest(common, _bytes_of(captioner))
         if _scored_key(captioner) != key:
             if captioner.role != REFERENCES and scorer.reference_values is None:
-                scorer.remember_references(ordered[0].folder)
+                scorer.remember_references(ordered[0].scored)
             scorer.score(captioner, key)
             fresh += 1
     analyser.save()
@@ -334,9 +344,9 @@ def _scored_key(captioner: Captioner) -> str | None:
     names = ["metrics.json", "clips.parquet"]
     if captioner.role == REFERENCES:
         names.append("matrix.safetensors")
-    if not all((captioner.folder / name).is_file() for name in names):
+    if not all((captioner.scored / name).is_file() for name in names):
         return None
-    text = (captioner.folder / "metrics.json").read_text(encoding="utf-8")
+    text = (captioner.scored / "metrics.json").read_text(encoding="utf-8")
     return str(json.loads(text).get("inputs"))
 
 

@@ -5,6 +5,7 @@ Frame order is invisible here: a clip is the mean of its frames.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,10 +18,16 @@ EMPTY_COSINE = -1.0
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     vectors = np.asarray(vectors, dtype=np.float64)
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    norms = _norms(vectors)[:, None]
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+
+
+def _norms(rows: np.ndarray) -> np.ndarray:
+    """Lengths ``[R]`` of rows ``[R, E]``."""
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     if not np.isfinite(norms).all():
         raise StudyError("scorer embeddings hold a value that is not finite; expected numbers.")
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return norms
 
 
 def clip_vectors(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
@@ -36,52 +43,65 @@ def clip_vectors(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
 
 
 class Chunks:
-    """All captions' chunks as unit vectors in a row, made once for all that is read from them."""
+    """All captions' chunks in a row, read once for all that is made of them.
+
+    No chunk is brought to length 1 by itself: one product of a sparse matrix does that together
+    with the sum over a caption's chunks.
+    """
 
     def __init__(
         self, chunk_embeddings: Sequence[np.ndarray], chunk_weights: Sequence[np.ndarray]
     ) -> None:
-        """Per caption ``[C, E]`` embeddings and ``[C]`` lengths; C = 0 for an empty one."""
-        self.n = len(chunk_embeddings)
-        self.parts = _flat(chunk_embeddings, chunk_weights)
+        """Per caption ``[C, E]`` embeddings and ``[C]`` lengths; C = 0 for an empty one.
+
+        Raises:
+            StudyError: their numbers differ, a length is not positive, a value not finite.
+        """
+        counts = [len(chunks) for chunks in chunk_embeddings]
+        if counts != [len(weights) for weights in chunk_weights]:
+            raise StudyError("captions' chunk embeddings and chunk weights differ in number.")
+        self.n = len(counts)
+        self._ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        self.empty = np.diff(self._ends) == 0
+        filled = [chunks for chunks in chunk_embeddings if len(chunks)]
+        if not filled:
+            self._rows, self._norms, self._weights = np.zeros((0, 0)), np.zeros(0), np.zeros(0)
+            return
+        weights = np.concatenate([np.asarray(w, dtype=np.float64) for w in chunk_weights])
+        owner = np.repeat(np.arange(self.n), counts)
+        total = np.bincount(owner, weights, minlength=self.n)[owner]
+        if (weights < 0).any() or (total <= 0).any():
+            raise StudyError("a caption's chunk weights must be positive; expected chunk lengths.")
+        self._rows = np.concatenate(filled, dtype=np.float64)
+        self._norms = _norms(self._rows)
+        self._weights = weights / total
 
     def __len__(self) -> int:
         """Captions."""
         return self.n
 
+    @functools.cached_property
+    def means(self) -> np.ndarray:
+        """The length-weighted mean of each caption's unit chunks ``[N, E]``; 0 for an empty one."""
+        return self._sums(self._weights)
 
-def _parts(
-    chunks: Chunks | Sequence[np.ndarray], weights: Sequence[np.ndarray] | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    @functools.cached_property
+    def sums(self) -> np.ndarray:
+        """The sum of each caption's unit chunks ``[N, E]``; 0 for an empty one."""
+        return self._sums(np.ones(len(self._rows)))
+
+    def _sums(self, weights: np.ndarray) -> np.ndarray:
+        from scipy.sparse import csr_array
+
+        factor = np.divide(weights, self._norms, out=np.zeros_like(weights), where=self._norms > 0)
+        chunks = np.arange(len(factor))
+        return csr_array((factor, chunks, self._ends), (self.n, len(factor))) @ self._rows
+
+
+def _chunks(chunks: Chunks | Sequence[np.ndarray], weights: Sequence[np.ndarray] | None) -> Chunks:
     if isinstance(chunks, Chunks):
-        return chunks.parts
-    return _flat(chunks, weights if weights is not None else [np.ones(len(c)) for c in chunks])
-
-
-def _flat(
-    chunk_embeddings: Sequence[np.ndarray], chunk_weights: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All chunks in a row: unit vectors ``[C, E]``, weights that sum to 1 a caption, owner."""
-    counts = [len(chunks) for chunks in chunk_embeddings]
-    if counts != [len(weights) for weights in chunk_weights]:
-        raise StudyError("captions' chunk embeddings and chunk weights differ in number.")
-    owner = np.repeat(np.arange(len(counts)), counts)
-    filled = [chunks for chunks in chunk_embeddings if len(chunks)]
-    if not filled:
-        return np.zeros((0, 0)), np.zeros(0), owner
-    weights = np.concatenate([np.asarray(w, dtype=np.float64) for w in chunk_weights])
-    total = np.bincount(owner, weights, minlength=len(counts))
-    if (weights < 0).any() or (total[owner] <= 0).any():
-        raise StudyError("a caption's chunk weights must be positive; expected chunk lengths.")
-    return _unit(np.concatenate(filled)), weights / total[owner], owner
-
-
-def _sums(rows: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
-    """Rows added up by owner (ascending): ``[n, E]``, 0 for an owner without any."""
-    result = np.zeros((n, rows.shape[1]))
-    starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    result[owner[starts]] = np.add.reduceat(rows, starts, axis=0)
-    return result
+        return chunks
+    return Chunks(chunks, weights if weights is not None else [np.ones(len(c)) for c in chunks])
 
 
 def score_matrix(
@@ -102,14 +122,13 @@ def score_matrix(
     Returns:
         ``[captions, N]`` float64 in [−1, 1].
     """
-    unit, weights, owner = _parts(chunk_embeddings, chunk_weights)
-    matrix = np.zeros((len(chunk_embeddings), len(images)))
-    if len(unit):
-        # The mean of cosines is the cosine with the mean chunk: one product a caption, not a chunk.
-        matrix = _sums(weights[:, None] * unit, owner, len(matrix)) @ _unit(images).T
-    empty = np.bincount(owner, minlength=len(matrix)) == 0
-    matrix[empty] = EMPTY_COSINE
-    return np.clip(matrix, -1.0, 1.0)
+    chunks = _chunks(chunk_embeddings, chunk_weights)
+    if chunks.empty.all():
+        return np.full((len(chunks), len(images)), EMPTY_COSINE)
+    # The mean of cosines is the cosine with the mean chunk: one product a caption, not a chunk.
+    matrix = chunks.means @ _unit(images).T
+    matrix[chunks.empty] = EMPTY_COSINE
+    return np.clip(matrix, -1.0, 1.0, out=matrix)
 
 
 def siglip_sum(chunk_embeddings: Chunks | Sequence[np.ndarray], images: np.ndarray) -> np.ndarray:
@@ -117,15 +136,14 @@ def siglip_sum(chunk_embeddings: Chunks | Sequence[np.ndarray], images: np.ndarr
 
     Beside the mean, since a mean rewards saying only the one sentence that is safe. −1 if empty.
     """
-    unit, _, owner = _parts(chunk_embeddings, None)
-    n = len(chunk_embeddings)
+    chunks = _chunks(chunk_embeddings, None)
+    n = len(chunks)
     if n != len(images):
         raise StudyError(f"{n} captions but {len(images)} clips; expected one caption a clip.")
-    empty = np.bincount(owner, minlength=n) == 0
-    if not len(unit):
+    if chunks.empty.all():
         return np.full(n, EMPTY_COSINE)
-    own = (unit * _unit(images)[owner]).sum(axis=1)
-    return np.where(empty, EMPTY_COSINE, np.bincount(owner, own, minlength=n))
+    own = np.einsum("ij,ij->i", chunks.sums, _unit(images))
+    return np.where(chunks.empty, EMPTY_COSINE, own)
 
 
 def caption_vectors(
@@ -137,11 +155,8 @@ def caption_vectors(
 
     An empty caption is the zero vector.
     """
-    unit, weights, owner = _parts(chunk_embeddings, chunk_weights)
-    vectors = np.zeros((len(chunk_embeddings), width))
-    if len(unit):
-        vectors = _sums(weights[:, None] * unit, owner, len(vectors))
-    return vectors
+    chunks = _chunks(chunk_embeddings, chunk_weights)
+    return np.zeros((len(chunks), width)) if chunks.empty.all() else chunks.means
 
 
 def siglip_sigmoid(cosine: np.ndarray, scale: float, bias: float) -> np.ndarray:
@@ -158,9 +173,28 @@ def siglip_sigmoid(cosine: np.ndarray, scale: float, bias: float) -> np.ndarray:
     return np.where(logit >= 0, 1 / (1 + small), small / (1 + small))
 
 
+class Frames:
+    """All clips' frames in a row, their lengths taken once for all captioners."""
+
+    def __init__(self, frames: Sequence[np.ndarray] | np.ndarray) -> None:
+        """N arrays ``[F, E]``; F may differ between clips."""
+        self.clips = frames
+        self.counts = np.array([len(clip) for clip in frames])
+        self._norms = _norms(np.concatenate(list(frames), dtype=np.float64))
+
+    def cosines(self, unit: np.ndarray) -> np.ndarray:
+        """Of each clip's frames with its row of ``unit`` ``[N, E]``, all frames in a row."""
+        products = [
+            np.asarray(clip, dtype=np.float64) @ row
+            for clip, row in zip(self.clips, unit, strict=True)
+        ]
+        found = np.concatenate(products)
+        return np.divide(found, self._norms, out=np.zeros_like(found), where=self._norms > 0)
+
+
 def siglip_published(
     text: np.ndarray,
-    frames: Sequence[np.ndarray] | np.ndarray,
+    frames: Frames | Sequence[np.ndarray] | np.ndarray,
     scale: float,
     bias: float,
     empty: np.ndarray | None = None,
@@ -171,13 +205,13 @@ def siglip_published(
 
     Args:
         text: ``[N, E]`` embeddings of the unpadded, cut captions.
-        frames: N arrays ``[F, E]``.
+        frames: N arrays ``[F, E]``, or ``Frames`` of them.
         scale: see :func:`siglip_sigmoid`.
         bias: see :func:`siglip_sigmoid`.
         empty: ``[N]`` bool, captions that score 0 because they say nothing.
     """
-    unit = _unit(text)
-    values = np.array(
-        [siglip_sigmoid(_unit(clip) @ unit[i], scale, bias).mean() for i, clip in enumerate(frames)]
-    )
+    shown = frames if isinstance(frames, Frames) else Frames(frames)
+    owner = np.repeat(np.arange(len(shown.counts)), shown.counts)
+    each = siglip_sigmoid(shown.cosines(_unit(text)), scale, bias)
+    values = np.bincount(owner, each, minlength=len(shown.counts)) / shown.counts
     return values if empty is None else np.where(empty, 0.0, values)
