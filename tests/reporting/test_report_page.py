@@ -8,6 +8,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from support.made_study import HOSTILE, HOSTILE_ID
 
 from siglip_study.errors import StudyError
 from siglip_study.io import read_json, write_json
@@ -56,15 +57,15 @@ def test_hostile_text_makes_no_element_and_no_handler(parsed, study):
     for tag, attrs in parsed.elements:
         assert not [name for name in attrs if name.startswith("on")], (tag, attrs)
     text = text_of(parsed)
-    assert study.fake.HOSTILE in text  # shown as text, not swallowed
+    assert HOSTILE in text  # shown as text, not swallowed
     assert "broken<i>" in text
 
 
 def test_islands_parse_back_with_hostile_text_unchanged(parsed, study):
     gallery = parsed.islands["data-gallery"]
-    clip = next(c for c in gallery["clips"] if c["id"] == study.fake.HOSTILE_ID)
-    assert clip["references"] == [study.fake.HOSTILE]
-    assert clip["captions"][0][0] == study.fake.HOSTILE
+    clip = next(c for c in gallery["clips"] if c["id"] == HOSTILE_ID)
+    assert clip["references"] == [HOSTILE]
+    assert clip["captions"][0][0] == HOSTILE
     assert set(parsed.islands) == {"data-gallery", "data-specs", "data-curves"}
 
 
@@ -176,7 +177,7 @@ def test_no_projector_clears_the_bar(study, tmp_path):
 
 
 def test_influence_of_one_video_is_told(study, tmp_path):
-    hostile = study.fake.HOSTILE
+    hostile = HOSTILE
     pair = {
         **{"a": "linear", "b": "mlp_2l", "change": -0.012, "change_group": hostile, "low": 0.01},
         **{"high": 0.04, "p_change": 0.2, "p_group": "v", "flipped_by": ["v"], "claimed": True},

@@ -2,6 +2,7 @@
 
 import polars as pl
 import pytest
+from support.made_study import HOSTILE, HOSTILE_ID
 
 from siglip_study.errors import StudyError
 from siglip_study.io import read_json, write_json
@@ -81,8 +82,8 @@ def test_pairs_name_no_winner_where_nothing_is_significant(study):
 
 
 def test_clips_keep_untrusted_text_as_it_is(study):
-    captions = table(study, "clips").filter(pl.col("id") == study.fake.HOSTILE_ID)["caption"]
-    assert study.fake.HOSTILE in captions.to_list()
+    captions = table(study, "clips").filter(pl.col("id") == HOSTILE_ID)["caption"]
+    assert HOSTILE in captions.to_list()
 
 
 @pytest.mark.parametrize(

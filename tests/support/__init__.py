@@ -1,0 +1,1 @@
+"""Made-up studies and tiny models that several folders of tests share."""
