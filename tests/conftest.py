@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from support.tiny_models import llm_sizes
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -80,21 +81,9 @@ def tiny_llm(tmp_path_factory) -> Path:
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
     torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=512,
-        initializer_range=0.3,  # wide enough for captions to differ without training
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
+    sizes = llm_sizes(vocab_size=400, bos_token_id=None, tie_word_embeddings=False)
+    # Wide enough for captions to differ without training.
+    config = Qwen3Config(**sizes, initializer_range=0.3)
     Qwen3ForCausalLM(config).save_pretrained(folder)
     return folder
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from support.tiny_models import gemma_sizes, wide_llm_sizes
 from transformers import (
     Gemma3Config,
     Gemma3ForCausalLM,
@@ -23,20 +24,8 @@ from siglip_study.prompt import PromptLayout
 from siglip_study.vlm import VisionLanguageModel
 
 CPU = torch.device("cpu")
-SIZES = {
-    "vocab_size": 90,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 128,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-GEMMA = {**SIZES, "sliding_window": 16, "query_pre_attn_scalar": 16}
+SIZES = wide_llm_sizes()
+GEMMA = gemma_sizes(SIZES, 16)
 VISION = {
     "hidden_size": 16,
     "intermediate_size": 16,

@@ -4,6 +4,7 @@ import logging
 from datetime import datetime
 
 import pytest
+from support.tiny_models import byte_level_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from siglip_study.config import LlmConfig
@@ -120,19 +121,14 @@ FAMILY = pytest.mark.parametrize("family", FAMILIES)
 
 def build(family, adds_bos=True):
     """A byte tokenizer with the family's special tokens, which adds BOS by itself where it can."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers import processors
 
     made = FAMILIES[family]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    names = [*made["specials"], *alphabet]
-    tokenizer = Tokenizer(models.BPE(vocab={n: i for i, n in enumerate(names)}, merges=[]))
-    tokenizer.add_special_tokens(made["specials"])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_level_tokenizer(made["specials"])
     bos = made.get("bos")
     if bos and adds_bos:
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", special_tokens=[(bos, names.index(bos))]
+            single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
         )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=bos, eos_token=made["eos"], pad_token=made.get("pad")

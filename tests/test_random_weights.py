@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.tiny_models import gemma_sizes, wide_llm_sizes
 from transformers import (
     Gemma3Config,
     Gemma3TextConfig,
@@ -14,20 +15,7 @@ from siglip_study.llm import add_lora, load_llm
 from siglip_study.random_weights import random_llm
 
 CPU = torch.device("cpu")
-SIZES = {
-    "vocab_size": 90,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 128,
-    "initializer_range": 0.05,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
+SIZES = wide_llm_sizes(initializer_range=0.05)
 CONFIGS = {
     "qwen3": Qwen3Config(**SIZES, tie_word_embeddings=True),
     "llama": LlamaConfig(
@@ -42,7 +30,7 @@ CONFIGS = {
             "original_max_position_embeddings": 64,
         },
     ),
-    "gemma3": Gemma3TextConfig(**SIZES, sliding_window=16, query_pre_attn_scalar=16),
+    "gemma3": Gemma3TextConfig(**gemma_sizes(SIZES, 16)),
 }
 EVERY = pytest.mark.parametrize("quantization", ["none", "nf4"])
 FAMILY = pytest.mark.parametrize("family", CONFIGS)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.tiny_models import gemma_sizes, llm_sizes
 
 EOS = 2
 FAMILIES = ("qwen3", "llama", "gemma3", "gemma3_short_window", "mistral_sliding")
@@ -10,21 +11,13 @@ FAMILIES = ("qwen3", "llama", "gemma3", "gemma3_short_window", "mistral_sliding"
 def _config(family):
     from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen3Config
 
-    shared = {
-        "vocab_size": 300,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": 512,
-        "initializer_range": 0.3,
-        "tie_word_embeddings": False,
-        "bos_token_id": None,
-        "eos_token_id": EOS,
-        "pad_token_id": 0,
-    }
+    shared = llm_sizes(
+        num_hidden_layers=3,
+        initializer_range=0.3,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=EOS,
+    )
     if family == "qwen3":
         return Qwen3Config(**shared)
     if family == "llama":
@@ -36,19 +29,13 @@ def _config(family):
     if family == "gemma2":
         from transformers import Gemma2Config
 
-        return Gemma2Config(
-            **shared, query_pre_attn_scalar=8, attn_logit_softcapping=1.0, sliding_window=5
-        )
+        return Gemma2Config(**gemma_sizes(shared, 5), attn_logit_softcapping=1.0)
     if family == "mistral_sliding":
         return MistralConfig(**shared, sliding_window=7)
     # Prompts here have 13 positions: one window ends within the prompt, one within the caption.
     window = 5 if family == "gemma3_short_window" else 16
-    return Gemma3TextConfig(
-        **shared,
-        sliding_window=window,
-        query_pre_attn_scalar=8,
-        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-    )
+    layers = ["sliding_attention", "full_attention", "sliding_attention"]
+    return Gemma3TextConfig(**gemma_sizes(shared, window), layer_types=layers)
 
 
 @pytest.fixture

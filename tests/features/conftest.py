@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from support.tiny_models import VISION_SIZES, byte_level_tokenizer
 
 CLIP_IMAGES = {
     "image_processor_type": "CLIPImageProcessor",
@@ -38,14 +39,6 @@ DINO_IMAGES = {
     "image_mean": [0.485, 0.456, 0.406],
     "image_std": [0.229, 0.224, 0.225],
 }
-VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 8,
-}
 TEXT = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -67,14 +60,10 @@ def save(model: Any, folder: Path, images: dict[str, Any]) -> Path:
 
 def byte_tokenizer(folder: Path) -> None:
     """One token a byte, EOS at the end: token counts can be worked by hand."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"<pad>": 0, "<eos>": 1, **{c: i + 2 for i, c in enumerate(alphabet)}}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_level_tokenizer(["<pad>", "<eos>"])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A <eos>", special_tokens=[("<eos>", 1)]
     )
@@ -101,20 +90,22 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     base = tmp_path_factory.mktemp("towers")
     torch.manual_seed(0)
-    dino = {k: v for k, v in VISION.items() if k != "intermediate_size"} | {"mlp_ratio": 2}
+    dino = {k: v for k, v in VISION_SIZES.items() if k != "intermediate_size"} | {"mlp_ratio": 2}
     made = {
         "clip": save(
-            CLIPModel(CLIPConfig(vision_config=VISION, text_config=TEXT, projection_dim=24)),
+            CLIPModel(CLIPConfig(vision_config=VISION_SIZES, text_config=TEXT, projection_dim=24)),
             base / "clip",
             CLIP_IMAGES,
         ),
         "siglip": save(
-            SiglipModel(SiglipConfig(vision_config=VISION, text_config=TEXT)),
+            SiglipModel(SiglipConfig(vision_config=VISION_SIZES, text_config=TEXT)),
             base / "siglip",
             SIGLIP_IMAGES,
         ),
         "siglip_vision_model": save(
-            SiglipVisionModel(SiglipVisionConfig(**VISION)), base / "siglip_vision", SIGLIP_IMAGES
+            SiglipVisionModel(SiglipVisionConfig(**VISION_SIZES)),
+            base / "siglip_vision",
+            SIGLIP_IMAGES,
         ),
         "dinov2": save(Dinov2Model(Dinov2Config(**dino)), base / "dinov2", DINO_IMAGES),
         "dinov2_with_registers": save(

@@ -6,20 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from support.tiny_models import VISION_SIZES
 
 from siglip_study import architectures
 from siglip_study.errors import StudyError
 from siglip_study.features.encoders import VisionEncoder
 from siglip_study.features.scorer import Scorer
 
-VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 8,
-}
 IMAGES = {
     "image_processor_type": "CLIPImageProcessor",
     "size": {"shortest_edge": 32},
@@ -46,7 +39,7 @@ def test_a_clip_saved_with_its_projection_is_a_tower(tmp_path):
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     torch.manual_seed(0)
-    model = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION, projection_dim=8)).eval()
+    model = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION_SIZES, projection_dim=8)).eval()
     model.save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(IMAGES))
     encoder = VisionEncoder(str(tmp_path), layer=-1)
@@ -81,7 +74,7 @@ def test_sizes_that_are_packaged_need_no_files_at_all(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(architectures, "packaged_models", lambda: ["acme/tower"])
     packaged = {
-        "config": {"model_type": "clip", "vision_config": VISION},
+        "config": {"model_type": "clip", "vision_config": VISION_SIZES},
         "image_processor": IMAGES,
     }
     monkeypatch.setattr(architectures, "_packaged", lambda model: packaged)

@@ -1,6 +1,7 @@
 """Formulas against numbers worked by hand, and against PyTorch's own counter on micro models."""
 
 import pytest
+from support.tiny_models import llm_sizes
 
 from siglip_study import flops
 from siglip_study.flops import Sequence
@@ -18,16 +19,7 @@ QWEN3_8B = LlmShape(
     vocab=151936,
     tied=False,
 )
-MICRO = dict(
-    vocab_size=96,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    max_position_embeddings=128,
-)
+MICRO = llm_sizes(vocab_size=96, num_hidden_layers=3, max_position_embeddings=128)
 
 
 def test_qwen3_8b_has_its_published_size():

@@ -1,0 +1,57 @@
+"""Sizes of tiny models of random weights, as keywords of transformers' config classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: A language model of a few thousand weights; two heads share their keys and values.
+_LLM = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+#: Of 4 × 4 patches a frame.
+VISION_SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
+
+
+def llm_sizes(**changes: Any) -> dict[str, Any]:
+    """Keywords that Qwen3, Llama, Mistral and Gemma share."""
+    return _LLM | changes
+
+
+def wide_llm_sizes(**changes: Any) -> dict[str, Any]:
+    """The same with rows of 64 weights, the block that NF4 quantises."""
+    wide = {"vocab_size": 90, "hidden_size": 64, "intermediate_size": 96, "head_dim": 16}
+    return llm_sizes(**wide | {"max_position_embeddings": 128} | changes)
+
+
+def gemma_sizes(sizes: dict[str, Any], window: int) -> dict[str, Any]:
+    """What Gemma wants beside: a sliding window, and its scale of the queries."""
+    return sizes | {"sliding_window": window, "query_pre_attn_scalar": sizes["head_dim"]}
+
+
+def byte_level_tokenizer(specials: list[str]) -> Any:
+    """A ``tokenizers.Tokenizer``: special tokens first, then one token a byte."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    names = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={n: i for i, n in enumerate(names)}, merges=[]))
+    tokenizer.add_special_tokens(specials)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
