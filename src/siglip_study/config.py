@@ -283,6 +283,10 @@ class GateConfig(Section):
     ungrounded_ratio: Fraction = Field(
         0.1, description="Upper bound of D under this share of the references' D: ungrounded."
     )
+    within_category: bool = Field(
+        True,
+        description="Grounded asks for D within category too, if the references have it.",
+    )
     alpha: Fraction = Field(0.05, description="Level of every test in the study.")
 
 

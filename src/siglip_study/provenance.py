@@ -69,6 +69,7 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "features/scorer",
         "metrics/grounding",
         "metrics/siglip",
+        "ranking/one_sided",
         "ranking/scorer_check",
         "ranking/scores",
         "ranking/variance",

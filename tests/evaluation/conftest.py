@@ -102,6 +102,7 @@ def write_scored():
         ids: Sequence[str] | None = None,
         order: Sequence[int] | None = None,
         matrix: np.ndarray | None = None,
+        within: Sequence[float | None] | None = None,
     ) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         n = len(margins)
@@ -112,6 +113,7 @@ def write_scored():
                 "group": groups or ids,
                 "category": pl.Series([None] * n, dtype=pl.String),
                 "grounding_margin": [float(m) for m in margins],
+                "grounding_margin_within": pl.Series(within or [None] * n, dtype=pl.Float64),
             }
         )
         table[list(order) if order is not None else list(range(n))].write_parquet(

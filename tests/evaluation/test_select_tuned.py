@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from siglip_study.errors import StudyError
@@ -109,6 +110,7 @@ def test_rows_are_joined_by_id(tmp_path, write_scored):
         ]
     )
     assert straight == shuffled
+    np.testing.assert_array_equal(straight[0].within, shuffled[0].within)
 
 
 def test_figures_of_the_references(tmp_path, write_scored):

@@ -13,8 +13,8 @@ from siglip_study.ranking.gate import (
     References,
     gate,
     gate_all,
-    gate_by_diversity_alone,
 )
+from siglip_study.ranking.gate_published import gate_by_diversity_alone
 
 HUMAN = References(effective=0.9, top_share=0.03, mean_margin=0.1)
 #: Final distinct ratio of the published runs, of 97 captions.

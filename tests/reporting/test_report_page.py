@@ -121,7 +121,7 @@ def test_controls_glossary_and_provenance_are_text_not_hover(parsed, page):
     text = text_of(parsed)
     for words in (
         "Noise features",
-        "Gate: collapsed",
+        "Gate: Collapsed: effective captions are",
         "as expected",
         "higher is better",
         "kiwi content morphemes",

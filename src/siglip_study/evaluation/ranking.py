@@ -46,7 +46,7 @@ def rank_projectors(
             ids = pl.read_parquet(folder / "clips.parquet", columns=["id"])["id"].to_list()
             check_same_ids(human["id"].to_list(), ids, "the references", str(folder))
         seen, _ = candidate(folders)
-        entries[label] = Entry(seen.margins, seen.effective, seen.top_share)
+        entries[label] = Entry(seen.margins, seen.effective, seen.top_share, seen.within)
         shares = [
             read_json(folder / "metrics.json", "metrics/1")["truncated_share"] for folder in folders
         ]

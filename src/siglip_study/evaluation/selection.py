@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from siglip_study.grid import Cell
@@ -14,20 +15,30 @@ from siglip_study.io import read_json, write_json
 from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate_all
 from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.selection import TuningCell, select_cells
+from siglip_study.ranking.within import known_group_means
+
+WITHIN = "grounding_margin_within"
 
 
 def reference_figures(folder: Path) -> References:
-    """The human captions' diversity and mean D on a split."""
+    """The human captions' diversity, mean D, and D within category, on a split."""
+    clips = pl.read_parquet(folder / "clips.parquet", columns=["id", "group", WITHIN]).sort("id")
     values = read_json(folder / "metrics.json", "metrics/1")["values"]
     return References(
         effective=values["effective_captions"]["value"],
         top_share=values["top_cluster_share"]["value"],
         mean_margin=values["grounding_margin"]["value"],
+        within=known_group_means(_numbers(clips, WITHIN), clips["group"].to_list()),
     )
 
 
+def _numbers(clips: pl.DataFrame, column: str) -> np.ndarray:
+    """A column as floats, NaN where it has no value: ``[n]``."""
+    return clips[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
 def candidate(folders: Sequence[Path]) -> tuple[Candidate, list[str]]:
-    """What the gate sees of one projector's runs (one folder a seed), and the clips' groups."""
+    """What the gate sees of one projector's runs (one folder a seed), by clip, and their groups."""
     values = [read_json(folder / "metrics.json", "metrics/1")["values"] for folder in folders]
     tables = [pl.read_parquet(folder / "clips.parquet").sort("id") for folder in folders]
     groups = tables[0]["group"].to_list()
@@ -37,6 +48,7 @@ def candidate(folders: Sequence[Path]) -> tuple[Candidate, list[str]]:
             effective=[v["effective_captions"]["value"] for v in values],
             top_share=[v["top_cluster_share"]["value"] for v in values],
             margins=margins,
+            within=[_numbers(table, WITHIN) for table in tables],
         ),
         groups,
     )
@@ -60,7 +72,16 @@ def select_tuned(
         seen, groups = candidate([folder])
         by_group = group_means(seen.margins, groups)[1]
         verdict = gate_all(
-            {cell.name: Candidate(seen.effective, seen.top_share, by_group)}, human, thresholds
+            {
+                cell.name: Candidate(
+                    seen.effective,
+                    seen.top_share,
+                    by_group,
+                    known_group_means(seen.within or [], groups),
+                )
+            },
+            human,
+            thresholds,
         )[cell.name]
         rows.append(
             TuningCell(

@@ -65,13 +65,14 @@ class HalfReport:
     """One projector's report on one half, by the cell that the other half chose.
 
     ``margins`` is D within the half, ``[S, n_half]``; ``effective`` and ``top_share`` hold one
-    value a seed.
+    value a seed; ``within`` is D within category, shaped like ``margins``.
     """
 
     cell: str
     margins: ArrayLike
     effective: ArrayLike
     top_share: ArrayLike
+    within: ArrayLike | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,9 @@ def pool(
             effective=float(by_clips @ [half.effective for half in references]),
             top_share=float(by_clips @ [half.top_share for half in references]),
             mean_margin=float(by_videos @ [half.mean_margin for half in references]),
+            within=None
+            if any(half.within is None for half in references)
+            else np.concatenate([np.asarray(half.within, dtype=float) for half in references]),
         ),
     )
 
@@ -186,4 +190,8 @@ def _entry(
         values = [np.atleast_1d(np.asarray(getattr(half, name), dtype=float)) for half in halves]
         return np.asarray(weights @ np.stack(values))
 
-    return Entry(np.concatenate(tables, axis=1), averaged("effective"), averaged("top_share"))
+    within = None
+    if all(half.within is not None for half in halves):
+        within = np.concatenate([np.asarray(half.within, dtype=float) for half in halves], axis=1)
+    pooled = np.concatenate(tables, axis=1)
+    return Entry(pooled, averaged("effective"), averaged("top_share"), within)

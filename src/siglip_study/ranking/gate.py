@@ -14,81 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.errors import StudyError
-from siglip_study.ranking.gate_reason import gate_reason
+from siglip_study.ranking.gate_inputs import Candidate, GateThresholds, References
+from siglip_study.ranking.gate_reason import CATEGORY_ONLY, gate_reason
 from siglip_study.ranking.intervals import study_noise
+from siglip_study.ranking.one_sided import Bounds, bounds_of
 from siglip_study.ranking.scores import Scores
-from siglip_study.ranking.variance import (
-    RELATIVE_ROUNDING,
-    SeedNoise,
-    contrast_variance,
-    holm,
-    one_sided_p,
-    t_quantile,
-)
+from siglip_study.ranking.variance import Array, holm
+from siglip_study.ranking.within import WithinDemand, within_demand
 
-Verdict = Literal["grounded", "ungrounded", "undetermined", "collapsed"]
-
-#: A mean margin below this is float32 rounding of cosines: captions that are all the same have
-#: D = 0, and their rounding errors, being alike, would pass a t-test.
-MARGIN_ROUNDING = 1e-6
-
-
-@dataclass(frozen=True)
-class GateThresholds:
-    """Thresholds of the gate; the config's ``gate`` section has the same names.
-
-    Attributes:
-        min_effective_ratio: below this share of the references' effective captions: low diversity.
-        top_share_floor: a top cluster over this share is low diversity, if also over …
-        top_share_ratio: … this multiple of the references' top share.
-        templated_reference: references under this effective value switch the diversity test off.
-        ungrounded_ratio: upper bound of D under this share of the references' D: ungrounded.
-        alpha: level of the one-sided bounds.
-    """
-
-    min_effective_ratio: float = 0.5
-    top_share_floor: float = 0.10
-    top_share_ratio: float = 2.0
-    templated_reference: float = 0.2
-    ungrounded_ratio: float = 0.1
-    alpha: float = 0.05
-
-    def __post_init__(self) -> None:
-        # At a level of 1 every caption would be grounded, whatever its D.
-        if not 0 < self.alpha < 0.5:
-            raise StudyError(f"gate.alpha is {self.alpha}; expected more than 0, less than 0.5.")
-
-
-@dataclass(frozen=True)
-class References:
-    """The human captions: effective captions in (0, 1], top cluster share, mean D."""
-
-    effective: float
-    top_share: float
-    mean_margin: float
-
-    def __post_init__(self) -> None:
-        # Comparisons with NaN are false: diversity would be neither low nor off.
-        for name in ("effective", "top_share"):
-            value, word = getattr(self, name), name.replace("_", " ")
-            if not 0 <= value <= 1:
-                raise StudyError(f"the human captions' {word} is {value}; expected 0 to 1.")
-        if not np.isfinite(self.mean_margin):
-            raise StudyError(
-                f"the human captions' mean D is {self.mean_margin}; expected a number."
-            )
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What the gate sees of one projector.
-
-    ``effective`` and ``top_share`` are one value a seed, ``margins`` is D as ``[S, G]``.
-    """
-
-    effective: ArrayLike
-    top_share: ArrayLike
-    margins: ArrayLike
+Verdict = Literal["grounded", "ungrounded", "undetermined", "category_only", "collapsed"]
 
 
 @dataclass(frozen=True)
@@ -111,14 +45,6 @@ class GateVerdict:
         return self.verdict == "grounded"
 
 
-@dataclass(frozen=True)
-class _Bounds:
-    mean: float
-    variance: float | None
-    df: float | None
-    p: float
-
-
 def _per_seed(label: str, name: str, values: ArrayLike, n_seeds: int) -> np.ndarray:
     array = np.atleast_1d(np.asarray(values, dtype=float))
     if array.shape != (n_seeds,) or not ((array >= 0) & (array <= 1)).all():
@@ -127,18 +53,6 @@ def _per_seed(label: str, name: str, values: ArrayLike, n_seeds: int) -> np.ndar
             f"expected {n_seeds} numbers between 0 and 1, one a seed."
         )
     return array
-
-
-def _bounds(by_group: np.ndarray, noise: SeedNoise | None, member: int) -> _Bounds:
-    mean = float(by_group.mean())
-    if len(by_group) < 2:
-        return _Bounds(mean, None, None, 1.0)
-    variance, df = contrast_variance(by_group, noise, (member,))
-    scale = float(np.abs(by_group).max())
-    # Margins without any spread are no sample: of two clips both have the mean D by definition.
-    known = variance > (RELATIVE_ROUNDING * scale) ** 2 and mean > MARGIN_ROUNDING
-    p = float(one_sided_p(mean, variance, df, scale)) if known else 1.0
-    return _Bounds(mean, float(variance), float(df), p)
 
 
 def _low_diversity(
@@ -150,37 +64,60 @@ def _low_diversity(
     return effective < limits.min_effective_ratio * reference.effective or top_share > top_limit
 
 
+@dataclass(frozen=True)
+class _Tested:
+    """The tests of one projector: over all clips, within categories if asked for, and together.
+
+    Grounded is the claim that both means are above 0. Its null hypothesis is the union of theirs,
+    whose p is the larger one (intersection-union test, Berger 1982, Technometrics 24, 295-300):
+    nothing is to be corrected between the two. ``p_holm`` is Holm's over projectors of that p,
+    ``p_holm_margin`` of the first test alone.
+    """
+
+    margin: Bounds
+    within: Bounds | None
+    p_holm: float
+    p_holm_margin: float
+
+    @property
+    def decided_within(self) -> bool:
+        """Whether D within category is the weaker of the two."""
+        return self.within is not None and self.within.p >= self.margin.p
+
+
 def _verdict(
     label: str,
     candidate: Candidate,
     reference: References,
     limits: GateThresholds,
     n_seeds: int,
-    bounds: _Bounds,
-    p_holm: float,
+    tested: _Tested,
+    demand: WithinDemand,
 ) -> GateVerdict:
     effective = _per_seed(label, "effective captions", candidate.effective, n_seeds)
     top_share = _per_seed(label, "top cluster share", candidate.top_share, n_seeds)
     mean_effective, mean_top = float(effective.mean()), float(top_share.mean())
     low = _low_diversity(mean_effective, mean_top, reference, limits)
-    lower = upper = None
-    if bounds.variance is not None and bounds.df is not None:
-        half = float(t_quantile(1 - limits.alpha, bounds.df) * np.sqrt(bounds.variance))
-        lower, upper = bounds.mean - half, bounds.mean + half
+    bounds, within = tested.margin, tested.within
     ceiling = limits.ungrounded_ratio * reference.mean_margin
-    grounded = p_holm <= limits.alpha
+    grounded = tested.p_holm <= limits.alpha
+    categories = not grounded and tested.decided_within and tested.p_holm_margin <= limits.alpha
     verdict: Verdict
     if grounded:
         verdict = "grounded"
     elif low:
         verdict = "collapsed"
-    elif upper is not None and upper < ceiling:
+    elif categories:
+        verdict = "category_only"
+    elif bounds.upper is not None and bounds.upper < ceiling:
         verdict = "ungrounded"
     else:
         verdict = "undetermined"
     stamps = []
     if grounded and low:
         stamps.append("templated")
+    if categories:
+        stamps.append(CATEGORY_ONLY)
     if low is None:
         stamps.append("diversity test off: references templated")
     each = [
@@ -203,17 +140,45 @@ def _verdict(
         ),
         "low_diversity": low,
         "mean_margin": bounds.mean,
-        "lower_bound": lower,
-        "upper_bound": upper,
+        "lower_bound": bounds.lower,
+        "upper_bound": bounds.upper,
         "p": bounds.p,
-        "p_holm": p_holm,
+        "mean_margin_within": within and within.mean,
+        "lower_bound_within": within and within.lower,
+        "upper_bound_within": within and within.upper,
+        "p_within": within and within.p,
+        "p_holm": tested.p_holm,
+        "decided_by": "D within category" if tested.decided_within else "D",
+        "category_only": categories,
         "ungrounded_ceiling": ceiling,
         "reference_mean_margin": reference.mean_margin,
+        "reference_mean_margin_within": demand.mean,
         "n_seeds": n_seeds,
         "alpha": limits.alpha,
     }
     reason = gate_reason(verdict, low, numbers)
     return GateVerdict(verdict, low, tuple(stamps), numbers, reason)
+
+
+def _within_tables(
+    candidates: Mapping[str, Candidate], reference: References, limits: GateThresholds
+) -> tuple[WithinDemand, dict[str, Array]]:
+    """Whether D within category is asked for, and if so the projectors', ``[S, G]``."""
+    demand = within_demand(reference.within, limits.alpha, limits.within_category)
+    if not demand.demanded:
+        return demand, {}
+    tables = {}
+    for label, candidate in candidates.items():
+        table = np.asarray([] if candidate.within is None else candidate.within, dtype=float)
+        known = np.isfinite(np.atleast_2d(table))
+        if table.ndim != 2 or (known != known[0]).any() or known[0].sum() != demand.n_groups:
+            raise StudyError(
+                f"projector '{label}': D within category of shape {table.shape}, "
+                f"{int(known.sum())} numbers; expected one a seed for each of the "
+                f"{demand.n_groups} source videos for which the human captions have one."
+            )
+        tables[label] = table[:, known[0]]
+    return demand, tables
 
 
 def gate_all(
@@ -223,17 +188,20 @@ def gate_all(
 ) -> dict[str, GateVerdict]:
     """Gate the projectors of a study together: shared seed noise, Holm over projectors.
 
-    Collapsed = low diversity and not grounded. The lower bound carries clips and seeds; with one
-    seed it carries clips only and is stamped so.
+    Collapsed = low diversity and not grounded. The lower bounds carry clips and seeds; with one
+    seed they carry clips only and the verdict is stamped so. Where the references pass it
+    themselves, grounded asks that D within category be above 0 as well.
 
     Raises:
         StudyError: unequal seeds or groups, shares out of range, margins that are no numbers.
     """
     limits = thresholds or GateThresholds()
     table = Scores.of({label: candidate.margins for label, candidate in candidates.items()})
-    noise = study_noise(table)
-    bounds = [_bounds(table.y[p].mean(axis=0), noise, p) for p in range(len(table.labels))]
-    adjusted = holm([bound.p for bound in bounds])
+    margin = _tests(table, limits.alpha)
+    demand, tables = _within_tables(candidates, reference, limits)
+    within = _tests(Scores.of(tables), limits.alpha) if tables else [None] * len(margin)
+    weaker = [m.p if w is None else max(m.p, w.p) for m, w in zip(margin, within, strict=True)]
+    both, alone = holm(weaker), holm([bounds.p for bounds in margin])
     return {
         label: _verdict(
             label,
@@ -241,11 +209,16 @@ def gate_all(
             reference,
             limits,
             table.n_seeds,
-            bounds[p],
-            float(adjusted[p]),
+            _Tested(margin[p], within[p], float(both[p]), float(alone[p])),
+            demand,
         )
         for p, label in enumerate(table.labels)
     }
+
+
+def _tests(table: Scores, alpha: float) -> list[Bounds]:
+    noise = study_noise(table)
+    return [bounds_of(table.y[p].mean(axis=0), noise, p, alpha) for p in range(len(table.labels))]
 
 
 def gate(
@@ -255,6 +228,7 @@ def gate(
     reference: References,
     thresholds: GateThresholds | None = None,
     label: str = "this cell",
+    within: ArrayLike | None = None,
 ) -> GateVerdict:
     """Gate one cell by itself (a control, a tuning cell): as :func:`gate_all`, without Holm.
 
@@ -265,35 +239,12 @@ def gate(
         reference: the human captions' figures.
         thresholds: default thresholds if absent.
         label: name of the cell in error messages.
+        within: D within category, shaped like ``margins``.
     """
-    table = np.asarray(margins, dtype=float)
-    table = table[None, :] if table.ndim == 1 else table
-    candidate = Candidate(np.atleast_1d(effective), np.atleast_1d(top_share), table)
+    candidate = Candidate(
+        np.atleast_1d(effective),
+        np.atleast_1d(top_share),
+        np.atleast_2d(np.asarray(margins, dtype=float)),
+        None if within is None else np.atleast_2d(np.asarray(within, dtype=float)),
+    )
     return gate_all({label: candidate}, reference, thresholds)[label]
-
-
-def gate_by_diversity_alone(
-    distinct_ratio: float,
-    reference_distinct_ratio: float = 1.0,
-    thresholds: GateThresholds | None = None,
-) -> GateVerdict:
-    """Verdict on a published row, of which only distinct strings / strings is known.
-
-    Effective captions cannot exceed the distinct ratio (near-duplicates merge, entropy is at most
-    the logarithm of the number of clusters), so a low ratio proves low diversity. A high one proves
-    nothing: the published runs had 1.00 where every caption opened alike.
-    """
-    limits = thresholds or GateThresholds()
-    for name, value in (("distinct", distinct_ratio), ("reference", reference_distinct_ratio)):
-        if not 0 <= value <= 1:
-            raise StudyError(f"{name} ratio of a published run is {value}; expected 0 to 1.")
-    limit = limits.min_effective_ratio * reference_distinct_ratio
-    low = distinct_ratio < limit
-    numbers = {"distinct_ratio": distinct_ratio, "effective_captions_limit": limit}
-    numbers["reference_distinct_ratio"] = reference_distinct_ratio
-    found = f"{distinct_ratio:.2f} distinct captions a clip against a limit of {limit:.2f}"
-    if low:
-        reason = f"Collapsed by diversity alone: {found}; effective captions cannot exceed that."
-        return GateVerdict("collapsed", True, ("collapsed by diversity alone",), numbers, reason)
-    reason = f"Undetermined: {found}, and distinct strings cannot show near-duplicates."
-    return GateVerdict("undetermined", None, ("published figures only",), numbers, reason)

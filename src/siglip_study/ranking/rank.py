@@ -16,6 +16,7 @@ from siglip_study.ranking.intervals import mean_intervals
 from siglip_study.ranking.pairs import baseline_tests, pair_tests, rank_intervals
 from siglip_study.ranking.scorer_check import ScorerCheck
 from siglip_study.ranking.scores import group_means
+from siglip_study.ranking.within import known_group_means, within_demand
 from siglip_study.ranking.wording import (
     Circumstances,
     caveats,
@@ -30,12 +31,14 @@ class Entry:
     """One projector on the report split.
 
     ``margins`` is D, ``[S, n]`` with clips in one order for the whole study; ``effective`` and
-    ``top_share`` hold one value a seed.
+    ``top_share`` hold one value a seed. ``within`` is D within category, ``[S, n]``, NaN for a clip
+    without; it may be absent where the references have none.
     """
 
     margins: ArrayLike
     effective: ArrayLike
     top_share: ArrayLike
+    within: ArrayLike | None = None
 
 
 def rank(
@@ -80,19 +83,30 @@ def rank(
     scores = dict(sorted(scores.items(), key=lambda item: (-float(item[1].mean()), item[0])))
     gates = gate_all(
         {
-            label: Candidate(entries[label].effective, entries[label].top_share, table)
+            label: Candidate(
+                entries[label].effective,
+                entries[label].top_share,
+                table,
+                _within(entries[label], groups),
+            )
             for label, table in scores.items()
         },
         references,
         limits,
     )
+    demand = within_demand(references.within, limits.alpha, limits.within_category)
     means = {mean.label: mean for mean in mean_intervals(scores, limits.alpha)}
     tests = pair_tests(scores, limits.alpha)
     influence = leave_one_out(scores, sorted(set(groups)), limits.alpha)
     n_seeds, n_groups = next(iter(scores.values())).shape
     grounded = [label for label in scores if gates[label].may_be_ranked]
     why_not = why_no_ranks(
-        None if scorer.can_tell else scorer.sentence, n_seeds, n_groups, grounded, len(groups)
+        None if scorer.can_tell else scorer.sentence,
+        n_seeds,
+        n_groups,
+        grounded,
+        len(groups),
+        any(verdict.verdict == "category_only" for verdict in gates.values()),
     )
     ranks = {} if why_not else rank_intervals(tests, grounded)
     bar = None if retrieval is None else group_means(retrieval, groups)[1]
@@ -126,6 +140,7 @@ def rank(
         "scorer_can_tell": scorer.can_tell,
         "scorer": asdict(scorer),
         "projectors": projectors,
+        "within_category": asdict(demand),
         "pairs": [asdict(test) for test in tests],
         "influence": {
             "sentence": influence_sentence(influence),
@@ -139,6 +154,10 @@ def rank(
             "comparisons": [asdict(test) for test in against_bar],
         },
         "caveats": caveats(
-            given, gates, against_bar, n_seeds, n_groups, len(groups), scorer.human_scale
+            given, gates, against_bar, n_seeds, n_groups, len(groups), scorer.human_scale, demand
         ),
     }
+
+
+def _within(entry: Entry, groups: Sequence[str]) -> np.ndarray | None:
+    return None if entry.within is None else known_group_means(entry.within, groups)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.metrics.grounding import auc, grounding_margin
-from siglip_study.ranking.gate import MARGIN_ROUNDING
+from siglip_study.ranking.one_sided import MARGIN_ROUNDING
 from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.variance import contrast_variance, one_sided_p, t_quantile
 

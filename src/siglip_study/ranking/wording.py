@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from siglip_study.ranking.gate import GateVerdict
 from siglip_study.ranking.influence import PairInfluence
 from siglip_study.ranking.pairs import BaselineTest, PairTest
+from siglip_study.ranking.within import WithinDemand
 
 #: Seeds the procedure asks for, and groups under which a t-interval leans on normality.
 MIN_SEEDS, FEW_GROUPS = 3, 30
@@ -43,10 +44,12 @@ def why_no_ranks(
     n_groups: int,
     ranked: Sequence[str],
     n_clips: int,
+    category_only: bool = False,
 ) -> str | None:
     """Why no ranks are given, or ``None`` where they are.
 
-    ``scorer_sentence`` is given only where the scorer cannot tell.
+    ``scorer_sentence`` is given only where the scorer cannot tell; ``category_only`` where some
+    captions fit clips of their category, and no more was shown.
     """
     if scorer_sentence is not None:
         return scorer_sentence.rstrip(".")
@@ -56,6 +59,8 @@ def why_no_ranks(
         return "there is one group of clips, so the difference between clips is unknown"
     if n_seeds < 2:
         return "there is one run each, so the difference between seeds is unknown"
+    if not ranked and category_only:
+        return "no projector's captions were shown to tell clips of one category apart"
     if not ranked:
         return "no projector's captions were shown to fit their clips"
     return None
@@ -152,6 +157,7 @@ def caveats(
     n_groups: int,
     n_clips: int,
     human_scale: bool,
+    demand: WithinDemand,
 ) -> list[str]:
     """Sentences that a reader must know before using the ranking, gravest first."""
     said = []
@@ -200,6 +206,8 @@ def caveats(
             "The human captions are templated themselves, so low diversity is not held against "
             "anybody."
         )
+    if not demand.demanded:
+        said.append(demand.sentence)
     if circumstances.all_collapsed:
         said.append(
             f"Every tuning cell of {listed(circumstances.all_collapsed)} collapsed; the one with "

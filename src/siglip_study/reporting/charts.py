@@ -72,6 +72,7 @@ def ranking_chart(
     shapes = {
         "grounded": "circle",
         "undetermined": "diamond",
+        "category_only": "square",
         "ungrounded": "triangle-down",
         "collapsed": "cross",
     }

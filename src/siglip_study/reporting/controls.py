@@ -9,7 +9,8 @@ import polars as pl
 from siglip_study.reporting.results import ROLES, Cell, only
 
 if TYPE_CHECKING:
-    from siglip_study.ranking.gate import GateThresholds
+    from siglip_study.ranking.gate import GateVerdict
+    from siglip_study.ranking.gate_inputs import GateThresholds
 
 D = "grounding_margin"
 
@@ -36,7 +37,8 @@ EXPECTATIONS: dict[str, str] = {
     "control_retrieval": "A bar, not a test: a projector that sees should exceed its D.",
     "control_generic": "Must not come out grounded: one caption for all has D = 0, whatever its"
     " SigLIP.",
-    "control_category": "D within the category must be 0: it may know the category and no more.",
+    "control_category": "Must not come out grounded: it knows the category and no more, so its D"
+    " within the category is 0.",
     "control_blind": "Must not come out grounded: language alone must not look like sight.",
     "control_noise": "Must not come out grounded: noise must not look like sight.",
     "control_permuted": "Must not come out grounded: other clips' captions teach nothing.",
@@ -48,7 +50,7 @@ EXPECTATIONS: dict[str, str] = {
 
 def gate_controls(
     cells: list[Cell], clips: pl.DataFrame, thresholds: GateThresholds | None = None
-) -> dict[str, str]:
+) -> dict[str, GateVerdict]:
     """Gate verdict of each control but retrieval, judged by itself: cell → verdict.
 
     Args:
@@ -56,8 +58,12 @@ def gate_controls(
         clips: the ``clips`` table.
         thresholds: of the gate; its defaults if absent.
     """
-    from siglip_study.ranking.gate import References, gate
+    import numpy as np
+
+    from siglip_study.ranking.gate import gate
+    from siglip_study.ranking.gate_inputs import References
     from siglip_study.ranking.scores import group_means
+    from siglip_study.ranking.within import known_group_means
 
     human = only(cells, "references")
     if human is None:
@@ -65,7 +71,18 @@ def gate_controls(
     figures = [human.value(name) for name in ("effective_captions", "top_cluster_share", D)]
     if None in figures:
         return {}
-    reference = References(*(float(figure or 0.0) for figure in figures))
+
+    def within(name: str) -> np.ndarray:
+        own = clips.filter(pl.col("cell") == name).sort("id")
+        values = own[WITHIN[0]].fill_null(float("nan")).to_numpy()
+        return known_group_means(values, own["group"].to_list())
+
+    reference = References(
+        effective=float(figures[0] or 0.0),
+        top_share=float(figures[1] or 0.0),
+        mean_margin=float(figures[2] or 0.0),
+        within=within(human.name),
+    )
     verdicts = {}
     for cell in cells:
         effective, top = cell.value("effective_captions"), cell.value("top_cluster_share")
@@ -74,22 +91,27 @@ def gate_controls(
         own = clips.filter(pl.col("cell") == cell.name).sort("id")
         _, by_group = group_means(own["grounding_margin"].to_numpy(), own["group"].to_list())
         verdicts[cell.name] = gate(
-            effective, top, by_group, reference, thresholds, label=cell.name
-        ).verdict
-    return {name: str(verdict) for name, verdict in verdicts.items()}
+            effective, top, by_group, reference, thresholds, cell.name, within(cell.name)
+        )
+    return verdicts
 
 
 def control_rows(
-    cells: list[Cell], ranking: dict[str, Any], gates: dict[str, str]
+    cells: list[Cell],
+    ranking: dict[str, Any],
+    gates: dict[str, str],
+    reasons: dict[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the controls table: each control's figures, then every run's negatives and gaps.
 
     Args:
         cells: every cell of the study.
         ranking: ``ranking.json``.
-        gates: from :func:`gate_controls`.
+        gates: cell → verdict, from :func:`gate_controls`.
+        reasons: cell → the sentence with the numbers that made it.
     """
-    rows = []
+    told_why = reasons or {}
+    rows: list[dict[str, Any]] = []
     for cell in cells:
         if cell.role in EXPECTATIONS and cell.role != "report":
             as_expected = _met(cell, ranking, gates)
@@ -108,6 +130,8 @@ def control_rows(
                 found = (cell.metrics.get("losses") or {}).get(gap)
                 if found is not None:
                     rows.append(_row(cell, gap, found, _gap_met(cell, gap, found), gates))
+    for row in rows:
+        row["gate_reason"] = told_why.get(row["cell"])
     return rows
 
 
@@ -115,7 +139,7 @@ def _within_met(cell: Cell, metric: str) -> bool | None:
     """Whether a captioner of the category alone has nothing left within it; others: no test."""
     if cell.role != "control_category" or metric != WITHIN[0]:
         return None
-    from siglip_study.ranking.gate import MARGIN_ROUNDING
+    from siglip_study.ranking.one_sided import MARGIN_ROUNDING
 
     return abs(cell.value(metric) or 0.0) <= MARGIN_ROUNDING
 
@@ -124,9 +148,13 @@ def _met(cell: Cell, ranking: dict[str, Any], gates: dict[str, str]) -> bool | N
     """Whether a control shows what it must; None for a bar or where the gate could not judge."""
     if cell.role == "references":
         return bool(ranking["scorer_can_tell"])
-    if cell.role == "control_category":
-        return _within_met(cell, WITHIN[0]) if cell.value(WITHIN[0]) is not None else None
     verdict = gates.get(cell.name)
+    if cell.role == "control_category":
+        # Where the gate cannot ask for D within category, nothing holds this captioner back.
+        asked = (ranking.get("within_category") or {}).get("demanded")
+        passed = bool(asked) and verdict == "grounded"
+        known = cell.value(WITHIN[0]) is not None
+        return bool(_within_met(cell, WITHIN[0])) and not passed if known else None
     if verdict is None or cell.role not in (*MUST_FAIL, "control_generic"):
         return None
     return verdict == "collapsed" if cell.role == "control_hot" else verdict != "grounded"

@@ -16,7 +16,7 @@ BESIDE: dict[str, int] = {"siglip_published": 4, "distinct_ratio": 2, "meteor_wo
 
 
 def published_view(
-    path: Path | None, cells: list[dict[str, Any]], gate: Mapping[str, float] | None = None
+    path: Path | None, cells: list[dict[str, Any]], gate: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """Published runs, and below them this study's figures by the same recipes; None without a file.
 
@@ -38,8 +38,9 @@ def published_view(
     return {"rows": rows, "own": _own(cells)}
 
 
-def _published(run: dict[str, Any], gate: Mapping[str, float]) -> dict[str, Any]:
-    from siglip_study.ranking.gate import GateThresholds, gate_by_diversity_alone
+def _published(run: dict[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:
+    from siglip_study.ranking.gate_inputs import GateThresholds
+    from siglip_study.ranking.gate_published import gate_by_diversity_alone
 
     final = run.get("final") or {}
     siglip = final.get("siglip", (run["stage2"].get("siglip") or [None])[-1])

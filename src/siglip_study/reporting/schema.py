@@ -145,6 +145,7 @@ CLIPS: dict[str, Any] = {
     "siglip_sigmoid": REAL,
     "siglip_published": REAL,
     "grounding_margin": REAL,
+    "grounding_margin_within": REAL,
     "retrieval_rank": REAL,
     "meteor": REAL,
     "meteor_mismatched": REAL,
@@ -171,6 +172,7 @@ CONTROLS: dict[str, Any] = {
     "reference": REAL,
     "chance": REAL,
     "gate": TEXT,
+    "gate_reason": TEXT,
     "expectation": TEXT,
     "as_expected": FLAG,
 }

@@ -100,8 +100,11 @@ def _generic(cells: list[Cell], gates: dict[str, str]) -> str | None:
     names = sorted({c.projector or c.name if c.role == "report" else ROLES[c.role] for c in below})
     sentence += f" ({', '.join(names)})" if names else ""
     sentence += f"; its D is {words.number(margin, 4)}"
-    gate = gates.get(generic.name)
-    return f"{sentence}, and the gate says: {gate or 'not judged'}."
+    return f"{sentence}, and the gate says: {_said(gates.get(generic.name))}."
+
+
+def _said(gate: str | None) -> str:
+    return words.GATES.get(gate, gate).lower() if gate else "not judged"
 
 
 def _category(
@@ -114,7 +117,7 @@ def _category(
     sentence = (
         f"One caption a category has D {words.number(found.value(D), 4)}, "
         f"of which {words.number(found.value(WITHIN[0]), 4)} within the category "
-        f"(gate, taken as a projector: {gates.get(found.name) or 'not judged'})."
+        f"(gate, taken as a projector: {_said(gates.get(found.name))})."
     )
     bar = clips.filter(pl.col("role") == "control_category").sort("id")
     scores = _by_projector(clips)

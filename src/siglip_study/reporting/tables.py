@@ -43,12 +43,14 @@ def build_tables(
     selection = read_json(results / "tables" / "selection.json", schema="selection/1")
     found = read_cells(results, cells)
     clips = _clips(results, found)
-    gates = gate_controls(found, clips, thresholds)
+    judged = gate_controls(found, clips, thresholds)
+    gates = {name: str(told.verdict) for name, told in judged.items()}
+    reasons = {name: told.reason for name, told in judged.items()}
     tables = {
         "ranking": schema.frame("ranking", _ranking_rows(found, ranking, selection)),
         "cells": schema.frame("cells", _cell_rows(found, ranking, selection, gates)),
         "clips": clips,
-        "controls": schema.frame("controls", control_rows(found, ranking, gates)),
+        "controls": schema.frame("controls", control_rows(found, ranking, gates, reasons)),
         "pairs": schema.frame("pairs", _pair_rows(ranking)),
         "ledger": schema.frame("ledger", ledger_rows(found, selection)),
         "sensitivity": schema.frame("sensitivity", sensitivity_rows(found)),

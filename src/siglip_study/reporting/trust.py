@@ -113,7 +113,7 @@ def _control(cell: Cell, outcome: dict[str, Any] | None) -> dict[str, Any]:
             for name in FIGURES
         ],
         "expectation": EXPECTATIONS[cell.role],
-        "gate": outcome["gate"] if outcome else None,
+        "gate": words.sentence(outcome["gate_reason"] or outcome["gate"]) if outcome else None,
         "verdict": {True: "as expected", False: "NOT as expected", None: "no test"}[passed],
         "state": {True: "good", False: "bad", None: "plain"}[passed],
     }

@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from siglip_study.ranking.gate_reason import CATEGORY_ONLY
+
 GATES: dict[str, str] = {
     "grounded": "Grounded",
     "ungrounded": "Ungrounded",
     "undetermined": "Undetermined",
+    "category_only": "Category only",
     "collapsed": "Collapsed",
 }
 
@@ -17,6 +20,8 @@ _REASONS: dict[str, str] = {
     "grounded": "its captions fit their own clip better than other clips",
     "ungrounded": "its captions fit their own clip no better than other clips",
     "undetermined": "the data cannot tell whether its captions follow the clip",
+    "category_only": "its captions tell categories apart; that they tell clips of one category "
+    "apart is not shown",
     "collapsed": "nearly the same caption for every clip, and no tie to the clip",
 }
 
@@ -108,6 +113,8 @@ def rank(low: int | None, high: int | None, ranked: bool, can_rank: bool) -> str
 def gate_reason(entry: Mapping[str, Any]) -> str:
     """The gate's sentence on a projector of ``ranking.json``, led by what it means."""
     meaning = _REASONS.get(entry["gate"], str(entry["gate"]))
+    if entry["gate"] == "collapsed" and CATEGORY_ONLY in (entry.get("stamps") or []):
+        meaning = "a few captions for all clips, which tell categories apart and no more"
     meaning = meaning[:1].upper() + meaning[1:] + "."
     figures = str(entry.get("gate_reason") or "")
     # The verdict's own name stands beside it already.
