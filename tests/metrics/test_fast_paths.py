@@ -8,8 +8,14 @@ import pytest
 
 from siglip_study.metrics import diversity, meteor, morphemes
 from siglip_study.metrics.bleu import self_bleu
-from siglip_study.metrics.meteor import MeteorReferences, meteor_pairs, meteor_tokens
-from siglip_study.metrics.ngrams import Ngrams, Vocabulary
+from siglip_study.metrics.meteor import (
+    MeteorReferences,
+    meteor_own,
+    meteor_pairs,
+    meteor_tokens,
+)
+from siglip_study.metrics.ngrams import Ngrams
+from siglip_study.metrics.token_lists import ReferenceLists, TokenLists
 
 
 def lists(seed, n, vocabulary=5, longest=12):
@@ -19,10 +25,39 @@ def lists(seed, n, vocabulary=5, longest=12):
     ]
 
 
+def test_token_lists_give_back_what_they_were_made_of():
+    texts = lists(2, 30)
+    made = TokenLists.of(texts)
+    assert len(made) == 30 and list(made) == texts and made[-1] == texts[-1]
+    assert TokenLists.of(made) is made
+    assert made.strings == sorted({token for tokens in texts for token in tokens})
+    kept = made.only(lambda token: token != "w3")
+    assert list(kept) == [[token for token in tokens if token != "w3"] for tokens in texts]
+    assert "w3" not in kept.strings
+    assert made.numbers_in({"w0": 7}).tolist() == [7, -1, -1, -1, -1]
+    assert list(TokenLists.of([])) == [] and list(TokenLists.of([[], []])) == [[], []]
+
+
+def test_the_numbers_of_tokens_do_not_depend_on_what_was_read_before():
+    texts = lists(4, 10)
+    made = TokenLists.of(texts)
+    known = ["z", *reversed(made.strings), "a"]
+    places = [len(known) - 2 - number for number in made.numbers.tolist()]
+    drawn = TokenLists.drawn_from(known, np.array(places), made.sizes)
+    assert drawn.strings == made.strings
+    assert drawn.numbers.tolist() == made.numbers.tolist()
+
+
+def test_references_in_a_row_know_their_clip():
+    made = ReferenceLists.of([[["a"], ["b", "a"]], [], [["c"]]])
+    assert made.clip.tolist() == [0, 0, 2]
+    assert made.first.tolist() == [0, 2, 2]
+    assert list(made.flat) == [["a"], ["b", "a"], ["c"]]
+
+
 def test_ngrams_equal_counters():
     texts = lists(1, 40)
-    vocabulary = Vocabulary()
-    counted = Ngrams.of(texts, vocabulary)
+    counted = Ngrams.of(texts)
     for n, order in enumerate(counted.orders, start=1):
         expected = [Counter(zip(*(t[k:] for k in range(n)), strict=False)) for t in texts]
         assert order.total.tolist() == [c.total() for c in expected]
@@ -42,6 +77,9 @@ def test_meteor_of_several_or_no_references_equals_nltk(table, monkeypatch):
     assert (index.places is None) == (table == 0)
     for caption, row in zip(captions, meteor_pairs(index, captions, everyone), strict=True):
         assert row.tolist() == [meteor_tokens(refs, caption) for refs in references]
+    assert meteor_own(index, captions).tolist() == [
+        meteor_tokens(refs, caption) for refs, caption in zip(references, captions, strict=True)
+    ]
 
 
 def test_common_and_rare_grams_give_one_jaccard(monkeypatch):
@@ -89,19 +127,17 @@ def test_vendi_by_the_small_matrix_equals_the_large_one():
 def test_sentences_are_kept_between_runs(tmp_path, monkeypatch):
     texts = ["빨간 공이 굴러간다. 눈이 온다.", "", "눈이 온다. 밤이다."]
     first = morphemes.Morphemes(folder=tmp_path)
-    found = first(texts)
+    found = list(first(texts))
     first.save()
     first.save()
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
     again = morphemes.Morphemes(folder=tmp_path)
-    monkeypatch.setattr(morphemes, "_kiwi", lambda workers: _Nothing())
-    assert again(texts) == found
+    monkeypatch.setattr(morphemes, "_kiwi", _nobody)
+    assert list(again(texts)) == found
 
 
-class _Nothing:
-    def tokenize(self, texts):
-        assert texts == []
-        return []
+def _nobody(workers):
+    raise AssertionError("Kiwi is not asked, nor loaded, for sentences that are known")
 
 
 def test_a_sentence_has_the_same_morphemes_wherever_it_stands():

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from siglip_study.metrics.base import MetricResult
-from siglip_study.metrics.ngrams import ORDERS, Integers, Ngrams, Order
-
-Tokens = Sequence[str]
+from siglip_study.metrics.ngrams import ORDERS, Ngrams, Order
+from siglip_study.metrics.token_lists import Integers, Tokens
 
 
 def _clipped_hits(order: Order, n: int) -> Integers:
@@ -57,9 +56,9 @@ def self_bleu(token_lists: Sequence[Tokens], ngrams: Ngrams | None = None) -> Me
     n = len(token_lists)
     if n < 2:
         return MetricResult(0.0, np.zeros(n))
-    if not any(token_lists):
-        return MetricResult(1.0, np.ones(n))
     counted = ngrams if ngrams is not None else Ngrams.of(token_lists)
+    if not counted.sizes.any():
+        return MetricResult(1.0, np.ones(n))
     hits = np.stack([_clipped_hits(order, n) for order in counted.orders], axis=1).tolist()
     closest = _closest_lengths(counted.sizes).tolist()
     scores = map(_bleu, hits, counted.sizes.tolist(), closest)

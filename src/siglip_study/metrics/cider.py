@@ -14,11 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siglip_study.metrics.base import MetricResult
-from siglip_study.metrics.ngrams import ORDERS, Integers, Ngrams, Vocabulary, lengths
+from siglip_study.metrics.ngrams import ORDERS, Ngrams
+from siglip_study.metrics.token_lists import (
+    Integers,
+    ReferenceLists,
+    TokenLists,
+    Tokens,
+    numbering,
+)
 
 SCALE = 10.0
 
-Tokens = Sequence[str]
 Floats = NDArray[np.float64]
 
 
@@ -48,31 +54,31 @@ class DocumentFrequencies:
     """In how many train clips each n-gram (1 to 4) occurs, and how many clips there are."""
 
     n_clips: int
-    _vocabulary: Vocabulary = field(repr=False)
+    _places: dict[str, int] = field(repr=False)
     _orders: tuple[_Known, ...] = field(repr=False)
 
     @classmethod
-    def of(cls, train_references: Sequence[Sequence[Tokens]]) -> DocumentFrequencies:
+    def of(
+        cls, train_references: ReferenceLists | Sequence[Sequence[Tokens]]
+    ) -> DocumentFrequencies:
         """Count over clips: an n-gram in two references of one clip counts once."""
-        flat = [tokens for references in train_references for tokens in references]
-        clip = np.repeat(np.arange(len(train_references)), lengths(train_references))
-        vocabulary = Vocabulary()
-        counted = Ngrams.of(flat, vocabulary)
+        references = ReferenceLists.of(train_references)
+        clip, places = references.clip, numbering(references.flat.strings)
+        counted = Ngrams.of(references.flat)
         orders = []
         for order in counted.orders:
             grams = max(len(order.last), 1)
             pairs = np.unique(clip[order.owner] * grams + order.gram)
             clips = np.bincount(pairs % grams, minlength=len(order.last))
-            orders.append(_Known(order.prefix * len(vocabulary) + order.last, clips))
-        return cls(len(train_references), vocabulary, tuple(orders))
+            orders.append(_Known(order.prefix * len(places) + order.last, clips))
+        return cls(len(references), places, tuple(orders))
 
     def clips(self, ngram: Tokens) -> int:
         """In how many train clips the n-gram (1 to 4 tokens) occurs."""
         found = -1
-        for order, token in zip(
-            self._orders, self._vocabulary.find([ngram]).tolist(), strict=False
-        ):
-            code = np.array([max(found, 0) * len(self._vocabulary) + token])
+        for order, string in zip(self._orders, ngram, strict=False):
+            token = self._places.get(string, -1)
+            code = np.array([max(found, 0) * len(self._places) + token])
             found = int(_find(order.code, code, np.array([token >= 0]))[0])
             if found < 0:
                 return 0
@@ -82,14 +88,9 @@ class DocumentFrequencies:
         """Inverse document frequency in nats; an unseen n-gram counts as seen once."""
         return math.log(max(self.n_clips, 1)) - math.log(max(self.clips(ngram), 1))
 
-    def weights(self, ngrams: Ngrams, tokens: Integers) -> list[Floats]:
-        """Inverse document frequency of each different n-gram, one array an order.
-
-        Args:
-            ngrams: of texts whose own numbering of tokens is
-            tokens: ``[V]`` own number → number in the train references, −1 for an unseen token.
-        """
-        size = len(self._vocabulary)
+    def weights(self, ngrams: Ngrams, lists: TokenLists) -> list[Floats]:
+        """Inverse document frequency of each different n-gram of ``lists``, one array an order."""
+        size, tokens = len(self._places), lists.numbers_in(self._places)
         found = np.zeros(1, dtype=np.int64)
         weights = []
         for known, order in zip(self._orders, ngrams.orders, strict=True):
@@ -104,27 +105,27 @@ class CiderReferences:
     """References of a split with their tf-idf vectors, prepared once for all cells."""
 
     def __init__(
-        self, references: Sequence[Sequence[Tokens]], frequencies: DocumentFrequencies
+        self,
+        references: ReferenceLists | Sequence[Sequence[Tokens]],
+        frequencies: DocumentFrequencies,
     ) -> None:
-        """Prepare the vectors of N lists of reference token lists."""
+        """Prepare the vectors of the references of N clips."""
         self.frequencies = frequencies
-        self._n = len(references)
-        flat = [tokens for refs in references for tokens in refs]
-        self._vocabulary = Vocabulary()
-        counted = Ngrams.of(flat, self._vocabulary)
-        self._strings = list(dict.fromkeys(token for tokens in flat for token in tokens))
-        number = frequencies._vocabulary.find([self._strings])
-        counts = lengths(references)
+        lists = ReferenceLists.of(references)
+        flat = lists.flat
+        self._n = len(lists)
+        self._places = numbering(flat.strings)
+        counted = Ngrams.of(flat)
         #: first reference of each clip, and how many it has
-        self._first, self._counts = np.cumsum(counts) - counts, counts
-        clip = np.repeat(np.arange(self._n), counts)
+        self._first, self._counts = lists.first, lists.counts
+        shared = lists.counts[lists.clip]
         self._orders = []
-        for order, weight in zip(counted.orders, frequencies.weights(counted, number), strict=True):
+        for order, weight in zip(counted.orders, frequencies.weights(counted, flat), strict=True):
             norm = np.sqrt(_norms(order.owner, order.count, weight[order.gram], len(flat)))
-            share = np.divide(1.0, norm * counts[clip], out=np.zeros(len(flat)), where=norm > 0)
+            share = np.divide(1.0, norm * shared, out=np.zeros(len(flat)), where=norm > 0)
             self._orders.append(
                 _References(
-                    order.prefix * max(len(self._vocabulary), 1) + order.last,
+                    order.prefix * max(len(self._places), 1) + order.last,
                     order.owner * max(len(order.last), 1) + order.gram,
                     order.gram,
                     order.count,
@@ -144,21 +145,21 @@ class CiderReferences:
 
         Args:
             hypotheses: N captions.
-            ngrams: theirs, if they have been counted already (tokens numbered as by ``Ngrams.of``).
+            ngrams: theirs, if they have been counted already.
         """
         n = len(hypotheses)
         if n != self._n:
             raise ValueError(f"{n} captions for the references of {self._n} clips")
-        counted = ngrams if ngrams is not None else Ngrams.of(hypotheses)
-        strings = list(dict.fromkeys(token for tokens in hypotheses for token in tokens))
-        weights = self.frequencies.weights(counted, self.frequencies._vocabulary.find([strings]))
-        number = self._vocabulary.find([strings])
+        lists = TokenLists.of(hypotheses)
+        counted = ngrams if ngrams is not None else Ngrams.of(lists)
+        weights = self.frequencies.weights(counted, lists)
+        number = lists.numbers_in(self._places)
         own, total = np.zeros(n), np.zeros(n)
         found = np.zeros(1, dtype=np.int64)
         for known, order, weight in zip(self._orders, counted.orders, weights, strict=True):
             prefix, last = found[order.prefix], number[order.last]
             valid = (prefix >= 0) & (last >= 0)
-            found = _find(known.codes, prefix * max(len(self._vocabulary), 1) + last, valid)
+            found = _find(known.codes, prefix * max(len(self._places), 1) + last, valid)
             squares = weight[order.gram] ** 2
             norm = np.sqrt(_norms(order.owner, order.count, weight[order.gram], n))
             scale = np.divide(1.0, norm, out=np.zeros(n), where=norm > 0)
@@ -235,7 +236,7 @@ def _result(per_clip: np.ndarray) -> MetricResult:
 
 
 def cider(
-    references: Sequence[Sequence[Tokens]],
+    references: ReferenceLists | Sequence[Sequence[Tokens]],
     hypotheses: Sequence[Tokens],
     frequencies: DocumentFrequencies,
 ) -> MetricResult:
@@ -244,7 +245,7 @@ def cider(
 
 
 def cider_others(
-    references: Sequence[Sequence[Tokens]],
+    references: ReferenceLists | Sequence[Sequence[Tokens]],
     hypotheses: Sequence[Tokens],
     frequencies: DocumentFrequencies,
 ) -> MetricResult:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from siglip_study.metrics.base import MetricResult
-from siglip_study.metrics.ngrams import Integers, Ngrams
+from siglip_study.metrics.ngrams import Ngrams
+from siglip_study.metrics.token_lists import Integers, ReferenceLists, TokenLists, Tokens
 from siglip_study.metrics.tokens import normalise
 
 GRAM = 3
@@ -20,8 +21,6 @@ THRESHOLD = 0.8
 #: Texts with a 3-gram beyond which it counts as common, and common 3-grams a dense product.
 _COMMON = 100
 _BLOCK = 4096
-
-Tokens = Sequence[str]
 
 
 def _incidence(texts: Sequence[str]) -> tuple[Integers, Integers, int]:
@@ -169,14 +168,16 @@ def novelty(captions: Sequence[str], train_captions: Iterable[str]) -> MetricRes
 
 
 def length_ratio(
-    token_lists: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
+    token_lists: Sequence[Tokens], references: ReferenceLists | Sequence[Sequence[Tokens]]
 ) -> MetricResult:
     """Tokens of a caption / mean tokens of its references; corpus: of the sums over clips.
 
     NaN per clip where the references have no token; the corpus value is 0 if none has any.
     """
-    own = np.array([len(tokens) for tokens in token_lists], dtype=np.float64)
-    wanted = np.array([np.mean([len(t) for t in refs] or [0]) for refs in references])
+    own = TokenLists.of(token_lists).sizes.astype(np.float64)
+    lists = ReferenceLists.of(references)
+    tokens = np.bincount(lists.clip, lists.flat.sizes, minlength=len(lists))
+    wanted = tokens / np.maximum(lists.counts, 1)
     per_clip = np.divide(own, wanted, out=np.full(len(own), np.nan), where=wanted > 0)
     total = wanted.sum()
     return MetricResult(float(own.sum() / total) if total > 0 else 0.0, per_clip)

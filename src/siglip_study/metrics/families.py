@@ -12,7 +12,7 @@ from siglip_study.metrics.bertscore import BertScore, rescaled
 from siglip_study.metrics.bleu import self_bleu
 from siglip_study.metrics.cider import CiderReferences
 from siglip_study.metrics.collect import Collector
-from siglip_study.metrics.meteor import meteor_mismatched, meteor_pairs
+from siglip_study.metrics.meteor import meteor_mismatched, meteor_own
 from siglip_study.metrics.ngrams import Ngrams
 from siglip_study.metrics.reference_tokens import References
 from siglip_study.metrics.tokens import Tokens
@@ -105,10 +105,8 @@ def score_meteor(
     if are_references:
         found.skip(_ITSELF, "meteor", "meteor_gain", *kinds)
     else:
-        own = [np.array([i]) for i in range(n)]
         for name, kind in {"meteor": "content", **kinds}.items():
-            rows = meteor_pairs(references.meteor[kind], getattr(tokens, kind), own)
-            found.clips(name, np.concatenate(rows))
+            found.clips(name, meteor_own(references.meteor[kind], getattr(tokens, kind)))
     if n < 2:
         found.skip(_ONE_CLIP, "meteor_mismatched", "meteor_gain")
         return

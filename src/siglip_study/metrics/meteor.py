@@ -16,15 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siglip_study.metrics.base import MetricResult
-from siglip_study.metrics.ngrams import Integers, Vocabulary, lengths, occurrence
+from siglip_study.metrics.ngrams import occurrence
+from siglip_study.metrics.token_lists import (
+    Integers,
+    ReferenceLists,
+    TokenLists,
+    Tokens,
+    numbering,
+)
 
 DEFAULT_ALPHA = 0.9
 DEFAULT_BETA = 3.0
 DEFAULT_GAMMA = 0.5
 
 _MODULE = Path(__file__).parent / "evaluate_modules" / "meteor_tokens"
-
-Tokens = Sequence[str]
 
 
 class _NoSynonyms:
@@ -138,14 +143,16 @@ class MeteorReferences:
     once a text, and an alignment is a look-up.
     """
 
-    def __init__(self, references: Sequence[Sequence[Tokens]]) -> None:
-        self.flat = [tokens for refs in references for tokens in refs]
-        self.counts = lengths(references)
-        #: first reference of each clip
-        self.first = np.cumsum(self.counts) - self.counts
-        self.sizes = lengths(self.flat)
-        self.vocabulary = Vocabulary()
-        owner, token, back = _keys(self.flat, self.vocabulary.add(self.flat))
+    def __init__(self, references: ReferenceLists | Sequence[Sequence[Tokens]]) -> None:
+        lists = ReferenceLists.of(references)
+        flat = lists.flat
+        #: references of each clip, the first of them, and the clip of each reference
+        self.counts, self.first, self.clip = lists.counts, lists.first, lists.clip
+        #: tokens of each reference
+        self.sizes = flat.sizes
+        self._known = numbering(flat.strings)
+        owner, token = flat.owner, flat.numbers
+        back = _following(owner, token)
         #: occurrences of a token that a key can tell apart
         self.depth = int(back.max(initial=0)) + 1
         keys = token * self.depth + back
@@ -155,19 +162,19 @@ class MeteorReferences:
         place = np.arange(len(owner)) - starts[owner]
         #: ``[K + 1, R]`` place of each key in each reference; the last row is for what none holds
         self.places: NDArray[np.int32] | None = None
-        if (len(codes) + 1) * len(self.flat) <= _TABLE:
-            self.places = np.full((len(codes) + 1, len(self.flat)), _ABSENT, dtype=np.int32)
+        if (len(codes) + 1) * len(self.sizes) <= _TABLE:
+            self.places = np.full((len(codes) + 1, len(self.sizes)), _ABSENT, dtype=np.int32)
             self.places[inverse, owner] = place
         else:
-            pairs = inverse * len(self.flat) + owner
+            pairs = inverse * len(self.sizes) + owner
             order = np.argsort(pairs)
             self._pairs, self._place = pairs[order], place[order]
 
     def look_up(self, rows: Integers, references: Integers) -> NDArray[np.signedinteger]:
-        """Places of a caption's tokens in each of R references, ``[L, R]``."""
+        """Places of tokens in references; the shapes of both are broadcast."""
         if self.places is not None:
-            return self.places[rows[:, None], references]
-        wanted = rows[:, None] * len(self.flat) + references
+            return self.places[rows, references]
+        wanted = rows * len(self.sizes) + references
         found = np.minimum(np.searchsorted(self._pairs, wanted), len(self._pairs) - 1)
         return np.where(self._pairs[found] == wanted, self._place[found], _ABSENT)
 
@@ -179,14 +186,15 @@ class MeteorReferences:
         within = np.arange(int(counts.sum())) - np.repeat(starts, counts)
         return np.repeat(self.first[clips], counts) + within, starts
 
-    def rows(self, hypotheses: Sequence[Tokens]) -> tuple[Integers, Integers]:
-        """Row of ``places`` for every token of all captions, and each caption's length."""
-        _, token, back = _keys(hypotheses, self.vocabulary.find(hypotheses))
+    def rows(self, captions: TokenLists) -> Integers:
+        """``[T]`` row of ``places`` for every token of all captions."""
+        token = captions.numbers_in(self._known)[captions.numbers]
+        back = _following(captions.owner, captions.numbers)
         keys = np.where((token >= 0) & (back < self.depth), token * self.depth + back, -1)
         if not len(self.codes):
-            return np.zeros(len(keys), dtype=np.int64), lengths(hypotheses)
+            return np.zeros(len(keys), dtype=np.int64)
         found = np.minimum(np.searchsorted(self.codes, keys), len(self.codes) - 1)
-        return np.where(self.codes[found] == keys, found, len(self.codes)), lengths(hypotheses)
+        return np.where(self.codes[found] == keys, found, len(self.codes))
 
 
 #: Two absent tokens in a row must not look like neighbours, whatever is added.
@@ -195,34 +203,39 @@ _ABSENT = -(2**30)
 _TABLE = 10**8
 
 
-def _keys(token_lists: Sequence[Tokens], token: Integers) -> tuple[Integers, Integers, Integers]:
-    """Owner, number and how many equal tokens of the owner follow, for every token."""
-    owner = np.repeat(np.arange(len(token_lists)), lengths(token_lists))
+def _following(owner: Integers, token: Integers) -> Integers:
+    """How many equal tokens of the owner follow each one."""
     # Read backwards, what follows stands before; the owners must ascend there too.
-    back = occurrence(-owner[::-1], token[::-1])[::-1]
-    return owner, token, back
+    return occurrence(-owner[::-1], token[::-1])[::-1]
 
 
 def _scores(
-    places: NDArray[np.signedinteger],
+    matches: Integers,
+    joined: Integers,
+    n_caption: Integers,
     n_reference: Integers,
     weights: tuple[float, float, float],
 ) -> NDArray[np.float64]:
-    """One caption against R references: ``places`` ``[L, R]`` of its tokens in each, → ``[R]``."""
+    """METEOR of P pairs ``[P]``.
+
+    Args:
+        matches: tokens that match.
+        joined: matches whose next token matches the reference's next one.
+        n_caption: tokens of the caption.
+        n_reference: tokens of the reference.
+        weights: alpha, beta, gamma.
+    """
     alpha, beta, gamma = weights
-    matched = places >= 0
-    matches = matched.sum(axis=0)
-    joined = (places[1:] == places[:-1] + 1) & matched[1:] & matched[:-1]
-    chunks = matches - joined.sum(axis=0)
-    scores = np.zeros(len(n_reference))
+    scores = np.zeros(len(matches))
     hit = np.flatnonzero(matches)
     if not len(hit):
         return scores
     m = matches[hit]
-    precision, recall = m / len(places), m / n_reference[hit]
+    precision, recall = m / n_caption[hit], m / n_reference[hit]
     fmean = (precision * recall) / (alpha * precision + (1 - alpha) * recall)
+    chunks = m - joined[hit]
     # Python's power, not numpy's, which may differ from nltk's in the last bit.
-    penalty = np.array([_power(x, beta) for x in (chunks[hit] / m).tolist()])
+    penalty = np.array([_power(x, beta) for x in (chunks / m).tolist()])
     scores[hit] = (1 - gamma * penalty) * fmean
     return scores
 
@@ -233,7 +246,7 @@ def _power(x: float, exponent: float) -> float:
 
 
 def meteor_pairs(
-    references: Sequence[Sequence[Tokens]] | MeteorReferences,
+    references: ReferenceLists | Sequence[Sequence[Tokens]] | MeteorReferences,
     hypotheses: Sequence[Tokens],
     others: Sequence[np.ndarray],
     alpha: float = DEFAULT_ALPHA,
@@ -260,22 +273,67 @@ def meteor_pairs(
     if len(hypotheses) != len(others):
         raise ValueError(f"{len(others)} lists of clips for {len(hypotheses)} captions")
     index = references if isinstance(references, MeteorReferences) else MeteorReferences(references)
-    rows, sizes = index.rows(hypotheses)
-    ends = np.cumsum(sizes)
+    captions = TokenLists.of(hypotheses)
+    rows, sizes = index.rows(captions), captions.sizes.tolist()
+    ends = np.cumsum(captions.sizes).tolist()
     weights = (alpha, beta, gamma)
     several = bool((index.counts != 1).any())
     scores = []
-    for i, clips in enumerate(others):
-        mine = rows[ends[i] - sizes[i] : ends[i]]
+    for clips, size, end in zip(others, sizes, ends, strict=True):
         wanted, starts = index.references_of(clips) if several else (clips, None)
-        found = _scores(index.look_up(mine, wanted), index.sizes[wanted], weights)
+        places = index.look_up(rows[end - size : end, None], wanted)
+        matched = places >= 0
+        joined = (places[1:] == places[:-1] + 1) & matched[1:] & matched[:-1]
+        counts = matched.sum(axis=0), joined.sum(axis=0)
+        found = _scores(*counts, np.full(len(wanted), size), index.sizes[wanted], weights)
         if starts is not None:
-            # The best reference counts; a clip without any has 0.
-            padded = np.append(found, 0.0)
-            best = np.maximum.reduceat(padded, starts) if len(starts) else np.zeros(0)
-            found = np.where(index.counts[clips] > 0, best, 0.0)
+            found = _best(found, starts, index.counts[clips])
         scores.append(found)
     return scores
+
+
+def meteor_own(
+    references: ReferenceLists | Sequence[Sequence[Tokens]] | MeteorReferences,
+    hypotheses: Sequence[Tokens],
+    alpha: float = DEFAULT_ALPHA,
+    beta: float = DEFAULT_BETA,
+    gamma: float = DEFAULT_GAMMA,
+) -> np.ndarray:
+    """METEOR of every caption against its own clip's references ``[N]``, all captions at once.
+
+    Args:
+        references: see :func:`meteor_pairs`.
+        hypotheses: N captions.
+        alpha: see :func:`meteor_tokens`.
+        beta: see :func:`meteor_tokens`.
+        gamma: see :func:`meteor_tokens`.
+    """
+    index = references if isinstance(references, MeteorReferences) else MeteorReferences(references)
+    captions = TokenLists.of(hypotheses)
+    if len(captions) != len(index.counts):
+        raise ValueError(f"{len(index.counts)} lists of references for {len(captions)} captions")
+    # Each reference has its caption's tokens to itself, in a row.
+    sizes = captions.sizes[index.clip]
+    pair = np.repeat(np.arange(len(sizes)), sizes)
+    starts = (np.cumsum(captions.sizes) - captions.sizes)[index.clip] - (np.cumsum(sizes) - sizes)
+    places = index.look_up(index.rows(captions)[np.arange(len(pair)) + starts[pair]], pair)
+    matched = places >= 0
+    joined = (places[1:] == places[:-1] + 1) & matched[1:] & matched[:-1] & (pair[1:] == pair[:-1])
+    found = _scores(
+        np.bincount(pair[matched], minlength=len(sizes)),
+        np.bincount(pair[1:][joined], minlength=len(sizes)),
+        sizes,
+        index.sizes,
+        (alpha, beta, gamma),
+    )
+    return _best(found, index.first, index.counts)
+
+
+def _best(scores: NDArray[np.float64], starts: Integers, counts: Integers) -> NDArray[np.float64]:
+    """The best of each clip's references, which stand in a row; a clip without any has 0."""
+    if not len(starts):
+        return np.zeros(0)
+    return np.where(counts > 0, np.maximum.reduceat(np.append(scores, 0.0), starts), 0.0)
 
 
 def meteor_matrix(
@@ -288,7 +346,7 @@ def meteor_matrix(
 
 
 def meteor_mismatched(
-    references: Sequence[Sequence[Tokens]] | MeteorReferences,
+    references: ReferenceLists | Sequence[Sequence[Tokens]] | MeteorReferences,
     hypotheses: Sequence[Tokens],
     others: Sequence[np.ndarray],
 ) -> MetricResult:

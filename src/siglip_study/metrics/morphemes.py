@@ -15,7 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from siglip_study.features.chunking import split_sentences
+from siglip_study.metrics.token_lists import TokenLists
 
 if TYPE_CHECKING:
     from kiwipiepy import Kiwi
@@ -41,24 +45,41 @@ class Morphemes:
 
     def __init__(self, workers: int = 1, folder: Path | None = None) -> None:
         self._workers = workers
-        self._known: dict[str, list[str]] = {}
+        #: sentence → its morphemes as places in ``_strings``
+        self._known: dict[str, NDArray[np.int32]] = {}
+        self._strings: list[str] = []
+        self._places: dict[str, int] = {}
         self._fresh: list[str] = []
         self._lock = threading.Lock()
         self._folder = folder and folder / _version_of_tokens()
         if self._folder is not None and self._folder.is_dir():
             self._read(self._folder)
 
-    def __call__(self, texts: Sequence[str]) -> list[list[str]]:
+    def __call__(self, texts: Sequence[str]) -> TokenLists:
         """The morphemes of normalised, lower-cased texts."""
         sentences = [split_sentences(text) for text in texts]
         with self._lock:
-            known = self._known
-            new = list(dict.fromkeys(s for some in sentences for s in some if s not in known))
-            for sentence, tokens in zip(new, _kiwi(self._workers).tokenize(new), strict=True):
-                # "VA-I" and "VA-R" say how an adjective conjugates, in which captions never differ.
-                known[sentence] = [f"{t.form}/{t.tag.split('-')[0]}" for t in tokens]
-            self._fresh += new
-            return [[token for s in some for token in known[s]] for some in sentences]
+            self._analyse({s for some in sentences for s in some} - self._known.keys())
+            rows = [self._known[s] for some in sentences for s in some]
+            ends = np.cumsum([0, *map(len, rows)])[np.cumsum([0, *map(len, sentences)])]
+            numbers = np.concatenate([np.zeros(0, dtype=np.int32), *rows])
+            return TokenLists.drawn_from(self._strings, numbers, np.diff(ends))
+
+    def _analyse(self, sentences: set[str]) -> None:
+        if not sentences:
+            return
+        new = sorted(sentences)
+        for sentence, tokens in zip(new, _kiwi(self._workers).tokenize(new), strict=True):
+            # "VA-I" and "VA-R" say how an adjective conjugates, in which captions never differ.
+            found = [f"{t.form}/{t.tag.split('-')[0]}" for t in tokens]
+            self._known[sentence] = np.array([self._place(s) for s in found], dtype=np.int32)
+        self._fresh += new
+
+    def _place(self, morpheme: str) -> int:
+        place = self._places.setdefault(morpheme, len(self._strings))
+        if place == len(self._strings):
+            self._strings.append(morpheme)
+        return place
 
     def save(self) -> None:
         """Keep what is new: a file of its own, named by its content, so that jobs do not meet."""
@@ -70,7 +91,10 @@ class Morphemes:
 
         name = hashlib.sha256("\n".join(sorted(self._fresh)).encode()).hexdigest()[:16]
         table = pl.DataFrame(
-            {"sentence": self._fresh, "morphemes": [self._known[s] for s in self._fresh]},
+            {
+                "sentence": self._fresh,
+                "morphemes": [[self._strings[i] for i in self._known[s]] for s in self._fresh],
+            },
             schema={"sentence": pl.String, "morphemes": pl.List(pl.String)},
         )
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -82,8 +106,14 @@ class Morphemes:
 
         for path in sorted(folder.glob("*.parquet")):
             table = pl.read_parquet(path)
-            rows = zip(table["sentence"].to_list(), table["morphemes"].to_list(), strict=True)
-            self._known.update(rows)
+            each = table["morphemes"].explode().drop_nulls()
+            strings = each.unique(maintain_order=True)
+            own = np.array([self._place(s) for s in strings.to_list()], dtype=np.int32)
+            numbers = own[each.cast(pl.Enum(strings)).to_physical().to_numpy()]
+            ends = np.cumsum(table["morphemes"].list.len().to_numpy()).tolist()
+            starts = [0, *ends[:-1]]
+            for sentence, start, end in zip(table["sentence"].to_list(), starts, ends, strict=True):
+                self._known[sentence] = numbers[start:end]
 
 
 def _version_of_tokens() -> str:

@@ -1,4 +1,4 @@
-"""Token lists as integers, and their n-grams counted for all captions at once.
+"""The n-grams of token lists, counted for all captions at once.
 
 Whatever reads n-grams (CIDEr, self-BLEU, distinct-n, repetition) reads them here: Python loops over
 the n-grams of a hundred thousand captions take minutes, sorted integers seconds.
@@ -6,46 +6,14 @@ the n-grams of a hundred thousand captions take minutes, sorted integers seconds
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from siglip_study.metrics.token_lists import Integers, TokenLists, Tokens
 
 ORDERS = 4
-
-Tokens = Sequence[str]
-Integers = NDArray[np.int64]
-
-
-class Vocabulary:
-    """Strings ↔ integers from 0, in the order of their first occurrence."""
-
-    def __init__(self) -> None:
-        self._number: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._number)
-
-    def add(self, token_lists: Sequence[Tokens]) -> Integers:
-        """The numbers of all tokens in a row; what is new gets the next number."""
-        number = self._number
-        for token in itertools.chain.from_iterable(token_lists):
-            if token not in number:
-                number[token] = len(number)
-        return self.find(token_lists)
-
-    def find(self, token_lists: Sequence[Tokens]) -> Integers:
-        """The numbers of all tokens in a row; −1 for a string that is not known."""
-        get = self._number.get
-        flat = itertools.chain.from_iterable(token_lists)
-        return np.fromiter((get(token, -1) for token in flat), dtype=np.int64)
-
-
-def lengths(token_lists: Sequence[Sequence[object]]) -> Integers:
-    """Entries of each list, ``[N]``."""
-    return np.fromiter(map(len, token_lists), dtype=np.int64, count=len(token_lists))
 
 
 def occurrence(owner: Integers, token: Integers) -> Integers:
@@ -97,10 +65,10 @@ class Ngrams:
     orders: tuple[Order, ...]
 
     @classmethod
-    def of(cls, token_lists: Sequence[Tokens], vocabulary: Vocabulary | None = None) -> Ngrams:
-        """Count; tokens that ``vocabulary`` lacks are added to it."""
-        known = vocabulary if vocabulary is not None else Vocabulary()
-        return cls.of_numbers(known.add(token_lists), lengths(token_lists), len(known))
+    def of(cls, token_lists: Sequence[Tokens]) -> Ngrams:
+        """Count; tokens have the numbers of ``TokenLists``."""
+        lists = TokenLists.of(token_lists)
+        return cls.of_numbers(lists.numbers, lists.sizes, len(lists.strings))
 
     @classmethod
     def of_numbers(cls, tokens: Integers, sizes: Integers, vocabulary: int) -> Ngrams:

@@ -11,6 +11,7 @@ import numpy as np
 from siglip_study.metrics.cider import CiderReferences, DocumentFrequencies
 from siglip_study.metrics.meteor import MeteorReferences
 from siglip_study.metrics.mismatch import other_clips
+from siglip_study.metrics.token_lists import ReferenceLists, lengths
 from siglip_study.metrics.tokens import tokenizer_for
 
 
@@ -18,10 +19,10 @@ from siglip_study.metrics.tokens import tokenizer_for
 class References:
     """References of a split, split into tokens once for all cells."""
 
-    content: list[list[list[str]]]
-    all: list[list[list[str]]]
-    characters: list[list[list[str]]]
-    words: list[list[list[str]]]
+    content: ReferenceLists
+    all: ReferenceLists
+    characters: ReferenceLists
+    words: ReferenceLists
 
     @functools.cached_property
     def meteor(self) -> dict[str, MeteorReferences]:
@@ -30,22 +31,13 @@ class References:
         return {kind: MeteorReferences(getattr(self, kind)) for kind in kinds}
 
 
-def _grouped(flat: list[list[str]], counts: list[int]) -> list[list[list[str]]]:
-    rest = iter(flat)
-    return [[next(rest) for _ in range(count)] for count in counts]
-
-
 @functools.lru_cache(maxsize=4)
 def reference_tokens(references: tuple[tuple[str, ...], ...], language: str) -> References:
     """The references' tokens in all four ways; cached, since every cell is scored on the same."""
     tokens = tokenizer_for(language)([text for refs in references for text in refs])
-    counts = [len(refs) for refs in references]
-    return References(
-        *(
-            _grouped(kind, counts)
-            for kind in (tokens.content, tokens.all, tokens.characters, tokens.words)
-        )
-    )
+    counts = lengths(references)
+    kinds = (tokens.content, tokens.all, tokens.characters, tokens.words)
+    return References(*(ReferenceLists(kind, counts) for kind in kinds))
 
 
 @functools.lru_cache(maxsize=2)

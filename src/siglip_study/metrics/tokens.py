@@ -15,6 +15,7 @@ from importlib.metadata import version
 
 from siglip_study.errors import StudyError
 from siglip_study.metrics.morphemes import current as analyser
+from siglip_study.metrics.token_lists import TokenLists
 
 #: Kiwi tags that carry content: common and proper nouns, pronouns, numerals, verbs, adjectives,
 #: adverbs, roots, Latin words, digits, Chinese characters. Left out: particles, endings, affixes,
@@ -34,6 +35,7 @@ LANGUAGES = ("ko", "en", "other")
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
+@functools.lru_cache(maxsize=2**14)
 def normalise(text: str) -> str:
     """NFC, with every run of white space as one space and none at the ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())
@@ -45,7 +47,7 @@ def _is_content(token: str) -> bool:
     return tag in CONTENT_TAGS or (tag == "MM" and form in NUMERAL_DETERMINERS)
 
 
-def morphemes(texts: Sequence[str]) -> list[list[str]]:
+def morphemes(texts: Sequence[str]) -> TokenLists:
     """All Korean morphemes of each text as ``"form/tag"``, Latin letters in lower case.
 
     Each sentence is analysed by itself, so that it gives the same wherever it stands.
@@ -53,40 +55,38 @@ def morphemes(texts: Sequence[str]) -> list[list[str]]:
     return analyser()([normalise(text).lower() for text in texts])
 
 
-def content_morphemes(texts: Sequence[str]) -> list[list[str]]:
+def content_morphemes(texts: Sequence[str]) -> TokenLists:
     """The morphemes of each text that carry content (:data:`CONTENT_TAGS`), as ``"form/tag"``."""
     return _content_and_all_morphemes(texts)[0]
 
 
-def _content_and_all_morphemes(
-    texts: Sequence[str],
-) -> tuple[list[list[str]], list[list[str]]]:
+def _content_and_all_morphemes(texts: Sequence[str]) -> tuple[TokenLists, TokenLists]:
     everything = morphemes(texts)
-    return [[token for token in tokens if _is_content(token)] for tokens in everything], everything
+    return everything.only(_is_content), everything
 
 
-def characters(texts: Sequence[str]) -> list[list[str]]:
+def characters(texts: Sequence[str]) -> TokenLists:
     """Characters of each text in lower case, without white space."""
-    return [list("".join(normalise(text).lower().split())) for text in texts]
+    return TokenLists.of(["".join(normalise(text).lower().split()) for text in texts])
 
 
-def words(texts: Sequence[str]) -> list[list[str]]:
+def words(texts: Sequence[str]) -> TokenLists:
     """Words of each text in lower case; every punctuation mark is a token of its own."""
-    return [_WORD.findall(normalise(text).lower()) for text in texts]
+    return TokenLists.of([_WORD.findall(normalise(text).lower()) for text in texts])
 
 
-def content_words(texts: Sequence[str]) -> list[list[str]]:
-    """Words of each text in lower case without punctuation."""
-    return [[word for word in tokens if word[0].isalnum()] for tokens in words(texts)]
+def _is_word(token: str) -> bool:
+    return token[0].isalnum()
 
 
-def _content_and_all_words(texts: Sequence[str]) -> tuple[list[list[str]], list[list[str]]]:
-    return content_words(texts), words(texts)
+def _content_and_all_words(texts: Sequence[str]) -> tuple[TokenLists, TokenLists]:
+    everything = words(texts)
+    return everything.only(_is_word), everything
 
 
-def spaced_words(texts: Sequence[str]) -> list[list[str]]:
+def spaced_words(texts: Sequence[str]) -> TokenLists:
     """What stands between white space, as the published study fed METEOR."""
-    return [normalise(text).split() for text in texts]
+    return TokenLists.of([normalise(text).split() for text in texts])
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ class Tokens:
         words: what stands between white space.
     """
 
-    content: list[list[str]]
-    all: list[list[str]]
-    characters: list[list[str]]
-    words: list[list[str]]
+    content: TokenLists
+    all: TokenLists
+    characters: TokenLists
+    words: TokenLists
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Tokenizer:
         names: full name of each kind of token in :class:`Tokens`, for the metrics' metadata.
     """
 
-    content_and_all: Callable[[Sequence[str]], tuple[list[list[str]], list[list[str]]]]
+    content_and_all: Callable[[Sequence[str]], tuple[TokenLists, TokenLists]]
     names: dict[str, str]
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
