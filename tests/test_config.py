@@ -26,6 +26,7 @@ def complaint(raw, source="study.yaml"):
     return message
 
 
+HALVED = {"root": "x", "splits": {"train": "train", "held_out": "val"}}
 STAGE = {"projector": "linear", "stage1": {}, "stage2": {}}
 
 
@@ -90,6 +91,8 @@ def test_an_unknown_key_names_the_nearest(raw, key, near):
         ({"data": {}}, "data.root", "missing"),
         ({"data": {"root": "x", "splits": {"train": "a"}}}, "data.splits", "held_out"),
         ({"data": {"root": "x", "splits": {"trian": "a"}}}, "data.splits", "trian"),
+        ({"data": HALVED, "stage1": {"keep": "val_loss"}}, "stage1.keep", "data.cross_fit: false"),
+        ({"data": HALVED, "stage2": {"early_stopping": {}}}, "stage2.early_stopping", "held_out"),
         ({"controls": {"noise_features": "mlp"}}, "controls.noise_features", "linear"),
         ({"controls": {"hot": {"projector": "linear"}}}, "controls.hot.stage1", "missing"),
         ({"presets": {"E1": {**STAGE, "projector": "mlp"}}}, "presets.E1.projector", "linear"),
@@ -169,3 +172,11 @@ def test_reading_a_config_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_unexchanged_half_may_choose_weights():
+    raw = {"projectors": {"linear": {}}, "data": HALVED}
+    assert parse_config(raw).cross_fit
+    apart = {**raw, "data": {**HALVED, "cross_fit": False}, "stage1": {"keep": "val_loss"}}
+    assert not parse_config(apart).cross_fit
+    assert not parse_config({**raw, "data": {"root": "x"}}).cross_fit

@@ -7,6 +7,7 @@ import pytest
 from pydantic import Field
 
 from siglip_study import grid
+from siglip_study.choice import chosen_cells
 from siglip_study.config import LlmConfig, LoraConfig, StageConfig, parse_config
 from siglip_study.errors import StudyError
 from siglip_study.grid import Cell, Paths, RunSpec, Study, cell_pattern
@@ -29,7 +30,7 @@ def test_the_grid_is_every_projector_times_every_axis():
     for cell in tuning:
         stage2 = cell.run.stage2
         points.setdefault(cell.label, set()).add((stage2.learning_rate, stage2.epochs))
-        assert (cell.run.seed, cell.role, cell.captioned) == (0, "tuning", "selection")
+        assert (cell.run.seed, cell.role, cell.captioned) == (0, "tuning", ("selection",))
     assert (
         points["linear"]
         == points["query_abstractor"]
@@ -124,7 +125,7 @@ def test_fresh_cells_are_the_chosen_one_but_for_the_seed_and_are_reported():
     made = study()
     chosen = made.tuning[3]
     for cell in made.reported([chosen.name]):
-        assert (cell.role, cell.captioned, cell.label) == ("report", "report", chosen.label)
+        assert (cell.role, cell.captioned, cell.label) == ("report", ("report",), chosen.label)
         assert cell.run.model_copy(update={"seed": 0}) == chosen.run
 
 
@@ -133,7 +134,11 @@ def test_controls_have_roles_and_names_of_their_own():
     made = study(controls={"hot": hot, "noise_features": "linear", "permuted_captions": "linear"})
     cells = {cell.role: cell for cell in made.controls}
     assert set(cells) == {"control_hot", "control_blind", "control_noise", "control_permuted"}
-    assert all(cell.captioned == "report" and cell.run.seed == 1 for cell in cells.values())
+    assert all(cell.captioned == ("report",) for cell in cells.values())
+    # One draw of permuted captions a report seed: how they fall decides what is learned by chance.
+    drawn = [cell for cell in made.controls if cell.role == "control_permuted"]
+    assert [cell.run.seed for cell in drawn] == list(made.config.seeds.report)
+    assert {cell.run.seed for cell in made.controls if cell not in drawn} == {1}
     assert cells["control_hot"].run.stage1.learning_rate == 0.3
     assert cells["control_hot"].run.stage2.learning_rate == 0.1
     assert cells["control_blind"].run.projector == "constant_prefix"
@@ -148,7 +153,7 @@ def test_an_untrained_projector_has_no_first_stage_and_shares_no_name():
     plain, made = study(), study(controls={"untrained_projector": "linear"})
     (cell,) = [cell for cell in made.controls if cell.role == "control_untrained"]
     assert cell.label == "untrained.linear" and not cell.has_stage1 and cell.run.seed == 1
-    assert cell.run.stage2.epochs == 4 and cell.captioned == "report"
+    assert cell.run.stage2.epochs == 4 and cell.captioned == ("report",)
     assert made.stage1_cells.keys() == plain.stage1_cells.keys()
     assert set(made.cells) - set(plain.cells) == {cell.name}
     with pytest.raises(StudyError, match=r"controls\.untrained_projector names 'x'"):
@@ -225,3 +230,68 @@ def test_a_projector_may_have_budgets_of_its_own():
     )
     own = [cell.name for cell in made.tuning if cell.label == "linear"]
     assert [cell.name for cell in same.tuning] == own
+
+
+HALVED = {"data": {"root": "x", "splits": {"train": "train", "held_out": "val"}}}
+
+
+def test_under_cross_fitting_every_cell_captions_both_halves_and_keeps_its_last_weights():
+    made = study(**HALVED)
+    for cell in [*made.tuning, *made.controls, *made.reported([made.tuning[0].name])]:
+        assert cell.captioned == ("selection", "report")
+        assert (cell.run.stage1.keep, cell.run.stage2.keep) == ("last", "last")
+    assert [(job.name, job.split, job.tunes, job.other) for job in made.scorings.values()] == [
+        ("tuning.selection", "selection", True, "report"),
+        ("tuning.report", "report", True, "selection"),
+        ("selection", "selection", False, "report"),
+        ("report", "report", False, "selection"),
+    ]
+
+
+@pytest.mark.parametrize("data", [{"root": "x"}, {**HALVED["data"], "cross_fit": False}])
+def test_separate_splits_go_on_as_they_did(data):
+    made = study(data=data)
+    assert {cell.run.stage1.keep for cell in made.tuning} == {"val_loss"}
+    # Said or not, it is the same run; so is one of before this key had no default.
+    said = study(data=data, stage1={"keep": "val_loss"})
+    assert set(said.cells) == set(made.cells)
+    assert "keep" not in made.tuning[0].run.stage1_keys().get("stage1", {})
+    assert [(job.name, job.tunes, job.other) for job in made.scorings.values()] == [
+        ("selection", True, None),
+        ("report", False, None),
+    ]
+
+
+def test_halves_that_agree_share_their_fresh_cells_and_others_are_joined():
+    made = study(**HALVED)
+    linear, other = made.tuning[0].name, made.tuning[1].name
+    abstractor = next(cell.name for cell in made.tuning if cell.label == "query_abstractor")
+    choice = {
+        "linear": {"selection": linear, "report": other},
+        "query_abstractor": dict.fromkeys(("selection", "report"), abstractor),
+    }
+    assert chosen_cells(choice) == [linear, other, abstractor]
+    entries = made.entries(choice)
+    assert [entry.name for entry in entries[:2]] == ["linear.seed1", "linear.seed2"]
+    assert [entry.is_joined for entry in entries] == [True, True, False, False]
+    fresh = {cell.name: cell for cell in made.reported(chosen_cells(choice))}
+    assert len(fresh) == 6
+    for entry in entries:
+        seeds = {fresh[name].run.seed for name in entry.parts.values()}
+        assert len(seeds) == 1 and set(entry.parts.values()) <= set(fresh)
+        if not entry.is_joined:
+            assert entry.name in fresh
+    # A half scores the fresh runs of the cell that the other half chose, and those alone.
+    for half in ("selection", "report"):
+        scored = set(made.captioners(made.scorings[half], choice)) & set(fresh)
+        assert scored == {entry.parts[half] for entry in entries}
+        rates = {fresh[name].run.stage2 for name in scored if fresh[name].label == "linear"}
+        assert rates == {made.cells[choice["linear"][half]].run.stage2}
+    roles = made.by_role(choice)
+    assert roles["report"] == [entry.name for entry in entries]
+    assert set(roles["half"]) == {name for e in entries[:2] for name in e.parts.values()}
+    parts = made.parts(choice)
+    assert set(parts) == {name for names in roles.values() for name in names}
+    assert all(
+        parts[name] == dict.fromkeys(("selection", "report"), name) for name in roles["tuning"]
+    )

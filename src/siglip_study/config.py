@@ -106,8 +106,10 @@ class StageConfig(Section):
         0.01, description="AdamW; never on biases, norms and queries."
     )
     max_grad_norm: Positive = Field(1.0, description="Clipping threshold of the gradient norm.")
-    keep: Literal["last", "val_loss"] = Field(
-        "val_loss", description="Which weights a stage ends with."
+    keep: Literal["last", "val_loss"] | None = Field(
+        None,
+        description="Weights a stage ends with; null: val_loss, or last where halves are exchanged "
+        "(`data.cross_fit`).",
     )
     early_stopping: EarlyStopping | None = Field(
         None, description="Off in fair grids: every cell takes the same steps."
@@ -159,6 +161,11 @@ class DataConfig(Section):
     splits: dict[Literal["train", "selection", "report", "held_out"], str] = Field(
         {"train": "train", "selection": "selection", "report": "report"},
         description="Folder of each split; `held_out` instead of the last two is halved by group.",
+    )
+    cross_fit: bool = Field(
+        True,
+        description="Exchange the halves of `held_out`: each is reported with what the other "
+        "chose; false: one chooses, the other alone is reported.",
     )
     caption_key: str = Field(
         "annotation.description_kr", description="Dotted key of the caption in a label file."
@@ -367,6 +374,15 @@ class Config(Section):
             for key in ("learning_rate", "epochs"):
                 if key in self.stage2.model_fields_set:
                     raise ValueError(f"stage2.{key} is tuned; expected it in grid.{key} instead")
+        if self.cross_fit:
+            for name, stage in (("stage1", self.stage1), ("stage2", self.stage2)):
+                for key in ("keep", "early_stopping"):
+                    if getattr(stage, key) not in (None, "last"):
+                        raise ValueError(
+                            f"{name}.{key} chooses weights by clips that are reported too, since "
+                            "data.splits has one held_out whose halves are exchanged; expected "
+                            "it absent, or data.cross_fit: false"
+                        )
         wanted = {
             "controls.hot.projector": self.controls.hot and self.controls.hot.projector,
             "controls.noise_features": self.controls.noise_features,
@@ -379,6 +395,16 @@ class Config(Section):
                 known = ", ".join(self.projectors)
                 raise ValueError(f"{key} names '{label}'; expected one of projectors: {known}")
         return self
+
+    @property
+    def cross_fit(self) -> bool:
+        """Whether one held-out split is halved, and each half reported with the other's choice."""
+        return "held_out" in self.data.splits and self.data.cross_fit
+
+    @property
+    def keeps(self) -> Literal["last", "val_loss"]:
+        """Weights a stage ends with where its ``keep`` does not say."""
+        return "last" if self.cross_fit else "val_loss"
 
     @property
     def data_root(self) -> Path:

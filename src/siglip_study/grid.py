@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from siglip_study.choice import Choice, Entry, Scoring
 from siglip_study.config import (
     Config,
     LlmConfig,
@@ -43,13 +44,16 @@ Role = Literal[
 Sabotage = Literal["none", "noise_features", "permuted_captions"]
 
 SPLITS = ("train", "selection", "report")
-# Captioners that train nothing: name → role, split they are scored on.
+# Under cross-fitting these are the halves A and B of the one held-out split.
+HELD_OUT = ("selection", "report")
+# Captioners that train nothing: name → role.
 BASELINES = {
-    "references": ("references", "report"),
-    "retrieval": ("control_retrieval", "report"),
-    "generic": ("control_generic", "report"),
-    "category": ("control_category", "report"),
-    "references.selection": ("references", "selection"),
+    "references": "references",
+    "retrieval": "control_retrieval",
+    "generic": "control_generic",
+    "category": "control_category",
+    # The references as scored on clips that only choose.
+    "references.selection": "references",
 }
 
 
@@ -71,7 +75,8 @@ class RunSpec(Section):
 
     def stage1_keys(self) -> dict[str, Any]:
         """The keys stage 1 depends on; equal keys share one stage-1 folder."""
-        keys = self.model_dump(exclude_defaults=True, exclude={"stage2"}, mode="json")
+        keys = self.keys()
+        keys.pop("stage2", None)
         # Adapters belong to stage 2.
         keys.get("llm", {}).pop("lora", None)
         if keys.get("llm") == {}:
@@ -79,8 +84,13 @@ class RunSpec(Section):
         return keys
 
     def keys(self) -> dict[str, Any]:
-        """The keys that differ from the defaults."""
-        return self.model_dump(exclude_defaults=True, mode="json")
+        """The keys that differ from the defaults; weights kept by validation loss go unsaid."""
+        unsaid = {
+            name: stage.model_copy(update={"keep": None})
+            for name, stage in (("stage1", self.stage1), ("stage2", self.stage2))
+            if stage.keep == "val_loss"
+        }
+        return self.model_copy(update=unsaid).model_dump(exclude_defaults=True, mode="json")
 
 
 def _hash(keys: Mapping[str, Any]) -> str:
@@ -97,13 +107,15 @@ def _slug(model: str) -> str:
 class Cell:
     """A run under its name, with the role it plays in the study.
 
-    ``captioned`` is the split its captions are scored on: ``selection`` for tuning cells, else
-    ``report``.
+    ``captioned`` are the held-out splits it captions: ``selection`` for a tuning cell, else
+    ``report``; under cross-fitting (``exchanged``) these are halves A and B, and every cell but a
+    preset captions both.
     """
 
     label: str
     role: Role
     run: RunSpec
+    exchanged: bool = False
 
     @cached_property
     def name(self) -> str:
@@ -119,8 +131,10 @@ class Cell:
         return self.run.projector_trained
 
     @property
-    def captioned(self) -> str:
-        return "selection" if self.role == "tuning" else "report"
+    def captioned(self) -> tuple[str, ...]:
+        if self.exchanged and self.role != "preset":
+            return HELD_OUT
+        return ("selection",) if self.role == "tuning" else ("report",)
 
 
 class Paths:
@@ -137,6 +151,7 @@ class Paths:
         self.scorer_check = self.tables / "scorer_check.json"
         self.scorer_verdict = self.tables / "scorer_verdict.txt"
         self.selection = self.tables / "selection.json"
+        self.pooled = self.tables / "pooled.json"
         self.ranking = self.tables / "ranking.json"
 
     def features(self, slug: str, split: str) -> Path:
@@ -156,9 +171,13 @@ class Paths:
         """The captions of a cell; a baseline captions both held-out splits in one file."""
         return self.run(cell.removesuffix(".selection")) / "captions.json"
 
-    def scores(self, split: str) -> Path:
-        """Index of the cells scored on a split."""
-        return self.tables / f"scores.{split}.json"
+    def scored(self, cell: str, half: str) -> Path:
+        """The scores of a cell on one half, under cross-fitting; both together lie in ``run``."""
+        return self.root / "halves" / half / cell
+
+    def scores(self, scoring: str) -> Path:
+        """Index of the cells that a scoring job scored."""
+        return self.tables / f"scores.{scoring}.json"
 
     def resume(self, name: str, params: Any) -> Path:
         """A resume point outside the declared outputs, which Snakemake deletes when a job fails."""
@@ -182,12 +201,20 @@ class Study:
         self.config = config
         self.paths = Paths(config.output_dir)
 
+    @property
+    def cross_fit(self) -> bool:
+        """Whether the halves of one held-out split choose for each other."""
+        return self.config.cross_fit
+
     # --- runs -----------------------------------------------------------------------------------
+
+    def _cell(self, label: str, role: Role, run: RunSpec) -> Cell:
+        return Cell(label, role, run, self.cross_fit)
 
     def _run(self, label: str, seed: int, **changes: Any) -> RunSpec:
         config = self.config
         projector = config.projectors.get(label, ProjectorConfig())
-        return RunSpec(
+        run = RunSpec(
             **{
                 "projector": projector.type or label,
                 "options": projector.options,
@@ -198,6 +225,12 @@ class Study:
                 "stage2": config.stage2,
                 "seed": seed,
                 **changes,
+            }
+        )
+        return run.model_copy(
+            update={
+                name: stage.model_copy(update={"keep": stage.keep or config.keeps})
+                for name, stage in (("stage1", run.stage1), ("stage2", run.stage2))
             }
         )
 
@@ -215,7 +248,7 @@ class Study:
         """Seed 0 at every point of the grid, for every projector alike."""
         seed = self.config.seeds.tuning
         return [
-            Cell(label, "tuning", self._run(label, seed, stage2=stage2))
+            self._cell(label, "tuning", self._run(label, seed, stage2=stage2))
             for label in self.config.projectors
             for stage2 in self._axes(label)
         ]
@@ -236,22 +269,25 @@ class Study:
             stage1 = config.stage1.model_copy(update={"learning_rate": hot.stage1_learning_rate})
             stage2 = longest.model_copy(update={"learning_rate": hot.stage2_learning_rate})
             run = self._run(hot.projector, seed, stage1=stage1, stage2=stage2)
-            cells.append(Cell(f"hot.{hot.projector}", "control_hot", run))
+            cells.append(self._cell(f"hot.{hot.projector}", "control_hot", run))
         if config.controls.blind_trained:
             run = self._run("blind", seed, stage2=longest, projector="constant_prefix", options={})
-            cells.append(Cell("blind", "control_blind", run))
+            cells.append(self._cell("blind", "control_blind", run))
         spoiled: tuple[tuple[Sabotage, Role, str | None], ...] = (
             ("noise_features", "control_noise", config.controls.noise_features),
             ("permuted_captions", "control_permuted", config.controls.permuted_captions),
         )
         for sabotage, role, label in spoiled:
-            if label is not None:
-                run = self._run(label, seed, stage2=longest, sabotage=sabotage)
-                cells.append(Cell(f"{sabotage.split('_')[0]}.{label}", role, run))
+            if label is None:
+                continue
+            # How the captions fall decides what is learned of them by chance: a draw a seed.
+            for drawn in config.seeds.report if sabotage == "permuted_captions" else [seed]:
+                run = self._run(label, drawn, stage2=longest, sabotage=sabotage)
+                cells.append(self._cell(f"{sabotage.split('_')[0]}.{label}", role, run))
         untrained = config.controls.untrained_projector
         if untrained is not None:
             run = self._run(untrained, seed, stage2=longest, projector_trained=False)
-            cells.append(Cell(f"untrained.{untrained}", "control_untrained", run))
+            cells.append(self._cell(f"untrained.{untrained}", "control_untrained", run))
         return cells
 
     @cached_property
@@ -290,28 +326,82 @@ class Study:
         """Resume point of a cell's second stage; its captions job gives it up."""
         return self.paths.resume(cell.name, [cell.run.keys(), rule_code("training")])
 
-    def captioners(self, split: str, chosen: Iterable[str] = ()) -> list[str]:
-        """Names of everything that captions a held-out split: trained cells, then baselines.
+    @cached_property
+    def scorings(self) -> dict[str, Scoring]:
+        """The scoring jobs by name: what chooses, then what is reported."""
+        if not self.cross_fit:
+            return {split: Scoring(split, split, split == "selection") for split in HELD_OUT}
+        halves = list(zip(HELD_OUT, reversed(HELD_OUT), strict=True))
+        tuned = [Scoring(f"tuning.{half}", half, True, other) for half, other in halves]
+        reported = [Scoring(half, half, False, other) for half, other in halves]
+        return {job.name: job for job in [*tuned, *reported]}
 
-        ``chosen`` are the chosen tuning cells, which decide the report split's.
+    def references_in(self, scoring: Scoring) -> str:
+        """Name of the human captions as a scoring job scores them."""
+        choose_only = scoring.tunes and not self.cross_fit
+        return "references.selection" if choose_only else "references"
+
+    def captioners(self, scoring: Scoring, choice: Choice | None = None) -> list[str]:
+        """Names of everything that a scoring job scores: trained cells, then baselines.
+
+        ``choice`` decides which fresh cells report the split; a job of tuning cells needs none.
         """
-        held_out = [*self.reported(chosen), *self.controls]
-        cells = self.tuning if split == "selection" else held_out
-        baselines = [name for name, (_, scored) in BASELINES.items() if scored == split]
-        return [cell.name for cell in cells] + baselines
+        if scoring.tunes:
+            return [*(cell.name for cell in self.tuning), self.references_in(scoring)]
+        fresh = [entry.parts[scoring.split] for entry in self.entries(choice or {})]
+        controls = [cell.name for cell in self.controls]
+        return fresh + controls + [name for name in BASELINES if name != "references.selection"]
 
-    def by_role(self, reported: Iterable[Cell]) -> dict[str, list[str]]:
-        """Role → names of the cells that the report shows, those that train nothing included."""
-        roles: dict[str, list[str]] = {}
-        for cell in [*reported, *self.tuning, *self.controls]:
+    def entries(self, choice: Choice) -> list[Entry]:
+        """What is ranked: one entry a projector and seed, in the order of the choice."""
+        by_name = {cell.name: cell for cell in self.tuning}
+        entries = []
+        for label, reports in choice.items():
+            for seed in self.config.seeds.report:
+                parts = {
+                    split: self._afresh(by_name[name], seed).name for split, name in reports.items()
+                }
+                alone = set(parts.values())
+                name = alone.pop() if len(alone) == 1 else f"{label}.seed{seed}"
+                entries.append(Entry(name, label, parts))
+        return entries
+
+    def parts(self, choice: Choice) -> dict[str, Mapping[str, str]]:
+        """Captioner → half → the cell that is scored on it, of all that a report shows.
+
+        Where two cells report a half each, both are there alone beside what they are together.
+        """
+        both = [*self.tuning, *self.controls]
+        parts: dict[str, Mapping[str, str]] = {
+            name: dict.fromkeys(HELD_OUT, name)
+            for name in [*(cell.name for cell in both), *BASELINES]
+            if name != "references.selection"
+        }
+        for entry in self.entries(choice):
+            parts[entry.name] = entry.parts
+            if entry.is_joined:
+                parts |= {cell: {half: cell} for half, cell in entry.parts.items()}
+        return parts
+
+    def by_role(self, choice: Choice) -> dict[str, list[str]]:
+        """Role → names of the cells that the report shows, those that train nothing included.
+
+        Where two cells report a half each, they stand as ``half`` beside their ``report`` entry.
+        """
+        entries = self.entries(choice)
+        roles: dict[str, list[str]] = {"report": [entry.name for entry in entries]}
+        halves = [part for e in entries if e.is_joined for part in dict.fromkeys(e.parts.values())]
+        if halves:
+            roles["half"] = halves
+        for cell in [*self.tuning, *self.controls]:
             roles.setdefault(cell.role, []).append(cell.name)
-        for name, (role, split) in BASELINES.items():
-            if split == "report":
+        for name, role in BASELINES.items():
+            if name != "references.selection":
                 roles.setdefault(role, []).append(name)
         return roles
 
     def _afresh(self, cell: Cell, seed: int) -> Cell:
-        return Cell(cell.label, "report", cell.run.model_copy(update={"seed": seed}))
+        return self._cell(cell.label, "report", cell.run.model_copy(update={"seed": seed}))
 
     @cached_property
     def cells(self) -> dict[str, Cell]:

@@ -54,7 +54,7 @@ def read_references(path: Path) -> ReferenceScores:
         raise StudyError(f"{path}: holds a {type(body).__name__}; expected an object.")
     if body.get("schema") == "scorer_check/1":
         # The split whose figures are published decides.
-        check = body["splits"]["report"]
+        check = body["splits"][body.get("decides", "report")]
     elif body.get("schema") == "ranking/1":
         check = body["scorer"]
     else:

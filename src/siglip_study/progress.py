@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from siglip_study.choice import chosen_cells, read_choice
 from siglip_study.grid import Study
 
 
@@ -12,10 +13,10 @@ def _milestones(study: Study) -> dict[str, list[Path]]:
     """Kind of job → the JSON files whose presence says that such a job is done."""
     cells = [*study.tuning, *study.controls]
     if study.paths.selection.exists():
-        chosen = json.loads(study.paths.selection.read_text(encoding="utf-8"))["projectors"]
+        chosen = chosen_cells(read_choice(study.paths.selection))
         # An edited grid may have left a choice behind that is no longer a cell.
         known = {cell.name for cell in study.tuning}
-        cells += study.reported(row["chosen"] for row in chosen.values() if row["chosen"] in known)
+        cells += study.reported(name for name in chosen if name in known)
     else:
         # Which cells are chosen is not known yet; how many there will be is.
         first = {cell.label: cell.name for cell in reversed(study.tuning)}

@@ -77,13 +77,15 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
     "score": (
         "demo/facts",
         "evaluation/scores",
+        "evaluation/temperature",
         "evaluation/truth",
         "features/chunking",
         "features/encoders",
         "features/scorer",
         "metrics",
     ),
-    "select": ("evaluation/selection", "ranking"),
+    "select": ("evaluation/selection", "evaluation/selection_by_halves", "ranking"),
+    "pool": ("demo/facts", "evaluation/pooling", "evaluation/truth", "metrics/grounding"),
     "tables": (
         "evaluation/ranking",
         "evaluation/selection",

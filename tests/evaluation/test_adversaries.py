@@ -36,7 +36,7 @@ def written(manifest: pl.DataFrame, stand_in, embed, tmp_path):
     # Every selection clip looks like what one train caption of its category says.
     frames = {row["id"]: np.stack([embed(liked[row["category"]])] * 2) for row in rows}
     out = tmp_path / "generic.json", tmp_path / "category.json"
-    write_adversaries(manifest, frames, stand_in, *out)
+    write_adversaries(manifest, {"selection": frames}, stand_in, *out)
     return liked, [read_json(path, "captions/1") for path in out]
 
 
@@ -51,6 +51,25 @@ def test_they_caption_the_report_split_with_train_captions_chosen_on_selection(m
     assert generic["records"][0]["caption"] in liked.values()
     for record in category["records"]:
         assert record["caption"] == liked[shown[record["id"]]]
+
+
+def test_halves_that_exchange_choose_for_each_other(manifest, stand_in, embed, tmp_path):
+    train = manifest.filter(pl.col("split") == "train").sort("id")["captions"].to_list()
+    liked = {"selection": train[1][0], "report": train[3][1]}
+    frames = {
+        half: {
+            row["id"]: np.stack([embed(liked[half])] * 2)
+            for row in manifest.filter(pl.col("split") == half).to_dicts()
+        }
+        for half in liked
+    }
+    out = tmp_path / "generic.json", tmp_path / "category.json"
+    write_adversaries(manifest, frames, stand_in, *out)
+    for path in out:
+        records = read_json(path, "captions/1")["records"]
+        said = {split: {r["caption"] for r in records if r["split"] == split} for split in liked}
+        assert said == {"selection": {liked["report"]}, "report": {liked["selection"]}}
+        assert len(records) == 10
 
 
 # --- as entrants of a ranking ------------------------------------------------------------------
@@ -98,9 +117,40 @@ class World:
         return self.matrix(generic), self.matrix(by_category)
 
 
-def entry(matrices, distinct):
+def entry(matrices, distinct, categories=None):
     margins = np.stack([grounding_margin(m) for m in matrices])
-    return Entry(margins, [distinct / N] * SEEDS, [1 / distinct] * SEEDS)
+    within = categories and np.stack([grounding_margin_within(m, categories) for m in matrices])
+    return Entry(margins, [distinct / N] * SEEDS, [1 / distinct] * SEEDS, within)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_where_categories_are_known_no_adversary_is_ranked_at_all(seed):
+    world = World(seed)
+    names = [str(c) for c in world.category]
+    generic, category = world.adversaries()
+    human = world.seer(1.0, 0.0)
+    entries = {
+        "generic": entry([generic] * SEEDS, 1, names),
+        "category": entry([category] * SEEDS, CATEGORIES, names),
+        # Enough captions to pass for diverse; it still knows the category alone.
+        "category, diverse": entry([category] * SEEDS, N, names),
+        **{
+            f"sees {detail}": entry([world.seer(detail, kind=0.1) for _ in range(SEEDS)], N, names)
+            for detail in (0.5, 1.0)
+        },
+    }
+    groups = [f"g{i}" for i in range(N)]
+    within = grounding_margin_within(human, names)
+    figures = References(1.0, 1 / N, float(grounding_margin(human).mean()), within)
+    told = rank(entries, groups, figures, check_scorer(human, groups, names))
+    rows = {row["projector"]: row for row in told["projectors"]}
+    assert told["within_category"]["demanded"]
+    assert {label for label, row in rows.items() if row["ranked"]} == {"sees 0.5", "sees 1.0"}
+    assert rows["generic"]["gate"] == rows["category"]["gate"] == "collapsed"
+    assert "tells categories apart, not clips" in rows["category"]["stamps"]
+    assert rows["category, diverse"]["gate"] == "category_only"
+    # Without the demand it would be ranked: its D is far above 0.
+    assert rows["category, diverse"]["numbers"]["lower_bound"] > 0
 
 
 @pytest.mark.parametrize("seed", range(12))

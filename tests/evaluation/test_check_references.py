@@ -70,6 +70,25 @@ def test_what_was_written_is_what_the_ranking_reads(checked) -> None:
     assert [point.share for point in check.swapped] == [0.0, 0.1, 0.25, 0.5, 1.0]
 
 
+def test_halves_that_exchange_decide_together(manifest, stand_in, embed, tmp_path) -> None:
+    out = tmp_path / "scorer_check.json"
+    shown = frames(manifest, embed, False)
+    check_references(manifest, shown, stand_in, SETTINGS, 0.05, out, cross_fit=True)
+    splits = read_json(out, "scorer_check/1")["splits"]
+    both, check = splits["held_out"], read_check(out)
+    assert (both["n_clips"], both["n_groups"]) == (10, 8) and check.n_clips == 10
+    # Six videos of one clip, two of two: their means, each within its half.
+    by_half = {half: splits[half] for half in ("selection", "report")}
+    means = sum(own["mean_margin"] * own["n_groups"] for own in by_half.values()) / 8
+    assert both["mean_margin"] == pytest.approx(means)
+    assert both["low"] < both["mean_margin"] < both["high"]
+    # Unswapped, mean D by clips; all swapped, none.
+    whole, *_, none = both["swapped"]
+    by_clips = sum(own["swapped"][0]["mean"] * own["n_clips"] for own in by_half.values()) / 10
+    assert whole["mean"] == pytest.approx(by_clips)
+    assert (whole["n_swapped"], none["n_swapped"]) == (0, 10) and none["high"] < whole["mean"]
+
+
 def test_clips_without_embeddings_are_named(manifest, stand_in, embed, tmp_path) -> None:
     found = frames(manifest, embed, False)
     del found["report"]["report-2"]

@@ -16,6 +16,7 @@ from siglip_study.evaluation.scores import (
     reference_temperature,
     score_split,
 )
+from siglip_study.evaluation.temperature import fit_on_references
 from siglip_study.io import read_json, write_json
 
 IDS = [f"selection-{i}" for i in range(6)]
@@ -168,6 +169,12 @@ def test_the_temperature_is_that_of_the_selection_references(world):
     assert reference_temperature(world.root / "absent", "selection") is None
     with pytest.raises(StudyError, match="no such file"):
         reference_temperature(world.root / "absent", "report")
+
+
+def test_the_other_half_fits_the_temperature_before_anything_is_scored(world, manifest):
+    world.score()
+    fitted = fit_on_references(manifest, "selection", world.frames, world.scorer)
+    assert fitted == world.metrics("references")["temperature"]
 
 
 def test_the_report_split_keeps_the_temperature_it_is_given(

@@ -45,7 +45,7 @@ def test_a_scorer_that_knows_the_category_only() -> None:
 
 def test_swapped_curve_falls_to_nothing() -> None:
     matrix = scores(0.1)
-    curve = swapped_curve(matrix, np.random.default_rng(0))
+    curve = swapped_curve([matrix], np.random.default_rng(0))
     assert [point.share for point in curve] == [0.0, 0.1, 0.25, 0.5, 1.0]
     assert [point.n_swapped for point in curve] == [0, 6, 15, 30, 60]
     means = [point.mean for point in curve]

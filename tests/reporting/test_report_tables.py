@@ -8,6 +8,7 @@ from siglip_study.errors import StudyError
 from siglip_study.io import read_json, write_json
 from siglip_study.metrics.registry import METRICS
 from siglip_study.reporting import schema
+from siglip_study.reporting.results import shared
 from siglip_study.reporting.tables import build_tables, read_table
 
 
@@ -115,3 +116,17 @@ def test_an_old_table_is_refused(tmp_path):
         read_table(tmp_path, "pairs")
     with pytest.raises(StudyError, match="no such file"):
         read_table(tmp_path, "cells")
+
+
+def test_two_trainings_as_one_keep_what_they_share_and_the_mean_of_what_they_took():
+    run = {"gpu_s": 10.0, "device": "a", "peak_gpu_gb": 3.0, "seed": 1}
+    one = {**run, "run": {"stage2": {"epochs": 3, "learning_rate": 1e-4}}}
+    two = {**run, "gpu_s": 20.0, "peak_gpu_gb": 4.0}
+    two["run"] = {"stage2": {"epochs": 3, "learning_rate": 1e-3}}
+    assert shared([one, two]) == {
+        "gpu_s": 15.0,
+        "device": "a",
+        "peak_gpu_gb": 4.0,
+        "seed": 1,
+        "run": {"stage2": {"epochs": 3}},
+    }

@@ -88,3 +88,18 @@ def test_the_catalogue_s_entry_plans_the_same(house: Any) -> None:
 def test_a_profile_is_accepted(house: Any, name: str) -> None:
     run = house.snakemake("--workflow-profile", f"workflow/profiles/{name}", "--dry-run")
     assert run.status == 0, run.text
+
+
+def test_one_held_out_split_is_scored_on_both_halves_and_then_chosen(house: Any) -> None:
+    data = {"splits": {"train": "train", "held_out": "report"}}
+    stages = {name: {"batch_size": 8} for name in ("stage1", "stage2")}
+    grid = {"learning_rate": [5e-4, 2e-3], "epochs": [1]}
+    changes = {"data": data, "grid": grid, **stages}
+    plan = house.snakemake("--dry-run", config=house.write_config("halved.yaml", **changes))
+    assert plan.status == 0, plan.text
+    # Two projectors at two rates; the fresh seeds are planned when both halves have chosen.
+    assert (plan.jobs["stage2"], plan.jobs["captions"], plan.jobs["select"]) == (4, 4, 1)
+    assert (plan.jobs["score"], plan.jobs["pool"], plan.jobs["tables"]) == (4, 1, 1)
+    changes["data"] = {**data, "cross_fit": False}
+    plan = house.snakemake("--dry-run", config=house.write_config("apart.yaml", **changes))
+    assert (plan.jobs["stage2"], plan.jobs["score"]) == (4, 2) and "pool" not in plan.jobs

@@ -1,12 +1,12 @@
 # The study that the config spells out. Everything a rule knows about cells and paths it asks here.
-import json
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from siglip_study.config import parse_config
+from siglip_study.choice import read_choice
 from siglip_study.errors import StudyError
-from siglip_study.grid import SPLITS, Study, cell_pattern
+from siglip_study.grid import HELD_OUT, SPLITS, Study, cell_pattern
 from siglip_study.provenance import rule_code
 
 try:
@@ -30,16 +30,17 @@ REPORT_FILES = [
 ]
 FEATURES = {split: PATHS.features(STUDY.encoder_slug, split) for split in SPLITS}
 SCORER_FEATURES = {
-    split: PATHS.scorer_features(STUDY.scorer_slug, split)
-    for split in ("selection", "report")
+    split: PATHS.scorer_features(STUDY.scorer_slug, split) for split in HELD_OUT
 }
+# Held-out splits that choose.
+CHOOSING = HELD_OUT if STUDY.cross_fit else ("selection",)
 TRAINING_CODE = rule_code("training")
 
 
 wildcard_constraints:
     cell=cell_pattern(STUDY.cells),
     stage1=cell_pattern(STUDY.stage1_cells),
-    split="selection|report",
+    scoring=cell_pattern(STUDY.scorings),
 
 
 def stage1_run(wildcards):
@@ -50,23 +51,31 @@ def cell_of(wildcards):
     return STUDY.cells[wildcards.cell]
 
 
+def captioned_features(wildcards):
+    return [FEATURES[split] for split in cell_of(wildcards).captioned]
+
+
 def stage1_files(wildcards, name):
     """A file of the first stage that a cell starts from; an untrained projector has none."""
     cell = cell_of(wildcards)
     return [PATHS.stage1(cell.stage1_name) / name] if cell.has_stage1 else []
 
 
-def chosen_cells():
-    """The chosen tuning cells: known once they are scored."""
-    path = checkpoints.select.get().output.selection
-    with open(path, encoding="utf-8") as file:
-        return [row["chosen"] for row in json.load(file)["projectors"].values()]
+def captions_scored(wildcards):
+    """Captions that a scoring job scores; which are reported is known once cells are chosen."""
+    scoring, choice = STUDY.scorings[wildcards.scoring], None
+    if not scoring.tunes:
+        choice = read_choice(checkpoints.select.get().output.selection)
+    return [PATHS.captions(name) for name in STUDY.captioners(scoring, choice)]
 
 
-def captioners(split):
-    """Everything that captions a split."""
-    return STUDY.captioners(split, chosen_cells() if split == "report" else ())
+def frames_scored(wildcards):
+    """The scorer's embeddings of a scoring job's clips, and of those that fit what it needs."""
+    scoring = STUDY.scorings[wildcards.scoring]
+    return [SCORER_FEATURES[split] for split in (scoring.split, scoring.other) if split]
 
 
-def captions_of(names):
-    return [PATHS.captions(name) for name in names]
+def scores_of(tunes):
+    return [
+        PATHS.scores(job.name) for job in STUDY.scorings.values() if job.tunes is tunes
+    ]

@@ -35,7 +35,7 @@ rule manifest:
         "../../environment.yml"
     params:
         root=lambda wildcards: str(CONFIG.data_root),
-        data=CONFIG.data.model_dump(exclude={"workers"}),
+        data=CONFIG.data.model_dump(exclude={"workers", "cross_fit"}),
         dataset=dataset_fingerprint(CONFIG.data_root),
         code=rule_code("manifest"),
     message:

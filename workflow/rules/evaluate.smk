@@ -49,7 +49,7 @@ rule baselines:
     input:
         manifest=PATHS.manifest,
         features=[FEATURES[split] for split in SPLITS],
-        frames=SCORER_FEATURES["selection"],
+        frames=[SCORER_FEATURES[half] for half in CHOOSING],
     output:
         references=PATHS.captions("references"),
         retrieval=PATHS.captions("retrieval"),
@@ -73,14 +73,14 @@ rule baselines:
 rule score:
     input:
         manifest=PATHS.manifest,
-        frames=lambda wildcards: SCORER_FEATURES[wildcards.split],
-        captions=lambda wildcards: captions_of(captioners(wildcards.split)),
+        frames=frames_scored,
+        captions=captions_scored,
     output:
-        scores=PATHS.scores("{split}"),
+        scores=PATHS.scores("{scoring}"),
     log:
-        PATHS.log("score", "{split}"),
+        PATHS.log("score", "{scoring}"),
     benchmark:
-        PATHS.benchmark("score", "{split}")
+        PATHS.benchmark("score", "{scoring}")
     conda:
         "../../environment.yml"
     threads: 2
@@ -90,14 +90,14 @@ rule score:
         language=CONFIG.data.language,
         code=rule_code("score"),
     message:
-        "scoring captions of the {wildcards.split} split"
+        "scoring captions: {wildcards.scoring}"
     script:
         "../scripts/score.py"
 
 
 checkpoint select:
     input:
-        scores=PATHS.scores("selection"),
+        scores=scores_of(tunes=True),
     output:
         selection=PATHS.selection,
     log:
@@ -113,3 +113,25 @@ checkpoint select:
         "choosing each projector's cell"
     script:
         "../scripts/select_cells.py"
+
+
+if STUDY.cross_fit:
+
+    rule pool:
+        input:
+            scores=scores_of(tunes=True) + scores_of(tunes=False),
+            selection=PATHS.selection,
+        output:
+            pooled=PATHS.pooled,
+        log:
+            PATHS.log("pool"),
+        benchmark:
+            PATHS.benchmark("pool")
+        conda:
+            "../../environment.yml"
+        params:
+            code=rule_code("pool"),
+        message:
+            "putting both halves together"
+        script:
+            "../scripts/pool.py"

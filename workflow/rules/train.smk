@@ -37,7 +37,7 @@ rule stage2:
         selection=FEATURES["selection"],
         verdict=ancient(PATHS.scorer_verdict),
         # Read only to caption while the model is loaded: a new report clip must not retrain.
-        captioned=lambda wildcards: ancient(FEATURES[cell_of(wildcards).captioned]),
+        captioned=lambda wildcards: ancient(captioned_features(wildcards)),
         stage1=lambda wildcards: stage1_files(wildcards, "checkpoint"),
         stage1_facts=lambda wildcards: stage1_files(wildcards, "stage.json"),
     output:
@@ -68,7 +68,7 @@ rule captions:
         manifest=PATHS.manifest,
         # For the mean feature, a diagnostic.
         train=FEATURES["train"],
-        features=lambda wildcards: FEATURES[cell_of(wildcards).captioned],
+        features=captioned_features,
         checkpoint=PATHS.run("{cell}") / "checkpoint",
     output:
         captions=PATHS.run("{cell}") / "captions.json",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.config import parse_config
-from siglip_study.grid import SPLITS
+from siglip_study.grid import HELD_OUT, SPLITS
 from siglip_study.jobs import job
 
 with job(snakemake.log[0]):
@@ -19,14 +19,18 @@ with job(snakemake.log[0]):
     write_baselines(
         manifest=manifest,
         features=dict(zip(SPLITS, map(Path, snakemake.input.features), strict=True)),
-        splits=("selection", "report"),
+        splits=HELD_OUT,
         references_out=Path(snakemake.output.references),
         retrieval_out=Path(snakemake.output.retrieval),
     )
-    frames = read_frame_embeddings(snakemake.input.frames)
+    choosing = HELD_OUT if config.cross_fit else ("selection",)
+    frames = dict(zip(choosing, map(read_frame_embeddings, snakemake.input.frames), strict=True))
     write_adversaries(
         manifest=manifest,
-        frames={clip: rows.numpy() for clip, rows in frames.items()},
+        frames={
+            split: {clip: rows.numpy() for clip, rows in found.items()}
+            for split, found in frames.items()
+        },
         scorer=Scorer(
             config.scorer.model,
             revision=config.scorer.revision,

@@ -1,4 +1,4 @@
-"""Caption a held-out split: take what was made right after training, else load the checkpoint."""
+"""Caption held-out clips: take what was made right after training, else load the checkpoint."""
 
 from pathlib import Path
 
@@ -21,10 +21,8 @@ with job(snakemake.log[0]):
         from siglip_study.evaluation.captions import caption_from_checkpoint
         from siglip_study.training.bench import Inputs
 
-        features = {
-            "train": Path(snakemake.input.train),
-            cell.captioned: Path(snakemake.input.features),
-        }
+        shown = dict(zip(cell.captioned, map(Path, snakemake.input.features), strict=True))
+        features = {"train": Path(snakemake.input.train), **shown}
         caption_from_checkpoint(
             cell,
             Inputs(Path(snakemake.input.manifest), features),

@@ -1,7 +1,8 @@
-"""Score every captioner of a split."""
+"""Score every captioner of a scoring job."""
 
 from pathlib import Path
 
+from siglip_study.choice import read_choice
 from siglip_study.config import parse_config
 from siglip_study.grid import BASELINES, Study
 from siglip_study.jobs import job
@@ -16,32 +17,36 @@ with job(snakemake.log[0]):
         reference_temperature,
         score_split,
     )
+    from siglip_study.evaluation.temperature import fit_on_references
     from siglip_study.features.scorer import read_frame_embeddings
     from siglip_study.io import read_json
 
     study = Study(parse_config(snakemake.config))
-    config, paths, split = study.config, study.paths, snakemake.wildcards.split
-    chosen: list[str] = []
-    if split == "report":
-        projectors = read_json(paths.selection, "selection/1")["projectors"]
-        chosen = [row["chosen"] for row in projectors.values()]
-    roles = {name: role for name, (role, _) in BASELINES.items()}
+    config, paths = study.config, study.paths
+    scoring = study.scorings[snakemake.wildcards.scoring]
+    split = scoring.split
+    choice = None if scoring.tunes else read_choice(paths.selection)
     captioners = [
         Captioner(
             name,
-            roles[name] if name in roles else study.cells[name].role,
+            BASELINES[name] if name in BASELINES else study.cells[name].role,
             paths.run(name),
             paths.captions(name),
+            paths.scored(name, split) if scoring.other else None,
         )
-        for name in study.captioners(split, chosen)
+        for name in study.captioners(scoring, choice)
     ]
-    frames_path = Path(snakemake.input.frames)
+    embedded = [
+        {clip: rows.numpy() for clip, rows in read_frame_embeddings(path).items()}
+        for path in snakemake.input.frames
+    ]
+    chosen_on = paths.run("references.selection")
     facts = config.demo and read_json(paths.demo / "facts.json", "facts/1")
-    temperature = reference_temperature(paths.run("references.selection"), split)
+    manifest = pl.read_parquet(snakemake.input.manifest)
     scorer = SplitScorer(
         split,
-        pl.read_parquet(snakemake.input.manifest),
-        {clip: frames.numpy() for clip, frames in read_frame_embeddings(frames_path).items()},
+        manifest,
+        embedded[0],
         ScoreSettings(
             config.scorer,
             config.bertscore,
@@ -50,12 +55,14 @@ with job(snakemake.log[0]):
             config.runtime,
         ),
         facts,
-        temperature,
+        None if scoring.other else reference_temperature(chosen_on, split),
     )
+    if scoring.other:
+        scorer.temperature = fit_on_references(manifest, scoring.other, embedded[1], scorer.scorer)
     score_split(
         captioners,
         scorer,
-        frames_path,
+        Path(snakemake.input.frames[0]),
         Path(snakemake.output.scores),
         cache=paths.root / ".cache",
         workers=snakemake.threads,

@@ -31,4 +31,5 @@ with job(snakemake.log[0]):
         settings=settings,
         alpha=snakemake.params.alpha,
         out=Path(snakemake.output.check),
+        cross_fit=config.cross_fit,
     )

@@ -1,20 +1,33 @@
-"""Choose each projector's cell on the selection split."""
+"""Choose each projector's cell on clips that do not report it."""
 
 from pathlib import Path
 
 from siglip_study.config import parse_config
-from siglip_study.grid import Study
+from siglip_study.grid import HELD_OUT, Study
 from siglip_study.jobs import job
 
 with job(snakemake.log[0]):
     from siglip_study.evaluation.selection import select_tuned
+    from siglip_study.evaluation.selection_by_halves import select_by_halves
     from siglip_study.ranking.gate import GateThresholds
 
     study = Study(parse_config(snakemake.config))
-    select_tuned(
-        study.tuning,
-        [study.paths.run(cell.name) for cell in study.tuning],
-        study.paths.run("references.selection"),
-        GateThresholds(**snakemake.params.gate),
-        Path(snakemake.output.selection),
-    )
+    paths = study.paths
+    thresholds = GateThresholds(**snakemake.params.gate)
+    out = Path(snakemake.output.selection)
+    if study.cross_fit:
+        select_by_halves(
+            study.tuning,
+            {half: [paths.scored(cell.name, half) for cell in study.tuning] for half in HELD_OUT},
+            {half: paths.scored("references", half) for half in HELD_OUT},
+            thresholds,
+            out,
+        )
+    else:
+        select_tuned(
+            study.tuning,
+            [paths.run(cell.name) for cell in study.tuning],
+            paths.run("references.selection"),
+            thresholds,
+            out,
+        )

@@ -24,7 +24,7 @@ with job(snakemake.log[0]):
     features = {
         "train": Path(snakemake.input.train),
         "selection": Path(snakemake.input.selection),
-        cell.captioned: Path(snakemake.input.captioned),
+        **dict(zip(cell.captioned, map(Path, snakemake.input.captioned), strict=True)),
     }
 
     def prepare_captions(bench, model):

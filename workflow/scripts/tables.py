@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from siglip_study.choice import read_choice
 from siglip_study.config import parse_config
 from siglip_study.grid import Study
 from siglip_study.jobs import job
@@ -9,26 +10,26 @@ from siglip_study.jobs import job
 with job(snakemake.log[0]):
     from siglip_study.evaluation.ranking import rank_projectors
     from siglip_study.evaluation.scorer_check import read_check
-    from siglip_study.io import read_json
     from siglip_study.ranking.gate import GateThresholds
     from siglip_study.reporting.tables import build_tables
 
     study = Study(parse_config(snakemake.config))
     paths = study.paths
-    chosen = read_json(snakemake.input.selection, "selection/1")["projectors"]
+    choice = read_choice(Path(snakemake.input.selection))
     thresholds = GateThresholds(**snakemake.params.gate)
-    reported = study.reported(row["chosen"] for row in chosen.values())
+    entries = study.entries(choice)
     rank_projectors(
         runs={
-            label: [paths.run(cell.name) for cell in reported if cell.label == label]
-            for label in chosen
+            label: [paths.run(entry.name) for entry in entries if entry.label == label]
+            for label in choice
         },
         references=paths.run("references"),
         retrieval=paths.run("retrieval"),
         selection=Path(snakemake.input.selection),
         scorer=read_check(Path(snakemake.input.scorer_check)),
         thresholds=thresholds,
-        halved="held_out" in study.config.data.splits,
+        halved="held_out" in study.config.data.splits and not study.cross_fit,
+        cross_fitted=study.cross_fit,
         out=Path(snakemake.output.ranking),
     )
-    build_tables(paths.root, study.by_role(reported), thresholds)
+    build_tables(paths.root, study.by_role(choice), thresholds)

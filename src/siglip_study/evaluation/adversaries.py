@@ -6,7 +6,7 @@ first; a ranking that either of them could lead would be worth nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,9 @@ import polars as pl
 from siglip_study.evaluation.baselines import caption_record
 from siglip_study.io import write_json
 from siglip_study.metrics import siglip
+
+#: Split that chooses → split that is captioned with its choice.
+OTHER = {"selection": "report", "report": "selection"}
 
 
 class TextScorer(Protocol):
@@ -60,34 +63,35 @@ def favourites(
 
 def write_adversaries(
     manifest: pl.DataFrame,
-    frames: dict[str, np.ndarray],
+    frames: Mapping[str, Mapping[str, np.ndarray]],
     scorer: TextScorer,
     generic_out: Path,
     category_out: Path,
-    split: str = "report",
 ) -> None:
-    """Choose among the train captions on the selection clips; caption ``split`` with the choice.
+    """Choose among the train captions on one held-out split; caption the other with the choice.
 
     Args:
         manifest: all splits.
-        frames: the scorer's frame embeddings of the selection clips, id → ``[F, E]``.
+        frames: split that chooses → the scorer's frame embeddings of its clips, id → ``[F, E]``.
+            ``selection`` chooses for ``report``; with both, each chooses for the other.
         scorer: embeds captions.
         generic_out: ``captions/1`` of the captioner that says the same of every clip.
         category_out: ``captions/1`` of the one that knows the category alone.
-        split: the split that is captioned.
     """
     train = manifest.filter(pl.col("split") == "train").sort("id")["captions"].to_list()
     candidates = list(dict.fromkeys(text for texts in train for text in texts))
     pairs = scorer.caption_embeddings(candidates)
-    seen = manifest.filter(pl.col("split") == "selection").sort("id")
-    images = siglip.clip_vectors([frames[clip] for clip in seen["id"].to_list()])
-    scores = siglip.score_matrix(
-        [chunks.numpy() for chunks, _ in pairs], [weights.numpy() for _, weights in pairs], images
-    )
-    chosen = favourites(candidates, scores, seen["category"].to_list())
-    shown = manifest.filter(pl.col("split") == split)
-    clips = list(zip(shown["id"].to_list(), shown["category"].to_list(), strict=True))
-    generic = [caption_record(clip, split, chosen.generic) for clip, _ in clips]
-    category = [caption_record(clip, split, chosen.of(own)) for clip, own in clips]
+    chunks, weights = [part.numpy() for part, _ in pairs], [part.numpy() for _, part in pairs]
+    generic, category = [], []
+    for chooses, embedded in frames.items():
+        seen = manifest.filter(pl.col("split") == chooses).sort("id")
+        images = siglip.clip_vectors([embedded[clip] for clip in seen["id"].to_list()])
+        scores = siglip.score_matrix(chunks, weights, images)
+        chosen = favourites(candidates, scores, seen["category"].to_list())
+        split = OTHER[chooses]
+        shown = manifest.filter(pl.col("split") == split)
+        clips = list(zip(shown["id"].to_list(), shown["category"].to_list(), strict=True))
+        generic += [caption_record(clip, split, chosen.generic) for clip, _ in clips]
+        category += [caption_record(clip, split, chosen.of(own)) for clip, own in clips]
     write_json(generic_out, {"cell": "generic", "records": generic}, "captions/1")
     write_json(category_out, {"cell": "category", "records": category}, "captions/1")

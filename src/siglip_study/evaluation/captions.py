@@ -31,35 +31,40 @@ def write_captions(
     runtime: RuntimeConfig,
     out: Path,
 ) -> None:
-    """Caption the cell's split; write ``captions.json`` and ``losses.parquet`` into ``out``."""
+    """Caption the cell's splits; write ``captions.json`` and ``losses.parquet`` into ``out``.
+
+    A split is captioned by itself, so that what is said of it depends on no other split.
+    """
     began = time.monotonic()
-    split = cell.captioned
-    clips = bench.clips(split)
-    captions = generate_captions(
-        model,
-        bench.tokenizer,
-        clips.ids,
-        clips.features.batch,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        repetition_penalty=settings.repetition_penalty,
-        memory_gb=runtime.memory_gb,
-    )
-    losses = condition_losses(model, bench, clips, split, settings.shuffles, runtime)
-    write_parquet(out / "losses.parquet", losses)
-    records = [
-        {
-            "id": clip,
-            "split": split,
-            "condition": "matched",
-            "caption": caption.text,
-            "n_tokens": caption.n_tokens,
-            "truncated": caption.truncated,
-        }
-        for clip, caption in zip(clips.ids, captions, strict=True)
-    ]
+    records: list[dict[str, Any]] = []
+    losses = []
+    for split in cell.captioned:
+        clips = bench.clips(split)
+        captions = generate_captions(
+            model,
+            bench.tokenizer,
+            clips.ids,
+            clips.features.batch,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.batch_size,
+            repetition_penalty=settings.repetition_penalty,
+            memory_gb=runtime.memory_gb,
+        )
+        losses.append(condition_losses(model, bench, clips, split, settings.shuffles, runtime))
+        records += [
+            {
+                "id": clip,
+                "split": split,
+                "condition": "matched",
+                "caption": caption.text,
+                "n_tokens": caption.n_tokens,
+                "truncated": caption.truncated,
+            }
+            for clip, caption in zip(clips.ids, captions, strict=True)
+        ]
+    write_parquet(out / "losses.parquet", pl.concat(losses))
     if cell.role == "report":
-        records += unseeing_records(model, bench, split, settings, runtime)
+        records += unseeing_records(model, bench, cell.captioned[0], settings, runtime)
     wall = time.monotonic() - began
     cost = {"wall_s": wall, "gpu_s": wall if bench.accelerator.device.type == "cuda" else 0.0}
     write_json(out / "captions.json", {"cell": cell.name, **cost, "records": records}, "captions/1")
@@ -73,7 +78,7 @@ def caption_from_checkpoint(
     runtime: RuntimeConfig,
     out: Path,
 ) -> None:
-    """Load a trained cell and caption its split."""
+    """Load a trained cell and caption its splits."""
     bench = Bench(cell.run, inputs, use_device(runtime), runtime.memory_gb)
     model = bench.model(adapters=checkpoint)
     load_projector(checkpoint, model)

@@ -20,13 +20,13 @@ _FILES = ("captions.json", "losses.parquet")
 
 
 def captions_key(cell: Cell, checkpoint: Path, settings: CaptionConfig, code: str) -> list[Any]:
-    """What captions depend on: weights, run, split, settings and the code that makes them."""
+    """What captions depend on: weights, run, splits, settings and the code that makes them."""
     weights = [
         hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(checkpoint.rglob("*.safetensors"))
     ]
     chosen = settings.model_dump(exclude={"batch_size"})
-    return [cell.name, cell.captioned, json.dumps(chosen), weights, code]
+    return [cell.name, *cell.captioned, json.dumps(chosen), weights, code]
 
 
 def take_prepared(prepared: Path, out: Path) -> bool:

@@ -25,6 +25,7 @@ def rank_projectors(
     thresholds: GateThresholds,
     halved: bool,
     out: Path,
+    cross_fitted: bool = False,
 ) -> None:
     """Gate, test and rank the projectors.
 
@@ -35,8 +36,10 @@ def rank_projectors(
         selection: ``selection.json``.
         scorer: what the scorer made of the human captions before training.
         thresholds: of the gate.
-        halved: whether selection and report are halves of one split.
+        halved: whether selection and report are halves of one split, and the first only chose.
         out: ``ranking.json``.
+        cross_fitted: whether they are halves that chose for each other; then every folder holds
+            both, put together.
     """
     human = pl.read_parquet(references / "clips.parquet").sort("id")
     groups = human["group"].to_list()
@@ -63,6 +66,7 @@ def rank_projectors(
         thresholds=thresholds,
         circumstances=Circumstances(
             halved=halved,
+            cross_fitted=cross_fitted,
             all_collapsed=tuple(label for label, row in chosen.items() if row["all_collapsed"]),
             truncated=truncated,
         ),

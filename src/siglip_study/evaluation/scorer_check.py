@@ -15,7 +15,7 @@ from siglip_study.errors import StudyError
 from siglip_study.io import read_json, write_json
 from siglip_study.metrics import siglip
 from siglip_study.metrics.ids import check_same_ids
-from siglip_study.ranking.scorer_check import ScorerCheck, check_scorer
+from siglip_study.ranking.scorer_check import Block, ScorerCheck, check_blocks, check_scorer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The split whose figures are published: its verdict is the study's.
-DECIDES = "report"
+#: The split whose figures are published: its verdict is the study's. Under cross-fitting both
+#: halves are, and decide together.
+DECIDES, BOTH = "report", "held_out"
 
 
 class TextScorer(Protocol):
@@ -41,6 +42,7 @@ def check_references(
     settings: ScorerConfig,
     alpha: float,
     out: Path,
+    cross_fit: bool = False,
 ) -> dict[str, Any]:
     """Judge the scorer on each held-out split, write ``scorer_check.json``, say one sentence.
 
@@ -51,18 +53,22 @@ def check_references(
         settings: which scorer it is.
         alpha: level.
         out: the JSON file, schema ``scorer_check/1``.
+        cross_fit: the splits are halves of one and both are reported: judge them together too.
 
     Raises:
         StudyError: embeddings and manifest name different clips, or a split has fewer than 2.
     """
-    checks = {
-        split: _check(manifest, split, found, scorer, alpha) for split, found in frames.items()
-    }
-    decides = checks[DECIDES]
+    blocks = {split: _block(manifest, split, found, scorer) for split, found in frames.items()}
+    checks = {split: check_scorer(*block, alpha) for split, block in blocks.items()}
+    if cross_fit:
+        checks[BOTH] = check_blocks(list(blocks.values()), alpha)
+    deciding = BOTH if cross_fit else DECIDES
+    decides = checks[deciding]
     body = {
         "model": settings.model,
         "revision": settings.revision,
         "alpha": alpha,
+        "decides": deciding,
         "can_tell": decides.can_tell,
         "sentence": decides.sentence,
         "splits": {split: asdict(check) for split, check in checks.items()},
@@ -72,13 +78,10 @@ def check_references(
     return body
 
 
-def _check(
-    manifest: pl.DataFrame,
-    split: str,
-    frames: Mapping[str, np.ndarray],
-    scorer: TextScorer,
-    alpha: float,
-) -> ScorerCheck:
+def _block(
+    manifest: pl.DataFrame, split: str, frames: Mapping[str, np.ndarray], scorer: TextScorer
+) -> Block:
+    """Scores of a split's references ``[n, n]``, source videos and categories."""
     clips = manifest.filter(pl.col("split") == split).sort("id")
     ids = clips["id"].to_list()
     check_same_ids(ids, frames, "the manifest", "the scorer's features")
@@ -93,7 +96,7 @@ def _check(
     matrix = siglip.score_matrix(
         chunks, weights, siglip.clip_vectors([frames[clip] for clip in ids])
     )
-    return check_scorer(matrix, clips["group"].to_list(), clips["category"].to_list(), alpha)
+    return matrix, clips["group"].to_list(), clips["category"].to_list()
 
 
 def verdict(check: Path, stop_if_blind: bool) -> str:
@@ -116,5 +119,6 @@ def read_check(path: Path) -> ScorerCheck:
     """The deciding split's check, as :func:`check_references` wrote it."""
     from siglip_study.ranking.scorer_check import SwapPoint
 
-    told = read_json(path, "scorer_check/1")["splits"][DECIDES]
+    body = read_json(path, "scorer_check/1")
+    told = body["splits"][body.get("decides", DECIDES)]
     return ScorerCheck(**{**told, "swapped": tuple(SwapPoint(**p) for p in told["swapped"])})

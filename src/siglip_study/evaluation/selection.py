@@ -54,14 +54,10 @@ def candidate(folders: Sequence[Path]) -> tuple[Candidate, list[str]]:
     )
 
 
-def select_tuned(
-    cells: Sequence[Cell],
-    folders: Sequence[Path],
-    references: Path,
-    thresholds: GateThresholds,
-    out: Path,
-) -> dict[str, Any]:
-    """Gate every tuning cell on the selection split and write ``selection.json``.
+def tuned_cells(
+    cells: Sequence[Cell], folders: Sequence[Path], references: Path, thresholds: GateThresholds
+) -> list[TuningCell]:
+    """Every tuning cell as it is chosen by: mean D and the gate's word on one set of clips.
 
     Each cell is gated by itself: Holm's correction belongs to claims on the report split, and here
     would let the size of the grid decide which cells count as collapsed.
@@ -93,8 +89,21 @@ def select_tuned(
                 epochs=cell.run.stage2.epochs,
             )
         )
-    selection = {
-        "projectors": {label: asdict(chosen) for label, chosen in select_cells(rows).items()}
+    return rows
+
+
+def select_tuned(
+    cells: Sequence[Cell],
+    folders: Sequence[Path],
+    references: Path,
+    thresholds: GateThresholds,
+    out: Path,
+) -> dict[str, Any]:
+    """Choose on the selection split and write ``selection.json``."""
+    found = select_cells(tuned_cells(cells, folders, references, thresholds))
+    rows = {
+        label: {**asdict(own), "reports": {"report": own.chosen}} for label, own in found.items()
     }
+    selection = {"projectors": rows}
     write_json(out, selection, "selection/1")
     return selection

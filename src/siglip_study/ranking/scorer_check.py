@@ -21,6 +21,10 @@ SWAPPED_SHARES: tuple[float, ...] = (0.0, 0.10, 0.25, 0.50, 1.0)
 HUMAN_SCALE_ERRORS = 5.0
 
 
+#: Scores ``[n, n]``, source videos and categories of a set of clips.
+Block = tuple[ArrayLike, Sequence[str], Sequence[str | None] | None]
+
+
 @dataclass(frozen=True)
 class SwapPoint:
     """Mean D with ``share`` of the captions deranged: mean and central 95 % over the draws."""
@@ -70,29 +74,42 @@ def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def swapped_curve(
-    scores: np.ndarray, rng: np.random.Generator, draws: int = 50
+    blocks: Sequence[np.ndarray], rng: np.random.Generator, draws: int = 50
 ) -> tuple[SwapPoint, ...]:
-    """Mean D as ever more captions are swapped with one another.
+    """Mean D as ever more captions are swapped with one another, within each block of clips.
 
     Mean D is the mean of the diagonal minus the mean off the diagonal, so a swap needs no new
     matrix. A share too small for two captions swaps two, as one cannot be swapped alone.
     """
-    n = len(scores)
-    total = scores.sum()
+    weights = np.array([len(scores) for scores in blocks], dtype=float)
     points = []
     for share in SWAPPED_SHARES:
-        count = 0 if share == 0 else min(n, max(2, round(share * n)))
-        values = []
-        for _ in range(draws if count else 1):
-            caption = np.arange(n)
-            if count:
-                chosen = rng.choice(n, count, replace=False)
-                caption[chosen] = chosen[derangement(count, rng)]
-            own = scores[caption, np.arange(n)].sum()
-            values.append(own / n - (total - own) / (n * (n - 1)))
-        low, high = np.quantile(values, [0.025, 0.975])
-        points.append(SwapPoint(share, count, float(np.mean(values)), float(low), float(high)))
+        counts, values = zip(
+            *(_swapped(scores, share, rng, draws) for scores in blocks), strict=True
+        )
+        drawn = weights / weights.sum() @ np.stack(values)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        point = (share, sum(counts), float(np.mean(drawn)), float(low), float(high))
+        points.append(SwapPoint(*point))
     return tuple(points)
+
+
+def _swapped(
+    scores: np.ndarray, share: float, rng: np.random.Generator, draws: int
+) -> tuple[int, np.ndarray]:
+    """How many captions are swapped, and mean D in each draw (one where nothing is)."""
+    n = len(scores)
+    total = scores.sum()
+    count = 0 if share == 0 else min(n, max(2, round(share * n)))
+    values = []
+    for _ in range(draws if count else 1):
+        caption = np.arange(n)
+        if count:
+            chosen = rng.choice(n, count, replace=False)
+            caption[chosen] = chosen[derangement(count, rng)]
+        own = scores[caption, np.arange(n)].sum()
+        values.append(own / n - (total - own) / (n * (n - 1)))
+    return count, np.array(values)
 
 
 def _mean_auc(
@@ -130,9 +147,21 @@ def check_scorer(
 
     The scorer can tell if the one-sided lower bound of the references' mean D is above 0.
     """
-    matrix = np.asarray(scores, dtype=float)
-    margins = grounding_margin(matrix)
-    n = len(matrix)
+    return check_blocks([(scores, groups, categories)], alpha, seed)
+
+
+def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) -> ScorerCheck:
+    """Judge the scorer by references in several sets of clips, each compared within itself.
+
+    Args:
+        blocks: scores, groups and categories of each, as :func:`check_scorer` takes them.
+        alpha: level.
+        seed: of the draws of the swapped-reference curve.
+    """
+    matrices = [np.asarray(scores, dtype=float) for scores, _, _ in blocks]
+    groups = [group for _, own, _ in blocks for group in own]
+    margins = np.concatenate([grounding_margin(matrix) for matrix in matrices])
+    n = max(len(matrix) for matrix in matrices)
     _, by_group = group_means(margins, groups)
     mean = float(by_group.mean())
     low = high = None
@@ -146,9 +175,15 @@ def check_scorer(
             p = float(one_sided_p(mean, variance, df, float(np.abs(by_group).max())))
             errors = mean / se if se > 0 else float("inf")
     can_tell = p <= alpha
-    overall, auc_low, auc_high = _mean_auc(auc(matrix), groups, alpha)
+    per_clip = np.concatenate([auc(matrix) for matrix in matrices])
+    overall, auc_low, auc_high = _mean_auc(per_clip, groups, alpha)
     overall = 0.5 if overall is None else overall
-    by_category = np.full(n, np.nan) if categories is None else auc(matrix, categories)
+    by_category = np.concatenate(
+        [
+            np.full(len(matrix), np.nan) if own is None else auc(matrix, own)
+            for matrix, (_, _, own) in zip(matrices, blocks, strict=True)
+        ]
+    )
     within, within_low, within_high = _mean_auc(by_category, groups, alpha)
     bounds = (
         "no interval on one group"
@@ -175,8 +210,8 @@ def check_scorer(
         auc_within_low=within_low,
         auc_within_high=within_high,
         n_within_category=int(np.isfinite(by_category).sum()),
-        swapped=swapped_curve(matrix, np.random.default_rng(seed)),
-        n_clips=n,
+        swapped=swapped_curve(matrices, np.random.default_rng(seed)),
+        n_clips=len(margins),
         n_groups=len(by_group),
         can_tell=can_tell,
         human_scale=can_tell and errors >= HUMAN_SCALE_ERRORS,

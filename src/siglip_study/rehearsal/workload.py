@@ -110,7 +110,8 @@ class Workload:
         """Captions written for the tables; as many clips have their condition losses taken."""
         found: Counter[Connector] = Counter()
         for cell in self.cells:
-            found[connector_of(cell.run)] += self.dataset.clips[cell.captioned]
+            shown = sum(self.dataset.clips[split] for split in cell.captioned)
+            found[connector_of(cell.run)] += shown
         return found
 
     @cached_property

@@ -38,6 +38,8 @@ def curve_island(results: Path, cells: list[dict[str, Any]]) -> dict[str, Any]:
             bucket = max(bucket, size)
         keys = ("cell", "projector", "role", "seed", "learning_rate", "epochs", "chosen")
         told.append({**{key: cell[key] for key in keys}, "stage1": parent, "stage2": curve})
+        if cell["role"] == "half":
+            told[-1]["role"] = "report"  # a training like any other
     return {"cells": told, "stage1": parents, "bucket": bucket}
 
 

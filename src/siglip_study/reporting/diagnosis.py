@@ -80,7 +80,7 @@ def diagnosis_view(
     gates = {row["cell"]: row["gate"] for row in tables["controls"] if row["gate"]}
     verdicts = {row["projector"]: row["gate"] for row in tables["ranking"]}
     for row in tables["cells"]:
-        if row["role"] == "report" and row["projector"] in verdicts:
+        if row["role"] in ("report", "half") and row["projector"] in verdicts:
             gates[row["cell"]] = verdicts[row["projector"]]
     histories = read_histories(results, cells, tables["cells"], gates)
     if not any(history.measured for history in histories):

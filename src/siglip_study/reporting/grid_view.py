@@ -9,16 +9,24 @@ from siglip_study.reporting.results import ROLES
 
 
 def tuning_grids(selection: dict[str, Any]) -> list[dict[str, Any]]:
-    """A learning rate × epochs table of mean D a projector, the chosen cell marked."""
+    """A learning rate × epochs table of mean D a projector, the chosen cell marked.
+
+    Where the halves of a held-out split choose for each other, each has its table.
+    """
     grids = []
+    tables = [
+        (half, label, told)
+        for half, projectors in (selection.get("halves") or {"": selection["projectors"]}).items()
+        for label, told in projectors.items()
+    ]
     margins = [
         c["mean_margin"]
-        for told in selection["projectors"].values()
+        for *_, told in tables
         for c in told["cells"]
         if c["mean_margin"] is not None
     ]
     top = max([m for m in margins if m > 0], default=1.0)
-    for label, told in selection["projectors"].items():
+    for half, label, told in tables:
         rates = sorted({c["learning_rate"] for c in told["cells"]})
         budgets = sorted({c["epochs"] for c in told["cells"]})
         places: dict[tuple[float, float], list[dict[str, Any]]] = {}
@@ -36,6 +44,7 @@ def tuning_grids(selection: dict[str, Any]) -> list[dict[str, Any]]:
         grids.append(
             {
                 "projector": label,
+                "half": words.HALVES.get(half, ""),
                 "chosen": told["chosen"],
                 "n_cells": told["n_cells"],
                 "n_collapsed": told["n_collapsed"],
@@ -78,6 +87,8 @@ def scatter_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows for the scatter charts; the state decides the shape."""
     rows = []
     for c in cells:
+        if c["role"] == "half":
+            continue  # their points are those of what they are together
         control = c["role"].startswith("control_") and c["role"] != "control_retrieval"
         state = {
             "references": "human references",

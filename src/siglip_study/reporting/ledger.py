@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from siglip_study.reporting import words
-from siglip_study.reporting.results import Cell, mean
+from siglip_study.reporting.results import Cell, chosen_text, mean
 
 #: Said wherever projectors differ in tokens or parameters, as most do.
 ARCHITECTURE = (
@@ -28,7 +28,7 @@ def ledger_rows(cells: list[Cell], selection: dict[str, Any]) -> list[dict[str, 
         rows.append(
             {
                 "projector": label,
-                "chosen_cell": told.get("chosen"),
+                "chosen_cell": chosen_text(told),
                 "report_seeds": ", ".join(sorted(str(cell.seed) for cell in runs)),
                 "learning_rate": first.stage2("learning_rate"),
                 "epochs": first.stage2("epochs"),
@@ -171,7 +171,7 @@ def ledger_view(
 def _row(row: dict[str, Any]) -> dict[str, str]:
     return {
         "projector": row["projector"],
-        "chosen": f"{words.rate(row['learning_rate'])}, {row['epochs'] or 0:g} ep.",
+        "chosen": _chosen(row),
         "seeds": row["report_seeds"],
         "samples": words.count(row["samples_seen"]),
         "steps": words.count(row["optimizer_steps"]),
@@ -187,6 +187,13 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
         "tuned": words.count(row["n_tuned"]),
         "collapsed": words.count(row["n_collapsed"]),
     }
+
+
+def _chosen(row: dict[str, Any]) -> str:
+    """Rate and epochs of the runs; the two halves of a held-out split may have chosen two."""
+    if row["learning_rate"] is None or row["epochs"] is None:
+        return f"{row['chosen_cell']}, a half each"
+    return f"{words.rate(row['learning_rate'])}, {row['epochs']:g} ep."
 
 
 def _percent(share: float | None) -> str:

@@ -13,6 +13,7 @@ from siglip_study.io import read_json
 #: Roles in reading order, with the words that a reader sees.
 ROLES: dict[str, str] = {
     "report": "Report run",
+    "half": "Report run of one half",
     "tuning": "Tuning run",
     "references": "Human references",
     "control_retrieval": "Retrieval baseline",
@@ -39,6 +40,11 @@ class Cell:
     metrics: dict[str, Any]
     run: dict[str, Any] = field(default_factory=dict)
     stage1: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def joined(self) -> bool:
+        """Whether this is two trainings that report a half each; their costs are a mean."""
+        return bool(self.metrics.get("parts"))
 
     @property
     def projector(self) -> str | None:
@@ -83,6 +89,8 @@ def read_cell(results: Path, name: str, role: str) -> Cell:
         raise StudyError(f"cell {name!r} has role {role!r}; expected one of {', '.join(ROLES)}.")
     folder = Paths(results).run(name)
     metrics = read_json(folder / "metrics.json", schema="metrics/1")
+    if metrics.get("parts"):
+        return _joined(results, name, role, metrics)
     run = {} if role in UNTRAINED else read_json(folder / "cell.json", schema="cell/1")
     for path, found in (("metrics.json", metrics), ("cell.json", run or metrics)):
         if found.get("cell") != name:
@@ -92,6 +100,33 @@ def read_cell(results: Path, name: str, role: str) -> Cell:
     parent = run.get("stage1_cell")
     stage1 = {} if parent is None else _stage1(results, str(parent))
     return Cell(name=name, role=role, metrics=metrics, run=run, stage1=stage1)
+
+
+def _joined(results: Path, name: str, role: str, metrics: dict[str, Any]) -> Cell:
+    """Two trainings as one: what they share, and the mean of what they took."""
+    parts = [read_cell(results, part, "half") for part in metrics["parts"].values()]
+    run = {**shared([cell.run for cell in parts]), "cell": name, "stage1_cell": None}
+    return Cell(name, role, metrics, run, shared([cell.stage1 for cell in parts]))
+
+
+#: What a training takes, of which two trainings have a mean.
+_TAKEN = ("optimizer_steps", "samples_seen", "wall_s", "gpu_s", "train_s", "flops")
+
+
+def shared(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Keys that all runs hold alike, and means of what they took; the rest is left out."""
+    found: dict[str, Any] = {}
+    for key, value in runs[0].items():
+        others = [run.get(key) for run in runs]
+        if isinstance(value, dict):
+            found[key] = shared([other or {} for other in others])
+        elif key in _TAKEN:
+            found[key] = mean(others)
+        elif key == "peak_gpu_gb":
+            found[key] = max(other or 0.0 for other in others)
+        elif all(other == value for other in others):
+            found[key] = value
+    return found
 
 
 def _stage1(results: Path, name: str) -> dict[str, Any]:
@@ -115,3 +150,16 @@ def mean(values: list[float | None]) -> float | None:
     """Mean of the known values; None where none is known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
+
+
+def chosen_by(told: dict[str, Any]) -> dict[str, str]:
+    """Held-out split → the tuning cell that reports it, of one projector in ``selection.json``."""
+    reports = told.get("reports")
+    return dict(reports) if reports else {"report": str(told["chosen"])}
+
+
+def chosen_text(told: dict[str, Any]) -> str | None:
+    """The chosen tuning cells of a projector, in words; None where it is unknown."""
+    if not told:
+        return None
+    return ", ".join(dict.fromkeys(chosen_by(told).values()))

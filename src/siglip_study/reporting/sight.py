@@ -50,7 +50,7 @@ def sight(
 
 
 def _negatives(cells: list[Cell], clips: pl.DataFrame) -> dict[str, Any]:
-    shown = [cell for cell in cells if cell.role not in ("tuning", "preset")]
+    shown = [cell for cell in cells if cell.role not in ("tuning", "preset", "half")]
     reasons = {cell.metrics["not_computed"].get(WITHIN[0]) for cell in shown} - {None}
     rows = [
         {
@@ -154,7 +154,7 @@ def _unseeing(results: Path, cells: list[Cell]) -> list[dict[str, str]]:
     for cell in cells:
         label = cell.projector or cell.name
         path = Paths(results).captions(cell.name)
-        if cell.role != "report" or label in rows or not path.is_file():
+        if cell.role not in ("report", "half") or label in rows or not path.is_file():
             continue
         told = {
             record["condition"]: record["caption"]

@@ -13,7 +13,7 @@ from siglip_study.io import atomic_path, read_json, write_parquet
 from siglip_study.reporting import schema
 from siglip_study.reporting.controls import control_rows, gate_controls
 from siglip_study.reporting.ledger import ledger_rows
-from siglip_study.reporting.results import Cell, mean, only, read_cells
+from siglip_study.reporting.results import Cell, chosen_by, chosen_text, mean, only, read_cells
 from siglip_study.reporting.sensitivity import sensitivity_rows
 from siglip_study.reporting.words import gate_reason
 
@@ -97,7 +97,7 @@ def _ranking_rows(
     for entry in ranking["projectors"]:
         label = entry["projector"]
         runs = [c for c in cells if c.role == "report" and c.projector == label]
-        chosen = (selection["projectors"].get(label) or {}).get("chosen")
+        told = selection["projectors"].get(label) or {}
         row: dict[str, Any] = {
             "projector": label,
             "ranked": entry["ranked"],
@@ -115,7 +115,7 @@ def _ranking_rows(
             "shuffled_gap": mean([c.gap("shuffled_gap") for c in runs]),
             "reversed_gap": mean([c.gap("reversed_gap") for c in runs]),
             "clears_retrieval": None if cleared is None else label in cleared,
-            "chosen_cell": chosen,
+            "chosen_cell": chosen_text(told),
             **{key: mean([c.cost(key) for c in runs]) for key in schema.COSTS},
         }
         for metric in (
@@ -154,7 +154,7 @@ def _cell_rows(
 ) -> list[dict[str, Any]]:
     verdicts = {entry["projector"]: entry["gate"] for entry in ranking["projectors"]}
     tuned = {
-        c["cell"]: {**c, "chosen": c["cell"] == entry["chosen"]}
+        c["cell"]: {**c, "chosen": c["cell"] in chosen_by(entry).values()}
         for entry in selection["projectors"].values()
         for c in entry["cells"]
     }
@@ -171,12 +171,13 @@ def _cell_rows(
             "epochs": told.get("epochs", cell.stage2("epochs")),
             "chosen": told.get("chosen"),
             "collapsed": told.get("collapsed"),
-            **{key: cell.cost(key) for key in schema.COSTS},
+            # Two trainings stand in rows of their own with what they took.
+            **{key: None if cell.joined else cell.cost(key) for key in schema.COSTS},
             "loss_matched": (cell.metrics.get("losses") or {}).get("matched"),
             "grounding_margin_low": cell.value("grounding_margin", "low"),
             "grounding_margin_high": cell.value("grounding_margin", "high"),
         }
-        if cell.role == "report":
+        if cell.role in ("report", "half"):
             row["collapsed"] = verdicts.get(cell.projector or "") == "collapsed"
         elif cell.name in gates:
             row["collapsed"] = gates[cell.name] == "collapsed"

@@ -25,6 +25,12 @@ _REASONS: dict[str, str] = {
     "collapsed": "nearly the same caption for every clip, and no tie to the clip",
 }
 
+#: What the halves of one held-out split are called, by the half that chose.
+HALVES: dict[str, str] = {
+    "selection": "half A, choosing for half B",
+    "report": "half B, choosing for half A",
+}
+
 STAMPS: dict[str, str] = {
     "templated": "templated: grounded, but many captions are near-copies of each other",
     "clips only": "one seed: the interval carries clips only",

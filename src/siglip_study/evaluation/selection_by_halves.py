@@ -1,0 +1,63 @@
+"""Choose each projector's cell on either half of one held-out split, for the other half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from siglip_study.evaluation.selection import tuned_cells
+from siglip_study.grid import Cell
+from siglip_study.io import write_json
+from siglip_study.ranking.crossfit import choose_by_fold
+from siglip_study.ranking.gate import GateThresholds
+
+
+def select_by_halves(
+    cells: Sequence[Cell],
+    folders: Mapping[str, Sequence[Path]],
+    references: Mapping[str, Path],
+    thresholds: GateThresholds,
+    out: Path,
+) -> None:
+    """Choose on each half for the other and write ``selection.json``.
+
+    ``projectors`` sums up: ``reports`` says which cell reports which half, ``chosen`` is null where
+    they differ, figures are means over the halves, and a cell counts as collapsed if it did on
+    either. ``halves`` holds what each half chose, by the half that chose.
+
+    Args:
+        cells: the tuning cells.
+        folders: half → their scores on it, in the order of ``cells``.
+        references: half → the scores of the human captions on it.
+        thresholds: of the gate.
+        out: the JSON file.
+    """
+    names = tuple(folders)
+    on = [tuned_cells(cells, folders[half], references[half], thresholds) for half in names]
+    choices = choose_by_fold(on[0], on[1])
+    joined = [
+        replace(
+            a,
+            mean_margin=(a.mean_margin + b.mean_margin) / 2,
+            collapsed=a.collapsed or b.collapsed,
+        )
+        for a, b in zip(*on, strict=True)
+    ]
+    rows = {}
+    for label, choice in choices.items():
+        own = tuple(cell for cell in joined if cell.projector == label)
+        rows[label] = {
+            "chosen": choice.cells[0] if choice.agree else None,
+            "mean_margin": sum(fold.mean_margin for fold in choice.folds) / 2,
+            "n_cells": len(own),
+            "n_collapsed": sum(cell.collapsed for cell in own),
+            "all_collapsed": any(fold.all_collapsed for fold in choice.folds),
+            "cells": [asdict(cell) for cell in own],
+            "reports": {half: choice.reporter(place) for place, half in enumerate(names)},
+        }
+    halves = {
+        half: {label: asdict(choice.folds[place]) for label, choice in choices.items()}
+        for place, half in enumerate(names)
+    }
+    write_json(out, {"projectors": rows, "halves": halves}, "selection/1")
