@@ -41,7 +41,8 @@ EXPECTATIONS: dict[str, str] = {
     " within the category is 0.",
     "control_blind": "Must not come out grounded: language alone must not look like sight.",
     "control_noise": "Must not come out grounded: noise must not look like sight.",
-    "control_permuted": "Must not come out grounded: other clips' captions teach nothing.",
+    "control_permuted": "Must not come out grounded, all draws together: by chance, one draw of"
+    " other clips' captions may fit.",
     "control_hot": "Must come out collapsed: it was made to, and the gate must catch it.",
     "control_untrained": "A secondary bar, not a test: what adapters make of random projections.",
     "report": "Loss gap above 0: the reference costs more with another clip's video.",
@@ -52,6 +53,8 @@ def gate_controls(
     cells: list[Cell], clips: pl.DataFrame, thresholds: GateThresholds | None = None
 ) -> dict[str, GateVerdict]:
     """Gate verdict of each control but retrieval, judged by itself: cell → verdict.
+
+    Runs of one control with several seeds are judged together, and share their verdict.
 
     Args:
         cells: every cell of the study; without human references nothing can be judged.
@@ -72,6 +75,10 @@ def gate_controls(
     if None in figures:
         return {}
 
+    def by_group(name: str) -> np.ndarray:
+        own = clips.filter(pl.col("cell") == name).sort("id")
+        return group_means(own[D].to_numpy(), own["group"].to_list())[1]
+
     def within(name: str) -> np.ndarray:
         own = clips.filter(pl.col("cell") == name).sort("id")
         values = own[WITHIN[0]].fill_null(float("nan")).to_numpy()
@@ -83,16 +90,23 @@ def gate_controls(
         mean_margin=float(figures[2] or 0.0),
         within=within(human.name),
     )
-    verdicts = {}
+    runs: dict[tuple[str, str | None], list[Cell]] = {}
     for cell in cells:
-        effective, top = cell.value("effective_captions"), cell.value("top_cluster_share")
-        if cell.role not in GATED or effective is None or top is None:
-            continue
-        own = clips.filter(pl.col("cell") == cell.name).sort("id")
-        _, by_group = group_means(own["grounding_margin"].to_numpy(), own["group"].to_list())
-        verdicts[cell.name] = gate(
-            effective, top, by_group, reference, thresholds, cell.name, within(cell.name)
+        known = None not in (cell.value("effective_captions"), cell.value("top_cluster_share"))
+        if cell.role in GATED and known:
+            runs.setdefault((cell.role, cell.projector), []).append(cell)
+    verdicts = {}
+    for same in runs.values():
+        told = gate(
+            np.array([cell.value("effective_captions") for cell in same], dtype=float),
+            np.array([cell.value("top_cluster_share") for cell in same], dtype=float),
+            [by_group(cell.name) for cell in same],
+            reference,
+            thresholds,
+            same[0].name,
+            [within(cell.name) for cell in same],
         )
+        verdicts.update({cell.name: told for cell in same})
     return verdicts
 
 
