@@ -9,6 +9,9 @@ import torch
 from siglip_study.errors import StudyError
 from siglip_study.gpu_lease import take_gpus
 
+#: Share of free GPU memory that is planned with; fragments and kernels' workspaces take the rest.
+USABLE = 0.94
+
 
 def pick_device(choice: str | torch.device, gpus: int = 1) -> torch.device:
     """The device of a job; ``auto`` is a GPU if there is one.
@@ -48,3 +51,13 @@ def limit_memory(device: torch.device, memory_gb: float | None) -> None:
     if memory_gb is not None and device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, memory_gb * 2**30 / total), device)
+
+
+def free_bytes(device: torch.device, memory_gb: float | None) -> int:
+    """Bytes a job may still fill on a GPU: what is free or cached, within its own limit (GiB)."""
+    free, _ = torch.cuda.mem_get_info(device)
+    held = torch.cuda.memory_allocated(device)
+    room = free + torch.cuda.memory_reserved(device) - held
+    if memory_gb is not None:
+        room = min(room, int(memory_gb * 2**30) - held)
+    return max(0, room)

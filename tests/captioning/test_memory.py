@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from siglip_study.captioning import memory
 
@@ -59,18 +58,6 @@ def test_models_that_do_not_name_every_size():
 )
 def test_batches_are_even(n, most, sizes):
     assert memory.split_evenly(n, most) == sizes
-
-
-def test_free_memory_counts_what_is_cached_and_the_limit(monkeypatch):
-    gib = 2**30
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40 * gib, 80 * gib))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 30 * gib)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20 * gib)
-    device = torch.device("cuda")
-    assert memory.free_bytes(device, None) == 50 * gib
-    assert memory.free_bytes(device, 24) == 4 * gib
-    assert memory.free_bytes(device, 500) == 50 * gib
-    assert memory.free_bytes(device, 10) == 0
 
 
 def test_prompts_of_a_forward_pass():

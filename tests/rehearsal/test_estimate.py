@@ -69,16 +69,64 @@ def test_memory_of_qwen3_8b():
 
 
 def test_more_clips_and_less_recomputation_need_more_memory():
-    sequence = Sequence(4638, 390)
 
-    def needed(clips, recompute, lora):
-        return estimate.training_bytes(QWEN3_8B, "nf4", sequence, 4_200_000, lora, clips, recompute)
+    def needed(clips, kept, lora):
+        cost = estimate.training_pass(QWEN3_8B, Sequence(4638, 390), lora, 9.4e6)
+        held = estimate.held_bytes(QWEN3_8B, "nf4", 4_200_000) + 16 * 4_200_000
+        return held + clips * cost.of_pass(kept) + estimate.OVERHEAD_BYTES
 
-    assert needed(1, True, False) < needed(4, True, False) < needed(4, False, False)
-    assert needed(1, True, False) < needed(1, True, True)
+    assert needed(1, 0, False) < needed(4, 0, False) < needed(4, 18, False) < needed(4, 36, False)
+    assert needed(1, 0, False) < needed(1, 0, True)
     # Measured on an H200: 78 GB for four clips with every activation kept, 15 to 17 GB recomputed.
-    assert needed(4, False, False) == pytest.approx(78e9, rel=0.1)
-    assert needed(4, True, False) == pytest.approx(16e9, rel=0.25)
+    assert needed(4, 36, False) == pytest.approx(78e9, rel=0.1)
+    assert needed(4, 0, False) == pytest.approx(16e9, rel=0.25)
+
+
+def test_a_pass_by_hand():
+    """1000 positions of a narrow model, so that every term can be added up."""
+    llm = LlmShape(
+        layers=10,
+        width=100,
+        heads=2,
+        kv_heads=1,
+        head_dim=50,
+        intermediate=300,
+        vocab=1000,
+        tied=True,
+    )
+    cost = estimate.training_pass(llm, Sequence(900, 101), lora=False, features=7.0)
+    # A kept layer: 2 × 100 + 3 × 100 + 3 × 50 + 2 × 300 numbers a position, 2 bytes each.
+    layer, layer_input, logits = 2_500_000, 200_000, 2 * 4 * 1000 * 101
+    assert cost.recomputed == 10 * layer_input + 2 * layer + logits
+    assert cost.of_pass(0) == cost.recomputed + 4 * 7
+    # With all kept: their ten, one layer's gradients, no inputs beside.
+    assert cost.of_pass(10) == pytest.approx(11 * layer + logits + 4 * 7)
+
+
+@pytest.mark.parametrize("checkpointing", ["auto", "all", "none"])
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_least_memory_is_what_the_plan_of_a_training_asks_for(checkpointing, lora):
+    """A byte less, and the plan itself refuses; with that much, it trains one clip a pass."""
+    from siglip_study.errors import StudyError
+    from siglip_study.training.memory_plan import bytes_for_passes, fit, kept_layers
+
+    trained, sequence = 541_000_000, Sequence(4638, 390)
+    least = estimate.least_training_bytes(
+        QWEN3_8B, "nf4", sequence, trained, lora, 9.4e6, checkpointing
+    )
+    cost = estimate.training_pass(QWEN3_8B, sequence, lora, 9.4e6)
+    available = least - estimate.held_bytes(QWEN3_8B, "nf4", trained)
+
+    def plan(more):
+        free = bytes_for_passes(available + more, trained)
+        return fit(cost, free, 4, 32, 36, kept_layers(checkpointing, 36))
+
+    made = plan(1e3)
+    # The one layer that is run again is in memory anyway, so that it may as well be kept.
+    recomputed = {"auto": 35, "all": 36, "none": 0}[checkpointing]
+    assert (made.forward_clips, made.recomputed) == (1, recomputed)
+    with pytest.raises(StudyError, match="GiB are free for a training pass, and one clip needs"):
+        plan(-1e3)
 
 
 @pytest.mark.parametrize("logits", [1, 20])

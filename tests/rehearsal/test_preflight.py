@@ -172,6 +172,31 @@ def test_gpu_memory():
     assert memory_finding(premises, 140 * GIB, "a large GPU").level == "ok"
 
 
+@pytest.mark.parametrize("checkpointing", ["auto", "none"])
+def test_gpu_memory_is_reckoned_as_each_training_will(checkpointing):
+    """The plan leaves 6 % of what is free, and keeps every layer where the config says so."""
+    from siglip_study.config import load_config
+    from siglip_study.rehearsal.estimate import OVERHEAD_BYTES
+    from siglip_study.rehearsal.findings import Premises
+    from siglip_study.rehearsal.room_checks import memory_finding
+
+    config = load_config(Path(__file__).parents[2] / "config" / "study.yaml")
+    runtime = config.runtime.model_copy(update={"checkpointing": checkpointing})
+    config = config.model_copy(update={"runtime": runtime})
+    premises = Premises(config)
+    most = max(map(premises.forecast.training_bytes, premises.workload.steps))
+    room = most + OVERHEAD_BYTES
+    assert memory_finding(premises, room + 1e6, "a GPU").level == "ok"
+    found = memory_finding(premises, room - 1e6, "a GPU")
+    assert found.level == "failed" and f"at least {most / GIB:.1f} GiB" in found.sentence
+    # 36 layers of 4,636 positions before the caption do not fit 24 GiB unless they are recomputed.
+    assert (memory_finding(premises, 24 * GIB, "a GPU").level == "ok") == (checkpointing == "auto")
+    # A limit of the config holds for tensors alone.
+    runtime = runtime.model_copy(update={"memory_gb": (most - 1e6) / GIB})
+    bound = Premises(config.model_copy(update={"runtime": runtime}))
+    assert memory_finding(bound, 1000 * GIB, "a GPU").level == "failed"
+
+
 def test_the_scorer_must_not_be_the_encoder(study, models):
     config = study(scorer={"model": str(models / "vision"), "frames": 2})
     assert any("scorer" in f for f in failures(config))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from siglip_study.captioning import memory
+from siglip_study.devices import free_bytes
 from siglip_study.vlm import VisionLanguageModel
 
 FeatureBatch = Callable[[Sequence[str]], Tensor]
@@ -154,7 +155,7 @@ def _batch_rows(
     config = model._causal_lm.config
     itemsize = model._embedding.weight.dtype.itemsize
     fit = memory.rows_that_fit(
-        memory.free_bytes(device, memory_gb),
+        free_bytes(device, memory_gb),
         memory.row_bytes(config, length + max_new_tokens, itemsize),
         memory.prefill_bytes(config, length, itemsize),
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
+from siglip_study.devices import USABLE
 
 CPU_ROWS = 32
 PREFILL_TOKENS = 16384
 """Prompt positions in one forward pass: enough to fill a GPU, few enough for its activations."""
-
-_USABLE = 0.94  # the rest is lost to fragments and to kernels' workspaces
 
 
 def prefill_rows(prompt_length: int) -> int:
@@ -45,20 +43,10 @@ def prefill_bytes(llm_config: Any, prompt_length: int, itemsize: int) -> int:
 
 def rows_that_fit(free: int, a_row: int, reserve: int) -> int:
     """Rows of ``a_row`` bytes in ``free`` bytes less ``reserve``; at least one is tried."""
-    return max(1, int((free * _USABLE - reserve) // a_row))
+    return max(1, int((free * USABLE - reserve) // a_row))
 
 
 def split_evenly(n: int, most: int) -> list[int]:
     """``n`` clips in as few batches of at most ``most`` as possible, of nearly equal size."""
     batches = math.ceil(n / most)
     return [n // batches + (i < n % batches) for i in range(batches)]
-
-
-def free_bytes(device: torch.device, memory_gb: float | None) -> int:
-    """Bytes a job may still fill on a GPU: what is free or cached, within its own limit (GiB)."""
-    free, _ = torch.cuda.mem_get_info(device)
-    held = torch.cuda.memory_allocated(device)
-    room = free + torch.cuda.memory_reserved(device) - held
-    if memory_gb is not None:
-        room = min(room, int(memory_gb * 2**30) - held)
-    return max(0, room)

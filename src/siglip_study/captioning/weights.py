@@ -11,8 +11,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from siglip_study.captioning import memory
 from siglip_study.config import LlmConfig
+from siglip_study.devices import free_bytes
 from siglip_study.llm import merge_adapters
 from siglip_study.quantization import (
     dequantize,
@@ -51,7 +51,7 @@ def weights_for_captions(
     weight: Tensor = llm.get_input_embeddings().weight  # type: ignore[operator]
     if weight.device.type != "cuda":
         return llm
-    if dequantized_growth(llm) <= memory.free_bytes(weight.device, memory_gb) // 2:
+    if dequantized_growth(llm) <= free_bytes(weight.device, memory_gb) // 2:
         dequantize(llm)
     return settle_adapters(llm, adapters)
 

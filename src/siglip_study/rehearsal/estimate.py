@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from siglip_study.flops import Sequence
 from siglip_study.model_sizes import LlmShape
+from siglip_study.training.memory_plan import ClipCost, bytes_needed, kept_layers, least_pass
 
 #: Bytes a weight in NF4 with double quantisation: 4 bits, an 8-bit scale for each 64 weights and
 #: an fp32 scale for each 256 of those (Dettmers et al. 2023): 4.127 bits.
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 BF16_BYTES = 2
-#: fp32 weight, gradient, two moments of AdamW and the best weights so far.
-TRAINED_BYTES = 4 + 4 + 8 + 4
-#: Workspaces, kernels and what the allocator cannot use.
+#: What of a GPU's memory never holds a tensor: kernels and libraries' workspaces.
 OVERHEAD_BYTES = 1.5 * 2**30
 
 
@@ -60,33 +59,54 @@ def kept_activation_bytes(llm: LlmShape, length: int, lora: bool) -> float:
     return float(BF16_BYTES) * a_token * llm.layers * length
 
 
-def recomputed_activation_bytes(llm: LlmShape, length: int, lora: bool) -> float:
-    """The same if every layer is recomputed: its inputs, and one layer at a time in full."""
-    one_layer = kept_activation_bytes(llm, length, lora) / llm.layers
-    # The layer's gradients exist beside its activations.
-    return float(BF16_BYTES) * llm.width * llm.layers * length + 2 * one_layer
+def training_pass(llm: LlmShape, sequence: Sequence, lora: bool, features: float) -> ClipCost:
+    """What the memory plan of a training would find by trying one clip of this length."""
+    # A chunk of 1024 positions of fp32 logits at a time, and as much for their softmax.
+    logits = 2 * 4.0 * llm.vocab * min(1024, sequence.caption)
+    layer = kept_activation_bytes(llm, sequence.length, lora) / llm.layers
+    layer_input = float(BF16_BYTES) * llm.width * sequence.length
+    # One layer is recomputed at a time; its gradients exist beside its activations.
+    recomputed = llm.layers * layer_input + 2 * layer + logits
+    return ClipCost(
+        recomputed=recomputed,
+        first_kept=recomputed - layer,
+        kept_layer=layer - layer_input,
+        validated=2 * layer + logits,
+        features=features,
+        tokens=sequence.length,
+    )
 
 
-def training_bytes(
+def held_bytes(llm: LlmShape, quantization: str, trained_parameters: int) -> float:
+    """Memory that is taken before a pass: the LLM, and the trained weights in fp32."""
+    return llm_bytes(llm, quantization) + 4.0 * trained_parameters
+
+
+def least_training_bytes(
     llm: LlmShape,
     quantization: str,
     sequence: Sequence,
     trained_parameters: int,
     lora: bool,
-    clips: int = 1,
-    recompute: bool = True,
+    features: float,
+    checkpointing: str = "auto",
 ) -> float:
-    """GPU memory of a training step with ``clips`` a forward pass; one clip is the least."""
-    activations = recomputed_activation_bytes if recompute else kept_activation_bytes
-    # A chunk of 1024 positions of fp32 logits at a time, and as much for their softmax.
-    logits = 2 * 4.0 * llm.vocab * min(1024, clips * sequence.caption)
-    return (
-        llm_bytes(llm, quantization)
-        + TRAINED_BYTES * trained_parameters
-        + clips * activations(llm, sequence.length, lora)
-        + logits
-        + OVERHEAD_BYTES
+    """Memory for tensors with which the plan of a training still finds a way: one clip a pass.
+
+    Args:
+        llm: sizes of the language model.
+        quantization: of its weights.
+        sequence: the longest one.
+        trained_parameters: of projector and adapters.
+        lora: whether adapters are trained.
+        features: bytes of one clip's features.
+        checkpointing: layers that may keep their activations, as configured.
+    """
+    a_pass = least_pass(
+        training_pass(llm, sequence, lora, features), kept_layers(checkpointing, llm.layers)
     )
+    held = held_bytes(llm, quantization, trained_parameters)
+    return held + bytes_needed(a_pass, trained_parameters)
 
 
 def caption_bytes(

@@ -81,12 +81,23 @@ class Forecast:
         trained = projector.parameters + lora
         # The optimizer reads and writes every trained weight, its gradient and moments.
         seconds = gpu.seconds(flops) + gpu.seconds(0, 28.0 * trained)
-        longest = self.sequence(shape.connector, self.dataset.lengths[-1])
-        quantization = self.config.llm.quantization
-        least = estimate.training_bytes(llm, quantization, longest, trained, lora > 0)
+        least = self.training_bytes(shape) + estimate.OVERHEAD_BYTES
         if least > gpu.gib * GIB:
             return Cost(seconds, least / GIB, f"needs at least {least / GIB:.0f} GiB")
         return Cost(seconds, least / GIB)
+
+    def training_bytes(self, shape: StageShape) -> float:
+        """Memory for tensors of the leanest way to train, as the memory plan will reckon."""
+        lora, config = self.lora_parameters if shape.stage == 2 else 0, self.config
+        return estimate.least_training_bytes(
+            self.facts.llm,
+            config.llm.quantization,
+            self.sequence(shape.connector, self.dataset.lengths[-1]),
+            self.projector(shape.connector).parameters + lora,
+            lora > 0,
+            estimate.feature_bytes(config.vision.frames, self.facts.patches, self.facts.vision_dim),
+            config.runtime.checkpointing,
+        )
 
     def validation(self, connector: Connector, gpu: Gpu) -> Cost:
         """One clip's forward pass with its caption."""

@@ -17,6 +17,7 @@ from siglip_study.captioning import Timings, generate_captions, memory
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config import Config
+from siglip_study.devices import free_bytes
 from siglip_study.llm import PromptLayout, add_lora, load_llm
 from siglip_study.rehearsal.dataset import Dataset
 from siglip_study.rehearsal.facts import ModelFacts
@@ -229,7 +230,7 @@ class Trial:
         itemsize = model.llm.get_input_embeddings().weight.dtype.itemsize  # type: ignore[operator]
         prompt = model.prompt_length(self.features(1))
         most = memory.rows_that_fit(
-            memory.free_bytes(self.device, self.config.runtime.memory_gb),
+            free_bytes(self.device, self.config.runtime.memory_gb),
             memory.row_bytes(config, prompt + budget, itemsize),
             memory.prefill_bytes(config, prompt, itemsize),
         )

@@ -74,20 +74,21 @@ def check_gpu(premises: Premises) -> Iterator[Finding]:
 
 
 def memory_finding(premises: Premises, total: float, name: str) -> Finding:
-    """Whether the leanest training step of every shape fits ``total`` bytes of GPU ``name``."""
-    from siglip_study.rehearsal.gpus import GPUS
+    """Whether every shape can be trained within ``total`` bytes of GPU ``name``.
 
-    config, forecast = premises.config, premises.forecast
-    gpu = next(iter(GPUS.values()))
-    limit = min(total, (config.runtime.memory_gb or float("inf")) * GIB)
-    least = {
-        shape: (forecast.step(shape, gpu).gib or 0.0) * GIB for shape in premises.workload.steps
-    }
+    The figures are those of the plan that each training will make: one clip a pass, as many layers
+    kept as configured, its margin, and the optimizer.
+    """
+    from siglip_study.rehearsal.estimate import OVERHEAD_BYTES
+
+    asked = premises.config.runtime.memory_gb
+    limit = min(total - OVERHEAD_BYTES, float("inf") if asked is None else asked * GIB)
+    least = {shape: premises.forecast.training_bytes(shape) for shape in premises.workload.steps}
     shape = max(least, key=lambda s: least[s])
     label = premises.workload.label(shape.connector)
     told = (
-        f"stage {shape.stage} of {label} needs at least {least[shape] / GIB:.0f} GiB (estimated) "
-        f"of {limit / GIB:.0f} on {name}."
+        f"stage {shape.stage} of {label} needs at least {least[shape] / GIB:.1f} GiB for its "
+        f"tensors (estimated); {limit / GIB:.1f} can be had on {name}."
     )
     return Finding("failed" if least[shape] > limit else "ok", "gpu", told)
 

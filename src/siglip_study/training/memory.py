@@ -15,16 +15,21 @@ import torch
 from torch import Tensor
 
 from siglip_study.config import RuntimeConfig
+from siglip_study.devices import free_bytes
 from siglip_study.llm_layers import decoder_layers, set_layers
 from siglip_study.lora_layers import use_lean_adapters
 from siglip_study.quantization import dequantize, dequantized_growth
-from siglip_study.training.memory_plan import GIB, MemoryPlan, clip_cost, fit
+from siglip_study.training.memory_plan import (
+    GIB,
+    MemoryPlan,
+    bytes_for_passes,
+    clip_cost,
+    fit,
+    kept_layers,
+)
 from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
-
-# Left free for fragmentation and for kernels' workspaces.
-_MARGIN = 0.06
 
 
 def plan_memory(
@@ -68,8 +73,9 @@ def plan_memory(
     tokens = model.prompt_length(features) + len(caption)
     cost = clip_cost(probe, layers, features.nbytes, tokens)
     torch.cuda.empty_cache()
-    free = free_memory(device, runtime.memory_gb) - _optimizer_bytes(model)
-    kept = {"auto": None, "all": [0], "none": [layers]}[runtime.checkpointing]
+    trained = sum(parameter.numel() for parameter in model.trainable().values())
+    free = bytes_for_passes(free_bytes(device, runtime.memory_gb), trained)
+    kept = kept_layers(runtime.checkpointing, layers)
     plan = fit(cost, free, batch, eval_batch, layers, kept, dequantized_growth(model.llm))
     if plan.unpacked:
         dequantize(model.llm)
@@ -84,16 +90,6 @@ def plan_memory(
         ", NF4 weights unpacked once" if plan.unpacked else "",
     )
     return plan
-
-
-def free_memory(device: torch.device, limit_gb: float | None) -> float:
-    """Bytes that tensors may still take: what is free on the GPU, or what the limit leaves."""
-    free, _ = torch.cuda.mem_get_info(device)
-    allocated = torch.cuda.memory_allocated(device)
-    available = float(free + torch.cuda.memory_reserved(device) - allocated)
-    if limit_gb is not None:
-        available = min(available, limit_gb * GIB - allocated)
-    return available * (1 - _MARGIN)
 
 
 def _peak(
@@ -119,8 +115,3 @@ def _peak(
             parameter.grad = None
         model.train(was_training)
     return float(torch.cuda.max_memory_allocated(features.device) - before)
-
-
-def _optimizer_bytes(model: VisionLanguageModel) -> float:
-    # Gradient, two moments and the best weights so far, each in fp32.
-    return 16.0 * sum(parameter.numel() for parameter in model.trainable().values())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from siglip_study.devices import USABLE
 from siglip_study.errors import StudyError
 
 GIB = 2**30
@@ -16,6 +17,8 @@ GIB = 2**30
 _PASS_IN_TOKENS = 400
 # A recomputed layer runs forward twice: three units of work in place of two.
 _RECOMPUTE = 0.5
+# A trained weight's gradient, two moments and best value so far, each in fp32.
+_OPTIMIZER_BYTES = 16
 # Features on the GPU at once: read, two waiting, and one in use.
 _BATCHES_UNDER_WAY = 4
 
@@ -55,6 +58,22 @@ class MemoryPlan:
     unpacked: bool = False  # NF4 weights take 16 bits for as long as the job runs
 
 
+def bytes_for_passes(available: float, trained: int) -> float:
+    """What passes may take of ``available`` bytes beside the optimizer of ``trained`` weights."""
+    return available * USABLE - _OPTIMIZER_BYTES * trained
+
+
+def bytes_needed(a_pass: float, trained: int) -> float:
+    """The inverse: available bytes that leave ``a_pass`` for passes."""
+    return (a_pass + _OPTIMIZER_BYTES * trained) / USABLE
+
+
+def kept_layers(checkpointing: str, layers: int) -> Sequence[int]:
+    """Numbers of layers that may keep their activations, by ``runtime.checkpointing``."""
+    choices = {"auto": range(layers + 1), "all": [0], "none": [layers]}
+    return choices[checkpointing]
+
+
 def clip_cost(probe: Probe, layers: int, features: float, tokens: int) -> ClipCost:
     """Try one clip.
 
@@ -84,6 +103,11 @@ def clip_cost(probe: Probe, layers: int, features: float, tokens: int) -> ClipCo
         first_kept = few - kept * kept_layer
         break
     return ClipCost(recomputed, first_kept, kept_layer, validated, features, tokens)
+
+
+def least_pass(cost: ClipCost, kept: Sequence[int]) -> float:
+    """Bytes of the leanest training pass there is: one clip, and any of these numbers of layers."""
+    return min(map(cost.of_pass, kept))
 
 
 def fit(
@@ -125,7 +149,7 @@ def fit(
     if best is None:
         raise StudyError(
             f"runtime.memory_gb and runtime.checkpointing: {free / GIB:.1f} GiB are free for a "
-            f"training pass, and one clip needs {min(map(cost.of_pass, choices)) / GIB:.1f}; "
+            f"training pass, and one clip needs {least_pass(cost, choices) / GIB:.1f}; "
             "expected a larger GPU, a smaller model or a projector with fewer tokens."
         )
     _, clips, n = best
