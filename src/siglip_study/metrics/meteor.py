@@ -156,14 +156,17 @@ class MeteorReferences:
         #: occurrences of a token that a key can tell apart
         self.depth = int(back.max(initial=0)) + 1
         keys = token * self.depth + back
-        codes, inverse = np.unique(keys, return_inverse=True)
-        self.codes = codes
+        held = np.bincount(keys, minlength=len(flat.strings) * self.depth + 1) > 0
+        n_keys = int(held.sum())
+        #: row of ``places`` of each key, the last for what no reference holds
+        self._row = np.where(held, np.cumsum(held) - 1, n_keys)
+        inverse = self._row[keys]
         starts = np.cumsum(self.sizes) - self.sizes
         place = np.arange(len(owner)) - starts[owner]
         #: ``[K + 1, R]`` place of each key in each reference; the last row is for what none holds
         self.places: NDArray[np.int32] | None = None
-        if (len(codes) + 1) * len(self.sizes) <= _TABLE:
-            self.places = np.full((len(codes) + 1, len(self.sizes)), _ABSENT, dtype=np.int32)
+        if (n_keys + 1) * len(self.sizes) <= _TABLE:
+            self.places = np.full((n_keys + 1, len(self.sizes)), _ABSENT, dtype=np.int32)
             self.places[inverse, owner] = place
         else:
             pairs = inverse * len(self.sizes) + owner
@@ -190,11 +193,8 @@ class MeteorReferences:
         """``[T]`` row of ``places`` for every token of all captions."""
         token = captions.numbers_in(self._known)[captions.numbers]
         back = _following(captions.owner, captions.numbers)
-        keys = np.where((token >= 0) & (back < self.depth), token * self.depth + back, -1)
-        if not len(self.codes):
-            return np.zeros(len(keys), dtype=np.int64)
-        found = np.minimum(np.searchsorted(self.codes, keys), len(self.codes) - 1)
-        return np.where(self.codes[found] == keys, found, len(self.codes))
+        known = (token >= 0) & (back < self.depth)
+        return self._row[np.where(known, token * self.depth + back, -1)]
 
 
 #: Two absent tokens in a row must not look like neighbours, whatever is added.
@@ -205,8 +205,8 @@ _TABLE = 10**8
 
 def _following(owner: Integers, token: Integers) -> Integers:
     """How many equal tokens of the owner follow each one."""
-    # Read backwards, what follows stands before; the owners must ascend there too.
-    return occurrence(-owner[::-1], token[::-1])[::-1]
+    # Read backwards, what follows stands before.
+    return occurrence(owner[::-1], token[::-1])[::-1]
 
 
 def _scores(
