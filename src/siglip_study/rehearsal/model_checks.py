@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+from siglip_study.config import ScorerConfig, VisionConfig
 from siglip_study.errors import StudyError
 from siglip_study.hub import FETCH_HINT, cached_file, is_folder, require_folder
 from siglip_study.rehearsal.findings import Finding, Premises
@@ -16,18 +17,12 @@ _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "p
 
 def check_vision(premises: Premises) -> Iterator[Finding]:
     """The encoder: kind, weights, and an image processor that gives frames of the tower's size."""
-    from siglip_study.architectures import architecture
     from siglip_study.features.encoders import _FAMILIES
 
     vision = premises.config.vision
-    raw = architecture(vision.model, vision.revision, "vision.model")
-    kind = raw.get("model_type", "")
-    if kind not in _FAMILIES:
-        known = ", ".join(_FAMILIES)
-        yield Finding("failed", "vision", f"{vision.model} is of type '{kind}'; expected {known}.")
+    raw = yield from _image_model("vision", vision, _FAMILIES)
+    if raw is None:
         return
-    yield from _weights("vision", vision.model, vision.revision, vision.weights)
-    yield _frame_size("vision", vision.model, raw)
     tower = raw.get("vision_config", raw)
     layers = int(tower.get("num_hidden_layers", 12))
     depth = vision.layer if vision.layer >= 0 else layers + 1 + vision.layer
@@ -99,18 +94,11 @@ def check_tokenizer(premises: Premises) -> Iterator[Finding]:
 
 def check_scorer(premises: Premises) -> Iterator[Finding]:
     """The scorer: kind, weights, frames of its size, and its tokenizer."""
-    from siglip_study.architectures import architecture
     from siglip_study.features.scorer import _FAMILIES
 
     scorer = premises.config.scorer
-    raw = architecture(scorer.model, scorer.revision, "scorer.model")
-    kind = raw.get("model_type", "")
-    if kind not in _FAMILIES:
-        known = ", ".join(_FAMILIES)
-        yield Finding("failed", "scorer", f"{scorer.model} is of type '{kind}'; expected {known}.")
+    if (yield from _image_model("scorer", scorer, _FAMILIES)) is None:
         return
-    yield from _weights("scorer", scorer.model, scorer.revision, scorer.weights)
-    yield _frame_size("scorer", scorer.model, raw)
     if scorer.weights == "pretrained" and not _has(
         scorer.model, scorer.revision, ("tokenizer.json", "spiece.model", "vocab.json")
     ):
@@ -151,6 +139,24 @@ def check_projectors(premises: Premises) -> Iterator[Finding]:
         millions = projector.n_parameters() / 1e6
         sentence = f"{label}: {tokens} tokens a video, {millions:.3g} M parameters."
         yield Finding("ok", "projectors", sentence)
+
+
+def _image_model(
+    what: str, section: VisionConfig | ScorerConfig, families: Collection[str]
+) -> Generator[Finding, None, dict[str, Any] | None]:
+    """Kind, weights and frame size of a model that sees frames; its config, None if of no kind."""
+    from siglip_study.architectures import architecture
+
+    model, revision = section.model, section.revision
+    raw = architecture(model, revision, f"{what}.model")
+    kind = raw.get("model_type", "")
+    if kind not in families:
+        known = ", ".join(families)
+        yield Finding("failed", what, f"{model} is of type '{kind}'; expected {known}.")
+        return None
+    yield from _weights(what, model, revision, section.weights)
+    yield _frame_size(what, model, raw)
+    return raw
 
 
 def _weights(what: str, model: str, revision: str | None, weights: str) -> Iterator[Finding]:
