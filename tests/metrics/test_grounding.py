@@ -68,6 +68,18 @@ def test_every_margin_of_an_additive_matrix_is_0(n):
     assert grounding_margin(additive(n, n)) == pytest.approx(np.zeros(n), abs=1e-12)
 
 
+@pytest.mark.parametrize("n", [2, 3, 10, 60])
+def test_margins_of_a_rank_one_matrix_are_0(n):
+    rng = np.random.default_rng(n)
+    clips, captions = rng.normal(size=(2, n))
+    # One caption for all clips, and clips that are all alike: each is one vector times ones.
+    for scores in (np.outer(np.ones(n), clips), np.outer(captions, np.ones(n))):
+        assert np.linalg.matrix_rank(scores) == 1
+        assert grounding_margin(scores) == pytest.approx(np.zeros(n), abs=1e-12)
+        within = grounding_margin_within(scores, ["a"] * n)
+        assert within == pytest.approx(np.zeros(n), abs=1e-12)
+
+
 def test_identical_captions_have_margin_0_and_auc_a_half():
     row = np.random.default_rng(1).normal(size=30)
     scores = np.tile(row, (30, 1))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from siglip_study.errors import StudyError
+from siglip_study.ranking.category_trial import worlds as category_worlds
 from siglip_study.ranking.pairs import pair_arrays
 from siglip_study.ranking.simulate import (
     BEGIN,
@@ -175,5 +176,13 @@ def test_the_documented_table_parses_and_holds_what_it_promises() -> None:
         # The worst of 36 kinds, each with a Monte Carlo error of .5 points.
         assert float(r[5]) <= limit + 1.6 and float(r[6]) <= limit
         assert "under" not in r[8] + r[10]
+    categories = [r for r in rows if r[0] in dict(category_worlds())]
+    assert len(categories) == len(category_worlds())
+    for r in categories:
+        without, asked_for = (float(x) for x in r[2].split(" → "))
+        assert without > 90 and asked_for <= 5.0
+        assert float(r[1].split(" → ")[1]) <= asked_for
+        for kept, power in ((r[3], r[4]), (r[5], r[6])):
+            assert float(kept.split(" → ")[1]) >= float(power)
     assert all("under" not in r[5] + r[6] for r in tuned if r[0] == "cross-fitted")
     assert max(float(r[5]) for r in ranking if r[0].startswith("bootstrap")) > 50

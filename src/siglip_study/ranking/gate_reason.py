@@ -29,7 +29,7 @@ def gate_reason(verdict: str, low: bool | None, numbers: Mapping[str, Any]) -> s
         return f"Category only: {margin}: above 0 over all clips, not shown to be so within one."
     if verdict == "ungrounded":
         return (
-            f"Ungrounded: {margin}, under {numbers['ungrounded_ceiling']:.4f}, "
+            f"Ungrounded: {margin}; D is under {_figure(numbers['ungrounded_ceiling'])}, "
             "a small share of what human captions reach."
         )
     return f"Undetermined: {margin}, neither shown to be above 0 nor shown to be negligible."
@@ -37,17 +37,24 @@ def gate_reason(verdict: str, low: bool | None, numbers: Mapping[str, Any]) -> s
 
 def _margin(numbers: Mapping[str, Any]) -> str:
     """D with its bounds, and within category where asked for; which of them decided."""
-    text = f"D is {numbers['mean_margin']:.4f}"
+    text = f"D is {_figure(numbers['mean_margin'])}"
     if numbers["lower_bound"] is None:
         return text + " on one group of clips, so it has no bound"
-    bounds = f"one-sided bounds {numbers['lower_bound']:.4f} and {numbers['upper_bound']:.4f}"
+    bounds = (
+        f"one-sided bounds {_figure(numbers['lower_bound'])} and {_figure(numbers['upper_bound'])}"
+    )
     p = f"Holm p {numbers['p_holm']:.3g}"
     if numbers["mean_margin_within"] is None:
         return f"{text} ({bounds}, {p})"
-    within = f"{numbers['mean_margin_within']:.4f} within a category"
+    within = f"{_figure(numbers['mean_margin_within'])} within a category"
     if numbers["lower_bound_within"] is None:
         within += " (one group of clips, no bound)"
     else:
         low, high = numbers["lower_bound_within"], numbers["upper_bound_within"]
-        within += f" ({low:.4f} and {high:.4f})"
+        within += f" ({_figure(low)} and {_figure(high)})"
     return f"{text} ({bounds}) and {within}, {p}, decided by {numbers['decided_by']}"
+
+
+def _figure(value: float) -> str:
+    text = f"{value:.4f}"
+    return text.removeprefix("-") if float(text) == 0 else text

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from siglip_study.errors import StudyError
 from siglip_study.io import atomic_path
+from siglip_study.ranking import category_trial
 from siglip_study.ranking.crossfit_trial import Design, TunedOutcome, TunedWorld, play
 from siglip_study.ranking.crossfit_trial import worlds as tuned_worlds
 from siglip_study.ranking.trial import Outcome, Tried, evaluate_all
@@ -91,6 +92,14 @@ def simulate_tuned(n_worlds: int, seed: int, quick: bool = False) -> list[TunedR
         if not quick or (world.n_clips, world.n_projectors) == (60, 2)
         for design in DESIGNS
     ]
+
+
+def simulate_categories(
+    n_worlds: int, seed: int, quick: bool = False
+) -> list[tuple[str, category_trial.CategoryOutcome]]:
+    """Captioners of the category alone beside projectors that see, in every kind of world."""
+    kinds = category_trial.worlds()[: 2 if quick else None]
+    return [(name, category_trial.play(world, n_worlds, seed)) for name, world in kinds]
 
 
 def _range(values: Iterable[float], digits: int = 1, scale: float = 100) -> str:
@@ -216,6 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.process_time()
     rows = simulate(options.worlds, options.seed, options.quick)
     tuned = simulate_tuned(options.worlds, options.seed, options.quick)
+    categories = simulate_categories(options.worlds, options.seed, options.quick)
     if options.rows:
         print("\n".join(row(*each) for each in rows))
     text = "\n".join(
@@ -227,6 +237,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             "One held-out split, cells chosen on its clips:",
             "",
             *tuned_summary(tuned),
+            "",
+            "Captioners that know the category at most, "
+            "without → with D within category asked for:",
+            "",
+            *category_trial.summary(categories),
         ]
     )
     print(text)
