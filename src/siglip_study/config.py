@@ -230,7 +230,7 @@ class ControlsConfig(Section):
         None, description="Projector trained on noise in place of the features."
     )
     permuted_captions: Label | None = Field(
-        None, description="Projector trained on permuted captions."
+        None, description="Projector trained on permuted captions, once a report seed."
     )
     untrained_projector: Label | None = Field(
         None, description="Projector left at its initialisation; adapters alone train."
