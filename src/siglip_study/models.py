@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from siglip_study.commands import exit_status
 from siglip_study.config import Config, load_config
 from siglip_study.errors import StudyError
 from siglip_study.hub import cached_file, is_folder, read_settings, require_folder
@@ -181,17 +182,17 @@ def main(arguments: list[str] | None = None, hub: Hub | None = None) -> int:
     parser.add_argument("action", choices=("list", "fetch"))
     parser.add_argument("config", type=Path, help="the study's YAML file")
     given = parser.parse_args(arguments)
-    try:
+
+    def run() -> int:
         models = models_of(load_config(given.config))
         if given.action == "fetch":
             for model in models:
                 fetch(model, hub or HuggingFaceHub())
         else:
             print("\n".join(_listing(models)))
-    except StudyError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0 if all(state(model)[0] in ("folder", "cached") for model in models) else 1
+        return 0 if all(state(model)[0] in ("folder", "cached") for model in models) else 1
+
+    return exit_status(run)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from siglip_study.commands import exit_status
 from siglip_study.errors import StudyError
 
 #: A difference to ask for where none is given, as a share of the references' D.
@@ -187,12 +187,7 @@ def report(given: argparse.Namespace) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 1 on a user's mistake."""
     given = _parser().parse_args(arguments)
-    try:
-        print(report(given))
-    except StudyError as error:
-        print(f"siglip-study: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: print(report(given)))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ Run with:
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from siglip_study.commands import exit_status
 from siglip_study.config import load_config
-from siglip_study.errors import StudyError
 from siglip_study.rehearsal.arguments import add_assumptions, given_assumptions, show_progress
 from siglip_study.rehearsal.run import rehearse
 
@@ -26,15 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of the two files; default: output_dir")
     given = parser.parse_args(arguments)
     show_progress()
-    try:
-        config = load_config(given.config)
-        found = rehearse(config, given_assumptions(given, given.presets))
-        found.write(given.out or Path(config.output_dir))
-    except StudyError as error:
-        print(f"siglip-study: {error}", file=sys.stderr)
-        return 1
+    return exit_status(lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> None:
+    config = load_config(given.config)
+    found = rehearse(config, given_assumptions(given, given.presets))
+    found.write(given.out or Path(config.output_dir))
     print(found.text())
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from siglip_study.commands import exit_status
 from siglip_study.config import Config, load_config
 from siglip_study.grid import Study
 from siglip_study.rehearsal.dataset import describe_dataset
@@ -102,6 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stage", type=int, choices=(1, 2), default=2)
     parser.add_argument("--steps", type=int, default=4, help="steps of the real trainer")
     given = parser.parse_args(arguments)
+    return exit_status(lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> int:
     config = load_config(given.config)
     rehearsed, trained = rehearsed_and_trained(config, given.projector, given.stage, given.steps)
     if rehearsed is None:

@@ -9,14 +9,13 @@ Run with:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from siglip_study.commands import exit_status
 from siglip_study.config import Config, load_config
-from siglip_study.errors import StudyError
 from siglip_study.io import atomic_path
 from siglip_study.rehearsal.arguments import add_assumptions, given_assumptions, show_progress
 from siglip_study.rehearsal.budgets import Budget, equal_budgets, require_reference
@@ -80,31 +79,30 @@ def main(arguments: list[str] | None = None) -> int:
     add_assumptions(parser)
     given = parser.parse_args(arguments)
     show_progress()
-    try:
-        config = load_config(given.config)
-        require_reference(config, given.reference)
-        if given.rehearsal is not None:
-            times = read_step_times(given.rehearsal, config)
-        else:
-            from siglip_study.rehearsal.run import rehearse
+    return exit_status(lambda: _run(given))
 
-            rehearsed = rehearse(config, given_assumptions(given))
-            rehearsed.write(Path(config.output_dir))
-            times = step_times(rehearsed.as_json(), config, "the rehearsal")
-        budgets = equal_budgets(config, times, given.reference)
-        lines = summary(budgets, times, given.reference)
-        print("\n".join(lines))
-        if given.out is not None:
-            files = f"{given.config} {given.out}"
-            lines += ["", f"    snakemake --cores all --resources gpu=1 --configfile {files}"]
-            comments = "".join(f"# {line}".rstrip() + "\n" for line in lines)
-            with atomic_path(given.out) as partial:
-                partial.write_text(comments + overlay(config, budgets), encoding="utf-8")
-            print(f"Written: {given.out}")
-    except StudyError as error:
-        print(f"siglip-study: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+def _run(given: argparse.Namespace) -> None:
+    config = load_config(given.config)
+    require_reference(config, given.reference)
+    if given.rehearsal is not None:
+        times = read_step_times(given.rehearsal, config)
+    else:
+        from siglip_study.rehearsal.run import rehearse
+
+        rehearsed = rehearse(config, given_assumptions(given))
+        rehearsed.write(Path(config.output_dir))
+        times = step_times(rehearsed.as_json(), config, "the rehearsal")
+    budgets = equal_budgets(config, times, given.reference)
+    lines = summary(budgets, times, given.reference)
+    print("\n".join(lines))
+    if given.out is not None:
+        files = f"{given.config} {given.out}"
+        lines += ["", f"    snakemake --cores all --resources gpu=1 --configfile {files}"]
+        comments = "".join(f"# {line}".rstrip() + "\n" for line in lines)
+        with atomic_path(given.out) as partial:
+            partial.write_text(comments + overlay(config, budgets), encoding="utf-8")
+        print(f"Written: {given.out}")
 
 
 if __name__ == "__main__":
