@@ -40,9 +40,9 @@ def require_reference(config: Config, label: str) -> None:
 def equal_budgets(config: Config, times: StepTimes, reference: str) -> list[Budget]:
     """For each budget of the reference, every projector's epochs that come nearest to its time.
 
-    With ``s₁`` and ``s₂`` the seconds of a projector's steps, ``e₁`` the epochs of stage 1, which
-    all share, and ``T = e₁ s₁ + E s₂`` of the reference: the whole number nearest to
-    ``(T - e₁ s₁) / s₂``.
+    With ``s₁`` and ``s₂`` the seconds of a projector's steps, ``n₁`` and ``n₂`` the steps of an
+    epoch, ``e₁`` the epochs of stage 1, which all share, and ``T = e₁ n₁ s₁ + E n₂ s₂`` of the
+    reference: the whole number nearest to ``(T - e₁ n₁ s₁) / (n₂ s₂)``.
 
     Raises:
         StudyError: the reference is no projector of the config, a run may stop early, or the time
@@ -64,9 +64,9 @@ def equal_budgets(config: Config, times: StepTimes, reference: str) -> list[Budg
             if epochs < 1:
                 one = _seconds(config, times, label, 1)
                 raise StudyError(
-                    f"--reference {reference}: {budget} epochs of it take {target:.3g} GPU-seconds "
-                    f"with its first stage, one of {label} takes {one:.3g}; expected a slower "
-                    f"reference, such as {slowest(times)}, or more epochs."
+                    f"--reference {reference}: both stages take {target:.3g} GPU-seconds (epochs "
+                    f"in stage 2: {budget}), and those of {label} at least {one:.3g}; expected a "
+                    f"slower reference, such as {_slowest(config, times)}, or more epochs."
                 )
             if epochs in mine:
                 raise StudyError(
@@ -79,9 +79,9 @@ def equal_budgets(config: Config, times: StepTimes, reference: str) -> list[Budg
     return found
 
 
-def slowest(times: StepTimes) -> str:
-    """The projector with the longest stage-2 step: the reference that others meet most closely."""
-    return max(times.seconds, key=lambda label: times.seconds[label][1])
+def _slowest(config: Config, times: StepTimes) -> str:
+    """As a reference it leaves an epoch to everyone."""
+    return max(times.seconds, key=lambda label: _seconds(config, times, label, 1))
 
 
 def _seconds(config: Config, times: StepTimes, label: str, epochs: int) -> float:
