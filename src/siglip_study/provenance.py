@@ -76,6 +76,8 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
     ),
     "score": (
         "demo/facts",
+        "evaluation/cell_scores",
+        "evaluation/score_processes",
         "evaluation/scores",
         "evaluation/temperature",
         "evaluation/truth",

@@ -15,38 +15,24 @@ import polars as pl
 
 from siglip_study.config import BertScoreConfig, RuntimeConfig, ScorerConfig
 from siglip_study.errors import StudyError
-from siglip_study.evaluation.truth import truth_of
-from siglip_study.io import atomic_path, read_json, write_json, write_parquet
+from siglip_study.evaluation import score_processes
+from siglip_study.evaluation.cell_scores import (
+    REFERENCES,
+    Captioner,
+    Embedded,
+    Split,
+    write_scores,
+)
+from siglip_study.io import atomic_path, read_json, write_json
 from siglip_study.metrics import grounding, morphemes, siglip
 from siglip_study.metrics.ids import check_same_ids
-from siglip_study.metrics.score import score_captions
+from siglip_study.metrics.tokens import tokenizer_for
 
 if TYPE_CHECKING:
     from siglip_study.features.scorer import Scorer
     from siglip_study.metrics.bertscore import BertScore
 
 log = logging.getLogger(__name__)
-
-REFERENCES = "references"
-
-
-@dataclass(frozen=True)
-class Captioner:
-    """One captioner of a split: its name, role, folder, captions file and where scores go.
-
-    ``scored`` is the run's folder itself, but for a half of a held-out split.
-    """
-
-    name: str
-    role: str
-    folder: Path
-    captions: Path
-    scored_in: Path | None = None
-
-    @property
-    def scored(self) -> Path:
-        """Folder of ``metrics.json`` and ``clips.parquet``."""
-        return self.scored_in or self.folder
 
 
 @dataclass(frozen=True)
@@ -127,81 +113,43 @@ class SplitScorer:
             self._bert = model, model.baseline(self.train)
         return self._bert
 
-    def score(self, captioner: Captioner, key: str) -> None:
-        """Write ``metrics.json`` and ``clips.parquet`` of one captioner; references come first.
-
-        ``metrics.json``, which holds the key, goes first and comes last: killed in between, the
-        captioner has no key, and never that of other clips.
-        """
-        (captioner.scored / "metrics.json").unlink(missing_ok=True)
+    def embed(self, captioner: Captioner, key: str) -> Embedded:
+        """What the models make of a captioner's captions; the references come first."""
         records = self._records(captioner)
         captions = [record["caption"] for record in records]
-        are_references = captioner.role == REFERENCES
-        chunks, weights = self._embed(captions)
-        made = siglip.Chunks(chunks, weights)
+        made = siglip.Chunks(*self._embed(captions))
         matrix = siglip.score_matrix(made, None, self.images)
         vectors = siglip.caption_vectors(made, None, self.images.shape[1])
-        if are_references:
+        if captioner.role == REFERENCES:
             self.centre = vectors.mean(axis=0)
             if self.temperature is None:
                 self.temperature = float(grounding.fit_temperature(matrix))
-        bert = self.bert
-        found = score_captions(
-            captions,
-            self.references,
-            self.ids,
-            language=self.settings.language,
-            train_references=self.train,
-            groups=self.groups,
-            categories=self.categories,
-            matrix=matrix,
-            siglip=self._siglip_columns(captions, made, chunks, matrix),
-            temperature=self.temperature,
-            caption_vectors=vectors,
-            vector_centre=self.centre,
-            bertscore=bert and bert[0],
-            bertscore_baseline=bert and bert[1],
-            truncated=None if are_references else [record["truncated"] for record in records],
-            are_references=are_references,
-            reference_values=self.reference_values,
-        )
-        if are_references:
+        tokens = tokenizer_for(self.settings.language)(captions)
+        columns = self._siglip_columns(captions, made, matrix)
+        return Embedded(captioner, key, records, tokens, matrix, vectors, columns)
+
+    def score(self, captioner: Captioner, key: str) -> None:
+        """Write ``metrics.json`` and ``clips.parquet`` of one captioner; references come first."""
+        made = self.embed(captioner, key)
+        found = write_scores(self.described(), made, self.bert)
+        if captioner.role == REFERENCES:
             self.reference_values = found.values
-            _write_matrix(captioner.scored / "matrix.safetensors", matrix)
-        losses, loss_columns = self._losses(captioner.folder / "losses.parquet")
-        run = _run_facts(captioner)
-        clips = found.clips.select(
-            pl.lit(captioner.name).alias("cell"),
-            "id",
-            pl.lit(self.split).alias("split"),
-            pl.exclude("id"),
-        ).with_columns(
-            n_tokens=pl.Series([record["n_tokens"] for record in records], dtype=pl.Int64),
-            truncated=pl.Series([record["truncated"] for record in records], dtype=pl.Boolean),
-            **loss_columns,
-        )
-        write_parquet(captioner.scored / "clips.parquet", clips)
-        write_json(
-            captioner.scored / "metrics.json",
-            {
-                "cell": captioner.name,
-                "role": captioner.role,
-                "projector": run.get("projector"),
-                "seed": run.get("seed"),
-                "split": self.split,
-                "inputs": key,
-                "n_clips": len(self.ids),
-                "values": found.values,
-                "metrics": found.metrics,
-                "losses": losses,
-                "not_computed": found.not_computed,
-                "notes": found.notes,
-                "n_empty": found.n_empty,
-                "truncated_share": float(np.mean([record["truncated"] for record in records])),
-                "temperature": self.temperature,
-                "truth": self.facts and truth_of(captions, [self.facts[i] for i in self.ids]),
-            },
-            "metrics/1",
+            _write_matrix(captioner.scored / "matrix.safetensors", made.matrix)
+
+    def described(self) -> Split:
+        """The split without the models."""
+        return Split(
+            self.split,
+            self.ids,
+            self.groups,
+            self.categories,
+            self.references,
+            self.train,
+            self.settings.language,
+            self.facts,
+            self.temperature,
+            self.centre,
+            self.reference_values,
         )
 
     def remember_references(self, folder: Path) -> None:
@@ -232,43 +180,15 @@ class SplitScorer:
         self,
         captions: Sequence[str],
         made: siglip.Chunks,
-        chunks: list[np.ndarray],
         matrix: np.ndarray,
     ) -> dict[str, np.ndarray]:
         scale, bias = self.scorer.logit_scale, self.scorer.logit_bias
-        empty = np.array([len(rows) == 0 for rows in chunks])
         cut = self.scorer.published_embeddings(list(captions)).numpy()
         return {
             "siglip_sum": siglip.siglip_sum(made, self.images),
             "siglip_sigmoid": siglip.siglip_sigmoid(np.diag(matrix), scale, bias),
-            "siglip_published": siglip.siglip_published(cut, self.frames, scale, bias, empty),
+            "siglip_published": siglip.siglip_published(cut, self.frames, scale, bias, made.empty),
         }
-
-    def _losses(self, path: Path) -> tuple[dict[str, Any] | None, dict[str, pl.Series]]:
-        """Mean losses with the gaps' intervals, and one column a condition."""
-        if not path.is_file():
-            empty = pl.Series([None] * len(self.ids), dtype=pl.Float64)
-            return None, {f"loss_{c}": empty for c in ("matched", "shuffled", "reversed")}
-        table = pl.read_parquet(path).filter(pl.col("split") == self.split)
-        by_condition: dict[str, np.ndarray] = {}
-        for condition in ("matched", "shuffled", "reversed"):
-            rows = table.filter(pl.col("condition") == condition)
-            values = dict(zip(rows["id"].to_list(), rows["loss"].to_list(), strict=True))
-            check_same_ids(self.ids, values, "the manifest", str(path))
-            by_condition[condition] = np.array([values[clip] for clip in self.ids])
-
-        def gap(condition: str) -> dict[str, float | None]:
-            difference = by_condition[condition] - by_condition["matched"]
-            bounds = grounding.mean_interval(difference, self.groups)
-            value, low, high = (float(x) if np.isfinite(x) else None for x in bounds)
-            return {"value": value, "low": low, "high": high}
-
-        summary = {
-            "matched": float(by_condition["matched"].mean()),
-            "shuffled_gap": gap("shuffled"),
-            "reversed_gap": gap("reversed"),
-        }
-        return summary, {f"loss_{name}": pl.Series(v) for name, v in by_condition.items()}
 
 
 def reference_temperature(folder: Path, split: str) -> float | None:
@@ -295,7 +215,7 @@ def score_split(
         frames_path: the scorer's frame embeddings, for the key alone.
         out: the index.
         cache: folder where analysed sentences are kept between runs.
-        workers: threads for the analysis of sentences.
+        workers: threads for the analysis of sentences, and processes where there is much to score.
     """
     analyser = morphemes.Morphemes(workers, cache and cache / "morphemes")
     morphemes.use(analyser)
@@ -318,17 +238,35 @@ def score_split(
         # Their values stand beside everybody's.
         _bytes_of(ordered[0]),
     )
-    keys, fresh = {}, 0
-    for captioner in ordered:
-        keys[captioner.name] = key = _digest(common, _bytes_of(captioner))
-        if _scored_key(captioner) != key:
-            if captioner.role != REFERENCES and scorer.reference_values is None:
-                scorer.remember_references(ordered[0].scored)
-            scorer.score(captioner, key)
-            fresh += 1
+    keys = {captioner.name: _digest(common, _bytes_of(captioner)) for captioner in ordered}
+    fresh = [captioner for captioner in ordered if _scored_key(captioner) != keys[captioner.name]]
+    _score_all(scorer, fresh, keys, ordered[0], workers)
     analyser.save()
-    log.info("%s: scored %d captioners, %d were up to date", out.name, fresh, len(keys) - fresh)
+    told = len(fresh), len(keys) - len(fresh)
+    log.info("%s: scored %d captioners, %d were up to date", out.name, *told)
     write_json(out, {"split": scorer.split, "cells": keys}, "scores/1")
+
+
+def _score_all(
+    scorer: SplitScorer,
+    fresh: list[Captioner],
+    keys: Mapping[str, str],
+    references: Captioner,
+    workers: int,
+) -> None:
+    """Score the references if they are fresh, then the others, on several processes if many."""
+    if references in fresh:
+        scorer.score(references, keys[references.name])
+    elif fresh:
+        scorer.remember_references(references.scored)
+    others = [captioner for captioner in fresh if captioner != references]
+    many = len(others) * len(scorer.ids) >= score_processes.WORTHWHILE
+    if workers < 2 or not many or scorer.settings.bertscore is not None:
+        for captioner in others:
+            scorer.score(captioner, keys[captioner.name])
+        return
+    embedded = (scorer.embed(captioner, keys[captioner.name]) for captioner in others)
+    score_processes.write_in_processes(scorer.described(), embedded, workers)
 
 
 def _bytes_of(captioner: Captioner) -> list[str]:
@@ -348,11 +286,6 @@ def _scored_key(captioner: Captioner) -> str | None:
         return None
     text = (captioner.scored / "metrics.json").read_text(encoding="utf-8")
     return str(json.loads(text).get("inputs"))
-
-
-def _run_facts(captioner: Captioner) -> dict[str, Any]:
-    path = captioner.folder / "cell.json"
-    return read_json(path, "cell/1") if path.is_file() else {}
 
 
 def _write_matrix(path: Path, matrix: np.ndarray) -> None:

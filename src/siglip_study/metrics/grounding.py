@@ -183,7 +183,8 @@ def mean_interval(
     mean = float(means.mean())
     if n < 2:
         return mean, math.nan, math.nan
-    from scipy.stats import t
+    # The quantile of scipy.stats, which takes a second to import.
+    from scipy.special import stdtrit
 
-    half = float(t.ppf((1 + level) / 2, n - 1) * means.std(ddof=1) / math.sqrt(n))
+    half = float(stdtrit(n - 1, (1 + level) / 2) * means.std(ddof=1) / math.sqrt(n))
     return mean, mean - half, mean + half

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,9 +41,15 @@ class Morphemes:
     Args:
         workers: threads that Kiwi may use; a job must not take more cores than it was given.
         folder: where analysed sentences are kept between runs; None: nowhere.
+        known: sentences analysed elsewhere, with their morphemes.
     """
 
-    def __init__(self, workers: int = 1, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        workers: int = 1,
+        folder: Path | None = None,
+        known: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._workers = workers
         #: sentence → its morphemes as places in ``_strings``
         self._known: dict[str, NDArray[np.int32]] = {}
@@ -51,6 +57,8 @@ class Morphemes:
         self._places: dict[str, int] = {}
         self._fresh: list[str] = []
         self._lock = threading.Lock()
+        for sentence, found in (known or {}).items():
+            self._learn(sentence, found)
         self._folder = folder and folder / _version_of_tokens()
         if self._folder is not None and self._folder.is_dir():
             self._read(self._folder)
@@ -65,6 +73,13 @@ class Morphemes:
             numbers = np.concatenate([np.zeros(0, dtype=np.int32), *rows])
             return TokenLists.drawn_from(self._strings, numbers, np.diff(ends))
 
+    def sentences(self, texts: Sequence[str]) -> dict[str, list[str]]:
+        """The sentences of normalised, lower-cased texts with their morphemes."""
+        wanted = {sentence for text in texts for sentence in split_sentences(text)}
+        with self._lock:
+            self._analyse(wanted)
+            return {s: [self._strings[i] for i in self._known[s]] for s in sorted(wanted)}
+
     def _analyse(self, sentences: set[str]) -> None:
         if not sentences:
             return
@@ -72,8 +87,11 @@ class Morphemes:
         for sentence, tokens in zip(new, _kiwi(self._workers).tokenize(new), strict=True):
             # "VA-I" and "VA-R" say how an adjective conjugates, in which captions never differ.
             found = [f"{t.form}/{t.tag.split('-')[0]}" for t in tokens]
-            self._known[sentence] = np.array([self._place(s) for s in found], dtype=np.int32)
+            self._learn(sentence, found)
         self._fresh += new
+
+    def _learn(self, sentence: str, found: Sequence[str]) -> None:
+        self._known[sentence] = np.array([self._place(s) for s in found], dtype=np.int32)
 
     def _place(self, morpheme: str) -> int:
         place = self._places.setdefault(morpheme, len(self._strings))

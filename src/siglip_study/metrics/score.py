@@ -22,7 +22,7 @@ from siglip_study.metrics.reference_tokens import (
 )
 from siglip_study.metrics.registry import METRICS, metric_metadata
 from siglip_study.metrics.siglip import EMPTY_COSINE
-from siglip_study.metrics.tokens import normalise, tokenizer_for
+from siglip_study.metrics.tokens import Tokens, normalise, tokenizer_for
 
 #: Per-clip metrics that become columns of ``clips.parquet``.
 CLIP_METRICS = (
@@ -50,6 +50,7 @@ def score_captions(
     ids: Sequence[str],
     *,
     language: str,
+    tokens: Tokens | None = None,
     train_references: Sequence[Sequence[str]],
     groups: Sequence[str] | None = None,
     categories: Sequence[str | None] | None = None,
@@ -76,6 +77,7 @@ def score_captions(
         references: N lists of human captions.
         ids: N unique clip ids.
         language: ``"ko"``, ``"en"`` or ``"other"``; chooses the tokenizer.
+        tokens: the captions' tokens, if they have been split already.
         train_references: references of each train clip (CIDEr's frequencies, novelty).
         groups: N source videos; the ids if absent.
         categories: N categories or None.
@@ -125,7 +127,7 @@ def score_captions(
     found = Collector(groups, reference_values or {})
 
     families.score_siglip(found, matrix, siglip or {}, temperature, categories, empty)
-    tokens = tokenizer_for(language)(captions)
+    tokens = tokens or tokenizer_for(language)(captions)
     wanted = reference_tokens(frozen(references), language)
     train = frozen(train_references)
     others = cached_others(tuple(ids), tuple(categories))

@@ -52,7 +52,16 @@ def morphemes(texts: Sequence[str]) -> TokenLists:
 
     Each sentence is analysed by itself, so that it gives the same wherever it stands.
     """
-    return analyser()([normalise(text).lower() for text in texts])
+    return analyser()(_folded(texts))
+
+
+def morphemes_by_sentence(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Every sentence of the texts, as the analyser sees it, with its morphemes."""
+    return analyser().sentences(_folded(texts))
+
+
+def _folded(texts: Sequence[str]) -> list[str]:
+    return [normalise(text).lower() for text in texts]
 
 
 def content_morphemes(texts: Sequence[str]) -> TokenLists:
