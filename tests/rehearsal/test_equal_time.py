@@ -74,7 +74,7 @@ def test_halves_are_rounded_up_and_the_last_step_of_an_epoch_counts_whole(study)
             "query_abstractor",
             {},
             ((3.0, 4.0), (1.0, 1.5)),
-            "one of linear takes 50; expected a slower reference, such as linear",
+            "those of linear at least 50; expected a slower reference, such as linear",
         ),
         (
             "query_abstractor",
