@@ -94,6 +94,7 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "metrics/grounding",
         "ranking",
         "reporting/controls",
+        "reporting/glossary",
         "reporting/ledger",
         "reporting/results",
         "reporting/schema",

@@ -2,12 +2,14 @@
 
 import io
 import json
+from importlib.metadata import version
 
 import numpy as np
 import polars as pl
 import pytest
 
 from siglip_study.errors import StudyError
+from siglip_study.metrics.registry import metric_metadata
 from siglip_study.reporting import curves, words
 from siglip_study.reporting.fonts import REGULAR, embedded_fonts, subset_font
 from siglip_study.reporting.gallery import (
@@ -16,8 +18,10 @@ from siglip_study.reporting.gallery import (
     gallery_order,
     jpeg_thumbnails,
 )
+from siglip_study.reporting.glossary import metric_heading, metric_rows
 from siglip_study.reporting.grid_view import tuning_grids
 from siglip_study.reporting.islands import content_policy, inline_script, json_island
+from siglip_study.reporting.results import Cell
 
 
 @pytest.mark.parametrize(
@@ -183,3 +187,28 @@ def test_frames_of_rows_conform():
 
     table = schema.conform("rejected", pl.DataFrame({"reason": ["x"], "extra": [1]}))
     assert table.columns == ["id", "path", "reason"] and table["id"].to_list() == [None]
+
+
+@pytest.mark.parametrize(
+    ("language", "name", "tokens"),
+    [
+        ("ko", "meteor_gain", "kiwipiepy content morphemes"),
+        ("ko", "cider_gain", "kiwipiepy morphemes"),
+        ("ko", "distinct_2", "kiwipiepy morphemes"),
+        ("ko", "self_bleu", "kiwipiepy morphemes"),
+        ("ko", "meteor_characters", "characters"),
+        ("ko", "meteor_words", "white space"),
+        ("en", "meteor_gain", "words without punctuation"),
+        ("en", "cider_gain", "words"),
+        ("ko", "bertscore_f1", ""),
+        ("ko", "grounding_margin", ""),
+    ],
+)
+def test_a_column_names_its_tokens_and_the_glossary_their_version(language, name, tokens):
+    told = {"metrics": metric_metadata([name], language), "values": {}}
+    cell = Cell("a", "report", told)
+    assert metric_heading(name, [cell])["tokens"] == tokens
+    (row,) = metric_rows([cell])
+    assert tokens.split(" ")[0] in (row["tokenizer"] or "")
+    if tokens.startswith("kiwipiepy"):
+        assert version("kiwipiepy") in row["tokenizer"]

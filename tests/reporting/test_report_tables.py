@@ -29,6 +29,20 @@ def test_every_corpus_metric_has_a_column():
     assert "truncated_share" in schema.CELLS
 
 
+def test_the_tokenizer_of_each_text_metric_is_named_beside_the_tables(study):
+    rows = {row["metric"]: row for row in table(study, "metrics").to_dicts()}
+    cells = [
+        read_json(path, "metrics/1")["metrics"] for path in study.root.glob("runs/*/metrics.json")
+    ]
+    told = {name: info for metrics in cells for name, info in metrics.items()}
+    assert set(told) <= set(rows)
+    for name, info in told.items():
+        for key in ("tokenizer", "version", "unit", "min", "max", "higher_is_better"):
+            assert rows[name][key] == info[key], (name, key)
+    assert all(name in told or row["not_computed"] for name, row in rows.items())
+    assert "morphemes" in rows["meteor"]["tokenizer"]
+
+
 def test_cells_hold_every_captioner_once(study):
     names = [name for cells in study.cells.values() for name in cells]
     assert sorted(table(study, "cells")["cell"]) == sorted(names)

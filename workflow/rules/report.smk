@@ -6,6 +6,7 @@ TABLES = [
     "pairs",
     "ledger",
     "sensitivity",
+    "metrics",
     "rejected",
 ]
 

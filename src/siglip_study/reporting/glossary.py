@@ -49,7 +49,7 @@ def metric_heading(name: str, cells: list[Cell]) -> dict[str, str]:
     info = next((c.metrics["metrics"][name] for c in cells if name in c.metrics["metrics"]), known)
     tokens = str(info.get("tokenizer") or "")
     # Versions and normal forms are in the glossary; a column has room for the kind of token.
-    kind = "" if tokens == MODEL_TOKENS else re.sub(r" \(.*\)", "", tokens).split(", ")[-1]
+    kind = "" if tokens == MODEL_TOKENS else re.sub(r" \(.*\)| [\d.]+,", "", tokens)
     return {"note": f"{direction(info.get('higher_is_better'))}, {_range(info)}", "tokens": kind}
 
 
@@ -57,8 +57,11 @@ def _range(info: dict[str, Any]) -> str:
     return f"{_bound(info.get('min'), '−∞')} to {_bound(info.get('max'), '∞')}"
 
 
-def glossary_rows(cells: list[Cell]) -> list[dict[str, Any]]:
-    """Every metric that any cell carries, with its definition, range, direction and tokenizer."""
+def metric_rows(cells: list[Cell]) -> list[dict[str, Any]]:
+    """Rows of the ``metrics`` table: every metric that any cell carries, as it was computed.
+
+    Those that no cell could compute stand with the reason, and without a tokenizer.
+    """
     from siglip_study.metrics.registry import METRICS
 
     infos: dict[str, dict[str, Any]] = {}
@@ -74,20 +77,34 @@ def glossary_rows(cells: list[Cell]) -> list[dict[str, Any]]:
     for name in sorted({*infos, *missing}, key=lambda n: (order.get(n, len(order)), n)):
         # A metric that was not computed still has a range and a direction.
         known = METRICS[name].as_json(None) if name in METRICS else {}
-        info = infos.get(name, known)
         rows.append(
             {
-                "name": name,
+                "metric": name,
                 "definition": METRICS[name].description if name in METRICS else "",
-                "direction": direction(info.get("higher_is_better")),
-                "range": _range(info),
-                "unit": info.get("unit") or "–",
-                "tokenizer": info.get("tokenizer") or "–",
-                "version": info.get("version") or "–",
-                "human": words.number(references.value(name) if references else None),
+                **infos.get(name, known),
+                "human": references.value(name) if references else None,
                 "not_computed": missing.get(name) if name not in infos else None,
             }
         )
+    return rows
+
+
+def glossary_rows(cells: list[Cell]) -> list[dict[str, Any]]:
+    """Every metric that any cell carries, with its definition, range, direction and tokenizer."""
+    rows = [
+        {
+            "name": row["metric"],
+            "definition": row["definition"],
+            "direction": direction(row.get("higher_is_better")),
+            "range": _range(row),
+            "unit": row.get("unit") or "–",
+            "tokenizer": row.get("tokenizer") or "–",
+            "version": row.get("version") or "–",
+            "human": words.number(row["human"]),
+            "not_computed": row["not_computed"],
+        }
+        for row in metric_rows(cells)
+    ]
     for name, definition, toward, bounds, unit in TERMS:
         rows.append(
             {

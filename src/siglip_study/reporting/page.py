@@ -145,7 +145,7 @@ def _view(
         "trust": trust(ranking, tables["pairs"], tables["controls"], cells),
         "ledger": ledger_view(tables["ledger"], cells, selection, projectors),
         "sensitivity": sensitivity_view(
-            tables["sensitivity"], projectors, ranking.get("influence")
+            tables["sensitivity"], projectors, ranking.get("influence"), cells
         ),
         "truth": truth(cells, projectors),
         "sight": sight(results, ranking, tables["controls"], cells),

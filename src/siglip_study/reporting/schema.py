@@ -225,6 +225,20 @@ SENSITIVITY: dict[str, Any] = {
     "kendall_tau": REAL,
 }
 
+#: One row a metric: what the columns named after it hold, in which tokens and on which scale.
+METRIC: dict[str, Any] = {
+    "metric": TEXT,
+    "definition": TEXT,
+    "tokenizer": TEXT,
+    "version": TEXT,
+    "unit": TEXT,
+    "min": REAL,
+    "max": REAL,
+    "higher_is_better": FLAG,
+    "human": REAL,
+    "not_computed": TEXT,
+}
+
 #: One row a clip that could not be used.
 REJECTED: dict[str, Any] = {"id": TEXT, "path": TEXT, "reason": TEXT}
 
@@ -236,6 +250,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "pairs": PAIRS,
     "ledger": LEDGER,
     "sensitivity": SENSITIVITY,
+    "metrics": METRIC,
     "rejected": REJECTED,
 }
 

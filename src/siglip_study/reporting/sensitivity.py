@@ -6,6 +6,7 @@ from typing import Any
 
 from siglip_study.ranking.sensitivity import metric_orders, sensitivity_sentence
 from siglip_study.reporting import words
+from siglip_study.reporting.glossary import metric_heading
 from siglip_study.reporting.results import Cell, mean
 
 D = "grounding_margin"
@@ -58,7 +59,10 @@ def _value(cell: Cell, metric: str) -> float | None:
 
 
 def sensitivity_view(
-    rows: list[dict[str, Any]], projectors: list[str], influence: dict[str, Any] | None = None
+    rows: list[dict[str, Any]],
+    projectors: list[str],
+    influence: dict[str, Any] | None = None,
+    cells: list[Cell] | None = None,
 ) -> dict[str, Any] | None:
     """View of the sensitivity table, or None where there is nothing to compare.
 
@@ -66,6 +70,7 @@ def sensitivity_view(
         rows: the ``sensitivity`` table.
         projectors: labels in the order of the ranking table.
         influence: ``ranking.json``'s leave-one-group-out figures, if it has them.
+        cells: every cell of the study, for the tokens that a measure was computed on.
     """
     by_metric: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
@@ -82,6 +87,7 @@ def sensitivity_view(
         table.append(
             {
                 "label": label,
+                "tokens": metric_heading(metric, cells or [])["tokens"],
                 "lead": metric == D,
                 "cells": [
                     {

@@ -12,6 +12,7 @@ from siglip_study.grid import Paths
 from siglip_study.io import atomic_path, read_json, write_parquet
 from siglip_study.reporting import schema
 from siglip_study.reporting.controls import control_rows, gate_controls
+from siglip_study.reporting.glossary import metric_rows
 from siglip_study.reporting.ledger import ledger_rows
 from siglip_study.reporting.results import Cell, chosen_by, chosen_text, mean, only, read_cells
 from siglip_study.reporting.sensitivity import sensitivity_rows
@@ -54,6 +55,7 @@ def build_tables(
         "pairs": schema.frame("pairs", _pair_rows(ranking)),
         "ledger": schema.frame("ledger", ledger_rows(found, selection)),
         "sensitivity": schema.frame("sensitivity", sensitivity_rows(found)),
+        "metrics": schema.frame("metrics", metric_rows(found)),
         "rejected": schema.conform("rejected", _parquet(results / "data" / "rejected.parquet")),
     }
     for name, table in tables.items():
