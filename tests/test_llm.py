@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.tiny_models import llm_sizes
 
 from siglip_study.config import LlmConfig, LoraConfig
 from siglip_study.errors import StudyError
@@ -157,15 +158,7 @@ def test_bf16_weights_keep_their_adapters_apart(make_model, llm_config):
 def test_a_model_that_alters_its_logits_after_the_head_is_refused(tiny_llm, tmp_path):
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
-    config = Gemma2Config(
-        vocab_size=20,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=8,
-    )
+    config = Gemma2Config(**llm_sizes())
     Gemma2ForCausalLM(config).save_pretrained(tmp_path / "capped")
     with pytest.raises(StudyError, match=r"final_logit_softcapping 30") as error:
         load_llm(LlmConfig(model=str(tmp_path / "capped"), quantization="none"), CPU)

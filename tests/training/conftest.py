@@ -63,3 +63,26 @@ def bits():
         return weights, history
 
     return of
+
+
+@pytest.fixture
+def micro_study(tmp_path, tiny_llm):
+    """Builder of a study of one projector in ``tmp_path``; keywords are top-level keys."""
+    from siglip_study.config import parse_config
+    from siglip_study.grid import Study
+
+    def build(**changes):
+        raw = {
+            "output_dir": str(tmp_path),
+            "data": {"root": "x"},
+            "projectors": {"linear": {}},
+            "llm": {"model": str(tiny_llm), "quantization": "none", "lora": {"r": 2}},
+            "vision": {"frames": 2},
+            "training": {"quick_clips": 2, "quick_tokens": 4, "max_target_tokens": 64},
+            "stage1": {"epochs": 2, "batch_size": 2, "gradient_accumulation": 1},
+            "stage2": {"batch_size": 2, "gradient_accumulation": 1},
+            "grid": {"learning_rate": [1e-2], "epochs": [1]},
+        }
+        return Study(parse_config(raw | changes))
+
+    return build

@@ -8,14 +8,14 @@ import polars as pl
 import pytest
 import torch
 
-from siglip_study.config import CaptionConfig, RuntimeConfig, parse_config
+from siglip_study.config import CaptionConfig, RuntimeConfig
 from siglip_study.errors import StudyError
 from siglip_study.evaluation.captions import (
     caption_from_checkpoint,
     caption_while_loaded,
     condition_losses,
 )
-from siglip_study.grid import Cell, Study
+from siglip_study.grid import Cell
 from siglip_study.training import stages
 from siglip_study.training.bench import Bench, Inputs, use_device
 from siglip_study.training.checkpoint import checkpoint_facts
@@ -27,7 +27,7 @@ SIZES = {"train": 6, "selection": 3, "report": 4}
 
 
 @pytest.fixture
-def world(tmp_path, tiny_llm, features, monkeypatch):
+def world(tmp_path, micro_study, features, monkeypatch):
     """A manifest, stand-in features and a study; threads are left as they were."""
     asked = {split: [] for split in SIZES}
 
@@ -49,22 +49,7 @@ def world(tmp_path, tiny_llm, features, monkeypatch):
         for i in range(n)
     ]
     pl.DataFrame(rows).write_parquet(tmp_path / "manifest.parquet")
-    study = Study(
-        parse_config(
-            {
-                "output_dir": str(tmp_path),
-                "data": {"root": "x"},
-                "projectors": {"linear": {}},
-                "llm": {"model": str(tiny_llm), "quantization": "none", "lora": {"r": 2}},
-                "vision": {"frames": 2},
-                "training": {"quick_clips": 2, "quick_tokens": 4, "max_target_tokens": 64},
-                "stage1": {"epochs": 2, "batch_size": 2, "gradient_accumulation": 1},
-                "stage2": {"batch_size": 2, "gradient_accumulation": 1},
-                "grid": {"learning_rate": [1e-2], "epochs": [1]},
-                "controls": {"noise_features": "linear", "permuted_captions": "linear"},
-            }
-        )
-    )
+    study = micro_study(controls={"noise_features": "linear", "permuted_captions": "linear"})
     inputs = Inputs(tmp_path / "manifest.parquet", {s: tmp_path / s for s in SIZES})
     threads = torch.get_num_threads()
     yield types.SimpleNamespace(

@@ -5,16 +5,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from siglip_study.config import RuntimeConfig, parse_config
+from siglip_study.config import RuntimeConfig
 from siglip_study.features.store import write_features
-from siglip_study.grid import Study
 from siglip_study.io import read_json
 from siglip_study.training.bench import Bench, Inputs, use_device
 from siglip_study.training.stages import run_stage2
 
 
 @pytest.fixture
-def world(tmp_path, tiny_llm, features):
+def world(tmp_path, micro_study, features):
     torch.set_num_threads(1)
     sizes = {"train": 6, "selection": 3}
     rows = [
@@ -27,20 +26,8 @@ def world(tmp_path, tiny_llm, features):
         ids = [f"{split}{i}" for i in range(n)]
         work = tmp_path / f"work-{split}"
         write_features(tmp_path / split, work, ids, features.batch, 4, features.facts)
-    study = Study(
-        parse_config(
-            {
-                "output_dir": str(tmp_path),
-                "data": {"root": "x"},
-                "projectors": {"linear": {}},
-                "llm": {"model": str(tiny_llm), "quantization": "none", "lora": {"r": 2}},
-                "vision": {"frames": 2},
-                "training": {"quick_clips": 2, "quick_tokens": 4, "max_target_tokens": 64},
-                "stage2": {"batch_size": 2, "gradient_accumulation": 1},
-                "grid": {"learning_rate": [1e-2], "epochs": [2]},
-                "controls": {"untrained_projector": "linear"},
-            }
-        )
+    study = micro_study(
+        grid={"learning_rate": [1e-2], "epochs": [2]}, controls={"untrained_projector": "linear"}
     )
     (cell,) = [c for c in study.controls if c.role == "control_untrained"]
     inputs = Inputs(tmp_path / "manifest.parquet", {s: tmp_path / s for s in sizes})
