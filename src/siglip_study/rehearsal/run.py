@@ -180,6 +180,11 @@ def _more_sources(config: Config, forecast: Forecast, has_tokenizer: bool) -> tu
         f"prompt around the video: {forecast.prompt_tokens} tokens{told}",
         "chosen cells taken to have the longest budget; captions as long as the references",
     ]
+    if config.cross_fit:
+        sources.append(
+            "both halves of the held-out split taken to choose the same cells; a projector whose "
+            "halves differ has its report runs twice"
+        )
     if config.runtime.gpus > 1:
         sources.append(
             f"timed on one GPU; {config.runtime.gpus} work on each training, so that its wall time "

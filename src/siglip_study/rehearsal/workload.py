@@ -144,7 +144,9 @@ class Workload:
         Among the train captions the adversaries look for the best one.
         """
         clips = self.dataset.clips
-        baselines = 4 * clips["report"] + clips["selection"] + clips["train"]
+        held_out = clips["report"] + clips["selection"]
+        baselines = 4 * held_out if self.config.cross_fit else 3 * clips["report"] + held_out
+        baselines += clips["train"]
         return sum(self.captions.values()) + baselines
 
     @property

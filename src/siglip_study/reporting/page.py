@@ -151,6 +151,7 @@ def _view(
         "sight": sight(results, ranking, tables["controls"], cells),
         "diagnosis": diagnosis,
         "grids": grid_view.tuning_grids(selection),
+        "cross_fitted": "halves" in selection,
         "cells": grid_view.cell_rows(tables["cells"]),
         "rejected": tables["rejected"],
         "glossary": glossary_rows(cells),
