@@ -7,6 +7,7 @@ else is the study's own path, from ``captions.json`` to ``ranking.json``.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -158,75 +159,106 @@ def write_study(root: Path, shape: Shape) -> tuple[pl.DataFrame, list[Captioner]
 def run(size: Size, device: torch.device, shape: Shape | None = None) -> Result:
     """Score and rank a made-up study, cold and once more with the tokens kept."""
     shape = shape or (STUDY if size is FULL else SMALL)
+    cores = len(os.sched_getaffinity(0))
     result = Result()
-    table = Table(
-        f"{shape.cells} cells of {shape.clips} clips: metrics and ranking",
+    whole = Table(
+        f"{shape.cells} cells of {shape.clips} clips: metrics and ranking, {cores} cores",
         ["work", "first time s", "tokens kept s"],
     )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        manifest, captioners = write_study(root, shape)
-        walls, cpus, clocks = [], [], []
-        for code in ("first", "again"):
-            wall, cpu, clock = score_and_rank(root, manifest, captioners, shape, code)
-            walls.append(wall)
-            cpus.append(cpu)
-            clocks.append(clock)
-    table.rows = [["wall clock", *walls], ["CPU, all threads", *cpus]]
-    table.rows += [
-        [name, *(c.seconds.get(name, 0.0) for c in clocks)] for name in clocks[0].seconds
+        study = write_study(root, shape)
+        clocks = [score_and_rank(root, *study, shape, code, cores) for code in ("first", "again")]
+        stages = seconds_by_stage(root, *study, shape)
+    whole.rows = [[name, *(clock.seconds[name] for clock in clocks)] for name in clocks[0].seconds]
+    whole.notes = [
+        f"One job scores all cells of a split: {cores} processes compute metrics, and one embeds "
+        "captions and splits them into tokens. Starting them is counted.",
+        "Embeddings are made up before the clock starts, and BERTScore is off.",
     ]
-    table.notes = ["Embeddings are made up before the clock starts, and BERTScore is off."]
-    result.tables.append(table)
-    result.parts = {"scores/first": walls[0], "scores/again": walls[1]}
+    one = Table("One captioner of those, in one process with its tokens kept", ["work", "s"])
+    one.rows = [[name, stages.seconds[name]] for name in (ALL, *(stage for _, _, stage in STAGES))]
+    result.tables += [whole, one]
+    wall = [clock.seconds[WALL] for clock in clocks]
+    result.parts = {"scores/first": wall[0], "scores/again": wall[1]}
     return result
 
 
-#: What is timed by itself: module, function, what the table calls it.
+WALL, ALL = "wall clock", "all of it"
+#: What is timed by itself: where it is, its name, what the table calls it.
 STAGES = (
+    (SplitScorer, "embed", "S, vectors and tokens of the captions"),
+    (tokens.Tokenizer, "__call__", "of that, tokens"),
     (families, "score_siglip", "grounding, AUC, bits, retrieval"),
     (families, "score_meteor", "METEOR"),
     (families, "score_cider", "CIDEr"),
     (families, "score_diversity", "clusters, self-BLEU, distinct"),
     (families.diversity, "vendi", "Vendi"),
-    (tokens, "morphemes", "Korean morphemes"),
 )
 
 
-def score_and_rank(
-    root: Path, manifest: pl.DataFrame, captioners: list[Captioner], shape: Shape, code: str
-) -> tuple[float, float, Clock]:
-    """Seconds on the wall and of CPU, and seconds by stage."""
+def split_scorer(
+    root: Path, manifest: pl.DataFrame, shape: Shape, code: str
+) -> tuple[Callable[[], SplitScorer], Path]:
+    """How to make the scorer of the split with its embeddings at hand, and its frames' file."""
     generator = np.random.default_rng(SEED)
     ids = manifest.filter(pl.col("split") == "report")["id"].to_list()
     frames = {
         clip: generator.standard_normal((shape.frames, shape.width)).astype(np.float32)
         for clip in ids
     }
-    frames_path = root / "frames.safetensors"
-    frames_path.write_bytes(b"made up")
-    clock = Clock()
+    path = root / "frames.safetensors"
+    path.write_bytes(b"made up")
     settings = ScoreSettings(ScorerConfig(model="made-up"), None, "ko", code)
-    with ExitStack() as stack:
-        for module, name, stage in STAGES:
-            timed = clock.around(stage, getattr(module, name))
-            stack.enter_context(mock.patch.object(module, name, timed))
-        embeddings = CachedEmbeddings(clip_vectors([frames[clip] for clip in ids]))
-        began, cpu = time.perf_counter(), time.process_time()
+    embeddings = CachedEmbeddings(clip_vectors([frames[clip] for clip in ids]))
+
+    def make() -> SplitScorer:
         scorer = SplitScorer("report", manifest, frames, settings, None, 0.02)
         scorer._scorer = embeddings  # type: ignore[assignment]
-        with clock.stage("scoring, all of it"):
-            score_split(
-                captioners,
-                scorer,
-                frames_path,
-                root / "scores.json",
-                cache=root / ".cache",
-                workers=2,
-            )
+        return scorer
+
+    return make, path
+
+
+def score_and_rank(
+    root: Path,
+    manifest: pl.DataFrame,
+    captioners: list[Captioner],
+    shape: Shape,
+    code: str,
+    cores: int,
+) -> Clock:
+    """Seconds on the wall, of all processes' CPU, and by stage."""
+    make, frames = split_scorer(root, manifest, shape, code)
+    clock, before = Clock(), os.times()
+    with clock.stage(WALL):
+        with clock.stage("scoring"):
+            out, cache = root / "scores.json", root / ".cache"
+            score_split(captioners, make(), frames, out, cache=cache, workers=cores)
         with clock.stage("ranking"):
             _rank(root, [c.folder for c in captioners[2:]])
-        return time.perf_counter() - began, time.process_time() - cpu, clock
+    # User and system, of this process and of those that it waited for.
+    spent = sum(os.times()[:4]) - sum(before[:4])
+    wall = clock.seconds.pop(WALL)
+    return Clock({WALL: wall, "CPU, all processes": spent, **clock.seconds})
+
+
+def seconds_by_stage(
+    root: Path, manifest: pl.DataFrame, captioners: list[Captioner], shape: Shape, n: int = 5
+) -> Clock:
+    """A captioner's seconds, the mean of ``n``, after references and one other."""
+    make, _ = split_scorer(root, manifest, shape, "stages")
+    scorer, clock = make(), Clock()
+    for captioner in captioners[:2]:
+        scorer.score(captioner, "")
+    with ExitStack() as stack:
+        for owner, name, stage in STAGES:
+            timed = clock.around(stage, getattr(owner, name))
+            stack.enter_context(mock.patch.object(owner, name, timed))
+        with clock.stage(ALL):
+            for captioner in captioners[2 : 2 + n]:
+                scorer.score(captioner, "")
+    return Clock({name: seconds / n for name, seconds in clock.seconds.items()})
 
 
 def _rank(root: Path, folders: list[Path]) -> None:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 REFERENCES = "references"
 
 
-@dataclass(frozen=True)
+# Compared by identity: equal arrays are no truth value.
+@dataclass(frozen=True, eq=False)
 class Split:
     """What the captions of a split are held against.
 

@@ -30,6 +30,7 @@ def write_in_processes(split: Split, captioners: Iterable[Embedded], processes: 
         processes: how many, each with one thread.
     """
     from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
 
     texts = [text for refs in (*split.references, *split.train) for text in refs]
     known = morphemes_by_sentence(texts) if split.language == "ko" else {}
@@ -38,7 +39,11 @@ def write_in_processes(split: Split, captioners: Iterable[Embedded], processes: 
     ):
         # Arrays go through the pipe: joblib's files of them would stay until the last captioner.
         pool = Parallel(n_jobs=processes, pre_dispatch=(1 + AHEAD) * processes, max_nbytes=None)
-        pool(delayed(_write)(made) for made in captioners)
+        try:
+            pool(delayed(_write)(made) for made in captioners)
+        finally:
+            # joblib would keep them waiting for more.
+            get_reusable_executor(reuse=True).shutdown()
 
 
 def _take(split: Split, known: Mapping[str, Sequence[str]]) -> None:
