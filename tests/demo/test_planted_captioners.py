@@ -49,6 +49,7 @@ class Demo:
         }
         self.scenes = [clip.scene for clip in self.clips["report"]]
         self.groups = [clip.id for clip in self.clips["report"]]
+        self.places = [scene.place for scene in self.scenes]
         self.scorer = Scorer(str(SCORER), lowercase=True)
         self.images = self.look("report")
         self.human = self.matrix([clip.caption for clip in self.clips["report"]])
@@ -73,14 +74,17 @@ class Demo:
 
     def entry(self, spoken: list[list[str]]) -> Entry:
         found = [clusters(captions) for captions in spoken]
+        matrices = [self.matrix(captions) for captions in spoken]
         return Entry(
-            np.stack([grounding_margin(self.matrix(captions)) for captions in spoken]),
+            np.stack([grounding_margin(matrix) for matrix in matrices]),
             [float(effective_captions(c)) for c in found],
             [float(top_cluster_share(c)) for c in found],
+            np.stack([grounding_margin_within(matrix, self.places) for matrix in matrices]),
         )
 
     def rank(self, spoken: dict[str, list[list[str]]]) -> dict:
-        human = References(1.0, 1 / CLIPS, float(grounding_margin(self.human).mean()))
+        within = grounding_margin_within(self.human, self.places)
+        human = References(1.0, 1 / CLIPS, float(grounding_margin(self.human).mean()), within)
         entries = {label: self.entry(captions) for label, captions in spoken.items()}
         return rank(entries, self.groups, human, check_scorer(self.human, self.groups))
 
@@ -159,8 +163,10 @@ def test_sightless_captioners_please_the_scorer_and_lead_nobody(demo: Demo) -> N
     rows = {row["projector"]: row for row in told["projectors"]}
     # … and collapsed, for all that.
     assert rows["generic"]["gate"] == "collapsed" and not rows["generic"]["ranked"]
-    places = [scene.place for scene in demo.scenes]
-    within = grounding_margin_within(demo.matrix(category), places)
+    # D of the category is what it is worth against other categories, and is not enough.
+    assert told["within_category"]["demanded"]
+    assert not rows["category"]["ranked"] and rows["category"]["mean_margin"] > 0
+    within = grounding_margin_within(demo.matrix(category), demo.places)
     assert np.nanmax(np.abs(within)) < 1e-6
     sees = rows["half of the facts"]
     assert sees["ranked"] and sees["rank_low"] == 1

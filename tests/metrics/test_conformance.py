@@ -78,11 +78,15 @@ class Study:
         self.human = None
         self.human = self.score(self.references, are_references=True)
 
-    def score(self, captions, **more):
+    def score(self, captions, order=None, **more):
+        """``captions`` belong to the clips in their first order; ``order`` is that of the call."""
+        order = np.arange(CLIPS) if order is None else order
+        images = self.images[order]
+        captions = [captions[i] for i in order]
         pairs = self.scorer.caption_embeddings(captions)
         chunks, weights = ([part[k].numpy() for part in pairs] for k in (0, 1))
         made = siglip.Chunks(chunks, weights)
-        matrix = siglip.score_matrix(made, None, self.images)
+        matrix = siglip.score_matrix(made, None, images)
         vectors = siglip.caption_vectors(made, None, self.images.shape[1])
         scale, bias = self.scorer.logit_scale, self.scorer.logit_bias
         cut = self.scorer.published_embeddings(captions).numpy()
@@ -91,16 +95,18 @@ class Study:
             self.centre, self.temperature = vectors.mean(axis=0), fit_temperature(matrix)
         return score_captions(
             captions,
-            [[text] for text in self.references],
-            self.ids,
+            [[self.references[i]] for i in order],
+            [self.ids[i] for i in order],
             language="ko",
             train_references=self.train,
-            categories=self.categories,
+            categories=[self.categories[i] for i in order],
             matrix=matrix,
             siglip={
-                "siglip_sum": siglip.siglip_sum(made, self.images),
+                "siglip_sum": siglip.siglip_sum(made, images),
                 "siglip_sigmoid": siglip.siglip_sigmoid(np.diag(matrix), scale, bias),
-                "siglip_published": siglip.siglip_published(cut, self.frames, scale, bias, empty),
+                "siglip_published": siglip.siglip_published(
+                    cut, [self.frames[i] for i in order], scale, bias, empty
+                ),
             },
             temperature=self.temperature,
             caption_vectors=vectors,
@@ -162,6 +168,23 @@ def test_values_on_the_demos_captions_lie_within_their_range(study, kind):
         else:
             assert told["reference"] == study.human.values[name]["value"], name
             assert low - 1e-9 <= told["reference"] <= high + 1e-9, name
+
+
+def test_the_order_of_the_clips_changes_no_value_of_any_metric(study):
+    captions = spoken(study, "own")
+    captions[3], captions[7] = "", captions[8]
+    cut = [i % 5 == 0 for i in range(CLIPS)]
+    order = np.random.default_rng(5).permutation(CLIPS)
+    before = study.score(captions, truncated=cut)
+    after = study.score(captions, order, truncated=[cut[i] for i in order])
+    assert set(before.values) == set(after.values) == set(METRICS)
+    for name, told in before.values.items():
+        for part, value in told.items():
+            wanted = None if value is None else pytest.approx(value, abs=1e-6)
+            assert after.values[name][part] == wanted, (name, part)
+    rows = [found.clips.sort("id") for found in (before, after)]
+    for name in set(rows[0].columns) - {"group", "category", "caption", "id"}:
+        np.testing.assert_allclose(*(r[name].to_numpy() for r in rows), atol=1e-6, err_msg=name)
 
 
 def test_right_captions_are_on_the_better_side(study):
