@@ -98,6 +98,38 @@ def test_pooled_table_is_both_halves_and_ranks() -> None:
     assert any("each half is reported" in said for said in body["caveats"])
 
 
+def test_margins_within_category_are_pooled_too() -> None:
+    # Names of both halves interleave when sorted, and some videos have no margin.
+    groups = ([f"v{2 * i:02d}" for i in range(20)], [f"v{2 * i + 1:02d}" for i in range(30)])
+    rng = np.random.default_rng(4)
+
+    def within(level: float, seeds: int, n: int) -> np.ndarray:
+        table = rng.normal(level, 0.1, (seeds, n))
+        table[:, ::7] = np.nan
+        return table
+
+    given = {
+        label: tuple(
+            replace(half, within=within(level, 3, np.shape(half.margins)[1])) for half in halves
+        )
+        for (label, halves), level in zip(reports().items(), (0.2, 0.0), strict=True)
+    }
+    human = tuple(replace(HUMAN, within=within(0.3, 1, n)[0]) for n in (20, 30))
+    pooled = pool(choices(), given, groups, human)
+    assert np.shape(pooled.entries["x"].within) == (3, 50)
+    matrix = np.eye(50) + np.random.default_rng(1).normal(0, 0.1, (50, 50))
+    body = rank(
+        pooled.entries, pooled.groups, pooled.references, check_scorer(matrix, pooled.groups)
+    )
+    assert body["within_category"]["demanded"] and body["within_category"]["n_groups"] == 42
+    rows = {row["projector"]: row for row in body["projectors"]}
+    assert (rows["x"]["gate"], rows["y"]["gate"]) == ("grounded", "category_only")
+    means = [np.nanmean(half.within) for half in given["x"]]
+    assert rows["x"]["numbers"]["mean_margin_within"] == pytest.approx(
+        (17 * means[0] + 25 * means[1]) / 42
+    )
+
+
 def test_one_choice_on_both_halves_is_the_ordinary_procedure() -> None:
     # Nothing about the halves is left in the figures once they are pooled.
     given = {k: v for k, v in reports().items() if k == "y"}
