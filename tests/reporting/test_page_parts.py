@@ -3,6 +3,8 @@
 import io
 import json
 from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -10,7 +12,10 @@ import pytest
 
 from siglip_study.errors import StudyError
 from siglip_study.metrics.registry import metric_metadata
+from siglip_study.ranking.gate import Verdict
+from siglip_study.ranking.gate_reason import CATEGORY_ONLY
 from siglip_study.reporting import curves, words
+from siglip_study.reporting.charts import ranking_chart
 from siglip_study.reporting.fonts import REGULAR, embedded_fonts, subset_font
 from siglip_study.reporting.gallery import (
     GallerySettings,
@@ -212,3 +217,27 @@ def test_a_column_names_its_tokens_and_the_glossary_their_version(language, name
     assert tokens.split(" ")[0] in (row["tokenizer"] or "")
     if tokens.startswith("kiwipiepy"):
         assert version("kiwipiepy") in row["tokenizer"]
+
+
+@pytest.mark.parametrize("verdict", get_args(Verdict))
+def test_every_verdict_of_the_gate_has_words_a_mark_and_a_colour(verdict):
+    assert verdict in words.GATES
+    told = words.gate_reason({"gate": verdict, "gate_reason": "Verdict: D is 0.1."})
+    assert told.endswith("D is 0.1.") and verdict not in told.split(".")[0].lower().split()
+    style = (Path(__file__).parents[2] / "report" / "style.css").read_text(encoding="utf-8")
+    assert f".pill.{verdict}" in style
+    row = {
+        "projector": "a",
+        "grounding_margin": 0.1,
+        "grounding_margin_low": 0.0,
+        "grounding_margin_high": 0.2,
+        "gate": verdict,
+    }
+    chart = json.dumps(ranking_chart([row], ["a"], 0.3, 0.2))
+    assert f'"domain": ["{verdict}"]' in chart
+
+
+def test_few_captions_that_tell_categories_apart_are_not_said_to_have_no_tie_to_the_clip():
+    entry = {"gate": "collapsed", "gate_reason": "Collapsed: x.", "stamps": [CATEGORY_ONLY]}
+    assert "no tie" not in words.gate_reason(entry) and "categories" in words.gate_reason(entry)
+    assert "no tie" in words.gate_reason({**entry, "stamps": []})
