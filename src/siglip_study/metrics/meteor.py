@@ -274,22 +274,30 @@ def meteor_pairs(
         raise ValueError(f"{len(others)} lists of clips for {len(hypotheses)} captions")
     index = references if isinstance(references, MeteorReferences) else MeteorReferences(references)
     captions = TokenLists.of(hypotheses)
-    rows, sizes = index.rows(captions), captions.sizes.tolist()
-    ends = np.cumsum(captions.sizes).tolist()
-    weights = (alpha, beta, gamma)
-    several = bool((index.counts != 1).any())
-    scores = []
-    for clips, size, end in zip(others, sizes, ends, strict=True):
-        wanted, starts = index.references_of(clips) if several else (clips, None)
-        places = index.look_up(rows[end - size : end, None], wanted)
+    if not len(captions):
+        return []
+    rows, compared = index.rows(captions), np.array([len(clips) for clips in others])
+    clips = np.concatenate(list(others))
+    wanted, starts = index.references_of(clips)
+    caption = np.repeat(np.repeat(np.arange(len(captions)), compared), index.counts[clips])
+    matches, following = np.zeros((2, len(wanted)), dtype=np.int64)
+    token_ends = np.cumsum(captions.sizes).tolist()
+    pair_ends = np.searchsorted(caption, np.arange(len(captions)), side="right").tolist()
+    for tokens, pairs in zip(_slices(token_ends), _slices(pair_ends), strict=True):
+        places = index.look_up(rows[tokens, None], wanted[pairs])
         matched = places >= 0
+        matches[pairs] = matched.sum(axis=0)
         joined = (places[1:] == places[:-1] + 1) & matched[1:] & matched[:-1]
-        counts = matched.sum(axis=0), joined.sum(axis=0)
-        found = _scores(*counts, np.full(len(wanted), size), index.sizes[wanted], weights)
-        if starts is not None:
-            found = _best(found, starts, index.counts[clips])
-        scores.append(found)
-    return scores
+        following[pairs] = joined.sum(axis=0)
+    sizes = captions.sizes[caption], index.sizes[wanted]
+    found = _best(
+        _scores(matches, following, *sizes, (alpha, beta, gamma)), starts, index.counts[clips]
+    )
+    return np.split(found, np.cumsum(compared)[:-1])
+
+
+def _slices(ends: list[int]) -> list[slice]:
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def meteor_own(

@@ -5,7 +5,6 @@ Frame order is invisible here: a clip is the mean of its frames.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,10 +42,12 @@ def clip_vectors(frames: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
 
 
 class Chunks:
-    """All captions' chunks in a row, read once for all that is made of them.
+    """All captions' chunks, read once for all that is made of them.
 
-    No chunk is brought to length 1 by itself: one product of a sparse matrix does that together
-    with the sum over a caption's chunks.
+    Attributes:
+        empty: ``[N]`` captions without a chunk.
+        means: ``[N, E]`` length-weighted mean of each caption's unit chunks; 0 for an empty one.
+        sums: ``[N, E]`` their sum; 0 for an empty one.
     """
 
     def __init__(
@@ -60,42 +61,25 @@ class Chunks:
         counts = [len(chunks) for chunks in chunk_embeddings]
         if counts != [len(weights) for weights in chunk_weights]:
             raise StudyError("captions' chunk embeddings and chunk weights differ in number.")
-        self.n = len(counts)
-        self._ends = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        self.empty = np.diff(self._ends) == 0
-        filled = [chunks for chunks in chunk_embeddings if len(chunks)]
-        if not filled:
-            self._rows, self._norms, self._weights = np.zeros((0, 0)), np.zeros(0), np.zeros(0)
-            return
-        weights = np.concatenate([np.asarray(w, dtype=np.float64) for w in chunk_weights])
-        owner = np.repeat(np.arange(self.n), counts)
-        total = np.bincount(owner, weights, minlength=self.n)[owner]
-        if (weights < 0).any() or (total <= 0).any():
-            raise StudyError("a caption's chunk weights must be positive; expected chunk lengths.")
-        self._rows = np.concatenate(filled, dtype=np.float64)
-        self._norms = _norms(self._rows)
-        self._weights = weights / total
+        self.empty = np.array(counts, dtype=np.int64) == 0
+        width = max((chunks.shape[1] for chunks in chunk_embeddings if len(chunks)), default=0)
+        self.means, self.sums = np.zeros((2, len(counts), width))
+        # Caption by caption: float64 copies of all chunks at once would be the slowest part.
+        for i in np.flatnonzero(~self.empty).tolist():
+            rows = np.asarray(chunk_embeddings[i], dtype=np.float64)
+            weights = np.asarray(chunk_weights[i], dtype=np.float64)
+            if (weights < 0).any() or weights.sum() <= 0:
+                raise StudyError(
+                    "a caption's chunk weights must be positive; expected chunk lengths."
+                )
+            norms = _norms(rows)
+            inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+            self.means[i] = (weights / weights.sum() * inverse) @ rows
+            self.sums[i] = inverse @ rows
 
     def __len__(self) -> int:
         """Captions."""
-        return self.n
-
-    @functools.cached_property
-    def means(self) -> np.ndarray:
-        """The length-weighted mean of each caption's unit chunks ``[N, E]``; 0 for an empty one."""
-        return self._sums(self._weights)
-
-    @functools.cached_property
-    def sums(self) -> np.ndarray:
-        """The sum of each caption's unit chunks ``[N, E]``; 0 for an empty one."""
-        return self._sums(np.ones(len(self._rows)))
-
-    def _sums(self, weights: np.ndarray) -> np.ndarray:
-        from scipy.sparse import csr_array
-
-        factor = np.divide(weights, self._norms, out=np.zeros_like(weights), where=self._norms > 0)
-        chunks = np.arange(len(factor))
-        return csr_array((factor, chunks, self._ends), (self.n, len(factor))) @ self._rows
+        return len(self.empty)
 
 
 def _chunks(chunks: Chunks | Sequence[np.ndarray], weights: Sequence[np.ndarray] | None) -> Chunks:
