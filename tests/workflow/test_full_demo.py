@@ -67,7 +67,9 @@ def test_the_retrieval_baseline_is_cleared_by_some_and_the_report_names_them(dem
     assert cleared and set(cleared) <= {row["projector"] for row in ranking["projectors"]}
 
 
-@pytest.mark.parametrize("role", ["control_noise", "control_blind"])
+@pytest.mark.parametrize(
+    "role", ["control_noise", "control_blind", "control_generic", "control_category"]
+)
 def test_what_cannot_see_is_never_grounded(demo: Any, role: str) -> None:
     controls = pl.read_parquet(demo.folder / "results/tables/controls.parquet")
     verdicts = set(controls.filter(pl.col("role") == role)["gate"].to_list())
@@ -76,6 +78,6 @@ def test_what_cannot_see_is_never_grounded(demo: Any, role: str) -> None:
 
 def test_no_table_of_the_report_is_missing(demo: Any) -> None:
     tables = demo.folder / "results/tables"
-    for name in ("ranking", "cells", "clips", "controls", "pairs", "rejected"):
+    for name in ("ranking", "cells", "clips", "controls", "pairs", "metrics", "rejected"):
         assert pl.read_parquet(tables / f"{name}.parquet").columns
         assert (tables / f"{name}.csv").stat().st_size > 0
