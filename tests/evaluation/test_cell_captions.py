@@ -185,6 +185,23 @@ def test_the_cells_own_split_is_captioned(study, tmp_path):
     ]
 
 
+def test_captions_of_a_half_do_not_depend_on_the_other_half(study, tmp_path):
+    both = Cell("linear", "report", study.cell.run, exchanged=True)
+    for cell, name in ((study.cell, "alone"), (both, "both")):
+        bench, model = study.model()
+        write_captions(bench, model, cell, SETTINGS, RUNTIME, tmp_path / name)
+    alone, halves = (
+        read_json(tmp_path / name / "captions.json", "captions/1")["records"]
+        for name in ("alone", "both")
+    )
+    matched = [row for row in halves if row["condition"] == "matched"]
+    assert {row["split"] for row in matched} == {"selection", "report"} and len(matched) == 8
+    assert [row for row in matched if row["split"] == "report"] == alone[:5]
+    tables = [pl.read_parquet(tmp_path / name / "losses.parquet") for name in ("alone", "both")]
+    assert tables[1].filter(pl.col("split") == "report").equals(tables[0])
+    assert tables[1].filter(pl.col("split") == "selection").height == 9
+
+
 def test_what_a_model_says_of_nothing_and_of_the_mean_stands_apart_from_the_clips(study, tmp_path):
     from siglip_study.captioning import generate_captions
     from siglip_study.evaluation.unseeing import BlindPrompt

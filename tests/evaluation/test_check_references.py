@@ -89,6 +89,16 @@ def test_halves_that_exchange_decide_together(manifest, stand_in, embed, tmp_pat
     assert (whole["n_swapped"], none["n_swapped"]) == (0, 10) and none["high"] < whole["mean"]
 
 
+def test_two_clips_are_no_half(manifest, stand_in, embed, tmp_path) -> None:
+    few = manifest.filter(
+        (pl.col("split") != "report") | pl.col("id").is_in(["report-0", "report-2"])
+    )
+    out = tmp_path / "scorer_check.json"
+    shown = frames(few, embed, False)
+    with pytest.raises(StudyError, match=r"half 'report' has 2 clips.*at least 3 in each half"):
+        check_references(few, shown, stand_in, SETTINGS, 0.05, out, cross_fit=True)
+
+
 def test_clips_without_embeddings_are_named(manifest, stand_in, embed, tmp_path) -> None:
     found = frames(manifest, embed, False)
     del found["report"]["report-2"]

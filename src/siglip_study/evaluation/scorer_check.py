@@ -56,11 +56,18 @@ def check_references(
         cross_fit: the splits are halves of one and both are reported: judge them together too.
 
     Raises:
-        StudyError: embeddings and manifest name different clips, or a split has fewer than 2.
+        StudyError: embeddings and manifest name different clips, or a split has fewer than 2 (a
+            half that is reported: 3).
     """
     blocks = {split: _block(manifest, split, found, scorer) for split, found in frames.items()}
     checks = {split: check_scorer(*block, alpha) for split, block in blocks.items()}
     if cross_fit:
+        for half, check in checks.items():
+            if check.n_clips < 3:
+                raise StudyError(
+                    f"data.splits.held_out: half '{half}' has {check.n_clips} clips, which have "
+                    "the same D by definition; expected at least 3 in each half."
+                )
         checks[BOTH] = check_blocks(list(blocks.values()), alpha)
     deciding = BOTH if cross_fit else DECIDES
     decides = checks[deciding]
