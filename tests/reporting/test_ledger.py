@@ -122,3 +122,21 @@ def test_rows_stand_in_the_order_of_the_ranking_and_in_words() -> None:
     assert (b["projector"], b["flops"], b["peak"]) == ("b", "–", "–")
     assert (a["flops"], a["peak"], a["captions"]) == ("4.00 PFLOP", "11.0 GiB", "25.0 %")
     assert view["warnings"] == [] and "token-matched" in view["architecture"]
+
+
+@pytest.mark.parametrize(
+    ("offered", "why"),
+    [
+        ({"a": (1, 3), "b": (1, 3)}, "the budget is tuned"),
+        ({"a": (3,), "b": (9,)}, "the config gives projectors epochs of their own"),
+    ],
+)
+def test_budgets_of_equal_gpu_time_are_not_called_tuned(
+    offered: dict[str, tuple[int, ...]], why: str
+) -> None:
+    told = {
+        name: {"chosen": name, "n_cells": 2, "cells": [{"epochs": e} for e in epochs]}
+        for name, epochs in offered.items()
+    }
+    (found,) = differences([run("a"), run("b", samples_seen=900)], {"projectors": told})
+    assert found.startswith(f"Unequal samples of stage 2: 300 (a); 900 (b): {why}")

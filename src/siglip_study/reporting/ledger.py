@@ -91,6 +91,7 @@ def _clips_a_step(stage: str) -> Callable[[Cell], Any]:
 
 
 _TUNED = "the budget is tuned, so each projector took the one that suited it best"
+_OWN = "the config gives projectors epochs of their own, as for equal GPU time"
 
 #: What should be equal: words, how to read it from a run, and what a difference may come from.
 EQUAL: tuple[tuple[str, Callable[[Cell], Any], str], ...] = (
@@ -122,15 +123,23 @@ EQUAL: tuple[tuple[str, Callable[[Cell], Any], str], ...] = (
 def differences(cells: list[Cell], selection: dict[str, Any]) -> list[str]:
     """A sentence for each thing that should be equal between the compared cells and is not."""
     runs = _report_runs(cells)
+    told = selection["projectors"]
+    offered = {_budgets(told.get(name)) for name in runs}
     said = []
     for what, read, why in EQUAL:
+        if why == _TUNED and len(offered) > 1:
+            why = _OWN
         said += _unequal(what, {name: [read(c) for c in own] for name, own in runs.items()}, why)
     seeds = {name: [", ".join(sorted(str(c.seed) for c in own))] for name, own in runs.items()}
     said += _unequal("seeds", seeds, "a seed fixes the order of the samples")
-    told = selection["projectors"]
     tuned = {name: [(told.get(name) or {}).get("n_cells")] for name in runs}
     said += _unequal("number of tuned cells", tuned, "more tries find a better one by chance")
     return said
+
+
+def _budgets(tuned: dict[str, Any] | None) -> frozenset[Any]:
+    """Stage-2 epochs that a projector could choose from."""
+    return frozenset(cell.get("epochs") for cell in (tuned or {}).get("cells", ()))
 
 
 def _unequal(what: str, found: dict[str, list[Any]], why: str) -> list[str]:
