@@ -13,6 +13,9 @@ from siglip_study.ranking.pairs import pair_arrays
 from siglip_study.ranking.scores import Scores
 from siglip_study.ranking.variance import seed_noise
 
+#: Scores (8 bytes each) of the tables that are tested together, a group missing in each.
+_ENTRIES = 2**21
+
 
 @dataclass(frozen=True)
 class PairInfluence:
@@ -71,9 +74,12 @@ def leave_one_out(
         return found.difference, found.p_holm
 
     difference, p = tests(table.y)
-    # One group at a time bounds memory at that of the table.
-    without = [tests(np.delete(table.y, g, axis=-1)) for g in range(n)]
-    differences, ps = (np.stack([row[i] for row in without]) for i in (0, 1))  # [G, pairs]
+    together = max(1, _ENTRIES // table.y.size)
+    without = []
+    for start in range(0, n, together):
+        left_out = range(n)[start : start + together]
+        without.append(tests(np.stack([np.delete(table.y, g, axis=-1) for g in left_out])))
+    differences, ps = (np.concatenate([part[i] for part in without]) for i in (0, 1))  # [G, pairs]
     result = []
     names = [(a, b) for i, a in enumerate(labels) for b in labels[i + 1 :]]
     for i, (a, b) in enumerate(names):
