@@ -187,7 +187,7 @@ def run(size: Size, device: torch.device, shape: Shape | None = None) -> Result:
 WALL, ALL = "wall clock", "all of it"
 #: What is timed by itself: where it is, its name, what the table calls it.
 STAGES = (
-    (SplitScorer, "embed", "S, vectors and tokens of the captions"),
+    (SplitScorer, "embed", "vectors and tokens of the captions"),
     (tokens.Tokenizer, "__call__", "of that, tokens"),
     (families, "score_siglip", "grounding, AUC, bits, retrieval"),
     (families, "score_meteor", "METEOR"),

@@ -16,7 +16,7 @@ import polars as pl
 
 from siglip_study.evaluation.truth import truth_of
 from siglip_study.io import read_json, write_json, write_parquet
-from siglip_study.metrics import grounding
+from siglip_study.metrics import grounding, siglip
 from siglip_study.metrics.collect import Scores
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.metrics.score import score_captions
@@ -40,6 +40,7 @@ class Split:
         categories: of each clip, or None.
         references: captions of each clip by humans.
         train: the same of each train clip.
+        images: of the clips ``[N, E]``.
         language: of the captions.
         facts: id → true facts of a clip, in the demo only.
         temperature: of ``bits``.
@@ -53,6 +54,7 @@ class Split:
     categories: list[str | None]
     references: list[list[str]]
     train: list[list[str]]
+    images: np.ndarray
     language: str
     facts: Mapping[str, Mapping[str, str]] | None
     temperature: float | None
@@ -88,8 +90,8 @@ class Embedded:
         key: of the inputs.
         records: of ``captions.json``, one a clip.
         tokens: of the captions.
-        matrix: S, ``[N, N]``.
         vectors: of the captions ``[N, E]``.
+        empty: ``[N]`` captions that say nothing.
         columns: ``siglip_sum``, ``siglip_sigmoid`` and ``siglip_published``, ``[N]`` each.
     """
 
@@ -97,8 +99,8 @@ class Embedded:
     key: str
     records: list[dict[str, Any]]
     tokens: Tokens
-    matrix: np.ndarray
     vectors: np.ndarray
+    empty: np.ndarray
     columns: dict[str, np.ndarray]
 
 
@@ -123,7 +125,7 @@ def write_scores(
         train_references=split.train,
         groups=split.groups,
         categories=split.categories,
-        matrix=made.matrix,
+        matrix=siglip.cosine_matrix(made.vectors, made.empty, split.images),
         siglip=made.columns,
         temperature=split.temperature,
         caption_vectors=made.vectors,

@@ -118,15 +118,15 @@ class SplitScorer:
         records = self._records(captioner)
         captions = [record["caption"] for record in records]
         made = siglip.Chunks(*self._embed(captions))
-        matrix = siglip.score_matrix(made, None, self.images)
         vectors = siglip.caption_vectors(made, None, self.images.shape[1])
         if captioner.role == REFERENCES:
             self.centre = vectors.mean(axis=0)
             if self.temperature is None:
+                matrix = siglip.cosine_matrix(vectors, made.empty, self.images)
                 self.temperature = float(grounding.fit_temperature(matrix))
         tokens = tokenizer_for(self.settings.language)(captions)
-        columns = self._siglip_columns(captions, made, matrix)
-        return Embedded(captioner, key, records, tokens, matrix, vectors, columns)
+        columns = self._siglip_columns(captions, made, vectors)
+        return Embedded(captioner, key, records, tokens, vectors, made.empty, columns)
 
     def score(self, captioner: Captioner, key: str) -> None:
         """Write ``metrics.json`` and ``clips.parquet`` of one captioner; references come first."""
@@ -134,7 +134,8 @@ class SplitScorer:
         found = write_scores(self.described(), made, self.bert)
         if captioner.role == REFERENCES:
             self.reference_values = found.values
-            _write_matrix(captioner.scored / "matrix.safetensors", made.matrix)
+            matrix = siglip.cosine_matrix(made.vectors, made.empty, self.images)
+            _write_matrix(captioner.scored / "matrix.safetensors", matrix)
 
     def described(self) -> Split:
         """The split without the models."""
@@ -145,6 +146,7 @@ class SplitScorer:
             self.categories,
             self.references,
             self.train,
+            self.images,
             self.settings.language,
             self.facts,
             self.temperature,
@@ -180,13 +182,14 @@ class SplitScorer:
         self,
         captions: Sequence[str],
         made: siglip.Chunks,
-        matrix: np.ndarray,
+        vectors: np.ndarray,
     ) -> dict[str, np.ndarray]:
         scale, bias = self.scorer.logit_scale, self.scorer.logit_bias
+        own = siglip.own_cosines(vectors, made.empty, self.images)
         cut = self.scorer.published_embeddings(list(captions)).numpy()
         return {
             "siglip_sum": siglip.siglip_sum(made, self.images),
-            "siglip_sigmoid": siglip.siglip_sigmoid(np.diag(matrix), scale, bias),
+            "siglip_sigmoid": siglip.siglip_sigmoid(own, scale, bias),
             "siglip_published": siglip.siglip_published(cut, self.frames, scale, bias, made.empty),
         }
 

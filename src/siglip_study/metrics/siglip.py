@@ -109,10 +109,23 @@ def score_matrix(
     chunks = _chunks(chunk_embeddings, chunk_weights)
     if chunks.empty.all():
         return np.full((len(chunks), len(images)), EMPTY_COSINE)
-    # The mean of cosines is the cosine with the mean chunk: one product a caption, not a chunk.
-    matrix = chunks.means @ _unit(images).T
-    matrix[chunks.empty] = EMPTY_COSINE
+    return cosine_matrix(chunks.means, chunks.empty, images)
+
+
+def cosine_matrix(vectors: np.ndarray, empty: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """S from caption vectors ``[captions, E]``; see :func:`score_matrix`.
+
+    The mean of cosines is the cosine with the mean chunk: one product a caption, not a chunk.
+    """
+    matrix = vectors @ _unit(images).T
+    matrix[empty] = EMPTY_COSINE
     return np.clip(matrix, -1.0, 1.0, out=matrix)
+
+
+def own_cosines(vectors: np.ndarray, empty: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """The diagonal of S ``[N]``."""
+    own = np.einsum("ij,ij->i", vectors, _unit(images))
+    return np.where(empty, EMPTY_COSINE, np.clip(own, -1.0, 1.0))
 
 
 def siglip_sum(chunk_embeddings: Chunks | Sequence[np.ndarray], images: np.ndarray) -> np.ndarray:
