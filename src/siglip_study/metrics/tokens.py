@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+import numpy as np
+
 from siglip_study.errors import StudyError
 from siglip_study.metrics.morphemes import current as analyser
-from siglip_study.metrics.token_lists import TokenLists
+from siglip_study.metrics.token_lists import TokenLists, lengths
 
 #: Kiwi tags that carry content: common and proper nouns, pronouns, numerals, verbs, adjectives,
 #: adverbs, roots, Latin words, digits, Chinese characters. Left out: particles, endings, affixes,
@@ -76,7 +78,11 @@ def _content_and_all_morphemes(texts: Sequence[str]) -> tuple[TokenLists, TokenL
 
 def characters(texts: Sequence[str]) -> TokenLists:
     """Characters of each text in lower case, without white space."""
-    return TokenLists.of(["".join(normalise(text).lower().split()) for text in texts])
+    # By code points: there are more characters than all other tokens together.
+    joined = ["".join(normalise(text).lower().split()) for text in texts]
+    points = np.frombuffer("".join(joined).encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
+    known = [chr(point) for point in range(int(points.max(initial=-1)) + 1)]
+    return TokenLists.drawn_from(known, points, lengths(joined))
 
 
 def words(texts: Sequence[str]) -> TokenLists:
