@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siglip_study.features.chunking import chunk_text, split_sentences
+from siglip_study.features.chunking import _END, _ends, chunk_text, split_sentences
 
 
 def words(text: str) -> int:
@@ -64,3 +64,9 @@ def test_nothing_is_lost_and_nothing_is_too_long(text: str, limit: int) -> None:
     chunks = chunk_text(text, count, limit)
     assert all(chunk.strip() and count(chunk) <= limit for chunk in chunks)
     assert re.sub(r"\s", "", "".join(chunks)) == re.sub(r"\s", "", text)
+
+
+@given(st.text(alphabet="가나 aB1.!?…。！？\n\"')」", max_size=20))
+@settings(max_examples=500, deadline=None)
+def test_searching_for_marks_finds_every_end(text: str) -> None:
+    assert [m.span() for m in _ends(text)] == [m.span() for m in _END.finditer(text)]
