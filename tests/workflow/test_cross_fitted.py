@@ -1,6 +1,7 @@
 """A small study of one held-out split, in which the halves choose differently; run once.
 
-Takes three to four minutes of one core: four trainings of three optimizer steps and four scorings.
+Three to four minutes of one core (four trainings of three optimizer steps and four scorings), nearly
+all of them imports of 25 jobs: ``pytest -m full tests/workflow``.
 """
 
 import json
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+pytestmark = pytest.mark.full
 HALVES = ("selection", "report")
 TRAINED = {"epochs": 1, "learning_rate": 3e-3, "batch_size": 8, "gradient_accumulation": 1}
 CHANGES: dict[str, Any] = {
