@@ -1,7 +1,7 @@
 """A small study of one held-out split, in which the halves choose differently; run once.
 
-Three to four minutes of one core (four trainings of three optimizer steps and four scorings), nearly
-all of them imports of 25 jobs: ``pytest -m full tests/workflow``.
+Three to four minutes of one core, nearly all of them imports of 25 jobs:
+``pytest -m full tests/workflow``.
 """
 
 import json
