@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
-from siglip_study.choice import read_choice
 from siglip_study.config import parse_config
-from siglip_study.grid import BASELINES, Study
+from siglip_study.grid import Study
 from siglip_study.jobs import job
 
 with job(snakemake.log[0]):
     import polars as pl
 
     from siglip_study.evaluation.scores import (
-        Captioner,
         ScoreSettings,
         SplitScorer,
+        captioners_of,
         reference_temperature,
         score_split,
     )
@@ -25,17 +24,6 @@ with job(snakemake.log[0]):
     config, paths = study.config, study.paths
     scoring = study.scorings[snakemake.wildcards.scoring]
     split = scoring.split
-    choice = None if scoring.tunes else read_choice(paths.selection)
-    captioners = [
-        Captioner(
-            name,
-            BASELINES[name] if name in BASELINES else study.cells[name].role,
-            paths.run(name),
-            paths.captions(name),
-            paths.scored(name, split) if scoring.other else None,
-        )
-        for name in study.captioners(scoring, choice)
-    ]
     embedded = [
         {clip: rows.numpy() for clip, rows in read_frame_embeddings(path).items()}
         for path in snakemake.input.frames
@@ -60,7 +48,7 @@ with job(snakemake.log[0]):
     if scoring.other:
         scorer.temperature = fit_on_references(manifest, scoring.other, embedded[1], scorer.scorer)
     score_split(
-        captioners,
+        captioners_of(study, scoring),
         scorer,
         Path(snakemake.input.frames[0]),
         Path(snakemake.output.scores),

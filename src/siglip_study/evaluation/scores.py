@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from siglip_study.choice import Scoring, read_choice
 from siglip_study.config import BertScoreConfig, RuntimeConfig, ScorerConfig
 from siglip_study.errors import StudyError
 from siglip_study.evaluation import score_processes
@@ -23,6 +24,7 @@ from siglip_study.evaluation.cell_scores import (
     Split,
     write_scores,
 )
+from siglip_study.grid import BASELINES, Study
 from siglip_study.io import atomic_path, read_json, write_json
 from siglip_study.metrics import grounding, morphemes, siglip
 from siglip_study.metrics.ids import check_same_ids
@@ -192,6 +194,23 @@ class SplitScorer:
             "siglip_sigmoid": siglip.siglip_sigmoid(own, scale, bias),
             "siglip_published": siglip.siglip_published(cut, self.frames, scale, bias, made.empty),
         }
+
+
+def captioners_of(study: Study, scoring: Scoring) -> list[Captioner]:
+    """Everything that a scoring job scores, and where it lies; fresh cells as ``selection.json``
+    chose them."""
+    paths = study.paths
+    choice = None if scoring.tunes else read_choice(paths.selection)
+    return [
+        Captioner(
+            name,
+            BASELINES[name] if name in BASELINES else study.cells[name].role,
+            paths.run(name),
+            paths.captions(name),
+            paths.scored(name, scoring.split) if scoring.other else None,
+        )
+        for name in study.captioners(scoring, choice)
+    ]
 
 
 def reference_temperature(folder: Path, split: str) -> float | None:
