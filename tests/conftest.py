@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +22,12 @@ CORPUS = [
     "a red ball rolls left.",
 ]
 DIM, FRAMES, GRID = 12, 2, (2, 2)
+
+# The processes of one test run share the cores; said before any of them imports torch.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _PROCESSES > 1:
+    _CORES = len(os.sched_getaffinity(0))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _CORES // _PROCESSES)))
 
 
 class MadeFeatures:
