@@ -25,8 +25,8 @@ from siglip_study.io import read_json, write_json
 SCHEMA = "benchmarks/1"
 # In this order; the last is calculated from the others.
 NAMES = (
-    *("training", "captions", "adapters", "tower", "decoding", "scoring", "scores"),
-    *("data_parallel", "study"),
+    *("training", "captions", "adapters", "tower", "decoding", "feature_job"),
+    *("scoring", "scores", "data_parallel", "study"),
 )
 # Not part of a plain run: they need several GPUs, or many minutes of a CPU.
 ON_REQUEST = {"data_parallel", "scores"}

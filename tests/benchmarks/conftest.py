@@ -29,7 +29,8 @@ def kept(importable, tmp_path_factory):
 
     threads = torch.get_num_threads()
     out = tmp_path_factory.mktemp("benchmarks") / "measured.json"
-    names = ["training", "captions", "adapters", "tower", "decoding", "scoring", "study"]
+    names = ["training", "captions", "adapters", "tower", "decoding", "feature_job"]
+    names += ["scoring", "study"]
     # One thread: nothing here is asserted about time, and several would wait for busy cores.
     with mock.patch("os.sched_getaffinity", lambda _: {0}):
         run("micro", names, "cpu", out)

@@ -53,6 +53,12 @@ def test_merged_adapters_and_recorded_steps_cost_nothing_in_fp32(kept):
     assert max(row[3] for row in decoding["rows"]) < 1e-5
 
 
+def test_the_feature_job_is_timed_from_files_of_both_kinds(kept):
+    rows = entry(kept, "feature_job")["tables"][0]["rows"]
+    assert [row[0].rpartition(" ")[2] for row in rows] == ["alone", "250", "30"]
+    assert all(row[1] > 0 for row in rows)
+
+
 def test_decoding_compares_the_same_frames_or_says_why_not(kept):
     found = entry(kept, "decoding")
     if importlib.util.find_spec("cv2") is None:
