@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.config import parse_config
 from siglip_study.grid import Study
 from siglip_study.progress import progress_line
@@ -60,7 +61,7 @@ def test_all_done(study):
 
 def choose(study, *names):
     chosen = {str(i): {"chosen": name} for i, name in enumerate(names)}
-    write(study.paths.selection, schema="selection/1", projectors=chosen)
+    write(study.paths.selection, schema=SELECTION_SCHEMA, projectors=chosen)
 
 
 def test_after_selection_only_what_was_chosen_counts(study):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from siglip_study.io import read_json
 
+#: Schema of ``selection.json``.
+SELECTION_SCHEMA = "selection/2"
 #: Projector → held-out split → the tuning cell whose fresh runs report it.
 Choice = Mapping[str, Mapping[str, str]]
 
@@ -53,7 +55,7 @@ def read_choice(path: Path) -> Choice:
     Raises:
         StudyError: the file is missing or of another schema.
     """
-    projectors = read_json(path, "selection/1")["projectors"]
+    projectors = read_json(path, SELECTION_SCHEMA)["projectors"]
     return {
         label: row.get("reports") or {"report": row["chosen"]} for label, row in projectors.items()
     }

@@ -31,6 +31,7 @@ def write_half(
     margins: np.ndarray,
     effective: float = 0.9,
     group: str = "{half}{i}",
+    within: np.ndarray | None = None,
 ) -> Path:
     """A captioner scored on a half, as the scoring job leaves it; two clips a source video."""
     n = len(margins)
@@ -79,7 +80,7 @@ def write_half(
         "caption": [f"a {i}" for i in range(n)],
         "cluster": list(range(n)),
         "grounding_margin": margins,
-        "grounding_margin_within": margins,
+        "grounding_margin_within": margins if within is None else within,
         "loss_matched": [1.0] * n,
         "loss_shuffled": 1.0 + margins,
         "loss_reversed": [1.0] * n,
@@ -147,12 +148,12 @@ def test_pooled_folders_hold_what_the_simulated_procedure_pools(disagreeing):
     """What the ranking reads from the folders is what ``crossfit.pool`` makes of the halves."""
     paths, levels = disagreeing
     on_a = [
-        TuningCell("x_1", "x", 0.3, False, 1e-4, 3),
-        TuningCell("x_2", "x", 0.2, False, 1e-3, 3),
+        TuningCell("x_1", "x", 0.3, "grounded", 1e-4, 3),
+        TuningCell("x_2", "x", 0.2, "grounded", 1e-3, 3),
     ]
     on_b = [
-        TuningCell("x_1", "x", 0.1, False, 1e-4, 3),
-        TuningCell("x_2", "x", 0.2, False, 1e-3, 3),
+        TuningCell("x_1", "x", 0.1, "grounded", 1e-4, 3),
+        TuningCell("x_2", "x", 0.2, "grounded", 1e-3, 3),
     ]
     choices = choose_by_fold(on_a, on_b)
 
@@ -268,3 +269,30 @@ def test_who_reports_a_half_does_not_depend_on_that_half(tuned, reported, choose
     assert len({reports[reported] for reports in found}) == 1
     # The other half's reporter does follow what this half says.
     assert len({reports[chooses] for reports in found}) == 3
+
+
+def test_a_cell_of_the_category_alone_is_passed_over_by_the_half_that_saw_it(tuned, tmp_path):
+    names, choose = tuned
+    choose({half: (0.9, 0.5, 0.3) for half in CLIPS})
+    paths = Paths(tmp_path)
+    nothing = np.array([0.1, 0.1, -0.1, -0.1] * 2)
+    folder = paths.scored(names[0], "selection")
+    write_half(folder, names[0], "selection", draws(0.9, 5)["selection"], within=nothing)
+    cells = [
+        Cell("x", "tuning", RunSpec(projector="x", stage2={"learning_rate": rate}), True)
+        for rate in (1e-5, 1e-4, 1e-3)
+    ]
+    select_by_halves(
+        cells,
+        {half: [paths.scored(name, half) for name in names] for half in CLIPS},
+        {half: paths.scored("references", half) for half in CLIPS},
+        GateThresholds(),
+        paths.selection,
+    )
+    told = json.loads(paths.selection.read_text("utf-8"))
+    # Half A passes it over and chooses the next for B; B, which did not see it fail, keeps it.
+    row = told["projectors"]["x"]
+    assert row["reports"] == {"selection": names[0], "report": names[1]}
+    assert (row["n_category_only"], row["passed_over"], row["gate"]) == (1, [names[0]], "grounded")
+    assert row["cells"][0]["gate_reason"].startswith("Category only")
+    assert [told["halves"][h]["x"]["n_category_only"] for h in CLIPS] == [1, 0]

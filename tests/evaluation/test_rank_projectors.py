@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.errors import StudyError
 from siglip_study.evaluation.ranking import rank_projectors
 from siglip_study.io import read_json, write_json
@@ -51,8 +52,8 @@ def study(tmp_path: Path, write_scored):
         retrieval = write_scored(
             root / "retrieval", margins(0.2, 99), groups=GROUPS, order=order, ids=retrieval_ids
         )
-        selection = {label: {"chosen": label, "all_collapsed": False} for label in runs}
-        write_json(root / "selection.json", {"projectors": selection}, "selection/1")
+        selection = {label: {"chosen": label, "gate": "grounded"} for label in runs}
+        write_json(root / "selection.json", {"projectors": selection}, SELECTION_SCHEMA)
         rank_projectors(
             runs,
             references,
@@ -95,10 +96,10 @@ def test_an_empty_selection_choice_is_a_caveat(study, tmp_path):
     study("base")
     root = tmp_path / "base"
     chosen = {
-        "weak": {"chosen": "weak", "all_collapsed": True},
-        "strong": {"chosen": "strong", "all_collapsed": False},
+        "weak": {"chosen": "weak", "gate": "collapsed"},
+        "strong": {"chosen": "strong", "gate": "grounded"},
     }
-    write_json(root / "selection.json", {"projectors": chosen}, "selection/1")
+    write_json(root / "selection.json", {"projectors": chosen}, SELECTION_SCHEMA)
     rank_projectors(
         {label: [root / f"{label}{seed}" for seed in (1, 2)] for label in chosen},
         root / "references",

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.errors import StudyError
 from siglip_study.evaluation.selection import candidate, reference_figures, select_tuned
 from siglip_study.grid import Cell, RunSpec
@@ -27,17 +28,19 @@ def cell(label: str, rate: float, epochs: float = 1) -> Cell:
 @pytest.fixture
 def select(tmp_path: Path, write_scored):
     """Write cells given as (cell, margins, effective captions) and choose among them."""
-    references = write_scored(tmp_path / "references", HUMAN, effective=0.95)
 
-    def run(*scored, order=None):
+    def run(*scored, order=None, human=None):
+        references = write_scored(tmp_path / "references", HUMAN, effective=0.95, within=human)
         folders = [
-            write_scored(tmp_path / c.name, margins, effective, order=order)
-            for c, margins, effective in scored
+            write_scored(
+                tmp_path / c.name, margins, effective, order=order, within=(within or [None])[0]
+            )
+            for c, margins, effective, *within in scored
         ]
         out = tmp_path / "selection.json"
-        cells = [c for c, _, _ in scored]
+        cells = [c for c, *_ in scored]
         select_tuned(cells, folders, references, GateThresholds(), out)
-        return read_json(out, "selection/1")["projectors"]
+        return read_json(out, SELECTION_SCHEMA)["projectors"]
 
     return run
 
@@ -54,21 +57,52 @@ def test_the_highest_mean_margin_wins(select):
 def test_a_collapsed_cell_is_never_chosen_beside_another(select):
     good, bad = cell("linear", 1e-3), cell("linear", 1e-1)
     found = select((bad, WILD, 0.05), (good, STEADY, 0.9))["linear"]
-    assert found["chosen"] == good.name and not found["all_collapsed"]
-    collapsed = {row["cell"]: row["collapsed"] for row in found["cells"]}
-    assert collapsed == {good.name: False, bad.name: True}
+    assert found["chosen"] == good.name and found["gate"] == "grounded"
+    gates = {row["cell"]: row["gate"] for row in found["cells"]}
+    assert gates == {good.name: "grounded", bad.name: "collapsed"}
+    assert found["passed_over"] == [bad.name]
 
 
 def test_where_all_collapsed_the_best_is_chosen_and_marked(select):
     first, second = cell("linear", 1e-3), cell("linear", 1e-1)
     found = select((first, [m - 1 for m in WILD], 0.05), (second, WILD, 0.05))["linear"]
-    assert found["chosen"] == second.name and found["all_collapsed"]
+    assert found["chosen"] == second.name and found["gate"] == "collapsed"
     assert found["n_collapsed"] == 2
 
 
 def test_few_captions_that_fit_are_not_collapsed(select):
     only = cell("linear", 1e-3)
     assert select((only, BETTER, 0.05))["linear"]["n_collapsed"] == 0
+
+
+# Within category: nothing (mean 0), and what the human captions have.
+NOTHING = [0.1 * (-1) ** i for i in range(N)]
+SOME = [0.05 + 0.01 * (i % 3) for i in range(N)]
+
+
+def test_a_cell_of_the_category_alone_is_passed_over_with_its_reason(select):
+    loud, sees = cell("linear", 1e-1), cell("linear", 1e-3)
+    told = select((loud, BETTER, 0.9, NOTHING), (sees, STEADY, 0.9, SOME), human=HUMAN)["linear"]
+    assert (told["chosen"], told["gate"]) == (sees.name, "grounded")
+    assert (told["n_collapsed"], told["n_category_only"]) == (0, 1)
+    assert told["passed_over"] == [loud.name]
+    reason = told["cells"][0]["gate_reason"]
+    assert reason.startswith("Category only: D is 0.2100") and "0.0000 within a category" in reason
+
+
+def test_nobody_is_passed_over_for_what_the_human_captions_lack(select):
+    loud, sees = cell("linear", 1e-1), cell("linear", 1e-3)
+    for human in (None, NOTHING):
+        told = select((loud, BETTER, 0.9, NOTHING), (sees, STEADY, 0.9, SOME), human=human)
+        assert told["linear"]["chosen"] == loud.name
+        assert told["linear"]["n_category_only"] == 0
+
+
+def test_of_cells_of_the_category_alone_the_best_is_chosen_and_marked(select):
+    low, high = cell("linear", 1e-1), cell("linear", 1e-3)
+    told = select((low, STEADY, 0.9, NOTHING), (high, BETTER, 0.9, NOTHING), human=HUMAN)["linear"]
+    assert (told["chosen"], told["gate"]) == (high.name, "category_only")
+    assert (told["n_category_only"], told["passed_over"]) == (2, [])
 
 
 def test_projectors_are_chosen_apart(select):

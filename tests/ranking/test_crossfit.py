@@ -10,7 +10,7 @@ import pytest
 from siglip_study.errors import StudyError
 from siglip_study.ranking.crossfit import FoldChoice, HalfReport, choose_by_fold, pool
 from siglip_study.ranking.crossfit_trial import TunedWorld, play
-from siglip_study.ranking.gate import References
+from siglip_study.ranking.gate import References, Verdict
 from siglip_study.ranking.pairs import pair_tests
 from siglip_study.ranking.rank import rank
 from siglip_study.ranking.scorer_check import check_scorer
@@ -22,8 +22,8 @@ ERROR = 3 * (0.05 * 0.95 / WORLDS) ** 0.5
 HUMAN = References(0.9, 0.05, 0.4)
 
 
-def tuned(cell: str, projector: str, margin: float, collapsed: bool = False) -> TuningCell:
-    return TuningCell(cell, projector, margin, collapsed, 1e-4, 3)
+def tuned(cell: str, projector: str, margin: float, gate: Verdict = "grounded") -> TuningCell:
+    return TuningCell(cell, projector, margin, gate, 1e-4, 3)
 
 
 def choices() -> dict[str, FoldChoice]:
@@ -67,8 +67,9 @@ def test_each_half_is_reported_by_the_others_choice() -> None:
     assert chosen["y"].cells == ("y1",) and chosen["y"].agree
 
 
-def test_a_cell_collapsed_on_one_half_is_passed_over_there_alone() -> None:
-    on_a = [tuned("x1", "x", 0.3, collapsed=True), tuned("x2", "x", 0.2)]
+@pytest.mark.parametrize("word", ["collapsed", "category_only"])
+def test_a_cell_refused_on_one_half_is_passed_over_there_alone(word: Verdict) -> None:
+    on_a = [tuned("x1", "x", 0.3, word), tuned("x2", "x", 0.2)]
     on_b = [tuned("x1", "x", 0.3), tuned("x2", "x", 0.2)]
     choice = choose_by_fold(on_a, on_b)["x"]
     assert [fold.chosen for fold in choice.folds] == ["x2", "x1"]

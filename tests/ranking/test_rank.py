@@ -140,7 +140,7 @@ def test_retrieval_and_circumstances_are_said() -> None:
     said = Circumstances(
         optimistic=True,
         cross_fitted=True,
-        all_collapsed=("b",),
+        chosen_gates={"a": "category_only", "b": "collapsed"},
         truncated={"a": 0.25, "b": 0.0},
     )
     result = rank(entries, [f"v{i // 3}" for i in range(N)], HUMAN, SCORER, bar, None, said)
@@ -149,7 +149,8 @@ def test_retrieval_and_circumstances_are_said() -> None:
     for part in (
         "optimistic",
         "halved",
-        "Every tuning cell of b",
+        "On a half of the clips every tuning cell of b collapsed; the one",
+        "On a half of the clips no tuning cell of a was grounded; the one",
         "a 25.0%",
         "20 source videos",
         "Only 20 independent",

@@ -150,13 +150,28 @@ def test_thumbnails_are_small_jpegs_of_the_same_shape():
     assert Image.open(io.BytesIO(jpeg_thumbnails(frames[:1, :4, :4], width=80)[0])).size == (4, 4)
 
 
+def tuned(cell, margin, gate, rate, epochs):
+    return {
+        "cell": cell,
+        "mean_margin": margin,
+        "gate": gate,
+        "gate_reason": f"Said of {cell}.",
+        "learning_rate": rate,
+        "epochs": epochs,
+    }
+
+
 def test_tuning_grid_marks_chosen_and_leaves_holes():
     cells = [
-        {"cell": "x", "mean_margin": 0.2, "collapsed": False, "learning_rate": 1e-3, "epochs": 2},
-        {"cell": "y", "mean_margin": -0.1, "collapsed": True, "learning_rate": 3e-3, "epochs": 4},
+        tuned("x", 0.2, "grounded", 1e-3, 2),
+        tuned("y", -0.1, "collapsed", 3e-3, 4),
+        tuned("z", 0.3, "category_only", 3e-3, 4),
     ]
-    told = {"projectors": {"p": {"chosen": "x", "n_cells": 2, "n_collapsed": 1, "cells": cells}}}
-    (grid,) = tuning_grids(told)
+    told = {"chosen": "x", "n_cells": 3, "n_collapsed": 1, "n_category_only": 1, "cells": cells}
+    (grid,) = tuning_grids({"projectors": {"p": {**told, "passed_over": ["z"]}}})
+    assert grid["counted"] == "1 of 3 cells collapsed, 1 category only"
+    assert grid["passed_over"] == ["z was passed over. Said of z."]
+    assert [c["word"] for c in grid["rows"][1]["cells"][1]] == ["collapsed", "category only"]
     assert grid["rates"] == ["1e-3", "3e-3"] and [r["epochs"] for r in grid["rows"]] == ["2", "4"]
     assert grid["rows"][0]["cells"][0][0]["chosen"] and grid["rows"][0]["cells"][1] == []
     assert grid["rows"][1]["cells"][1][0]["heat"] == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.evaluation.selection import candidate, reference_figures
 from siglip_study.io import read_json, write_json
 from siglip_study.metrics.ids import check_same_ids
@@ -54,7 +55,7 @@ def rank_projectors(
             read_json(folder / "metrics.json", "metrics/1")["truncated_share"] for folder in folders
         ]
         truncated[label] = sum(shares) / len(shares)
-    chosen = read_json(selection, "selection/1")["projectors"]
+    chosen = read_json(selection, SELECTION_SCHEMA)["projectors"]
     bar = pl.read_parquet(retrieval / "clips.parquet").sort("id")
     check_same_ids(human["id"].to_list(), bar["id"].to_list(), "the references", str(retrieval))
     body = rank(
@@ -67,7 +68,7 @@ def rank_projectors(
         circumstances=Circumstances(
             halved=halved,
             cross_fitted=cross_fitted,
-            all_collapsed=tuple(label for label, row in chosen.items() if row["all_collapsed"]),
+            chosen_gates={label: row["gate"] for label, row in chosen.items()},
             truncated=truncated,
         ),
     )

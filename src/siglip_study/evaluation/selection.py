@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.grid import Cell
 from siglip_study.io import read_json, write_json
 from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate_all
@@ -60,7 +61,7 @@ def tuned_cells(
     """Every tuning cell as it is chosen by: mean D and the gate's word on one set of clips.
 
     Each cell is gated by itself: Holm's correction belongs to claims on the report split, and here
-    would let the size of the grid decide which cells count as collapsed.
+    would let the size of the grid decide which cells are passed over.
     """
     human = reference_figures(references)
     rows = []
@@ -84,9 +85,10 @@ def tuned_cells(
                 cell=cell.name,
                 projector=cell.label,
                 mean_margin=float(by_group.mean()),
-                collapsed=verdict.verdict == "collapsed",
+                gate=verdict.verdict,
                 learning_rate=cell.run.stage2.learning_rate,
                 epochs=cell.run.stage2.epochs,
+                gate_reason=verdict.reason,
             )
         )
     return rows
@@ -105,5 +107,5 @@ def select_tuned(
         label: {**asdict(own), "reports": {"report": own.chosen}} for label, own in found.items()
     }
     selection = {"projectors": rows}
-    write_json(out, selection, "selection/1")
+    write_json(out, selection, SELECTION_SCHEMA)
     return selection

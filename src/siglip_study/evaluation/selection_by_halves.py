@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.evaluation.selection import tuned_cells
 from siglip_study.grid import Cell
 from siglip_study.io import write_json
 from siglip_study.ranking.crossfit import choose_by_fold
 from siglip_study.ranking.gate import GateThresholds
+from siglip_study.ranking.selection import worse
 
 
 def select_by_halves(
@@ -23,8 +25,9 @@ def select_by_halves(
     """Choose on each half for the other and write ``selection.json``.
 
     ``projectors`` sums up: ``reports`` says which cell reports which half, ``chosen`` is null where
-    they differ, figures are means over the halves, and a cell counts as collapsed if it did on
-    either. ``halves`` holds what each half chose, by the half that chose.
+    they differ, figures are means over the halves, and the gate's word on a cell is the worse of
+    the two: it counts as collapsed if it did on either. ``halves`` holds what each half chose, by
+    the half that chose.
 
     Args:
         cells: the tuning cells.
@@ -40,7 +43,8 @@ def select_by_halves(
         replace(
             a,
             mean_margin=(a.mean_margin + b.mean_margin) / 2,
-            collapsed=a.collapsed or b.collapsed,
+            gate=worse(a.gate, b.gate),
+            gate_reason=(a if worse(a.gate, b.gate) == a.gate else b).gate_reason,
         )
         for a, b in zip(*on, strict=True)
     ]
@@ -51,8 +55,10 @@ def select_by_halves(
             "chosen": choice.cells[0] if choice.agree else None,
             "mean_margin": sum(fold.mean_margin for fold in choice.folds) / 2,
             "n_cells": len(own),
-            "n_collapsed": sum(cell.collapsed for cell in own),
-            "all_collapsed": any(fold.all_collapsed for fold in choice.folds),
+            "gate": worse(choice.folds[0].gate, choice.folds[1].gate),
+            "n_collapsed": sum(cell.gate == "collapsed" for cell in own),
+            "n_category_only": sum(cell.gate == "category_only" for cell in own),
+            "passed_over": sorted({name for fold in choice.folds for name in fold.passed_over}),
             "cells": [asdict(cell) for cell in own],
             "reports": {half: choice.reporter(place) for place, half in enumerate(names)},
         }
@@ -60,4 +66,4 @@ def select_by_halves(
         half: {label: asdict(choice.folds[place]) for label, choice in choices.items()}
         for place, half in enumerate(names)
     }
-    write_json(out, {"projectors": rows, "halves": halves}, "selection/1")
+    write_json(out, {"projectors": rows, "halves": halves}, SELECTION_SCHEMA)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from siglip_study.ranking.gate import GateVerdict
 from siglip_study.ranking.influence import PairInfluence
@@ -22,14 +22,15 @@ class Circumstances:
         optimistic: settings were chosen on the clips that are reported.
         halved: one held-out split, halved by source video; one half chose, the other is reported.
         cross_fitted: one held-out split, halved; each half reported with the other's choice.
-        all_collapsed: projectors whose tuning cells all collapsed.
+        chosen_gates: the gate's word on each chosen tuning cell, on the clips that chose it (the
+            worse of two halves').
         truncated: share of captions cut at the token budget, per projector.
     """
 
     optimistic: bool = False
     halved: bool = False
     cross_fitted: bool = False
-    all_collapsed: tuple[str, ...] = ()
+    chosen_gates: Mapping[str, str] = field(default_factory=dict)
     truncated: Mapping[str, float] | None = None
 
 
@@ -116,6 +117,24 @@ def abs_bound(test: PairTest) -> tuple[float, float]:
     """Interval of the difference, seen from the better of the two."""
     low, high = test.low or 0.0, test.high or 0.0
     return (low, high) if test.difference > 0 else (-high, -low)
+
+
+def _refused_choices(circumstances: Circumstances) -> list[str]:
+    """Projectors of which the gate would have refused the chosen cell itself, and why."""
+    where = "On a half of the clips" if circumstances.cross_fitted else "On the selection clips"
+    said = []
+    for gate, found in (
+        ("collapsed", "every tuning cell of {} collapsed; the one with the highest D"),
+        (
+            "category_only",
+            "no tuning cell of {} was grounded; the one with the highest D of those not collapsed "
+            "tells categories apart, was not shown to tell clips of one category apart, and",
+        ),
+    ):
+        names = [label for label, word in circumstances.chosen_gates.items() if word == gate]
+        if names:
+            said.append(f"{where} {found.format(listed(names))} was trained on.")
+    return said
 
 
 def influence_sentence(found: Sequence[PairInfluence]) -> str | None:
@@ -208,11 +227,7 @@ def caveats(
         )
     if not demand.demanded:
         said.append(demand.sentence)
-    if circumstances.all_collapsed:
-        said.append(
-            f"Every tuning cell of {listed(circumstances.all_collapsed)} collapsed; the one with "
-            "the highest D was trained on."
-        )
+    said += _refused_choices(circumstances)
     cut = {k: v for k, v in (circumstances.truncated or {}).items() if v > 0}
     if cut:
         shares = listed([f"{label} {share:.1%}" for label, share in cut.items()])

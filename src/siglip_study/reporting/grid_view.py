@@ -7,6 +7,9 @@ from typing import Any
 from siglip_study.reporting import words
 from siglip_study.reporting.results import ROLES
 
+#: What stands under a cell that the gate refused.
+_REFUSED = {"collapsed": "collapsed", "category_only": "category only"}
+
 
 def tuning_grids(selection: dict[str, Any]) -> list[dict[str, Any]]:
     """A learning rate × epochs table of mean D a projector, the chosen cell marked.
@@ -38,7 +41,7 @@ def tuning_grids(selection: dict[str, Any]) -> list[dict[str, Any]]:
                     "value": words.number(margin, 4),
                     "heat": round(100 * min(1.0, max(0.0, (margin or 0.0) / top))),
                     "chosen": c["cell"] == told["chosen"],
-                    "collapsed": c["collapsed"],
+                    "word": _REFUSED.get(c["gate"], ""),
                 }
             )
         grids.append(
@@ -47,7 +50,8 @@ def tuning_grids(selection: dict[str, Any]) -> list[dict[str, Any]]:
                 "half": words.HALVES.get(half, ""),
                 "chosen": told["chosen"],
                 "n_cells": told["n_cells"],
-                "n_collapsed": told["n_collapsed"],
+                "counted": _counted(told),
+                "passed_over": _passed_over(told),
                 "rates": [words.rate(rate) for rate in rates],
                 "rows": [
                     {"epochs": f"{b:g}", "cells": [places.get((b, rate), []) for rate in rates]}
@@ -56,6 +60,19 @@ def tuning_grids(selection: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return grids
+
+
+def _counted(told: dict[str, Any]) -> str:
+    """How many cells the gate refused on the clips that choose, by its word."""
+    said = f"{told['n_collapsed']} of {told['n_cells']} cells collapsed"
+    only = told["n_category_only"]
+    return said + (f", {only} category only" if only else "")
+
+
+def _passed_over(told: dict[str, Any]) -> list[str]:
+    """A sentence for each cell of higher D than the chosen one: why it was not taken."""
+    over = [cell for cell in told["cells"] if cell["cell"] in told["passed_over"]]
+    return [f"{cell['cell']} was passed over. {cell['gate_reason']}" for cell in over]
 
 
 def cell_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:

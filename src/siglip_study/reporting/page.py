@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import yaml
 
+from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.errors import StudyError
 from siglip_study.io import atomic_path, read_json
 from siglip_study.reporting import charts, curves, grid_view
@@ -115,7 +116,7 @@ def _view(
     published: Path | None,
 ) -> dict[str, Any]:
     ranking = read_json(results / "tables" / "ranking.json", schema="ranking/1")
-    selection = read_json(results / "tables" / "selection.json", schema="selection/1")
+    selection = read_json(results / "tables" / "selection.json", schema=SELECTION_SCHEMA)
     projectors = [row["projector"] for row in tables["ranking"]]
     head = headline(tables["ranking"], ranking, cells)
     curve_data = curves.curve_island(results, tables["cells"])

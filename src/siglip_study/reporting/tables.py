@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.errors import StudyError
 from siglip_study.grid import Paths
 from siglip_study.io import atomic_path, read_json, write_parquet
@@ -41,7 +42,7 @@ def build_tables(
     """
     results = Path(results)
     ranking = read_json(results / "tables" / "ranking.json", schema="ranking/1")
-    selection = read_json(results / "tables" / "selection.json", schema="selection/1")
+    selection = read_json(results / "tables" / "selection.json", schema=SELECTION_SCHEMA)
     found = read_cells(results, cells)
     clips = _clips(results, found)
     judged = gate_controls(found, clips, thresholds)
@@ -172,7 +173,7 @@ def _cell_rows(
             "learning_rate": told.get("learning_rate", cell.stage2("learning_rate")),
             "epochs": told.get("epochs", cell.stage2("epochs")),
             "chosen": told.get("chosen"),
-            "collapsed": told.get("collapsed"),
+            "collapsed": told["gate"] == "collapsed" if told else None,
             # Two trainings stand in rows of their own with what they took.
             **{key: None if cell.joined else cell.cost(key) for key in schema.COSTS},
             "loss_matched": (cell.metrics.get("losses") or {}).get("matched"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.io import write_json, write_parquet
 from support.made_study.captioner import Bench, Captioner, write_captioner
 from support.made_study.figures import HUMAN_MARGIN, PROJECTORS, TRUTH, skill_of
@@ -36,12 +37,15 @@ def write_study(
     for p, label in enumerate(PROJECTORS[:projectors]):
         tuned = _write_tuned(bench, p, label, rates, budgets)
         cells.setdefault("tuning", []).extend(cell["cell"] for cell in tuned)
-        best = max((c for c in tuned if not c["collapsed"]), key=lambda c: c["mean_margin"])
+        best = max((c for c in tuned if c["gate"] != "collapsed"), key=lambda c: c["mean_margin"])
         selection[label] = {
             "chosen": best["cell"],
             "mean_margin": best["mean_margin"],
             "n_cells": len(tuned),
-            "n_collapsed": sum(c["collapsed"] for c in tuned),
+            "n_collapsed": sum(c["gate"] == "collapsed" for c in tuned),
+            "n_category_only": 0,
+            "gate": "grounded",
+            "passed_over": [],
             "cells": tuned,
         }
         for seed in range(1, seeds + 1):
@@ -68,7 +72,7 @@ def write_study(
         cells[role] = [name]
     write_captioner(bench, Captioner("references", "references", HUMAN_MARGIN))
     write_captioner(bench, Captioner("retrieval", "control_retrieval", 0.09))
-    write_json(root / "tables/selection.json", {"projectors": selection}, "selection/1")
+    write_json(root / "tables/selection.json", {"projectors": selection}, SELECTION_SCHEMA)
     write_json(root / "tables/ranking.json", made_ranking(list(selection), seeds), "ranking/1")
     return cells
 
@@ -88,7 +92,8 @@ def _write_tuned(
                 {
                     "cell": name,
                     "mean_margin": skill * (1 + 0.1 * j),
-                    "collapsed": hot,
+                    "gate": "collapsed" if hot else "grounded",
+                    "gate_reason": "",
                     "learning_rate": lr,
                     "epochs": epochs,
                 }
