@@ -135,9 +135,8 @@ def test_controls_have_roles_and_names_of_their_own():
     cells = {cell.role: cell for cell in made.controls}
     assert set(cells) == {"control_hot", "control_blind", "control_noise", "control_permuted"}
     assert all(cell.captioned == ("report",) for cell in cells.values())
-    # One draw of permuted captions a report seed: how they fall decides what is learned by chance.
     drawn = [cell for cell in made.controls if cell.role == "control_permuted"]
-    assert [cell.run.seed for cell in drawn] == list(made.config.seeds.report)
+    assert [cell.run.seed for cell in drawn] == [1, 2, 3, 4, 5]
     assert {cell.run.seed for cell in made.controls if cell not in drawn} == {1}
     assert cells["control_hot"].run.stage1.learning_rate == 0.3
     assert cells["control_hot"].run.stage2.learning_rate == 0.1
@@ -147,6 +146,37 @@ def test_controls_have_roles_and_names_of_their_own():
     # A spoiled stage 1 is never taken for a sound one.
     sound = {c.stage1_name for c in made.cells.values() if not c.role.startswith("control")}
     assert not sound & {cell.stage1_name for cell in cells.values()}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "draws", "expected"),
+    [
+        ({"report": [1]}, 5, [1, 2, 3, 4, 5]),
+        ({"report": [1, 2, 3]}, 2, [1, 2]),
+        ({"report": [7, 3], "tuning": 9}, 5, [7, 3, 8, 10, 11]),
+        ({"report": [1, 2, 3, 4, 5, 6]}, 5, [1, 2, 3, 4, 5]),
+    ],
+)
+def test_captions_are_permuted_several_times_whatever_the_number_of_report_seeds(
+    seeds, draws, expected
+):
+    made = study(seeds=seeds, controls={"permuted_captions": "linear", "permuted_draws": draws})
+    drawn = [cell for cell in made.controls if cell.role == "control_permuted"]
+    assert [cell.run.seed for cell in drawn] == expected
+    assert len({cell.name for cell in drawn}) == len({c.stage1_name for c in drawn}) == draws
+
+
+def test_another_report_seed_leaves_the_draws_of_permuted_captions_as_they_are():
+    few, more = (
+        study(seeds={"report": report}, controls={"permuted_captions": "linear"})
+        for report in ([1], [1, 2, 3])
+    )
+    assert few.controls == more.controls
+
+
+def test_one_draw_of_permuted_captions_is_refused():
+    with pytest.raises(StudyError, match=r"controls\.permuted_draws"):
+        study(controls={"permuted_captions": "linear", "permuted_draws": 1})
 
 
 def test_an_untrained_projector_has_no_first_stage_and_shares_no_name():

@@ -230,7 +230,12 @@ class ControlsConfig(Section):
         None, description="Projector trained on noise in place of the features."
     )
     permuted_captions: Label | None = Field(
-        None, description="Projector trained on permuted captions, once a report seed."
+        None, description="Projector trained on permuted captions, `permuted_draws` times over."
+    )
+    permuted_draws: Annotated[int, Field(ge=2)] = Field(
+        5,
+        description="How often captions are permuted anew, each time with a training seed of its "
+        "own; judged together. Fewer seldom suffice to call the control ungrounded.",
     )
     untrained_projector: Label | None = Field(
         None, description="Projector left at its initialisation; adapters alone train."

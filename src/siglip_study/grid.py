@@ -8,6 +8,7 @@ default is the old behaviour renames nothing.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -253,6 +254,18 @@ class Study:
             for stage2 in self._axes(label)
         ]
 
+    @property
+    def draw_seeds(self) -> list[int]:
+        """Seeds of the draws of permuted captions: the report seeds, then those that follow them.
+
+        How the captions fall decides what is learned of them by chance, so each draw has a
+        permutation and a training of its own, and there are several even with one report seed.
+        """
+        seeds = self.config.seeds
+        later = (s for s in itertools.count(max(seeds.report) + 1) if s != seeds.tuning)
+        endless = itertools.chain(seeds.report, later)
+        return list(itertools.islice(endless, self.config.controls.permuted_draws))
+
     @cached_property
     def controls(self) -> list[Cell]:
         """Cells that must fail. They take the grid's first rate and longest budget."""
@@ -280,8 +293,7 @@ class Study:
         for sabotage, role, label in spoiled:
             if label is None:
                 continue
-            # How the captions fall decides what is learned of them by chance: a draw a seed.
-            for drawn in config.seeds.report if sabotage == "permuted_captions" else [seed]:
+            for drawn in self.draw_seeds if sabotage == "permuted_captions" else [seed]:
                 run = self._run(label, drawn, stage2=longest, sabotage=sabotage)
                 cells.append(self._cell(f"{sabotage.split('_')[0]}.{label}", role, run))
         untrained = config.controls.untrained_projector
