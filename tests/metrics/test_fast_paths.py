@@ -14,7 +14,7 @@ from siglip_study.metrics.meteor import (
     meteor_pairs,
     meteor_tokens,
 )
-from siglip_study.metrics.ngrams import Ngrams
+from siglip_study.metrics.ngrams import Held, Ngrams, ascending
 from siglip_study.metrics.token_lists import ReferenceLists, TokenLists
 
 
@@ -55,6 +55,25 @@ def test_references_in_a_row_know_their_clip():
     assert list(made.flat) == [["a"], ["b", "a"], ["c"]]
 
 
+@pytest.mark.parametrize("most", [1, 9, 2**16, 2**16 + 1, 2**33, 2**62])
+def test_digit_by_digit_the_order_is_that_of_a_stable_sort(most):
+    values = np.random.default_rng(most % 97).integers(0, most, 500)
+    assert ascending(values).tolist() == np.argsort(values, kind="stable").tolist()
+    assert ascending(values[:0]).tolist() == []
+
+
+def test_codes_are_counted_by_owner():
+    rng = np.random.default_rng(5)
+    owner = np.sort(rng.integers(0, 70_000, 3000))
+    code = rng.integers(0, 12, 3000) * 2**20
+    held = Held.of(owner, code)
+    wanted = sorted(Counter(zip(owner.tolist(), code.tolist(), strict=True)).items())
+    codes = held.codes[held.gram].tolist()
+    found = zip(zip(held.owner.tolist(), codes, strict=True), held.count.tolist(), strict=True)
+    assert list(found) == wanted
+    assert held.codes[held.number].tolist() == code.tolist()
+
+
 def test_ngrams_equal_counters():
     texts = lists(1, 40)
     counted = Ngrams.of(texts)
@@ -80,6 +99,11 @@ def test_meteor_of_several_or_no_references_equals_nltk(table, monkeypatch):
     assert meteor_own(index, captions).tolist() == [
         meteor_tokens(refs, caption) for refs, caption in zip(references, captions, strict=True)
     ]
+
+
+def test_short_texts_are_like_nothing_but_themselves():
+    texts = ["", "a", "ab", "abc", "a\0\0", "\0\0", "a\U0010ffff", "😀"]
+    assert (diversity._near(texts, 0.8) == np.eye(len(texts), dtype=bool)).all()
 
 
 def test_common_and_rare_grams_give_one_jaccard(monkeypatch):

@@ -12,8 +12,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from siglip_study.metrics.base import MetricResult
-from siglip_study.metrics.ngrams import Ngrams
-from siglip_study.metrics.token_lists import Integers, ReferenceLists, TokenLists, Tokens
+from siglip_study.metrics.ngrams import Held, Ngrams
+from siglip_study.metrics.token_lists import (
+    Integers,
+    ReferenceLists,
+    TokenLists,
+    Tokens,
+    lengths,
+)
 from siglip_study.metrics.tokens import normalise
 
 GRAM = 3
@@ -24,21 +30,25 @@ _BLOCK = 4096
 
 
 def _incidence(texts: Sequence[str]) -> tuple[Integers, Integers, int]:
-    """Text and character 3-gram of every different pair of them, and how many 3-grams there are."""
-    owners, codes = [], []
-    short: dict[str, int] = {}
-    for i, text in enumerate(texts):
-        if len(text) < GRAM:
-            # A text shorter than a 3-gram is its own only gram, so two are alike only if equal.
-            grams = np.array([-1 - short.setdefault(text, len(short))], dtype=np.int64)
-        else:
-            point = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
-            # Code points have 21 bits: three fit into one integer.
-            grams = np.unique(point[:-2] << 42 | point[1:-1] << 21 | point[2:])
-        codes.append(grams)
-        owners.append(np.full(len(grams), i))
-    known, gram = np.unique(np.concatenate(codes), return_inverse=True)
-    return np.concatenate(owners), gram, len(known)
+    """Text and character 3-gram of every different pair of them, and how many 3-grams there are.
+
+    A text shorter than a 3-gram is its own only gram, so two are alike only if equal.
+    """
+    sizes = lengths(texts)
+    point = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
+    # Short texts are filled up with a letter that no text has.
+    filled = np.maximum(sizes, GRAM)
+    owner = np.repeat(np.arange(len(texts)), filled)
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(filled) - filled, filled)
+    letter = np.full(len(owner), point.max(initial=0) + 1)
+    letter[place < sizes[owner]] = point
+    # Numbered without gaps, three letters have few bits, which sorts fast.
+    used = np.bincount(letter) > 0
+    letter, letters = (np.cumsum(used) - 1)[letter], int(used.sum())
+    code = (letter[:-2] * letters + letter[1:-1]) * letters + letter[2:]
+    whole = np.flatnonzero(place[2:] >= GRAM - 1)
+    held = Held.of(owner[whole], code[whole])
+    return held.owner, held.gram, len(held.codes)
 
 
 def _near(texts: Sequence[str], threshold: float) -> np.ndarray:

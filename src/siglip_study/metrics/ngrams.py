@@ -10,10 +10,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siglip_study.metrics.token_lists import Integers, TokenLists, Tokens
 
 ORDERS = 4
+_DIGIT = 16
+
+
+def ascending(values: Integers) -> Integers:
+    """As ``np.argsort(values, kind="stable")`` of integers that are not negative.
+
+    numpy sorts numbers of 16 bits in linear time; greater ones digit by digit, the last one first,
+    which takes a fifth of the time of its other sorts.
+    """
+    order = np.argsort(values.astype(np.uint16), kind="stable")
+    for shift in range(_DIGIT, int(values.max(initial=0)).bit_length(), _DIGIT):
+        digit = (values >> shift).astype(np.uint16)
+        order = order[np.argsort(digit[order], kind="stable")]
+    return order
 
 
 def occurrence(owner: Integers, token: Integers) -> Integers:
@@ -21,16 +36,53 @@ def occurrence(owner: Integers, token: Integers) -> Integers:
 
     An owner's tokens stand in a row.
     """
-    # A stable sort by token keeps owners together and places in order within each token. Numbers
-    # of 16 bits are sorted ten times as fast.
-    small = token.astype(np.min_scalar_type(token.max(initial=0)))
-    order = np.argsort(small, kind="stable")
-    starts = np.ones(len(order), dtype=bool)
-    starts[1:] = (np.diff(token[order]) != 0) | (np.diff(owner[order]) != 0)
+    # A stable sort by token keeps owners together and places in order within each token.
+    order = ascending(token)
+    starts = _first(token[order]) | _first(owner[order])
     place = np.arange(len(order))
     result = np.empty(len(order), dtype=np.int64)
     result[order] = place - np.maximum.accumulate(np.where(starts, place, 0))
     return result
+
+
+def _first(values: Integers) -> NDArray[np.bool_]:
+    """Where a value differs from the one before it."""
+    first = np.ones(len(values), dtype=bool)
+    first[1:] = values[1:] != values[:-1]
+    return first
+
+
+@dataclass(frozen=True)
+class Held:
+    """Which n-grams each list holds, of T of them given as codes.
+
+    Attributes:
+        codes: ``[G]`` the different codes, ascending.
+        number: ``[T]`` place of each n-gram's code among them.
+        owner: ``[K]`` lists, ascending, of each pair of a list and an n-gram that it holds.
+        gram: ``[K]`` places in ``codes`` of the pairs, ascending within a list.
+        count: ``[K]`` how often the list holds the n-gram.
+    """
+
+    codes: Integers
+    number: Integers
+    owner: Integers
+    gram: Integers
+    count: Integers
+
+    @classmethod
+    def of(cls, owner: Integers, code: Integers) -> Held:
+        """Count; ``owner`` ascends, ``code`` is not negative, both ``[T]``."""
+        order = ascending(code)
+        sorted_code = code[order]
+        first = _first(sorted_code)
+        number = np.empty(len(code), dtype=np.int64)
+        number[order] = np.cumsum(first) - 1
+        # From places by code to places by list and, since the sort is stable, by code within it.
+        gram = number[order[ascending(owner[order])]]
+        pair = np.flatnonzero(_first(owner) | _first(gram))
+        count = np.diff(pair, append=len(code))
+        return cls(sorted_code[first], number, owner[pair], gram[pair], count)
 
 
 @dataclass(frozen=True)
@@ -86,17 +138,15 @@ class Ngrams:
         orders = []
         for order in range(1, ORDERS + 1):
             here = np.flatnonzero(left >= order)
-            code = number[here] * vocabulary + tokens[here + order - 1]
-            grams, inverse = np.unique(code, return_inverse=True)
-            number[here] = inverse
-            pairs, count = np.unique(owner[here] * max(len(grams), 1) + inverse, return_counts=True)
+            held = Held.of(owner[here], number[here] * vocabulary + tokens[here + order - 1])
+            number[here] = held.number
             orders.append(
                 Order(
-                    grams // max(vocabulary, 1),
-                    grams % max(vocabulary, 1),
-                    pairs // max(len(grams), 1),
-                    pairs % max(len(grams), 1),
-                    count,
+                    held.codes // max(vocabulary, 1),
+                    held.codes % max(vocabulary, 1),
+                    held.owner,
+                    held.gram,
+                    held.count,
                     np.maximum(sizes - order + 1, 0),
                 )
             )
