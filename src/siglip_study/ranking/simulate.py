@@ -23,7 +23,7 @@ from pathlib import Path
 
 from siglip_study.errors import StudyError
 from siglip_study.io import atomic_path
-from siglip_study.ranking import category_trial
+from siglip_study.ranking import category_trial, selection_trial
 from siglip_study.ranking.crossfit_trial import Design, TunedOutcome, TunedWorld, play
 from siglip_study.ranking.crossfit_trial import worlds as tuned_worlds
 from siglip_study.ranking.trial import Outcome, Tried, evaluate_all
@@ -100,6 +100,14 @@ def simulate_categories(
     """Captioners of the category alone beside projectors that see, in every kind of world."""
     kinds = category_trial.worlds()[: 2 if quick else None]
     return [(name, category_trial.play(world, n_worlds, seed)) for name, world in kinds]
+
+
+def simulate_selection(
+    n_worlds: int, seed: int, quick: bool = False
+) -> list[tuple[str, selection_trial.TuningOutcome]]:
+    """Which tuning cell is chosen, in every kind of world."""
+    kinds = selection_trial.worlds()[: 2 if quick else None]
+    return [(name, selection_trial.play(world, n_worlds, seed)) for name, world in kinds]
 
 
 def _range(values: Iterable[float], digits: int = 1, scale: float = 100) -> str:
@@ -226,6 +234,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = simulate(options.worlds, options.seed, options.quick)
     tuned = simulate_tuned(options.worlds, options.seed, options.quick)
     categories = simulate_categories(options.worlds, options.seed, options.quick)
+    chosen = simulate_selection(options.worlds, options.seed, options.quick)
     if options.rows:
         print("\n".join(row(*each) for each in rows))
     text = "\n".join(
@@ -242,6 +251,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             "without → with D within category asked for:",
             "",
             *category_trial.summary(categories),
+            "",
+            "Tuning cells of one projector, chosen by the highest D → as the study chooses:",
+            "",
+            *selection_trial.summary(chosen),
         ]
     )
     print(text)
