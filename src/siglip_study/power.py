@@ -14,23 +14,35 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from siglip_study.commands import exit_status
 from siglip_study.errors import StudyError
 
+if TYPE_CHECKING:
+    from siglip_study.ranking.power import Assumptions
+    from siglip_study.ranking.within import WithinSpread
+
 #: A difference to ask for where none is given, as a share of the references' D.
 ASKED = 0.1
 GROUPS = (30, 60, 97, 200, 400, 1000)
+#: Projectors whose chance to pass the gate is told, by their share of the references' D.
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
+WITHIN = "grounding_margin_within"
 
 
 @dataclass(frozen=True)
 class ReferenceScores:
-    """Mean and SD over groups of the references' D, and how many groups there are."""
+    """Mean and SD over groups of the references' D, and how many groups there are.
+
+    ``within`` is their D within category, where the file tells it.
+    """
 
     mean: float
     sd: float
     n_groups: int
     source: str
+    within: WithinSpread | None = None
 
 
 def read_references(path: Path) -> ReferenceScores:
@@ -66,28 +78,40 @@ def read_references(path: Path) -> ReferenceScores:
     if check["low"] is None or groups < 2:
         raise StudyError(f"{path}: {groups} group of clips; expected at least 2.")
     from siglip_study.ranking.variance import t_quantile
+    from siglip_study.ranking.within import WithinSpread
 
     t = float(t_quantile(1 - float(body.get("alpha", 0.05)) / 2, groups - 1))
     sd = (check["high"] - check["low"]) / 2 / t * math.sqrt(groups)
-    return ReferenceScores(float(check["mean_margin"]), sd, groups, str(path))
+    told = check.get("within")
+    within = None if told is None else WithinSpread(**told)
+    return ReferenceScores(float(check["mean_margin"]), sd, groups, str(path), within)
 
 
 def _from_clips(path: Path) -> ReferenceScores:
     import polars as pl
 
     from siglip_study.ranking.scores import group_means
+    from siglip_study.ranking.within import known_group_means, spread_within
 
     try:
-        clips = pl.read_parquet(path, columns=["group", "grounding_margin"])
+        columns = ["group", "grounding_margin"]
+        if WITHIN in pl.read_parquet_schema(path):
+            columns.append(WITHIN)
+        clips = pl.read_parquet(path, columns=columns)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; expected the references' clips.") from None
     except (pl.exceptions.ColumnNotFoundError, pl.exceptions.ComputeError) as error:
         raise StudyError(f"{path}: {error}; expected columns group, grounding_margin.") from None
-    _, by_group = group_means(clips["grounding_margin"].to_numpy(), clips["group"].to_list())
+    groups = clips["group"].to_list()
+    _, by_group = group_means(clips["grounding_margin"].to_numpy(), groups)
     if len(by_group) < 2:
         raise StudyError(f"{path}: {len(by_group)} group of clips; expected at least 2.")
+    within = None
+    if WITHIN in columns:
+        known = clips[WITHIN].cast(pl.Float64).fill_null(math.nan).to_numpy()
+        within = spread_within(by_group, known_group_means(known, groups))
     return ReferenceScores(
-        float(by_group.mean()), float(by_group.std(ddof=1)), len(by_group), str(path)
+        float(by_group.mean()), float(by_group.std(ddof=1)), len(by_group), str(path), within
     )
 
 
@@ -114,9 +138,10 @@ def report(given: argparse.Namespace) -> str:
     Raises:
         StudyError: neither references nor an SD, figures out of range, unreadable files.
     """
-    from siglip_study.ranking.power import Assumptions, Design, from_references, power_table
+    from siglip_study.ranking.power import Design, from_references, power_table
 
     seeds, projectors, alpha, path = given.seeds, given.projectors, given.alpha, given.references
+    wanted = True
     if given.config is not None:
         from siglip_study.config import load_config
         from siglip_study.grid import Paths
@@ -125,6 +150,7 @@ def report(given: argparse.Namespace) -> str:
         seeds = seeds or len(config.seeds.report)
         projectors = projectors or len(config.projectors)
         alpha = alpha or config.gate.alpha
+        wanted = config.gate.within_category
         path = path or (None if given.sd else Paths(config.output_dir).scorer_check)
     seeds, projectors, alpha = seeds or 3, projectors or 4, alpha or 0.05
     references = read_references(path) if path is not None else None
@@ -181,7 +207,41 @@ def report(given: argparse.Namespace) -> str:
             f"This study ({groups} source videos, {seeds} seeds): smallest detectable difference "
             f"{own.detectable():.4f}; power for {difference:.4f} is {own.power(difference):.0%}.",
         ]
+    if references:
+        lines += ["", *_passing(references, assumed, groups, seeds, projectors, alpha, wanted)]
     return "\n".join(lines)
+
+
+def _passing(
+    references: ReferenceScores,
+    assumed: Assumptions,
+    groups: int,
+    seeds: int,
+    projectors: int,
+    alpha: float,
+    wanted: bool,
+) -> list[str]:
+    """How probably projectors of a share of the references' D pass the gate, a line each."""
+    from siglip_study.ranking.gate_power import GateDesign, asked_within
+
+    told = references.within if asked_within(references.within, alpha, wanted) else None
+    design = GateDesign(assumed, told, references.sd, groups, seeds, projectors, alpha)
+    second = (
+        f"D within category above 0 too, the references' being {told.mean:.4f}"
+        if told
+        else "no D within category asked for"
+    )
+    lines = [
+        f"Passing the gate with {groups} source videos and {seeds} "
+        f"{'seed' if seeds == 1 else 'seeds'} (D above 0, {second}; Holm's strictest step):"
+    ]
+    for share in SHARES:
+        chance = design.passing(share * references.mean, share * told.mean if told else None)
+        figures = f"{share * references.mean:.4f}"
+        if told:
+            figures += f", {share * told.mean:.4f} within"
+        lines.append(f"  {share:>4.0%} of the references' D ({figures}): {chance:.0%}")
+    return lines
 
 
 def main(arguments: list[str] | None = None) -> int:

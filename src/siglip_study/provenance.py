@@ -73,6 +73,7 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "ranking/scorer_check",
         "ranking/scores",
         "ranking/variance",
+        "ranking/within",
     ),
     "score": (
         "demo/facts",

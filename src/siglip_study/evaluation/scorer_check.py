@@ -125,7 +125,13 @@ def verdict(check: Path, stop_if_blind: bool) -> str:
 def read_check(path: Path) -> ScorerCheck:
     """The deciding split's check, as :func:`check_references` wrote it."""
     from siglip_study.ranking.scorer_check import SwapPoint
+    from siglip_study.ranking.within import WithinSpread
 
     body = read_json(path, "scorer_check/1")
     told = body["splits"][body.get("decides", DECIDES)]
-    return ScorerCheck(**{**told, "swapped": tuple(SwapPoint(**p) for p in told["swapped"])})
+    within = told.get("within")
+    parts = {
+        "swapped": tuple(SwapPoint(**point) for point in told["swapped"]),
+        "within": None if within is None else WithinSpread(**within),
+    }
+    return ScorerCheck(**{**told, **parts})

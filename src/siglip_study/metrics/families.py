@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -70,10 +69,6 @@ def score_siglip(
     found.columns["retrieval_rank"] = ranks.mean_rank()
 
 
-#: Two clips cannot tell a caption's appeal from a clip's: fewer are no comparison.
-LEAST_IN_CATEGORY = 3
-
-
 def _score_within_category(
     found: Collector, scores: np.ndarray, categories: Sequence[str | None], empty: np.ndarray
 ) -> None:
@@ -82,10 +77,9 @@ def _score_within_category(
     if all(category is None for category in categories):
         found.skip("the clips have no categories", *names)
         return
-    sizes = Counter(categories)
-    large = [c if c is not None and sizes[c] >= LEAST_IN_CATEGORY else None for c in categories]
+    large = grounding.large_categories(categories)
     if all(category is None for category in large):
-        found.skip(f"no category has {LEAST_IN_CATEGORY} clips", *names)
+        found.skip(f"no category has {grounding.LEAST_IN_CATEGORY} clips", *names)
         return
     found.clips("grounding_margin_within", grounding.grounding_margin_within(scores, large, empty))
     found.clips("auc_within", grounding.auc(scores, large, empty))

@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from siglip_study.errors import StudyError
+
+#: Two clips cannot tell a caption's appeal from a clip's: fewer are no comparison.
+LEAST_IN_CATEGORY = 3
 
 
 def square_matrix(scores: np.ndarray) -> np.ndarray:
@@ -78,6 +82,12 @@ def grounding_margin(scores: np.ndarray, empty: np.ndarray | None = None) -> np.
     filled = known.sum() / (1 - 1 / m)
     margins[spoken] = own - (known - filled / (m * n)) / (1 - 1 / n - 1 / m)
     return margins
+
+
+def large_categories(categories: Sequence[str | None]) -> list[str | None]:
+    """The category of each clip, ``None`` where it has too few clips to be compared within."""
+    sizes = Counter(categories)
+    return [c if c is not None and sizes[c] >= LEAST_IN_CATEGORY else None for c in categories]
 
 
 def grounding_margin_within(

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from siglip_study.metrics.grounding import auc, grounding_margin
+from siglip_study.metrics.grounding import (
+    auc,
+    grounding_margin,
+    grounding_margin_within,
+    large_categories,
+)
 from siglip_study.ranking.one_sided import MARGIN_ROUNDING
 from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.variance import contrast_variance, one_sided_p, t_quantile
+from siglip_study.ranking.within import WithinSpread, known_group_means, spread_within
 
 #: Shares of the references that are swapped with one another.
 SWAPPED_SHARES: tuple[float, ...] = (0.0, 0.10, 0.25, 0.50, 1.0)
@@ -43,7 +49,8 @@ class ScorerCheck:
     ``low``/``high`` bound mean D at 1 − alpha over groups (``None`` for one group); ``auc`` is the
     chance that a caption fits its clip better than another clip, 0.5 being blind, with bounds of
     the same kind; ``auc_within_category`` the same among clips of its category (``None`` if there
-    are none). ``human_scale`` says whether "human = 1" may be printed.
+    are none). ``human_scale`` says whether "human = 1" may be printed; ``within`` is D within
+    category, if any clip has one.
     """
 
     mean_margin: float
@@ -63,6 +70,7 @@ class ScorerCheck:
     can_tell: bool
     human_scale: bool
     sentence: str
+    within: WithinSpread | None = None
 
 
 def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -178,6 +186,14 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
     per_clip = np.concatenate([auc(matrix) for matrix in matrices])
     overall, auc_low, auc_high = _mean_auc(per_clip, groups, alpha)
     overall = 0.5 if overall is None else overall
+    margins_within = np.concatenate(
+        [
+            np.full(len(matrix), np.nan)
+            if own is None
+            else grounding_margin_within(matrix, large_categories(own))
+            for matrix, (_, _, own) in zip(matrices, blocks, strict=True)
+        ]
+    )
     by_category = np.concatenate(
         [
             np.full(len(matrix), np.nan) if own is None else auc(matrix, own)
@@ -216,4 +232,5 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
         can_tell=can_tell,
         human_scale=can_tell and errors >= HUMAN_SCALE_ERRORS,
         sentence=sentence,
+        within=spread_within(by_group, known_group_means(margins_within, groups)),
     )

@@ -37,6 +37,36 @@ class WithinDemand:
     n_total: int
 
 
+@dataclass(frozen=True)
+class WithinSpread:
+    """How the human captions' D within category spreads over source videos: what power needs.
+
+    ``correlation`` is that with their D over all clips; ``n_groups`` of the study's ``n_total``
+    source videos have both.
+    """
+
+    mean: float
+    sd: float
+    correlation: float
+    n_groups: int
+    n_total: int
+
+
+def spread_within(margin: np.ndarray, within: np.ndarray) -> WithinSpread | None:
+    """Of D ``[G]`` and D within category ``[G]``, NaN where a video has none; ``None`` of fewer
+    than two.
+    """
+    known = np.isfinite(within)
+    own = within[known]
+    if len(own) < 2:
+        return None
+    spreads = margin[known].std() > 0 and own.std() > 0
+    correlation = float(np.corrcoef(margin[known], own)[0, 1]) if spreads else 0.0
+    return WithinSpread(
+        float(own.mean()), float(own.std(ddof=1)), correlation, len(own), len(margin)
+    )
+
+
 def known_group_means(values: ArrayLike, groups: Sequence[str]) -> np.ndarray:
     """Mean of each source video over the clips that have a value: ``[..., n]`` → ``[..., G]``.
 
