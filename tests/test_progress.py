@@ -72,3 +72,8 @@ def test_after_selection_only_what_was_chosen_counts(study):
 def test_a_choice_of_an_older_grid_stops_no_training(study):
     choose(study, "linear_deadbeef")
     assert progress_line(study) == "job 1 of 6"
+
+
+def test_a_choice_of_another_version_stops_no_training(study):
+    write(study.paths.selection, schema="selection/1", projectors={})
+    assert progress_line(study) == "job 1 of 12"
