@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from siglip_study.metrics import diversity, meteor, morphemes
+from siglip_study.metrics import diversity, meteor_references, morphemes
 from siglip_study.metrics.bleu import self_bleu
 from siglip_study.metrics.meteor import (
     MeteorReferences,
@@ -86,9 +86,11 @@ def test_ngrams_equal_counters():
         assert len(order.last) == len(set().union(*expected))
 
 
-@pytest.mark.parametrize("table", [10**8, 0])
-def test_meteor_of_several_or_no_references_equals_nltk(table, monkeypatch):
-    monkeypatch.setattr(meteor, "_TABLE", table)
+@pytest.mark.parametrize(("table", "absent"), [(10**8, -(2**14)), (10**8, -8), (0, 0)])
+def test_meteor_of_several_or_no_references_equals_nltk(table, absent, monkeypatch):
+    # In a small table, in one that longer references need, and without any.
+    monkeypatch.setattr(meteor_references, "_TABLE", table)
+    monkeypatch.setattr(meteor_references, "_ABSENT_SMALL", absent)
     references = [lists(i, i % 4) for i in range(12)]
     captions = lists(99, 12)
     everyone = [np.arange(12)] * 12

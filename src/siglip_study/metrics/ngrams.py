@@ -31,6 +31,23 @@ def ascending(values: Integers) -> Integers:
     return order
 
 
+def numbered(values: Integers) -> tuple[Integers, Integers, Integers]:
+    """The different values, the place of each value among them, and :func:`ascending`."""
+    order = ascending(values)
+    in_order = values[order]
+    first = _first(in_order)
+    number = np.empty(len(values), dtype=np.int64)
+    number[order] = np.cumsum(first) - 1
+    return in_order[first], number, order
+
+
+def _first(values: Integers) -> NDArray[np.bool_]:
+    """Where a value differs from the one before it."""
+    first = np.ones(len(values), dtype=bool)
+    first[1:] = values[1:] != values[:-1]
+    return first
+
+
 def occurrence(owner: Integers, token: Integers) -> Integers:
     """How many equal tokens of the same owner stand before each one, ``[T]``.
 
@@ -43,13 +60,6 @@ def occurrence(owner: Integers, token: Integers) -> Integers:
     result = np.empty(len(order), dtype=np.int64)
     result[order] = place - np.maximum.accumulate(np.where(starts, place, 0))
     return result
-
-
-def _first(values: Integers) -> NDArray[np.bool_]:
-    """Where a value differs from the one before it."""
-    first = np.ones(len(values), dtype=bool)
-    first[1:] = values[1:] != values[:-1]
-    return first
 
 
 @dataclass(frozen=True)
@@ -73,16 +83,12 @@ class Held:
     @classmethod
     def of(cls, owner: Integers, code: Integers) -> Held:
         """Count; ``owner`` ascends, ``code`` is not negative, both ``[T]``."""
-        order = ascending(code)
-        sorted_code = code[order]
-        first = _first(sorted_code)
-        number = np.empty(len(code), dtype=np.int64)
-        number[order] = np.cumsum(first) - 1
+        codes, number, order = numbered(code)
         # From places by code to places by list and, since the sort is stable, by code within it.
         gram = number[order[ascending(owner[order])]]
         pair = np.flatnonzero(_first(owner) | _first(gram))
         count = np.diff(pair, append=len(code))
-        return cls(sorted_code[first], number, owner[pair], gram[pair], count)
+        return cls(codes, number, owner[pair], gram[pair], count)
 
 
 @dataclass(frozen=True)
