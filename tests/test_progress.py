@@ -59,9 +59,9 @@ def test_all_done(study):
     assert progress_line(study).startswith("job 12 of 12")
 
 
-def choose(study, *names):
+def choose(study, *names, schema=SELECTION_SCHEMA):
     chosen = {str(i): {"chosen": name} for i, name in enumerate(names)}
-    write(study.paths.selection, schema=SELECTION_SCHEMA, projectors=chosen)
+    write(study.paths.selection, schema=schema, projectors=chosen)
 
 
 def test_after_selection_only_what_was_chosen_counts(study):
@@ -74,6 +74,6 @@ def test_a_choice_of_an_older_grid_stops_no_training(study):
     assert progress_line(study) == "job 1 of 6"
 
 
-def test_a_choice_of_another_version_stops_no_training(study):
-    write(study.paths.selection, schema="selection/1", projectors={})
-    assert progress_line(study) == "job 1 of 12"
+def test_a_choice_of_an_earlier_version_stops_no_training(study):
+    choose(study, study.tuning[0].name, None, schema="selection/1")
+    assert progress_line(study) == "job 1 of 9"

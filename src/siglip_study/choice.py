@@ -10,6 +10,8 @@ from siglip_study.io import read_json
 
 #: Schema of ``selection.json``.
 SELECTION_SCHEMA = "selection/2"
+#: Earlier ones, in which the choice itself is told alike.
+_OLDER_SCHEMAS = ("selection/1",)
 #: Projector → held-out split → the tuning cell whose fresh runs report it.
 Choice = Mapping[str, Mapping[str, str]]
 
@@ -52,10 +54,12 @@ def chosen_cells(choice: Choice) -> list[str]:
 def read_choice(path: Path) -> Choice:
     """The choice that ``selection.json`` holds.
 
+    That of an earlier version is read too: the study asks what was chosen before it chooses anew.
+
     Raises:
         StudyError: the file is missing or of another schema.
     """
-    projectors = read_json(path, SELECTION_SCHEMA)["projectors"]
+    projectors = read_json(path, SELECTION_SCHEMA, *_OLDER_SCHEMAS)["projectors"]
     return {
         label: row.get("reports") or {"report": row["chosen"]} for label, row in projectors.items()
     }

@@ -76,8 +76,8 @@ def write_json(path: str | Path, obj: dict[str, Any], schema: str) -> None:
         partial.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path, schema: str) -> dict[str, Any]:
-    """Read a JSON object written by :func:`write_json`.
+def read_json(path: str | Path, schema: str, *older: str) -> dict[str, Any]:
+    """Read a JSON object written by :func:`write_json`, with ``schema`` or an ``older`` one.
 
     Raises:
         StudyError: the file is absent, is not JSON, or follows another schema.
@@ -90,7 +90,7 @@ def read_json(path: str | Path, schema: str) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise StudyError(f"{path}: not JSON ({error}); expected schema '{schema}'.") from None
     found = obj.get("schema") if isinstance(obj, dict) else None
-    if found != schema:
+    if found not in (schema, *older):
         raise StudyError(f"{path}: schema is {found!r}; expected '{schema}'.")
     return obj
 

@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 
 from siglip_study.choice import chosen_cells, read_choice
-from siglip_study.errors import StudyError
 from siglip_study.grid import Study
 
 
 def _milestones(study: Study) -> dict[str, list[Path]]:
     """Kind of job → the JSON files whose presence says that such a job is done."""
     cells = [*study.tuning, *study.controls]
-    chosen = _chosen(study)
-    if chosen is not None:
+    if study.paths.selection.exists():
+        chosen = chosen_cells(read_choice(study.paths.selection))
         # An edited grid may have left a choice behind that is no longer a cell.
         known = {cell.name for cell in study.tuning}
         cells += study.reported(name for name in chosen if name in known)
@@ -33,17 +32,6 @@ def _milestones(study: Study) -> dict[str, list[Path]]:
         "stage 2": [paths.run(cell.name) / "cell.json" for cell in cells],
         "captions": [paths.run(cell.name) / "captions.json" for cell in cells],
     }
-
-
-def _chosen(study: Study) -> list[str] | None:
-    """The chosen tuning cells; None before there is a choice that this version can read."""
-    if not study.paths.selection.exists():
-        return None
-    try:
-        return chosen_cells(read_choice(study.paths.selection))
-    except StudyError:
-        # Left by another version: it is chosen anew, and counting jobs must not stop a training.
-        return None
 
 
 def _seconds(path: Path) -> float | None:
