@@ -200,26 +200,35 @@ class _References:
     gram: Integers
     count: Integers
     share: Floats
-    _credits: dict[int, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        #: ``[counts, G]`` what all references give to an n-gram, for each count seen in a caption
+        self._credits: Floats = np.zeros((0, len(self.codes)))
+        #: row of each count, −1 for one not seen yet
+        self._row = np.full(int(self.count.max(initial=0)) + 1, -1)
 
     def credit(self, gram: Integers, count: Integers) -> Floats:
         """What all references together give to n-grams that a caption has ``count`` times."""
-        result = np.zeros(len(gram))
-        for times in np.unique(count).tolist():
-            if times not in self._credits:
-                given = np.minimum(self.count, times) * self.count * self.share
-                self._credits[times] = _sum(self.gram, given, len(self.codes))
-            here = count == times
-            result[here] = self._credits[times][gram[here]]
-        return result
+        # Beyond what any reference has, more earns nothing.
+        count = np.minimum(count, len(self._row) - 1)
+        seen = np.bincount(count, minlength=len(self._row)) > 0
+        for times in np.flatnonzero(seen & (self._row < 0)).tolist():
+            given = np.minimum(self.count, times) * self.count * self.share
+            self._row[times] = len(self._credits)
+            self._credits = np.vstack([self._credits, _sum(self.gram, given, len(self.codes))])
+        return self._credits.ravel().take(self._row[count] * len(self.codes) + gram)
 
     def credit_of(
         self, reference: Integers, gram: Integers, count: Integers, valid: NDArray[np.bool_]
     ) -> Floats:
         """What one reference each gives; 0 where not ``valid``."""
         place = _find(self.pairs, reference * max(len(self.codes), 1) + gram, valid)
-        given = np.minimum(count, self.count[place]) * self.count[place] * self.share[place]
-        return np.where(place >= 0, given, 0.0)
+        hit = np.flatnonzero(place >= 0)
+        place = place[hit]
+        result = np.zeros(len(gram))
+        result[hit] = np.minimum(count[hit], self.count[place]) * self.count[place]
+        result[hit] *= self.share[place]
+        return result
 
 
 def _norms(owner: Integers, count: Integers, weight: Floats, n: int) -> Floats:
