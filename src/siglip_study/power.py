@@ -226,11 +226,12 @@ def _passing(
 
     told = references.within if asked_within(references.within, alpha, wanted) else None
     design = GateDesign(assumed, told, references.sd, groups, seeds, projectors, alpha)
-    second = (
-        f"D within category above 0 too, the references' being {told.mean:.4f}"
-        if told
-        else "no D within category asked for"
-    )
+    if told:
+        second = f"D within category above 0 too, the references' being {told.mean:.4f}"
+    elif references.within is None and wanted:
+        second = "D within category is unknown here and not counted"
+    else:
+        second = "D within category is not asked for"
     lines = [
         f"Passing the gate with {groups} source videos and {seeds} "
         f"{'seed' if seeds == 1 else 'seeds'} (D above 0, {second}; Holm's strictest step):"

@@ -139,7 +139,7 @@ def test_the_scorer_check_tells_it_and_power_reads_it(tmp_path: Path, capsys) ->
     path.write_text(json.dumps(body), encoding="utf-8")
     assert main(["--references", str(path), "--seeds", "1"]) == 0
     said = capsys.readouterr().out
-    assert "1 seed (D above 0, no D within category asked for" in said
+    assert "1 seed (D above 0, D within category is unknown here and not counted" in said
 
 
 def test_clips_tell_it_too(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.errors import StudyError
+from siglip_study.ranking.copies import copied_runs
 from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate_all
 from siglip_study.ranking.influence import leave_one_out
 from siglip_study.ranking.intervals import mean_intervals
@@ -71,6 +72,7 @@ def rank(
     limits = thresholds or GateThresholds()
     given = circumstances or Circumstances()
     scores: dict[str, Any] = {}
+    by_clip: dict[str, Any] = {}
     for label, entry in entries.items():
         table = np.asarray(entry.margins, dtype=float)
         if table.ndim != 2 or table.shape[1] != len(groups):
@@ -78,6 +80,7 @@ def rank(
                 f"projector '{label}': margins of shape {table.shape}; "
                 f"expected [seeds, {len(groups)}], one a clip."
             )
+        by_clip[label] = table
         scores[label] = group_means(table, groups)[1]
     # A fixed order, so that neither the verdict nor the signs depend on the order of entry.
     scores = dict(sorted(scores.items(), key=lambda item: (-float(item[1].mean()), item[0])))
@@ -107,7 +110,9 @@ def rank(
         grounded,
         len(groups),
         any(verdict.verdict == "category_only" for verdict in gates.values()),
+        copied_runs({label: by_clip[label] for label in grounded}),
     )
+    above = list(scores)[: list(scores).index(grounded[0])] if grounded else []
     ranks = {} if why_not else rank_intervals(tests, grounded)
     bar = None if retrieval is None else group_means(retrieval, groups)[1]
     against_bar = None if bar is None else baseline_tests(scores, bar, limits.alpha)
@@ -136,7 +141,7 @@ def rank(
         "n_clips": len(groups),
         "can_rank": why_not is None,
         "why_not": why_not,
-        "verdict": verdict_sentence(why_not, grounded, tests, ranks),
+        "verdict": verdict_sentence(why_not, grounded, tests, ranks, above),
         "scorer_can_tell": scorer.can_tell,
         "scorer": asdict(scorer),
         "projectors": projectors,

@@ -46,11 +46,13 @@ def why_no_ranks(
     ranked: Sequence[str],
     n_clips: int,
     category_only: bool = False,
+    copied: Sequence[str] = (),
 ) -> str | None:
     """Why no ranks are given, or ``None`` where they are.
 
     ``scorer_sentence`` is given only where the scorer cannot tell; ``category_only`` where some
-    captions fit clips of their category, and no more was shown.
+    captions fit clips of their category, and no more was shown; ``copied`` names projectors of
+    which two runs are one.
     """
     if scorer_sentence is not None:
         return scorer_sentence.rstrip(".")
@@ -60,6 +62,11 @@ def why_no_ranks(
         return "there is one group of clips, so the difference between clips is unknown"
     if n_seeds < 2:
         return "there is one run each, so the difference between seeds is unknown"
+    if copied:
+        return (
+            f"two runs of {listed(copied)} have the same scores on every clip, so they are one run "
+            "counted twice, and the difference between seeds is unknown"
+        )
     if not ranked and category_only:
         return "no projector's captions were shown to tell clips of one category apart"
     if not ranked:
@@ -72,8 +79,11 @@ def verdict_sentence(
     ranked: Sequence[str],
     tests: Sequence[PairTest],
     ranks: Mapping[str, tuple[int, int]],
+    above: Sequence[str] = (),
 ) -> str:
-    """The answer of the study in one sentence; ``ranked`` in falling order of mean D."""
+    """The answer of the study in one sentence; ``ranked`` in falling order of mean D, ``above``
+    those of higher mean D than the first of them, which the gate refused.
+    """
     if why_not is not None:
         return f"No order can be claimed: {why_not}."
     if len(ranked) == 1:
@@ -105,11 +115,15 @@ def verdict_sentence(
     other = closest.b if closest.a == winner else closest.a
     low, high = sorted(abs_bound(closest))
     text = (
-        f"{winner} ranks first of {len(ranked)}: its captions fit their clips better than every "
-        f"other's, by {abs(closest.difference):.4f} in D over {other} ({low:.4f} to {high:.4f})"
+        f"{winner} ranks first of {len(ranked)}: its captions fit their clips better than those "
+        f"of every other ranked projector, by {abs(closest.difference):.4f} in D over {other} "
+        f"({low:.4f} to {high:.4f})"
     )
     if all(low_rank == high_rank for low_rank, high_rank in ranks.values()) and len(ranked) > 2:
         text += f"; the whole order is {' > '.join(ranked)}"
+    if above:
+        verb = "has" if len(above) == 1 else "have"
+        text += f"; {listed(above)} {verb} a higher D and did not pass the gate"
     return text + "."
 
 
