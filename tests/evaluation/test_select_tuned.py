@@ -124,8 +124,9 @@ def test_the_size_of_the_grid_decides_no_verdict(select, tmp_path, write_scored)
 
 def test_groups_weigh_the_same(tmp_path, write_scored):
     # Three clips of one video at 0 and one of another at 1: .5, not .25.
-    references = write_scored(tmp_path / "r", [0.5] * 4)
-    folder = write_scored(tmp_path / "c", [0.0, 0.0, 0.0, 1.0], groups=["a", "a", "a", "b"])
+    groups = ["a", "a", "a", "b"]
+    references = write_scored(tmp_path / "r", [0.5] * 4, groups=groups)
+    folder = write_scored(tmp_path / "c", [0.0, 0.0, 0.0, 1.0], groups=groups)
     chosen = select_tuned(
         [cell("linear", 1e-3)], [folder], references, GateThresholds(), tmp_path / "s.json"
     )
@@ -150,6 +151,17 @@ def test_rows_are_joined_by_id(tmp_path, write_scored):
 def test_figures_of_the_references(tmp_path, write_scored):
     found = reference_figures(write_scored(tmp_path / "r", [0.25, 0.75], 0.8, 0.3))
     assert (found.effective, found.top_share, found.mean_margin) == (0.8, 0.3, 0.5)
+
+
+def test_a_cell_scored_on_its_easiest_clips_is_refused(tmp_path, write_scored):
+    """Its mean D would be the highest, of half of the clips."""
+    references = write_scored(tmp_path / "r", HUMAN)
+    whole = write_scored(tmp_path / "whole", [0.3 * i / N for i in range(N)])
+    ids = [f"clip{i:02d}" for i in range(N // 2, N)]
+    easy = write_scored(tmp_path / "easy", [0.3 * i / N for i in range(N // 2, N)], ids=ids)
+    cells = [cell("linear", 1e-3), cell("linear", 1e-4)]
+    with pytest.raises(StudyError, match=r"easy must hold the same clip ids.*clip00"):
+        select_tuned(cells, [whole, easy], references, GateThresholds(), tmp_path / "s.json")
 
 
 def test_an_unscored_cell_is_named(tmp_path, write_scored):

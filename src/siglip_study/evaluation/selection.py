@@ -13,6 +13,7 @@ import polars as pl
 from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.grid import Cell
 from siglip_study.io import read_json, write_json
+from siglip_study.metrics.ids import check_same_ids
 from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate_all
 from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.selection import TuningCell, select_cells
@@ -62,11 +63,19 @@ def tuned_cells(
 
     Each cell is gated by itself: Holm's correction belongs to claims on the report split, and here
     would let the size of the grid decide which cells are passed over.
+
+    Raises:
+        StudyError: a cell was scored on other clips than the references; the highest D would then
+            be that of the easiest clips.
     """
     human = reference_figures(references)
+    clips = pl.read_parquet(references / "clips.parquet", columns=["id", "group"]).sort("id")
+    groups = clips["group"].to_list()
     rows = []
     for cell, folder in zip(cells, folders, strict=True):
-        seen, groups = candidate([folder])
+        seen, _ = candidate([folder])
+        ids = pl.read_parquet(folder / "clips.parquet", columns=["id"])["id"].to_list()
+        check_same_ids(clips["id"].to_list(), ids, "the references", str(folder))
         by_group = group_means(seen.margins, groups)[1]
         verdict = gate_all(
             {
