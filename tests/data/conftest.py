@@ -159,7 +159,10 @@ def aihub(tmp_path: Path, clips: dict[str, Path]) -> Callable[..., Path]:
         label = tmp_path / split / "labels" / f"{name}.json"
         video.parent.mkdir(parents=True, exist_ok=True)
         label.parent.mkdir(parents=True, exist_ok=True)
-        video.write_bytes((clip or clips["plain"]).read_bytes())
+        content = (clip or clips["plain"]).read_bytes()
+        # A box that no decoder reads: without it every clip would be the same file.
+        box = b"free" + f"{split}/{name}".encode()
+        video.write_bytes(content if clip else content + struct.pack(">I", 4 + len(box)) + box)
         record = {"annotation": {"description_kr": caption}, "meta": meta}
         label.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
         return tmp_path

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from siglip_study.data.copies import settle_copies
 from siglip_study.data.layouts import Entry, LabelKeys, Rejection, get_layout
 from siglip_study.data.vetting import vet_clips
 from siglip_study.errors import StudyError
@@ -48,7 +49,8 @@ def build_manifest(
     """Read labels, open and decode every clip, and say of each one that is left out why.
 
     An id that occurs twice, within a split or across splits, is rejected everywhere: there is no
-    telling which label belongs to it, and a clip must not be trained on and reported.
+    telling which label belongs to it, and a clip must not be trained on and reported. The same file
+    under several ids: see ``data/copies.py``.
 
     Args:
         root: the dataset's folder; paths in both tables are relative to it.
@@ -90,6 +92,7 @@ def build_manifest(
             rejected.append(Rejection(entry.id, entry.path, reason))
         else:
             rows.append({**vars(entry), "split": split, "captions": list(entry.captions), **fact})
+    rows = settle_copies(rows, rejected)
     for split, folder in splits.items():
         if not any(row["split"] == split for row in rows):
             raise StudyError(_empty(split, root / folder, rejected))
