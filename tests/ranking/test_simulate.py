@@ -11,6 +11,7 @@ import pytest
 
 from siglip_study.errors import StudyError
 from siglip_study.ranking.category_trial import worlds as category_worlds
+from siglip_study.ranking.draws_trial import DRAWS, SPREADS
 from siglip_study.ranking.pairs import pair_arrays
 from siglip_study.ranking.selection_trial import worlds as selection_worlds
 from siglip_study.ranking.simulate import (
@@ -191,5 +192,9 @@ def test_the_documented_table_parses_and_holds_what_it_promises() -> None:
         (blind, now), (grounded, kept) = ([float(x) for x in r[k].split(" → ")] for k in (1, 2))
         # Passing over costs nobody the gate beyond Monte Carlo error, and gains where it can.
         assert now <= blind and kept >= grounded - 0.5
+    drawn = [r for r in rows if r[0] in map(str, DRAWS) and len(r) == 5]
+    assert len(drawn) == len(DRAWS) * len(SPREADS)
+    # At most three Monte Carlo errors over the level.
+    assert all(float(r[2]) <= 5.5 for r in drawn)
     assert all("under" not in r[5] + r[6] for r in tuned if r[0] == "cross-fitted")
     assert max(float(r[5]) for r in ranking if r[0].startswith("bootstrap")) > 50

@@ -6,7 +6,7 @@ fit their clips (right facts in one boilerplate) are ranked, stamped "templated"
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -185,21 +185,25 @@ def gate_all(
     candidates: Mapping[str, Candidate],
     reference: References,
     thresholds: GateThresholds | None = None,
+    own_runs: bool = False,
 ) -> dict[str, GateVerdict]:
     """Gate the projectors of a study together: shared seed noise, Holm over projectors.
 
     Collapsed = low diversity and not grounded. The lower bounds carry clips and seeds; with one
     seed they carry clips only and the verdict is stamped so. Where the references pass it
-    themselves, grounded asks that D within category be above 0 as well.
+    themselves, grounded asks that D within category be above 0 as well. ``own_runs`` is for one
+    candidate by itself: see :func:`gate`.
 
     Raises:
         StudyError: unequal seeds or groups, shares out of range, margins that are no numbers.
     """
     limits = thresholds or GateThresholds()
     table = Scores.of({label: candidate.margins for label, candidate in candidates.items()})
-    margin = _tests(table, limits.alpha)
+    margin = _tests(table, limits.alpha, own_runs)
     demand, tables = _within_tables(candidates, reference, limits)
-    within = _tests(Scores.of(tables), limits.alpha) if tables else [None] * len(margin)
+    within: Sequence[Bounds | None] = [None] * len(margin)
+    if tables:
+        within = _tests(Scores.of(tables), limits.alpha, own_runs)
     weaker = [m.p if w is None else max(m.p, w.p) for m, w in zip(margin, within, strict=True)]
     both, alone = holm(weaker), holm([bounds.p for bounds in margin])
     return {
@@ -216,9 +220,10 @@ def gate_all(
     }
 
 
-def _tests(table: Scores, alpha: float) -> list[Bounds]:
+def _tests(table: Scores, alpha: float, own_runs: bool) -> list[Bounds]:
     noise = study_noise(table)
-    return [bounds_of(table.y[p].mean(axis=0), noise, p, alpha) for p in range(len(table.labels))]
+    means = table.y.mean(axis=1)
+    return [bounds_of(mean, noise, p, alpha, own_runs) for p, mean in enumerate(means)]
 
 
 def gate(
@@ -230,7 +235,9 @@ def gate(
     label: str = "this cell",
     within: ArrayLike | None = None,
 ) -> GateVerdict:
-    """Gate one cell by itself (a control, a tuning cell): as :func:`gate_all`, without Holm.
+    """Gate one captioner by itself, as a control: as :func:`gate_all`, without Holm.
+
+    Its runs tell what seeds do to it, and nobody else's: t has a degree of freedom less than runs.
 
     Args:
         effective: effective captions, one value a seed or a single number.
@@ -247,4 +254,4 @@ def gate(
         np.atleast_2d(np.asarray(margins, dtype=float)),
         None if within is None else np.atleast_2d(np.asarray(within, dtype=float)),
     )
-    return gate_all({label: candidate}, reference, thresholds)[label]
+    return gate_all({label: candidate}, reference, thresholds, own_runs=True)[label]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from siglip_study.errors import StudyError
 from siglip_study.io import atomic_path
-from siglip_study.ranking import category_trial, selection_trial
+from siglip_study.ranking import category_trial, draws_trial, selection_trial
 from siglip_study.ranking.crossfit_trial import Design, TunedOutcome, TunedWorld, play
 from siglip_study.ranking.crossfit_trial import worlds as tuned_worlds
 from siglip_study.ranking.trial import Outcome, Tried, evaluate_all
@@ -235,6 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tuned = simulate_tuned(options.worlds, options.seed, options.quick)
     categories = simulate_categories(options.worlds, options.seed, options.quick)
     chosen = simulate_selection(options.worlds, options.seed, options.quick)
+    draws = draws_trial.simulate_draws(options.worlds, options.seed, options.quick)
     if options.rows:
         print("\n".join(row(*each) for each in rows))
     text = "\n".join(
@@ -255,6 +256,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             "Tuning cells of one projector, chosen by the highest D → as the study chooses:",
             "",
             *selection_trial.summary(chosen),
+            "",
+            f"Draws of permuted captions, {draws_trial.TIMES} times as many worlds; SD in units of "
+            "the standard error that clips give one draw:",
+            "",
+            *draws_trial.summary(draws),
         ]
     )
     print(text)
