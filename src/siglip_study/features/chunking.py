@@ -28,7 +28,7 @@ def split_sentences(text: str) -> list[str]:
     for match in _ends(text):
         piece = text[start : match.end()]
         # A line's end is an end, whatever stands before it.
-        if (match.group() != "\n" and _NO_END.search(piece)) or not _WORDY.search(piece):
+        if (match.group() != "\n" and _is_no_end(piece)) or not _WORDY.search(piece):
             continue
         pieces.append(piece.strip())
         start = match.end()
@@ -38,6 +38,11 @@ def split_sentences(text: str) -> list[str]:
     elif tail:
         pieces.append(tail)
     return pieces
+
+
+def _is_no_end(piece: str) -> bool:
+    # Only a Latin letter before the mark is worth a search.
+    return piece[-2:].isascii() and _NO_END.search(piece) is not None
 
 
 def _ends(text: str) -> Iterator[re.Match[str]]:

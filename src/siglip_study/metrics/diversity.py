@@ -18,6 +18,7 @@ from siglip_study.metrics.token_lists import (
     ReferenceLists,
     TokenLists,
     Tokens,
+    code_points,
     lengths,
 )
 from siglip_study.metrics.tokens import normalise
@@ -35,7 +36,7 @@ def _incidence(texts: Sequence[str]) -> tuple[Integers, Integers, int]:
     A text shorter than a 3-gram is its own only gram, so two are alike only if equal.
     """
     sizes = lengths(texts)
-    point = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
+    point = code_points("".join(texts))
     # Short texts are filled up with a letter that no text has.
     filled = np.maximum(sizes, GRAM)
     owner = np.repeat(np.arange(len(texts)), filled)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -124,16 +125,19 @@ def auc(
     """
     matrix = square_matrix(scores)
     n = len(matrix)
-    others = ~np.eye(n, dtype=bool)
-    if category is not None:
-        names = np.array(
-            [name if name is not None else f"\0{i}" for i, name in enumerate(category)]
-        )
-        others &= names[:, None] == names[None, :]
     own = np.diagonal(matrix)[:, None]
-    wins = ((own > matrix) + 0.5 * (own == matrix)) * others
-    count = others.sum(axis=1)
-    values = np.divide(wins.sum(axis=1), count, out=np.full(n, np.nan), where=count > 0)
+    better, tied = own > matrix, own == matrix
+    count = np.full(n, n)
+    if category is not None:
+        places = {name: place for place, name in enumerate(dict.fromkeys(category))}
+        # A clip without category is like none other.
+        kind = [i - n if name is None else places[name] for i, name in enumerate(category)]
+        alike = np.equal.outer(kind, kind)
+        better, tied, count = better & alike, tied & alike, alike.sum(axis=1)
+    # Each caption ties with itself, which is no win.
+    wins = better.sum(axis=1) + 0.5 * (tied.sum(axis=1) - 1)
+    count = count - 1
+    values = np.divide(wins, count, out=np.full(n, np.nan), where=count > 0)
     return values if empty is None else np.where(empty & (count > 0), 0.0, values)
 
 
@@ -173,8 +177,17 @@ def group_means(values: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
     keep = ~np.isnan(values)
     if groups is None:
         return values[keep]
-    _, index = np.unique(np.asarray(groups, dtype=object)[keep].astype(str), return_inverse=True)
-    return np.bincount(index, values[keep]) / np.bincount(index)
+    index = _group_index(tuple(groups))[keep]
+    counts = np.bincount(index)
+    some = counts > 0
+    return np.bincount(index, values[keep])[some] / counts[some]
+
+
+@functools.lru_cache(maxsize=4)
+def _group_index(groups: tuple[str, ...]) -> np.ndarray:
+    """Place of each clip's group in sorted order; cached, since every metric has the same."""
+    places = {group: place for place, group in enumerate(sorted(set(groups)))}
+    return np.array([places[group] for group in groups], dtype=np.int64)
 
 
 def mean_interval(

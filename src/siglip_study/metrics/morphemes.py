@@ -65,11 +65,12 @@ class Morphemes:
 
     def __call__(self, texts: Sequence[str]) -> TokenLists:
         """The morphemes of normalised, lower-cased texts."""
-        sentences = [split_sentences(text) for text in texts]
+        by_text = [split_sentences(text) for text in texts]
+        sentences = [sentence for some in by_text for sentence in some]
         with self._lock:
-            self._analyse({s for some in sentences for s in some} - self._known.keys())
-            rows = [self._known[s] for some in sentences for s in some]
-            ends = np.cumsum([0, *map(len, rows)])[np.cumsum([0, *map(len, sentences)])]
+            self._analyse({s for s in sentences if s not in self._known})
+            rows = [self._known[s] for s in sentences]
+            ends = np.cumsum([0, *map(len, rows)])[np.cumsum([0, *map(len, by_text)])]
             numbers = np.concatenate([np.zeros(0, dtype=np.int32), *rows])
             return TokenLists.drawn_from(self._strings, numbers, np.diff(ends))
 

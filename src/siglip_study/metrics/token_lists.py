@@ -6,6 +6,7 @@ A hundred thousand captions hold some twenty million tokens and a few thousand d
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,11 @@ Integers = NDArray[np.int64]
 def lengths(token_lists: Sequence[Sequence[object]]) -> Integers:
     """Entries of each list, ``[N]``."""
     return np.fromiter(map(len, token_lists), dtype=np.int64, count=len(token_lists))
+
+
+def code_points(text: str) -> Integers:
+    """Of each character, ``[len(text)]``."""
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
 
 
 def numbering(strings: Sequence[str]) -> dict[str, int]:
@@ -47,10 +53,11 @@ class TokenLists(Sequence[list[str]]):
         """Number the tokens of lists of strings."""
         if isinstance(token_lists, TokenLists):
             return token_lists
-        strings = sorted(set(itertools.chain.from_iterable(token_lists)))
-        flat = itertools.chain.from_iterable(token_lists)
-        numbers = map(numbering(strings).__getitem__, flat)
-        return cls(strings, np.fromiter(numbers, dtype=np.int64), lengths(token_lists))
+        # Each token is looked up once: a new one gets the next number.
+        places: defaultdict[str, int] = defaultdict(itertools.count().__next__)
+        numbers = map(places.__getitem__, itertools.chain.from_iterable(token_lists))
+        found = np.fromiter(numbers, dtype=np.int64)
+        return cls.drawn_from(list(places), found, lengths(token_lists))
 
     @classmethod
     def drawn_from(cls, known: Sequence[str], numbers: Integers, sizes: Integers) -> TokenLists:

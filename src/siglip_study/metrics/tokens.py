@@ -17,7 +17,7 @@ import numpy as np
 
 from siglip_study.errors import StudyError
 from siglip_study.metrics.morphemes import current as analyser
-from siglip_study.metrics.token_lists import TokenLists, lengths
+from siglip_study.metrics.token_lists import TokenLists, code_points, lengths
 
 #: Kiwi tags that carry content: common and proper nouns, pronouns, numerals, verbs, adjectives,
 #: adverbs, roots, Latin words, digits, Chinese characters. Left out: particles, endings, affixes,
@@ -79,10 +79,11 @@ def _content_and_all_morphemes(texts: Sequence[str]) -> tuple[TokenLists, TokenL
 def characters(texts: Sequence[str]) -> TokenLists:
     """Characters of each text in lower case, without white space."""
     # By code points: there are more characters than all other tokens together.
-    joined = ["".join(normalise(text).lower().split()) for text in texts]
-    points = np.frombuffer("".join(joined).encode("utf-32-le"), dtype=np.uint32).astype(np.int64)
-    known = [chr(point) for point in range(int(points.max(initial=-1)) + 1)]
-    return TokenLists.drawn_from(known, points, lengths(joined))
+    joined = [text.replace(" ", "") for text in _folded(texts)]
+    points = code_points("".join(joined))
+    used = np.bincount(points) > 0
+    strings = [chr(point) for point in np.flatnonzero(used).tolist()]
+    return TokenLists(strings, (np.cumsum(used) - 1)[points], lengths(joined))
 
 
 def words(texts: Sequence[str]) -> TokenLists:
