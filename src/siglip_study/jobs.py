@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -60,4 +61,7 @@ def job(log_path: str) -> Iterator[None]:
                 raise SystemExit(1) from None
             sys.stdout, sys.stderr = sys.__stdout__, terminal
             raise
+        finally:
+            # The process ends here: what it holds need not be searched for garbage, for seconds.
+            gc.freeze()
         sys.stdout, sys.stderr = sys.__stdout__, terminal

@@ -18,6 +18,7 @@ __all__ = [
     "PromptLayout",
     "add_lora",
     "embedding_rms",
+    "import_libraries",
     "load_llm",
     "load_tokenizer",
     "prompt_layout",
@@ -31,6 +32,20 @@ _TEXT_WEIGHTS = {
     r"^model\.language_model\.": "model.",
     r"^language_model\.model\.": "model.",
 }
+
+
+def import_libraries(config: LlmConfig, adapters: bool) -> None:
+    """Import what loading this model will need, so that it can be done in one go (``loading``).
+
+    Raises:
+        StudyError: as :func:`load_llm` does where the model is not at hand or no causal LM.
+    """
+    from transformers import AutoTokenizer  # noqa: F401
+
+    random = config.weights == "random"
+    _causal_lm(settings_of(config.model, config.revision, _KEY, random), config)
+    if adapters:
+        import peft  # noqa: F401
 
 
 def load_tokenizer(config: LlmConfig) -> Any:

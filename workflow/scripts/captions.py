@@ -7,6 +7,7 @@ from siglip_study.evaluation.prepared import captions_key, take_prepared
 from siglip_study.grid import Study
 from siglip_study.io import remove_dir
 from siglip_study.jobs import job
+from siglip_study.loading import loading
 
 with job(snakemake.log[0]):
     study = Study(parse_config(snakemake.config))
@@ -18,8 +19,9 @@ with job(snakemake.log[0]):
     remove_dir(study.stage2_resume(cell))
     key = captions_key(cell, checkpoint, config.captions, snakemake.params.code)
     if not take_prepared(paths.prepared(cell.name, key), out):
-        from siglip_study.evaluation.captions import caption_from_checkpoint
-        from siglip_study.training.bench import Inputs
+        with loading():
+            from siglip_study.evaluation.captions import caption_from_checkpoint
+            from siglip_study.training.bench import Inputs
 
         shown = dict(zip(cell.captioned, map(Path, snakemake.input.features), strict=True))
         features = {"train": Path(snakemake.input.train), **shown}

@@ -5,20 +5,22 @@ from pathlib import Path
 from siglip_study.config import parse_config
 from siglip_study.grid import Study
 from siglip_study.jobs import job
+from siglip_study.loading import loading
 
 with job(snakemake.log[0]):
-    import polars as pl
+    with loading():
+        import polars as pl
 
-    from siglip_study.evaluation.scores import (
-        ScoreSettings,
-        SplitScorer,
-        captioners_of,
-        reference_temperature,
-        score_split,
-    )
-    from siglip_study.evaluation.temperature import fit_on_references
-    from siglip_study.features.scorer import read_frame_embeddings
-    from siglip_study.io import read_json
+        from siglip_study.evaluation.scores import (
+            ScoreSettings,
+            SplitScorer,
+            captioners_of,
+            reference_temperature,
+            score_split,
+        )
+        from siglip_study.evaluation.temperature import fit_on_references
+        from siglip_study.features.scorer import read_frame_embeddings
+        from siglip_study.io import read_json
 
     study = Study(parse_config(snakemake.config))
     config, paths = study.config, study.paths

@@ -4,13 +4,15 @@ from pathlib import Path
 
 from siglip_study.config import parse_config
 from siglip_study.jobs import job
+from siglip_study.loading import loading
 
 with job(snakemake.log[0]):
-    import polars as pl
+    with loading():
+        import polars as pl
 
-    from siglip_study.devices import pick_device
-    from siglip_study.evaluation.scorer_check import check_references
-    from siglip_study.features.scorer import Scorer, read_frame_embeddings
+        from siglip_study.devices import pick_device
+        from siglip_study.evaluation.scorer_check import check_references
+        from siglip_study.features.scorer import Scorer, read_frame_embeddings
 
     config = parse_config(snakemake.config)
     settings = config.scorer

@@ -5,11 +5,13 @@ from pathlib import Path
 from siglip_study.config import parse_config
 from siglip_study.grid import Study
 from siglip_study.jobs import job
+from siglip_study.loading import loading
 from siglip_study.progress import progress_line
 
 with job(snakemake.log[0]):
-    from siglip_study.training.bench import Inputs
-    from siglip_study.training.stages import run_stage1
+    with loading():
+        from siglip_study.training.bench import Inputs
+        from siglip_study.training.stages import run_stage1
 
     study = Study(parse_config(snakemake.config))
     name = snakemake.wildcards.stage1

@@ -6,14 +6,16 @@ from siglip_study.config import parse_config
 from siglip_study.grid import Study
 from siglip_study.io import remove_dir
 from siglip_study.jobs import job
+from siglip_study.loading import loading
 from siglip_study.progress import progress_line
 from siglip_study.provenance import rule_code
 
 with job(snakemake.log[0]):
-    from siglip_study.evaluation.captions import caption_while_loaded
-    from siglip_study.evaluation.prepared import captions_key
-    from siglip_study.training.bench import Inputs
-    from siglip_study.training.stages import run_stage2
+    with loading():
+        from siglip_study.evaluation.captions import caption_while_loaded
+        from siglip_study.evaluation.prepared import captions_key
+        from siglip_study.training.bench import Inputs
+        from siglip_study.training.stages import run_stage2
 
     study = Study(parse_config(snakemake.config))
     config, paths = study.config, study.paths

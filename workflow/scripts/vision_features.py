@@ -5,14 +5,16 @@ from pathlib import Path
 from siglip_study.config import parse_config
 from siglip_study.grid import SPLITS
 from siglip_study.jobs import job
+from siglip_study.loading import loading
 
 with job(snakemake.log[0]):
-    import polars as pl
+    with loading():
+        import polars as pl
 
-    from siglip_study.data.decoding import get_decoder
-    from siglip_study.devices import pick_device
-    from siglip_study.features.encoders import VisionEncoder
-    from siglip_study.features.pipeline import encode_split
+        from siglip_study.data.decoding import get_decoder
+        from siglip_study.devices import pick_device
+        from siglip_study.features.encoders import VisionEncoder
+        from siglip_study.features.pipeline import encode_split
 
     config = parse_config(snakemake.config)
     vision, runtime = config.vision, config.runtime

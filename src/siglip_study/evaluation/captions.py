@@ -16,6 +16,8 @@ from siglip_study.config import CaptionConfig, RuntimeConfig
 from siglip_study.evaluation.unseeing import unseeing_records
 from siglip_study.grid import Cell
 from siglip_study.io import atomic_dir, write_json, write_parquet
+from siglip_study.llm import import_libraries
+from siglip_study.loading import loading
 from siglip_study.training.bench import Bench, Inputs, use_device
 from siglip_study.training.checkpoint import load_projector
 from siglip_study.training.clips import Clips, derangement
@@ -79,6 +81,8 @@ def caption_from_checkpoint(
     out: Path,
 ) -> None:
     """Load a trained cell and caption its splits."""
+    with loading():
+        import_libraries(cell.run.llm, adapters=True)
     bench = Bench(cell.run, inputs, use_device(runtime), runtime.memory_gb)
     model = bench.model(adapters=checkpoint)
     load_projector(checkpoint, model)

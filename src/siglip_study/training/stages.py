@@ -17,7 +17,8 @@ from siglip_study import provenance
 from siglip_study.config import RuntimeConfig, StageConfig
 from siglip_study.grid import Cell, RunSpec
 from siglip_study.io import write_json, write_parquet
-from siglip_study.llm import add_lora
+from siglip_study.llm import add_lora, import_libraries
+from siglip_study.loading import loading
 from siglip_study.training.bench import Bench, Inputs
 from siglip_study.training.checkpoint import load_projector, save_checkpoint
 from siglip_study.training.clips import Clips
@@ -214,6 +215,8 @@ def _train(
     job: StageJob, resume: ResumePoint, progress: Callable[[], str], accelerator: Accelerator
 ) -> _Trained:
     run, runtime = job.run, job.runtime
+    with loading():
+        import_libraries(run.llm, adapters=job.number == 2)
     bench = Bench(run, job.inputs, accelerator, runtime.memory_gb)
     train, selection = bench.clips("train"), bench.clips("selection")
     model = _first_model(job, bench, train)
