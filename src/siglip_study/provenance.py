@@ -40,6 +40,7 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "features/encoders",
         "features/frame_embeddings",
         "features/images",
+        "features/naflex",
         "features/pipeline",
         "features/scorer",
     ),

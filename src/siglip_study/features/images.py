@@ -82,6 +82,10 @@ class FrameTransform:
         mean, std = (_on_device(numbers, frames.device) for numbers in (self.mean, self.std))
         return ((frames.float() * self.scale - mean) / std).permute(0, 3, 1, 2).contiguous()
 
+    def inputs(self, frames: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+        """uint8 ``[N, h, w, 3]`` → what the model takes, on the same device."""
+        return {"pixel_values": self.normalise(frames).to(dtype)}
+
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         if self.resize is None:
             return height, width
@@ -114,12 +118,18 @@ def load_transform(
     Raises:
         StudyError: the model has no image settings or ones that are not supported.
     """
+    return transform_from(image_settings(model, revision, key, weights), f"{key} '{model}'")
+
+
+def image_settings(model: str, revision: str | None, key: str, weights: str) -> dict[str, Any]:
+    """The JSON of a model's image processor; arguments as of :func:`load_transform`."""
     names = ("preprocessor_config.json", "processor_config.json")
     packaged = image_processor(model) if weights == "random" else None
     if packaged is not None and architecture_source(model, revision) == "packaged":
-        return transform_from(packaged, f"{key} '{model}'")
+        return packaged
     settings = read_model_json(model, revision, names, key)
-    return transform_from(settings.get("image_processor", settings), f"{key} '{model}'")
+    found: dict[str, Any] = settings.get("image_processor", settings)
+    return found
 
 
 def transform_from(settings: dict[str, Any], source: str) -> FrameTransform:

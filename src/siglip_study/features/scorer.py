@@ -14,16 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from siglip_study.architectures import settings_of
 from siglip_study.devices import pick_device
 from siglip_study.errors import StudyError
 from siglip_study.features.chunking import chunk_text, split_sentences
-from siglip_study.features.encoders import random_tower, vision_settings
+from siglip_study.features.encoders import random_tower
 from siglip_study.features.frame_embeddings import (
     read_frame_embeddings,
     read_frame_facts,
     write_frame_embeddings,
 )
-from siglip_study.features.images import load_transform
+from siglip_study.features.images import FrameTransform, image_settings, transform_from
+from siglip_study.features.naflex import PatchTransform
 from siglip_study.hub import load_part, load_weights
 
 __all__ = [
@@ -44,11 +46,13 @@ class _Family:
 
     model: str
     pads_to_full_length: bool
+    naflex: bool = False
 
 
 # SigLIP reads the last position, so that its texts must always have the length of its training.
 _FAMILIES = {
     "siglip": _Family("SiglipModel", True),
+    "siglip2": _Family("Siglip2Model", True, naflex=True),
     "clip": _Family("CLIPModel", False),
 }
 
@@ -86,14 +90,17 @@ class Scorer:
         self.device = pick_device(device)
         self.dtype = dtype or torch.float32
         self.lowercase = lowercase
-        raw = vision_settings(model, revision, key, weights)
+        raw = settings_of(model, revision, key, random=weights == "random")
         family = _FAMILIES.get(raw.get("model_type", ""))
         if family is None:
             raise StudyError(
                 f"{key} '{model}' is of type '{raw.get('model_type')}'; expected a scorer of type "
-                f"{', '.join(_FAMILIES)} (SigLIP 2 at a fixed resolution is 'siglip')."
+                f"{', '.join(_FAMILIES)} (SigLIP 2 at a fixed resolution is 'siglip', NaFlex is "
+                "'siglip2')."
             )
-        self.transform = load_transform(model, revision, key, weights)
+        settings, source = image_settings(model, revision, key, weights), f"{key} '{model}'"
+        made = PatchTransform if family.naflex else transform_from
+        self.transform: FrameTransform | PatchTransform = made(settings, source)
         loader = getattr(transformers, family.model)
         if weights == "pretrained":
             self._model = load_weights(loader, model, revision, key, self.dtype).to(self.device)
@@ -121,7 +128,7 @@ class Scorer:
         return dict(self._facts)
 
     def prepare(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize and crop uint8 RGB ``[F, H, W, 3]`` to the model's size; safe in threads."""
+        """uint8 RGB ``[F, H, W, 3]`` as the model wants it, of one shape; safe in threads."""
         return self.transform.prepare(frames)
 
     def image_embeddings(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -135,10 +142,10 @@ class Scorer:
 
     @torch.inference_mode()
     def image_embeddings_on_device(self, frames: Tensor) -> Tensor:
-        """Prepared uint8 ``[B, F, h, w, 3]`` → unit fp32 ``[B, F, E]``, both on the device."""
-        pixels = self.transform.normalise(frames.flatten(0, 1)).to(self.dtype)
+        """Prepared uint8 ``[B, F, …]`` → unit fp32 ``[B, F, E]``, both on the device."""
+        inputs = self.transform.inputs(frames.flatten(0, 1), self.dtype)
         with _tf32(self.device):
-            features = self._model.get_image_features(pixel_values=pixels)
+            features = self._model.get_image_features(**inputs)
         return _unit(features).unflatten(0, frames.shape[:2])
 
     def text_embeddings(self, texts: Sequence[str], batch: int | None = None) -> Tensor:

@@ -117,15 +117,15 @@ def prompt_at_hand(config: Config, tokenizer: Any, vocab: int) -> PromptLayout:
 def frame_size(config: Mapping[str, Any], model: str, key: str) -> tuple[int, int]:
     """Pixels of a frame: as the image processor makes it where its settings are at hand."""
     from siglip_study.architectures import image_processor
-    from siglip_study.features.images import transform_from
+    from siglip_study.features.images import image_settings, transform_from
+    from siglip_study.features.naflex import PatchTransform
     from siglip_study.hub import is_folder
 
     settings = image_processor(model)
     if is_folder(model):
-        from siglip_study.features.images import load_transform
-
-        return load_transform(model, None, key).size
+        settings = image_settings(model, None, key, "pretrained")
     if settings is not None:
-        return transform_from(settings, f"{key} '{model}'").size
+        made = PatchTransform if config.get("model_type") == "siglip2" else transform_from
+        return made(settings, f"{key} '{model}'").size
     side = int(config.get("vision_config", config).get("image_size", 224))
     return side, side

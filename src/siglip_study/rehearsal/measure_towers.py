@@ -47,7 +47,8 @@ def measure_scorer(config: Config, texts_a_caption: int) -> tuple[Cost, Cost]:
         with measured(on_device) as images:
             scorer = Scorer(model, revision, settings.lowercase, device=device, weights="random")
             clips = _clips(config.runtime, on_device.type)
-            frames = _frames(clips, settings.frames, scorer.facts["image_size"])
+            shown = _frames(clips, settings.frames, scorer.facts["image_size"])
+            frames = np.stack([scorer.prepare(clip) for clip in shown])
             images.seconds = _per_clip(
                 lambda: scorer.image_embeddings_prepared(frames), clips, on_device
             )

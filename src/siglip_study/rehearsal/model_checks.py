@@ -210,7 +210,7 @@ def _frame_size(what: str, model: str, raw: dict[str, Any]) -> Finding:
     tower = raw.get("vision_config", raw)
     side = int(tower.get("image_size", 224))
     patch = int(tower.get("patch_size", 16))
-    free = str(tower.get("model_type", raw.get("model_type", ""))).startswith("dinov2")
+    free = str(tower.get("model_type", raw.get("model_type", ""))).startswith(("dinov2", "siglip2"))
     # A scorer's tower drops what is left over at the border; an encoder's grid may not.
     uneven = what == "vision" and (size[0] % patch or size[1] % patch)
     if (size != (side, side) and not free) or uneven:
