@@ -24,6 +24,7 @@ from safetensors.numpy import load_file
 
 from benchmarks.inputs import FULL, SEED, Size
 from benchmarks.tables import Result, Table
+from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.config import ScorerConfig
 from siglip_study.demo.captions import caption
 from siglip_study.demo.world import category, sample_scene
@@ -264,8 +265,8 @@ def seconds_by_stage(
 def _rank(root: Path, folders: list[Path]) -> None:
     step = len(folders) // SEEDS
     labels = {f"projector_{i:02d}": folders[i::step] for i in range(step)}
-    chosen = {label: {"all_collapsed": False} for label in labels}
-    write_json(root / "selection.json", {"projectors": chosen}, "selection/1")
+    chosen = {label: {"gate": "grounded"} for label in labels}
+    write_json(root / "selection.json", {"projectors": chosen}, SELECTION_SCHEMA)
     references = root / "runs" / "references"
     human = pl.read_parquet(references / "clips.parquet")
     matrix = load_file(references / "matrix.safetensors")["matrix"]
