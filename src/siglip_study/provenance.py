@@ -96,6 +96,7 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "metrics/grounding",
         "ranking",
         "reporting/controls",
+        "reporting/draws",
         "reporting/glossary",
         "reporting/ledger",
         "reporting/results",

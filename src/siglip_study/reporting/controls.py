@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from siglip_study.reporting.draws import by_group, joined_name, runs_by_control
 from siglip_study.reporting.results import ROLES, Cell, only
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def gate_controls(
 ) -> dict[str, GateVerdict]:
     """Gate verdict of each control but retrieval, judged by itself: cell → verdict.
 
-    Runs of one control with several seeds are judged together, and share their verdict.
+    Runs of one control with several seeds are judged together, and share their verdict with the
+    cell that stands for all of them (``draws.join_draws``).
 
     Args:
         cells: every cell of the study; without human references nothing can be judged.
@@ -66,7 +68,6 @@ def gate_controls(
     from siglip_study.ranking.gate import gate
     from siglip_study.ranking.gate_inputs import References
     from siglip_study.ranking.scores import group_means
-    from siglip_study.ranking.within import known_group_means
 
     human = only(cells, "references")
     if human is None:
@@ -75,38 +76,34 @@ def gate_controls(
     if None in figures:
         return {}
 
-    def by_group(name: str) -> np.ndarray:
+    def margins(name: str) -> np.ndarray:
         own = clips.filter(pl.col("cell") == name).sort("id")
         return group_means(own[D].to_numpy(), own["group"].to_list())[1]
-
-    def within(name: str) -> np.ndarray:
-        own = clips.filter(pl.col("cell") == name).sort("id")
-        values = own[WITHIN[0]].fill_null(float("nan")).to_numpy()
-        return known_group_means(values, own["group"].to_list())
 
     reference = References(
         effective=float(figures[0] or 0.0),
         top_share=float(figures[1] or 0.0),
         mean_margin=float(figures[2] or 0.0),
-        within=within(human.name),
+        within=by_group(clips, human.name, WITHIN[0]),
     )
-    runs: dict[tuple[str, str | None], list[Cell]] = {}
-    for cell in cells:
-        known = None not in (cell.value("effective_captions"), cell.value("top_cluster_share"))
-        if cell.role in GATED and known:
-            runs.setdefault((cell.role, cell.projector), []).append(cell)
+    gated = [
+        cell
+        for cell in cells
+        if cell.role in GATED
+        and None not in (cell.value("effective_captions"), cell.value("top_cluster_share"))
+    ]
     verdicts = {}
-    for same in runs.values():
+    for runs in runs_by_control(gated):
         told = gate(
-            np.array([cell.value("effective_captions") for cell in same], dtype=float),
-            np.array([cell.value("top_cluster_share") for cell in same], dtype=float),
-            [by_group(cell.name) for cell in same],
+            np.array([run.value("effective_captions") for run in runs], dtype=float),
+            np.array([run.value("top_cluster_share") for run in runs], dtype=float),
+            [margins(run.name) for run in runs],
             reference,
             thresholds,
-            same[0].name,
-            [within(cell.name) for cell in same],
+            runs[0].name,
+            [by_group(clips, run.name, WITHIN[0]) for run in runs],
         )
-        verdicts.update({cell.name: told for cell in same})
+        verdicts.update(dict.fromkeys([joined_name(runs), *(run.name for run in runs)], told))
     return verdicts
 
 
@@ -119,7 +116,7 @@ def control_rows(
     """Rows of the controls table: each control's figures, then every run's negatives and gaps.
 
     Args:
-        cells: every cell of the study.
+        cells: every cell of the study, one for all runs of a control (``draws.join_draws``).
         ranking: ``ranking.json``.
         gates: cell → verdict, from :func:`gate_controls`.
         reasons: cell → the sentence with the numbers that made it.
@@ -194,6 +191,7 @@ def _row(
         "role": cell.role,
         "projector": cell.projector,
         "seed": cell.seed,
+        "n_runs": len(cell.runs) or 1,
         "split": cell.metrics.get("split"),
         "n_clips": cell.metrics.get("n_clips"),
         "metric": metric,

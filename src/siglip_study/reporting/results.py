@@ -33,13 +33,17 @@ UNTRAINED = ("references", "control_retrieval", "control_generic", "control_cate
 @dataclass(frozen=True)
 class Cell:
     """One captioner: ``metrics`` is its metrics.json, ``run`` its cell.json, ``stage1`` the
-    stage.json of the first stage it started from (both {} if untrained)."""
+    stage.json of the first stage it started from (both {} if untrained).
+
+    ``runs`` names the runs of a control that it stands for, with their means; () for a single one.
+    """
 
     name: str
     role: str
     metrics: dict[str, Any]
     run: dict[str, Any] = field(default_factory=dict)
     stage1: dict[str, Any] = field(default_factory=dict)
+    runs: tuple[str, ...] = ()
 
     @property
     def joined(self) -> bool:

@@ -163,6 +163,7 @@ CONTROLS: dict[str, Any] = {
     "role": TEXT,
     "projector": TEXT,
     "seed": WHOLE,
+    "n_runs": WHOLE,
     "split": TEXT,
     "n_clips": WHOLE,
     "metric": TEXT,

@@ -13,6 +13,7 @@ from siglip_study.io import read_json
 from siglip_study.reporting import words
 from siglip_study.reporting.controls import WITHIN
 from siglip_study.reporting.results import ROLES, Cell, only
+from siglip_study.reporting.trust import by_cell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,7 @@ def sight(
     table = pl.scan_parquet(path).select(keep).filter(pl.col("role").is_in(roles)).collect()
     gates = {row["cell"]: row["gate"] for row in controls}
     return {
-        **_negatives(cells, table),
+        **_negatives(cells, controls, table),
         "generic": _generic(cells, gates),
         "category": _category(cells, gates, table, ranking["alpha"]),
         "unseeing": _unseeing(results, cells),
@@ -49,26 +50,26 @@ def sight(
     }
 
 
-def _negatives(cells: list[Cell], clips: pl.DataFrame) -> dict[str, Any]:
+def _negatives(
+    cells: list[Cell], controls: list[dict[str, Any]], clips: pl.DataFrame
+) -> dict[str, Any]:
     shown = [cell for cell in cells if cell.role not in ("tuning", "preset", "half")]
     reasons = {cell.metrics["not_computed"].get(WITHIN[0]) for cell in shown} - {None}
-    rows = [
-        {
-            "label": cell.projector if cell.role == "report" else ROLES[cell.role],
-            "seed": cell.seed if cell.role == "report" else None,
-            "figures": [
-                {
-                    "value": words.number(cell.value(name), 4 if name == WITHIN[0] else 3),
-                    "interval": words.interval(
-                        cell.value(name, "low"), cell.value(name, "high"), 3
-                    ),
-                }
-                for name in WITHIN
-            ],
-        }
-        for cell in shown
-        if cell.value(WITHIN[0]) is not None
-    ]
+    rows = []
+    for found in by_cell(controls):
+        first = found.get(WITHIN[0])
+        if first is None or first["value"] is None:
+            continue
+        published = first["role"] == "report"
+        rows.append(
+            {
+                "label": first["projector"] if published else ROLES[first["role"]],
+                "seed": first["seed"] if published else None,
+                "figures": [
+                    _figure(found.get(name), 4 if name == WITHIN[0] else 3) for name in WITHIN
+                ],
+            }
+        )
     own = clips.filter(pl.col("role") == "references").drop_nulls("category")
     sizes = own.group_by("category").len().filter(pl.col("len") >= 3)
     total = clips.filter(pl.col("role") == "references").height
@@ -77,6 +78,14 @@ def _negatives(cells: list[Cell], clips: pl.DataFrame) -> dict[str, Any]:
     return {
         "negatives": rows,
         "negatives_note": note if rows else f"Not computed: {why or 'no cell has these figures'}.",
+    }
+
+
+def _figure(row: dict[str, Any] | None, digits: int) -> dict[str, str]:
+    found = row or {}
+    return {
+        "value": words.number(found.get("value"), digits),
+        "interval": words.interval(found.get("low"), found.get("high"), 3),
     }
 
 

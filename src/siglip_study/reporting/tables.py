@@ -13,6 +13,7 @@ from siglip_study.grid import Paths
 from siglip_study.io import atomic_path, read_json, write_parquet
 from siglip_study.reporting import schema
 from siglip_study.reporting.controls import control_rows, gate_controls
+from siglip_study.reporting.draws import join_draws
 from siglip_study.reporting.glossary import metric_rows
 from siglip_study.reporting.ledger import ledger_rows
 from siglip_study.reporting.results import Cell, chosen_by, chosen_text, mean, only, read_cells
@@ -52,7 +53,9 @@ def build_tables(
         "ranking": schema.frame("ranking", _ranking_rows(found, ranking, selection)),
         "cells": schema.frame("cells", _cell_rows(found, ranking, selection, gates)),
         "clips": clips,
-        "controls": schema.frame("controls", control_rows(found, ranking, gates, reasons)),
+        "controls": schema.frame(
+            "controls", control_rows(join_draws(found, clips), ranking, gates, reasons)
+        ),
         "pairs": schema.frame("pairs", _pair_rows(ranking)),
         "ledger": schema.frame("ledger", ledger_rows(found, selection)),
         "sensitivity": schema.frame("sensitivity", sensitivity_rows(found)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from siglip_study.reporting import words
-from siglip_study.reporting.controls import EXPECTATIONS, FIGURES, GAPS, GATED
+from siglip_study.reporting.controls import FIGURES, GAPS, GATED, D
 from siglip_study.reporting.glossary import metric_heading
 from siglip_study.reporting.results import ROLES, Cell, mean, only
 
@@ -37,7 +37,6 @@ def trust(
     """
     references = only(cells, "references")
     scorer = ranking.get("scorer") or {}
-    outcomes = {row["cell"]: row for row in controls if row["metric"] == "grounding_margin"}
     return {
         "scorer_sentence": scorer.get("sentence"),
         "swapped": [
@@ -72,11 +71,7 @@ def trust(
         "figures": [
             {"label": FIGURE_LABELS[name], **metric_heading(name, cells)} for name in FIGURES
         ],
-        "controls": [
-            _control(c, outcomes.get(c.name))
-            for c in cells
-            if c.role in EXPECTATIONS and c.role != "report"
-        ],
+        "controls": [_control(rows) for rows in by_cell(controls) if D in rows],
         "gaps": [
             _gaps(c)
             for c in cells
@@ -99,21 +94,27 @@ def _figure(found: dict[str, Any] | None, digits: int = 3) -> dict[str, str]:
     }
 
 
-def _control(cell: Cell, outcome: dict[str, Any] | None) -> dict[str, Any]:
-    passed = outcome["as_expected"] if outcome else None
+def by_cell(controls: list[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
+    """Rows of the ``controls`` table by cell, in its order: metric → row."""
+    cells: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in controls:
+        cells.setdefault(row["cell"], {})[row["metric"]] = row
+    return list(cells.values())
+
+
+def _control(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    told = rows[D]
+    passed, gate = told["as_expected"], told["gate_reason"] or told["gate"]
+    trained = told["role"] not in ("references", "control_retrieval")
     return {
-        "control": ROLES[cell.role],
-        "cell": cell.name,
-        "projector": cell.projector
-        if cell.role not in ("references", "control_retrieval")
-        else None,
-        "n_clips": cell.metrics.get("n_clips"),
-        "figures": [
-            _figure(cell.metrics["values"].get(name), 4 if name == "grounding_margin" else 3)
-            for name in FIGURES
-        ],
-        "expectation": EXPECTATIONS[cell.role],
-        "gate": words.sentence(outcome["gate_reason"] or outcome["gate"]) if outcome else None,
+        "control": ROLES[told["role"]],
+        "cell": told["cell"],
+        "projector": told["projector"] if trained else None,
+        "n_runs": told["n_runs"],
+        "n_clips": told["n_clips"],
+        "figures": [_figure(rows.get(name), 4 if name == D else 3) for name in FIGURES],
+        "expectation": told["expectation"],
+        "gate": words.sentence(gate) if gate else None,
         "verdict": {True: "as expected", False: "NOT as expected", None: "no test"}[passed],
         "state": {True: "good", False: "bad", None: "plain"}[passed],
     }
