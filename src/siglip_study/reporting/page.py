@@ -14,6 +14,7 @@ from siglip_study.errors import StudyError
 from siglip_study.io import atomic_path, read_json
 from siglip_study.reporting import charts, curves, grid_view
 from siglip_study.reporting.diagnosis import diagnosis_view
+from siglip_study.reporting.every_metric import every_metric
 from siglip_study.reporting.fonts import embedded_fonts
 from siglip_study.reporting.gallery import GallerySettings, gallery_columns, gallery_island
 from siglip_study.reporting.glossary import glossary_rows
@@ -156,6 +157,7 @@ def _view(
         "cells": grid_view.cell_rows(tables["cells"]),
         "rejected": tables["rejected"],
         "glossary": glossary_rows(cells),
+        "every_metric": every_metric(cells, tables["ranking"]),
         "costs": grid_view.costs(tables["cells"]),
         "published": published_view(published, tables["cells"], config.get("gate")),
         "colours": colours,
