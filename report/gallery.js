@@ -22,7 +22,7 @@
   };
   const difference = (a, b) => (clip) =>
     margin(clip, a) === null || margin(clip, b) === null ? -Infinity : margin(clip, a) - margin(clip, b);
-  const orders = new Map([["spread", spread], ["order", null]]);
+  const orders = new Map([["order", null], ["spread", spread]]);
 
   function options() {
     const add = (value, text) => {
@@ -30,8 +30,9 @@
       node.value = value;
       sort.append(node);
     };
-    add("spread", "largest difference in D between projectors");
+    // First, so that what a reader sees before choosing was picked by no score.
     add("order", "no score (hash of the id)");
+    add("spread", "largest difference in D between projectors");
     for (const a of ranked) {
       orders.set("low" + a.i, (clip) => -(margin(clip, a.i) ?? Infinity));
       add("low" + a.i, `lowest D of ${a.label}`);
