@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from siglip_study.ranking.copies import copied_runs
-from siglip_study.ranking.gate import References
+from siglip_study.ranking.gate import GateThresholds, References
 from siglip_study.ranking.rank import Entry, rank
 from siglip_study.ranking.scorer_check import check_scorer
 
@@ -63,3 +63,13 @@ def test_the_first_is_not_said_to_exceed_who_was_refused() -> None:
     assert verdict.endswith("; loud has a higher D and did not pass the gate.")
     low = rank({**entries, "loud": entry(0.08, 0.0, 2)}, GROUPS, HUMAN, SCORER)["verdict"]
     assert "did not pass the gate" not in low
+
+
+def test_a_lenient_level_is_said() -> None:
+    entries = {"a": entry(0.1, 0.1, 1), "b": entry(0.05, 0.05, 3)}
+    strict = rank(entries, GROUPS, HUMAN, SCORER, thresholds=GateThresholds(alpha=0.05))
+    assert not any("Every test stands at" in said for said in strict["caveats"])
+    lenient = rank(entries, GROUPS, HUMAN, SCORER, thresholds=GateThresholds(alpha=0.3))
+    assert any(
+        "Every test stands at 0.3 and every interval at 70 %" in said for said in lenient["caveats"]
+    )

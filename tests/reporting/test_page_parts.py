@@ -248,7 +248,10 @@ def test_every_verdict_of_the_gate_has_words_a_mark_and_a_colour(verdict):
         "grounding_margin_high": 0.2,
         "gate": verdict,
     }
-    chart = json.dumps(ranking_chart([row], ["a"], 0.3, 0.2))
+    chart = json.dumps(ranking_chart([row], ["a"], 0.3, 0.2, 0.05))
+    assert "grounding D, 95 % interval" in chart
+    # An interval is called what it is, whatever the config's level.
+    assert "grounding D, 70 % interval" in json.dumps(ranking_chart([row], ["a"], 0.3, 0.2, 0.3))
     assert f'"domain": ["{verdict}"]' in chart
 
 

@@ -159,7 +159,15 @@ def rank(
             "comparisons": [asdict(test) for test in against_bar],
         },
         "caveats": caveats(
-            given, gates, against_bar, n_seeds, n_groups, len(groups), scorer.human_scale, demand
+            given,
+            gates,
+            against_bar,
+            n_seeds,
+            n_groups,
+            len(groups),
+            scorer.human_scale,
+            demand,
+            limits.alpha,
         ),
     }
 

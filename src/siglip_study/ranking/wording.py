@@ -10,6 +10,8 @@ from siglip_study.ranking.influence import PairInfluence
 from siglip_study.ranking.pairs import BaselineTest, PairTest
 from siglip_study.ranking.within import WithinDemand
 
+#: Level of the tests that the procedure fixes beforehand.
+LEVEL = 0.05
 #: Seeds the procedure asks for, and groups under which a t-interval leans on normality.
 MIN_SEEDS, FEW_GROUPS = 3, 30
 
@@ -191,6 +193,7 @@ def caveats(
     n_clips: int,
     human_scale: bool,
     demand: WithinDemand,
+    alpha: float = LEVEL,
 ) -> list[str]:
     """Sentences that a reader must know before using the ranking, gravest first."""
     said = []
@@ -203,6 +206,11 @@ def caveats(
         said.append(
             f"{n_seeds} seeds a projector: the procedure asks for at least {MIN_SEEDS}, and where "
             "one projector's seeds vary much more than the others' false orders exceed 5 %."
+        )
+    if alpha > LEVEL:
+        said.append(
+            f"Every test stands at {alpha:g} and every interval at {100 * (1 - alpha):g} %, where "
+            f"the procedure asks for {LEVEL:g}: false claims are as frequent."
         )
     if circumstances.optimistic:
         said.append(

@@ -46,8 +46,9 @@ def ranking_chart(
     projectors: list[str],
     references: float | None,
     retrieval: float | None,
+    alpha: float,
 ) -> dict[str, Any]:
-    """Grounding D with its interval, a row a projector, beside the two marks to read it by."""
+    """Grounding D with its interval at 1 − alpha, a row a projector, and marks to read it by."""
     import altair as alt
 
     data = [
@@ -85,7 +86,7 @@ def ranking_chart(
     lines = bounded.mark_rule(strokeWidth=3, opacity=0.75).encode(
         x=alt.X(
             "low:Q",
-            title="grounding D, 95 % interval",
+            title=f"grounding D, {100 * (1 - alpha):g} % interval",
             axis=alt.Axis(tickCount=8),
         ),
         x2="high:Q",

@@ -125,7 +125,11 @@ def _view(
     colours = charts.projector_colours(projectors)
     specs = {
         "ranking": charts.ranking_chart(
-            tables["ranking"], projectors, head["references_margin"], head["retrieval_margin"]
+            tables["ranking"],
+            projectors,
+            head["references_margin"],
+            head["retrieval_margin"],
+            ranking["alpha"],
         ),
         "scatter-grounding": charts.scatter_chart(
             scatter, projectors, "grounding_margin", "grounding D"
