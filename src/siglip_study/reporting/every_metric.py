@@ -19,7 +19,7 @@ def every_metric(cells: list[Cell], ranking: Sequence[dict[str, Any]]) -> dict[s
 
     Returns:
         ``projectors`` (column heads) and ``rows``: name, ``note`` (direction and range),
-        ``tokens``, ``chance``, ``values`` in the order of ``projectors``, ``retrieval`` and ``human``.
+        ``tokens``, ``chance``, ``values`` in the order of ``projectors``, ``retrieval``, ``human``.
     """
     retrieval = only(cells, "control_retrieval")
     report = [cell for cell in cells if cell.role == "report"]

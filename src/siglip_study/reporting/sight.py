@@ -56,10 +56,12 @@ def _negatives(
     shown = [cell for cell in cells if cell.role not in ("tuning", "preset", "half")]
     reasons = {cell.metrics["not_computed"].get(WITHIN[0]) for cell in shown} - {None}
     rows = []
+    chance = None
     for found in by_cell(controls):
         first = found.get(WITHIN[0])
         if first is None or first["value"] is None:
             continue
+        chance = chance or (found.get(WITHIN[2]) or {}).get("chance")
         published = first["role"] == "report"
         rows.append(
             {
@@ -77,6 +79,7 @@ def _negatives(
     why = "; ".join(sorted(str(reason) for reason in reasons))
     return {
         "negatives": rows,
+        "negatives_chance": words.number(chance),
         "negatives_note": note if rows else f"Not computed: {why or 'no cell has these figures'}.",
     }
 
