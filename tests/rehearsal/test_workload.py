@@ -34,6 +34,17 @@ def test_steps_of_a_small_grid_by_hand(study):
     assert workload.jobs == (4 + 5 + 1) + (7 + 8 + 1)
 
 
+@pytest.mark.parametrize(("report", "draws"), [([1], 5), ([1, 2, 3], 5), ([1, 2], 7)])
+def test_every_draw_of_permuted_captions_is_counted(study, report, draws):
+    controls = {"blind_trained": False, "permuted_captions": "linear", "permuted_draws": draws}
+    plain = counted(study(controls={"blind_trained": False}, seeds={"report": report}))
+    drawn = counted(study(controls=controls, seeds={"report": report}))
+    assert drawn.jobs - plain.jobs == 2 * draws
+    assert steps(drawn, 1, "linear") - steps(plain, 1, "linear") == draws * 2 * 5
+    assert steps(drawn, 2, "linear") - steps(plain, 2, "linear") == draws * 3 * 5
+    assert drawn.scored_captions - plain.scored_captions == draws * 6
+
+
 def test_clips_and_captions_by_hand(study):
     config = study(controls={"blind_trained": True})
     workload = counted(config, selection=6, report=5)

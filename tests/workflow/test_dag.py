@@ -30,6 +30,16 @@ def test_the_demo_plans_each_expensive_thing_once(house: Any) -> None:
     assert (jobs["score"], jobs["tables"], jobs["report"]) == (2, 1, 1)
 
 
+def test_permuted_captions_are_trained_five_times_beside_one_report_seed(house: Any) -> None:
+    controls = {"permuted_captions": "linear"}
+    plain = house.snakemake("--dry-run", config=house.write_config("plain.yaml"))
+    config = house.write_config("permuted.yaml", controls=controls, seeds={"report": [1]})
+    plan = house.snakemake("--dry-run", config=config)
+    assert plan.status == 0, plan.text
+    drawn = plan.cells("stage 2") - plain.cells("stage 2")
+    assert len([cell for cell in drawn if cell.startswith("permuted.linear_")]) == 5
+
+
 def test_the_token_matched_table_asks_the_scorer_and_trains_every_row(
     house: Any, tmp_path: Any
 ) -> None:

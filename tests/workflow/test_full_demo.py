@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
 pytestmark = pytest.mark.full
 
@@ -81,3 +82,19 @@ def test_no_table_of_the_report_is_missing(demo: Any) -> None:
     for name in ("ranking", "cells", "clips", "controls", "pairs", "metrics", "rejected"):
         assert pl.read_parquet(tables / f"{name}.parquet").columns
         assert (tables / f"{name}.csv").stat().st_size > 0
+
+
+def test_permuted_captions_are_ungrounded_over_all_their_draws(demo: Any) -> None:
+    """Last: it adds the draws to the finished study, and nothing else of it runs again."""
+    config = demo.folder / "config/permuted.yaml"
+    settings = yaml.safe_load((demo.folder / "config/config.yaml").read_text("utf-8"))
+    settings["controls"]["permuted_captions"] = "linear"
+    config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    run = demo.snakemake(config=config, timeout=3600)
+    assert run.status == 0, run.text[-6000:]
+    assert run.jobs["stage1"] == run.jobs["stage2"] == run.jobs["captions"] == 5
+    controls = pl.read_parquet(demo.folder / "results/tables/controls.parquet")
+    margins = controls.filter(
+        (pl.col("role") == "control_permuted") & (pl.col("metric") == "grounding_margin")
+    )
+    assert margins.select("gate", "as_expected", "n_runs").rows() == [("ungrounded", True, 5)]
