@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from siglip_study.config import LoraConfig
+from siglip_study.config_training import LoraConfig
 from siglip_study.llm import PromptLayout
 from siglip_study.projectors.registry import build_projector
 from siglip_study.vlm import VisionLanguageModel

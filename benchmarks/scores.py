@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 from benchmarks.inputs import FULL, SEED, Size
 from benchmarks.tables import Result, Table
 from siglip_study.choice import SELECTION_SCHEMA
-from siglip_study.config import ScorerConfig
+from siglip_study.config_sections import ScorerConfig
 from siglip_study.demo.captions import caption
 from siglip_study.demo.world import category, sample_scene
 from siglip_study.evaluation.ranking import rank_projectors

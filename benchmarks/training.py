@@ -18,7 +18,8 @@ from benchmarks.inputs import Case, Size
 from benchmarks.published.train import PublishedTrainer, prepare_llm
 from benchmarks.tables import Result, Table
 from benchmarks.timing import Timing, free, matmul_rate, measure
-from siglip_study.config import RuntimeConfig, StageConfig
+from siglip_study.config_sections import RuntimeConfig
+from siglip_study.config_training import StageConfig
 from siglip_study.llm import add_lora
 from siglip_study.training.memory import plan_memory
 from siglip_study.training.memory_plan import MemoryPlan

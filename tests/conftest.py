@@ -97,7 +97,7 @@ def tiny_llm(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def llm_config(tiny_llm):
-    from siglip_study.config import LlmConfig, LoraConfig
+    from siglip_study.config_training import LlmConfig, LoraConfig
 
     return LlmConfig(
         model=str(tiny_llm), quantization="none", lora=LoraConfig(r=4, alpha=8, dropout=0.0)

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from pydantic import Field
 
-from siglip_study import grid
+from siglip_study.cells import Cell, RunSpec, keys_hash
 from siglip_study.choice import chosen_cells
-from siglip_study.config import LlmConfig, LoraConfig, StageConfig, parse_config
+from siglip_study.config import parse_config
+from siglip_study.config_training import LlmConfig, LoraConfig, StageConfig
 from siglip_study.errors import StudyError
-from siglip_study.grid import Cell, Paths, RunSpec, Study, cell_pattern
+from siglip_study.grid import Study, cell_pattern
+from siglip_study.paths import Paths
 
 
 def study(**changes: Any) -> Study:
@@ -240,7 +242,7 @@ def test_no_two_things_share_a_path():
 
 
 def test_the_hash_does_not_depend_on_the_order_of_keys():
-    assert grid._hash({"a": 1, "b": 2}) == grid._hash({"b": 2, "a": 1})
+    assert keys_hash({"a": 1, "b": 2}) == keys_hash({"b": 2, "a": 1})
     one = Cell("x", "tuning", RunSpec(projector="p", options={"a": 1, "b": 2}))
     two = Cell("x", "tuning", RunSpec(projector="p", options={"b": 2, "a": 1}))
     assert one.name == two.name

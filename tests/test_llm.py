@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.tiny_models import llm_sizes
 
-from siglip_study.config import LlmConfig, LoraConfig
+from siglip_study.config_training import LlmConfig, LoraConfig
 from siglip_study.errors import StudyError
 from siglip_study.llm import add_lora, embedding_rms, load_llm, load_tokenizer, prompt_layout
 

@@ -16,7 +16,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from siglip_study.config import LlmConfig, LoraConfig
+from siglip_study.config_training import LlmConfig, LoraConfig
 from siglip_study.errors import StudyError
 from siglip_study.llm import add_lora, embedding_rms, load_llm
 from siglip_study.projectors.registry import build_projector

@@ -100,7 +100,7 @@ def test_nothing_new_is_saved(make_model):
 
 
 def test_dora_keeps_the_layers_of_peft(llm_config, make_model, features):
-    from siglip_study.config import LoraConfig
+    from siglip_study.config_training import LoraConfig
     from siglip_study.llm import add_lora
 
     model = make_model()

@@ -8,7 +8,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 JOB = """
 import sys
 import numpy as np, torch
-from siglip_study.config import LlmConfig
+from siglip_study.config_training import LlmConfig
 from siglip_study.errors import StudyError
 from siglip_study.features.encoders import VisionEncoder
 from siglip_study.features.scorer import Scorer

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from siglip_study.config import LlmConfig
+from siglip_study.config_training import LlmConfig
 from siglip_study.errors import StudyError
 from siglip_study.hub import load_part, load_weights
 from siglip_study.llm import load_llm, load_tokenizer

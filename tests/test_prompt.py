@@ -7,7 +7,7 @@ import pytest
 from support.tiny_models import byte_level_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from siglip_study.config import LlmConfig
+from siglip_study.config_training import LlmConfig
 from siglip_study.errors import StudyError
 from siglip_study.prompt import prompt_layout, vision_markers
 

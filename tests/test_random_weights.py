@@ -10,7 +10,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from siglip_study.config import LlmConfig, LoraConfig
+from siglip_study.config_training import LlmConfig, LoraConfig
 from siglip_study.llm import add_lora, load_llm
 from siglip_study.random_weights import random_llm
 

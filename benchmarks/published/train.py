@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from siglip_study.config import LoraConfig
+from siglip_study.config_training import LoraConfig
 from siglip_study.llm import PromptLayout
 
 

@@ -1,198 +1,26 @@
-"""A cell of the grid ↔ its path: the only place that spells paths and enumerates runs.
-
-A *run* is everything a training result depends on. A *cell* is a run under a name:
-``<projector label>_<8 hex of the run keys that differ from the defaults>``, so a new key whose
-default is the old behaviour renames nothing.
-"""
+"""The grid that a config spells out: the only place that enumerates cells."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
-
+from siglip_study.cells import BASELINES, HELD_OUT, Cell, Role, RunSpec, Sabotage, keys_hash
 from siglip_study.choice import Choice, Entry, Scoring
-from siglip_study.config import (
-    Config,
-    LlmConfig,
-    ProjectorConfig,
-    Section,
-    StageConfig,
-    TrainingConfig,
-    VisionConfig,
-)
+from siglip_study.config import Config
+from siglip_study.config_training import ProjectorConfig, StageConfig
 from siglip_study.errors import StudyError
+from siglip_study.paths import Paths
 from siglip_study.provenance import rule_code
-
-Role = Literal[
-    "tuning",
-    "report",
-    "control_hot",
-    "control_blind",
-    "control_noise",
-    "control_permuted",
-    "control_untrained",
-    "preset",
-]
-Sabotage = Literal["none", "noise_features", "permuted_captions"]
-
-SPLITS = ("train", "selection", "report")
-# Under cross-fitting these are the halves A and B of the one held-out split.
-HELD_OUT = ("selection", "report")
-# Captioners that train nothing: name → role.
-BASELINES = {
-    "references": "references",
-    "retrieval": "control_retrieval",
-    "generic": "control_generic",
-    "category": "control_category",
-    # The references as scored on clips that only choose.
-    "references.selection": "references",
-}
-
-
-class RunSpec(Section):
-    """Everything the result of a training run depends on, besides the data."""
-
-    projector: str = Field(description="Exact registry name.")
-    options: dict[str, Any] = Field({}, description="Options of the projector.")
-    vision: VisionConfig = VisionConfig()
-    llm: LlmConfig = LlmConfig()
-    training: TrainingConfig = TrainingConfig()
-    stage1: StageConfig = StageConfig()
-    stage2: StageConfig = StageConfig(epochs=3, learning_rate=5e-5)
-    seed: int = 0
-    sabotage: Sabotage = Field("none", description="Worlds that must fail train on spoiled data.")
-    projector_trained: bool = Field(
-        True, description="False: no stage 1, and adapters alone train in stage 2."
-    )
-
-    def stage1_keys(self) -> dict[str, Any]:
-        """The keys stage 1 depends on; equal keys share one stage-1 folder."""
-        keys = self.keys()
-        keys.pop("stage2", None)
-        # Adapters belong to stage 2.
-        keys.get("llm", {}).pop("lora", None)
-        if keys.get("llm") == {}:
-            del keys["llm"]
-        return keys
-
-    def keys(self) -> dict[str, Any]:
-        """The keys that differ from the defaults; weights kept by validation loss go unsaid."""
-        unsaid = {
-            name: stage.model_copy(update={"keep": None})
-            for name, stage in (("stage1", self.stage1), ("stage2", self.stage2))
-            if stage.keep == "val_loss"
-        }
-        return self.model_copy(update=unsaid).model_dump(exclude_defaults=True, mode="json")
-
-
-def _hash(keys: Mapping[str, Any]) -> str:
-    text = json.dumps(keys, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _slug(model: str) -> str:
     """A readable, path-safe name of a model id or folder."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", model.rstrip("/").split("/")[-1]).strip("-.") or "model"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A run under its name, with the role it plays in the study.
-
-    ``captioned`` are the held-out splits it captions: ``selection`` for a tuning cell, else
-    ``report``; under cross-fitting (``exchanged``) these are halves A and B, and every cell but a
-    preset captions both.
-    """
-
-    label: str
-    role: Role
-    run: RunSpec
-    exchanged: bool = False
-
-    @cached_property
-    def name(self) -> str:
-        return f"{self.label}_{_hash(self.run.keys())}"
-
-    @cached_property
-    def stage1_name(self) -> str:
-        return f"{self.label}_{_hash(self.run.stage1_keys())}"
-
-    @property
-    def has_stage1(self) -> bool:
-        """Whether stage 2 starts from a stage 1; an untrained projector has none."""
-        return self.run.projector_trained
-
-    @property
-    def captioned(self) -> tuple[str, ...]:
-        if self.exchanged and self.role != "preset":
-            return HELD_OUT
-        return ("selection",) if self.role == "tuning" else ("report",)
-
-
-class Paths:
-    """Every path under the output folder."""
-
-    def __init__(self, output_dir: str | Path) -> None:
-        self.root = Path(output_dir)
-        self.report = self.root / "report.html"
-        self.demo = self.root / "demo"
-        self.data = self.root / "data"
-        self.manifest = self.data / "manifest.parquet"
-        self.rejected = self.data / "rejected.parquet"
-        self.tables = self.root / "tables"
-        self.scorer_check = self.tables / "scorer_check.json"
-        self.scorer_verdict = self.tables / "scorer_verdict.txt"
-        self.selection = self.tables / "selection.json"
-        self.pooled = self.tables / "pooled.json"
-        self.ranking = self.tables / "ranking.json"
-
-    def features(self, slug: str, split: str) -> Path:
-        return self.root / "features" / slug / split
-
-    def scorer_features(self, slug: str, split: str) -> Path:
-        return self.root / "features" / slug / f"{split}.safetensors"
-
-    def stage1(self, stage1_name: str) -> Path:
-        return self.root / "stage1" / stage1_name
-
-    def run(self, cell: str) -> Path:
-        """The folder of a cell, trained or baseline."""
-        return self.root / ("baselines" if cell in BASELINES else "runs") / cell
-
-    def captions(self, cell: str) -> Path:
-        """The captions of a cell; a baseline captions both held-out splits in one file."""
-        return self.run(cell.removesuffix(".selection")) / "captions.json"
-
-    def scored(self, cell: str, half: str) -> Path:
-        """The scores of a cell on one half, under cross-fitting; both together lie in ``run``."""
-        return self.root / "halves" / half / cell
-
-    def scores(self, scoring: str) -> Path:
-        """Index of the cells that a scoring job scored."""
-        return self.tables / f"scores.{scoring}.json"
-
-    def resume(self, name: str, params: Any) -> Path:
-        """A resume point outside the declared outputs, which Snakemake deletes when a job fails."""
-        return self.root / ".resume" / f"{name}-{_hash({'params': params})}"
-
-    def prepared(self, cell: str, key: Any) -> Path:
-        """Captions made while the model was loaded, waiting for the job that declares them."""
-        return self.root / ".resume" / f"captions-{cell}-{_hash({'key': key})}"
-
-    def log(self, rule: str, name: str = "all") -> str:
-        return str(self.root / "logs" / rule / f"{name}.log")
-
-    def benchmark(self, rule: str, name: str = "all") -> str:
-        return str(self.root / "benchmarks" / rule / f"{name}.tsv")
 
 
 class Study:
@@ -443,7 +271,7 @@ class Study:
     @cached_property
     def encoder_slug(self) -> str:
         """Folder of the encoder's features: a readable name and a hash of what they depend on."""
-        return f"{_slug(self.config.vision.model)}-{_hash(self.config.vision.model_dump())}"
+        return f"{_slug(self.config.vision.model)}-{keys_hash(self.config.vision.model_dump())}"
 
     @cached_property
     def scorer_slug(self) -> str:
@@ -454,7 +282,7 @@ class Study:
             "frames": self.config.scorer.frames,
             "weights": self.config.scorer.weights,
         }
-        return f"scorer-{_slug(self.config.scorer.model)}-{_hash(keys)}"
+        return f"scorer-{_slug(self.config.scorer.model)}-{keys_hash(keys)}"
 
 
 def cell_pattern(names: Iterable[str]) -> str:

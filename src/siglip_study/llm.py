@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from siglip_study.architectures import settings_of
-from siglip_study.config import LlmConfig, LoraConfig
+from siglip_study.config_training import LlmConfig, LoraConfig
 from siglip_study.errors import StudyError
 from siglip_study.hub import load_part, load_weights
 from siglip_study.prompt import PromptLayout, prompt_layout

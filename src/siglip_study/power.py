@@ -144,7 +144,7 @@ def report(given: argparse.Namespace) -> str:
     wanted = True
     if given.config is not None:
         from siglip_study.config import load_config
-        from siglip_study.grid import Paths
+        from siglip_study.paths import Paths
 
         config = load_config(given.config)
         seeds = seeds or len(config.seeds.report)

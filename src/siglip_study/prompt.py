@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from siglip_study.config import LlmConfig
+from siglip_study.config_training import LlmConfig
 from siglip_study.errors import StudyError
 
 log = logging.getLogger(__name__)

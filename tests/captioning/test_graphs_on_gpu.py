@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from siglip_study.captioning import decoding, generate_captions, steps
-from siglip_study.config import LoraConfig
+from siglip_study.config_training import LoraConfig
 from siglip_study.llm import add_lora
 
 pytestmark = [

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from siglip_study.config import ScorerConfig
+from siglip_study.config_sections import ScorerConfig
 from siglip_study.evaluation.scores import Captioner, ScoreSettings, SplitScorer, score_split
 from siglip_study.io import read_json, write_json
 

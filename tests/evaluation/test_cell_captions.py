@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 import torch
 
-from siglip_study.config import CaptionConfig, RuntimeConfig, VisionConfig
+from siglip_study.cells import Cell, RunSpec
+from siglip_study.config_sections import CaptionConfig, RuntimeConfig
+from siglip_study.config_training import VisionConfig
 from siglip_study.evaluation.captions import (
     caption_from_checkpoint,
     caption_while_loaded,
@@ -16,7 +18,6 @@ from siglip_study.evaluation.captions import (
 )
 from siglip_study.evaluation.prepared import take_prepared
 from siglip_study.features.store import write_features
-from siglip_study.grid import Cell, RunSpec
 from siglip_study.io import read_json
 from siglip_study.training.clips import Clips, derangement
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from siglip_study.config import ScorerConfig
+from siglip_study.config_sections import ScorerConfig
 from siglip_study.errors import StudyError
 from siglip_study.evaluation.scorer_check import check_references, read_check, verdict
 from siglip_study.io import read_json

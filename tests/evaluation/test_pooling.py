@@ -9,13 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from siglip_study.cells import Cell, RunSpec
 from siglip_study.errors import StudyError
 from siglip_study.evaluation.pooling import pool_halves, pool_study
 from siglip_study.evaluation.selection import candidate, reference_figures
 from siglip_study.evaluation.selection_by_halves import select_by_halves
-from siglip_study.grid import Cell, Paths, RunSpec
 from siglip_study.io import read_json, write_json, write_parquet
 from siglip_study.metrics.grounding import mean_interval
+from siglip_study.paths import Paths
 from siglip_study.ranking.crossfit import HalfReport, choose_by_fold, pool
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.selection import TuningCell

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from siglip_study.config import CaptionConfig
+from siglip_study.cells import Cell, RunSpec
+from siglip_study.config_sections import CaptionConfig
 from siglip_study.evaluation.prepared import captions_key, take_prepared
-from siglip_study.grid import Cell, Paths, RunSpec
+from siglip_study.paths import Paths
 
 
 @pytest.fixture

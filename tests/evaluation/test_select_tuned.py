@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from siglip_study.cells import Cell, RunSpec
 from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.errors import StudyError
 from siglip_study.evaluation.selection import candidate, reference_figures, select_tuned
-from siglip_study.grid import Cell, RunSpec
 from siglip_study.io import read_json
 from siglip_study.ranking.gate import GateThresholds
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from siglip_study.config import ScorerConfig
+from siglip_study.config_sections import ScorerConfig
 from siglip_study.errors import StudyError
 from siglip_study.evaluation.scores import (
     Captioner,

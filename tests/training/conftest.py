@@ -15,7 +15,7 @@ def train(accelerator, tmp_path, make_clips):
     """Run ``train_stage``; returns the position. Keywords change the stage's settings."""
     import torch
 
-    from siglip_study.config import StageConfig
+    from siglip_study.config_training import StageConfig
     from siglip_study.training.loop import train_stage
     from siglip_study.training.plan import StagePlan
     from siglip_study.training.resume import ResumePoint

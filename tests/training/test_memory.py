@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from siglip_study.config import RuntimeConfig
+from siglip_study.config_sections import RuntimeConfig
 from siglip_study.errors import StudyError
 from siglip_study.llm_layers import layer_settings
 from siglip_study.training.memory import plan_memory

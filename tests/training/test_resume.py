@@ -220,7 +220,7 @@ sys.path.insert(0, {tests!r})
 import conftest
 from accelerate import Accelerator
 from pathlib import Path
-from siglip_study.config import LlmConfig, LoraConfig, StageConfig
+from siglip_study.config_training import LlmConfig, LoraConfig, StageConfig
 from siglip_study.llm import add_lora, load_llm, load_tokenizer, prompt_layout
 from siglip_study.projectors.registry import build_projector
 from siglip_study.training.clips import Clips, tokenize_captions

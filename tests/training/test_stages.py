@@ -8,14 +8,14 @@ import polars as pl
 import pytest
 import torch
 
-from siglip_study.config import CaptionConfig, RuntimeConfig
+from siglip_study.cells import Cell
+from siglip_study.config_sections import CaptionConfig, RuntimeConfig
 from siglip_study.errors import StudyError
 from siglip_study.evaluation.captions import (
     caption_from_checkpoint,
     caption_while_loaded,
     condition_losses,
 )
-from siglip_study.grid import Cell
 from siglip_study.training import stages
 from siglip_study.training.bench import Bench, Inputs, use_device
 from siglip_study.training.checkpoint import checkpoint_facts

@@ -24,7 +24,8 @@ SIZES = {"train": 11, "selection": 3}
 LIFE = """
 import json, os, signal, sys
 from pathlib import Path
-from siglip_study.config import RuntimeConfig, parse_config
+from siglip_study.config import parse_config
+from siglip_study.config_sections import RuntimeConfig
 from siglip_study.grid import Study
 from siglip_study.jobs import job
 from siglip_study.training import stages

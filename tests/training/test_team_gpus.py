@@ -17,7 +17,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
-from siglip_study.config import LoraConfig, StageConfig
+from siglip_study.config_training import LoraConfig, StageConfig
 from siglip_study.errors import StudyError
 from siglip_study.llm import PromptLayout, add_lora
 from siglip_study.projectors.registry import build_projector

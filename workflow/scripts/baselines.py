@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from siglip_study.cells import HELD_OUT, SPLITS
 from siglip_study.config import parse_config
-from siglip_study.grid import HELD_OUT, SPLITS
 from siglip_study.jobs import job
 from siglip_study.loading import loading
 

@@ -1,8 +1,8 @@
 """Time what the study will do, and print what it will cost."""
 
 from siglip_study.config import parse_config
-from siglip_study.grid import Paths
 from siglip_study.jobs import job, log
+from siglip_study.paths import Paths
 
 with job(snakemake.log[0]):
     from siglip_study.rehearsal.run import rehearse

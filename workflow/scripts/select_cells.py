@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from siglip_study.cells import HELD_OUT
 from siglip_study.config import parse_config
-from siglip_study.grid import HELD_OUT, Study
+from siglip_study.grid import Study
 from siglip_study.jobs import job
 
 with job(snakemake.log[0]):

@@ -12,9 +12,9 @@ import polars as pl
 from siglip_study.captioning import generate_captions
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.captioning.weights import weights_for_captions
-from siglip_study.config import CaptionConfig, RuntimeConfig
+from siglip_study.cells import Cell
+from siglip_study.config_sections import CaptionConfig, RuntimeConfig
 from siglip_study.evaluation.unseeing import unseeing_records
-from siglip_study.grid import Cell
 from siglip_study.io import atomic_dir, write_json, write_parquet
 from siglip_study.llm import import_libraries
 from siglip_study.loading import loading

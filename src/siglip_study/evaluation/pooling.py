@@ -21,9 +21,9 @@ import numpy as np
 import polars as pl
 
 from siglip_study.errors import StudyError
-from siglip_study.grid import Paths
 from siglip_study.io import read_json, write_json, write_parquet
 from siglip_study.metrics.grounding import mean_interval
+from siglip_study.paths import Paths
 
 #: What stands in place of a split's name.
 POOLED = "held_out"

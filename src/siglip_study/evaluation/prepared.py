@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from siglip_study.config import CaptionConfig
-from siglip_study.grid import Cell
+from siglip_study.cells import Cell
+from siglip_study.config_sections import CaptionConfig
 
 _FILES = ("captions.json", "losses.parquet")
 

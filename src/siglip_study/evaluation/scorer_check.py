@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 
-from siglip_study.config import ScorerConfig
+from siglip_study.config_sections import ScorerConfig
 from siglip_study.errors import StudyError
 from siglip_study.io import read_json, write_json
 from siglip_study.metrics import siglip

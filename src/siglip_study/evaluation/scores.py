@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from siglip_study.cells import BASELINES
 from siglip_study.choice import Scoring, read_choice
-from siglip_study.config import BertScoreConfig, RuntimeConfig, ScorerConfig
+from siglip_study.config_sections import BertScoreConfig, RuntimeConfig, ScorerConfig
 from siglip_study.errors import StudyError
 from siglip_study.evaluation import score_processes
 from siglip_study.evaluation.cell_scores import (
@@ -24,7 +25,7 @@ from siglip_study.evaluation.cell_scores import (
     Split,
     write_scores,
 )
-from siglip_study.grid import BASELINES, Study
+from siglip_study.grid import Study
 from siglip_study.io import atomic_path, read_json, write_json
 from siglip_study.metrics import grounding, morphemes, siglip
 from siglip_study.metrics.ids import check_same_ids

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from siglip_study.cells import Cell
 from siglip_study.choice import SELECTION_SCHEMA
-from siglip_study.grid import Cell
 from siglip_study.io import read_json, write_json
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate_all

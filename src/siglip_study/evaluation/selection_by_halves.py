@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from siglip_study.cells import Cell
 from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.evaluation.selection import tuned_cells
-from siglip_study.grid import Cell
 from siglip_study.io import write_json
 from siglip_study.ranking.crossfit import choose_by_fold
 from siglip_study.ranking.gate import GateThresholds

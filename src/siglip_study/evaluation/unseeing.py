@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from siglip_study.captioning import generate_captions
-from siglip_study.config import CaptionConfig, RuntimeConfig
+from siglip_study.config_sections import CaptionConfig, RuntimeConfig
 from siglip_study.vlm import VisionLanguageModel
 
 if TYPE_CHECKING:

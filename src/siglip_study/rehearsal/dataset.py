@@ -11,7 +11,7 @@ from typing import Any
 from siglip_study.config import Config
 from siglip_study.data.layouts import LabelKeys, get_layout
 from siglip_study.errors import StudyError
-from siglip_study.grid import Paths
+from siglip_study.paths import Paths
 
 #: Clips of the published study, assumed where there is no dataset yet.
 ASSUMED_CLIPS = {"train": 865, "held_out": 97}

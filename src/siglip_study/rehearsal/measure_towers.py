@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from siglip_study.architectures import architecture, image_processor
-from siglip_study.config import Config, RuntimeConfig, ScorerConfig
+from siglip_study.config import Config
+from siglip_study.config_sections import RuntimeConfig, ScorerConfig
 from siglip_study.devices import pick_device
 from siglip_study.hub import cached_file, is_folder
 from siglip_study.rehearsal.meter import measured, wait

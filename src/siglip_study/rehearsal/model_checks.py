@@ -6,7 +6,8 @@ from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from siglip_study.config import ScorerConfig, VisionConfig
+from siglip_study.config_sections import ScorerConfig
+from siglip_study.config_training import VisionConfig
 from siglip_study.errors import StudyError
 from siglip_study.hub import FETCH_HINT, cached_file, is_folder, require_folder
 from siglip_study.rehearsal.findings import Finding, Premises

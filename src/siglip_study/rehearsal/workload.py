@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from siglip_study.config import StageConfig
-from siglip_study.grid import Cell, RunSpec, Study
+from siglip_study.cells import Cell, RunSpec
+from siglip_study.config_training import StageConfig
+from siglip_study.grid import Study
 from siglip_study.rehearsal.dataset import Dataset
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from siglip_study.errors import StudyError
-from siglip_study.grid import Paths
+from siglip_study.paths import Paths
 
 #: Points a curve; a curve that has more is averaged in buckets of equal length.
 POINTS = 60

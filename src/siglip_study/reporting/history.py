@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from siglip_study.grid import Paths
+from siglip_study.paths import Paths
 from siglip_study.reporting.results import Cell, only
 
 #: Tokens whose share of the video falls under this part of what it was before training lost it.

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from siglip_study.errors import StudyError
-from siglip_study.grid import Paths
 from siglip_study.io import read_json
+from siglip_study.paths import Paths
 
 #: Roles in reading order, with the words that a reader sees.
 ROLES: dict[str, str] = {

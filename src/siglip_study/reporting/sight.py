@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from siglip_study.grid import Paths
 from siglip_study.io import read_json
+from siglip_study.paths import Paths
 from siglip_study.reporting import words
 from siglip_study.reporting.controls import WITHIN
 from siglip_study.reporting.results import ROLES, Cell, only

@@ -9,8 +9,8 @@ import polars as pl
 
 from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.errors import StudyError
-from siglip_study.grid import Paths
 from siglip_study.io import atomic_path, read_json, write_parquet
+from siglip_study.paths import Paths
 from siglip_study.reporting import schema
 from siglip_study.reporting.controls import control_rows, gate_controls
 from siglip_study.reporting.draws import join_draws

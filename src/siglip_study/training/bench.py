@@ -11,9 +11,9 @@ import torch
 from accelerate import Accelerator
 
 from siglip_study.captioning import generate_captions
-from siglip_study.config import RuntimeConfig
+from siglip_study.cells import RunSpec
+from siglip_study.config_sections import RuntimeConfig
 from siglip_study.devices import limit_memory, pick_device
-from siglip_study.grid import RunSpec
 from siglip_study.llm import load_llm, load_tokenizer, prompt_layout
 from siglip_study.metrics.diversity import clusters, distinct_ratio, effective_captions
 from siglip_study.projectors.registry import build_projector

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from siglip_study.config import LlmConfig
+from siglip_study.config_training import LlmConfig
 from siglip_study.errors import StudyError
 from siglip_study.io import atomic_dir, read_json, write_json
 from siglip_study.llm import merge_adapters

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from siglip_study.config import EarlyStopping
+from siglip_study.config_training import EarlyStopping
 from siglip_study.errors import StudyError
 from siglip_study.training.clips import Clips
 from siglip_study.training.diagnosis import at_start

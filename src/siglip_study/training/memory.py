@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from siglip_study.config import RuntimeConfig
+from siglip_study.config_sections import RuntimeConfig
 from siglip_study.devices import free_bytes
 from siglip_study.llm_layers import decoder_layers, set_layers
 from siglip_study.lora_layers import use_lean_adapters

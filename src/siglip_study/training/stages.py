@@ -14,8 +14,9 @@ import torch
 from accelerate import Accelerator
 
 from siglip_study import provenance
-from siglip_study.config import RuntimeConfig, StageConfig
-from siglip_study.grid import Cell, RunSpec
+from siglip_study.cells import Cell, RunSpec
+from siglip_study.config_sections import RuntimeConfig
+from siglip_study.config_training import StageConfig
 from siglip_study.io import write_json, write_parquet
 from siglip_study.llm import add_lora, import_libraries
 from siglip_study.loading import loading

@@ -14,7 +14,7 @@ from siglip_study.model_sizes import llm_shape
 from siglip_study.projectors.registry import build_projector
 
 if TYPE_CHECKING:
-    from siglip_study.grid import RunSpec
+    from siglip_study.cells import RunSpec
     from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
