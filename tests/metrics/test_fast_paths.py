@@ -1,5 +1,6 @@
 """What was made fast still equals its definition, counted out in plain loops."""
 
+import pickle
 import random
 from collections import Counter
 
@@ -35,6 +36,8 @@ def test_token_lists_give_back_what_they_were_made_of():
     assert list(kept) == [[token for token in tokens if token != "w3"] for tokens in texts]
     assert "w3" not in kept.strings
     assert made.numbers_in({"w0": 7}).tolist() == [7, -1, -1, -1, -1]
+    sent = pickle.loads(pickle.dumps(made))
+    assert list(sent) == texts and sent.numbers.dtype == made.numbers.dtype
     assert list(TokenLists.of([])) == [] and list(TokenLists.of([[], []])) == [[], []]
 
 
@@ -62,10 +65,12 @@ def test_digit_by_digit_the_order_is_that_of_a_stable_sort(most):
     assert ascending(values[:0]).tolist() == []
 
 
-def test_codes_are_counted_by_owner():
+@pytest.mark.parametrize(("owners", "step"), [(70_000, 2**20), (40, 1), (40, 2**9)])
+def test_codes_are_counted_by_owner(owners, step):
+    # By sorting, by a table, and by the one and the other.
     rng = np.random.default_rng(5)
-    owner = np.sort(rng.integers(0, 70_000, 3000))
-    code = rng.integers(0, 12, 3000) * 2**20
+    owner = rng.integers(0, owners, 3000)
+    code = rng.integers(0, 12, 3000) * step
     held = Held.of(owner, code)
     wanted = sorted(Counter(zip(owner.tolist(), code.tolist(), strict=True)).items())
     codes = held.codes[held.gram].tolist()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siglip_study.metrics.base import MetricResult
-from siglip_study.metrics.ngrams import ORDERS, Ngrams
+from siglip_study.metrics.ngrams import ORDERS, Ngrams, numbered
 from siglip_study.metrics.token_lists import (
     Integers,
     ReferenceLists,
@@ -68,7 +68,7 @@ class DocumentFrequencies:
         orders = []
         for order in counted.orders:
             grams = max(len(order.last), 1)
-            pairs = np.unique(clip[order.owner] * grams + order.gram)
+            pairs, _ = numbered(clip[order.owner] * grams + order.gram)
             clips = np.bincount(pairs % grams, minlength=len(order.last))
             orders.append(_Known(order.prefix * len(places) + order.last, clips))
         return cls(len(references), places, tuple(orders))

@@ -157,7 +157,7 @@ def _scores(
     chunks = m - joined[hit]
     # Python's power, not numpy's, which may differ from nltk's in the last bit; once for the same.
     base = int(m.max()) + 1
-    pair, number, _ = numbered(chunks * base + m)
+    pair, number = numbered(chunks * base + m)
     penalty = np.array([x**beta for x in (pair // base / (pair % base)).tolist()])[number]
     scores[hit] = (1 - gamma * penalty) * fmean
     return scores

@@ -41,11 +41,13 @@ def other_clips(
         return [np.delete(everyone, i) for i in range(n)]
     order = sorted(range(n), key=lambda i: ids[i])
     labels = list(categories) if categories is not None else [None] * n
+    alike = {label: [j for j in order if labels[j] == label] for label in set(labels)}
+    unlike = {label: [j for j in order if labels[j] != label] for label in set(labels)}
     chosen = []
     for i, label in enumerate(labels):
         # A clip without category has no mates: everybody else is elsewhere.
-        mates = [j for j in order if j != i and label is not None and labels[j] == label]
-        elsewhere = [j for j in order if j != i and (label is None or labels[j] != label)]
+        mates = [j for j in alike[label] if j != i] if label is not None else []
+        elsewhere = unlike[label] if label is not None else [j for j in order if j != i]
         n_elsewhere = min(len(elsewhere), sampled - min(len(mates), sampled // 2))
         n_mates = min(len(mates), sampled - n_elsewhere)
         # A string seed is hashed with SHA-512, the same on every machine.

@@ -16,6 +16,8 @@ from siglip_study.metrics.token_lists import Integers, TokenLists, Tokens
 
 ORDERS = 4
 _DIGIT = 16
+#: Greatest value of a table, as a multiple of how many are looked up in it.
+_DENSE = 8
 
 
 def ascending(values: Integers) -> Integers:
@@ -31,14 +33,40 @@ def ascending(values: Integers) -> Integers:
     return order
 
 
-def numbered(values: Integers) -> tuple[Integers, Integers, Integers]:
-    """The different values, the place of each value among them, and :func:`ascending`."""
+def numbered(values: Integers) -> tuple[Integers, Integers]:
+    """The different values, ascending, and the place of each value among them.
+
+    As ``np.unique(values, return_inverse=True)`` of integers that are not negative.
+    """
+    number = np.empty(len(values), dtype=np.int64)
+    if _are_dense(values):
+        table = np.zeros(int(values.max(initial=-1)) + 1, dtype=bool)
+        table[values] = True
+        different = np.flatnonzero(table)
+        place = np.empty(len(table), dtype=np.int64)
+        place[different] = np.arange(len(different))
+        return different, place.take(values, out=number)
     order = ascending(values)
     in_order = values[order]
     first = _first(in_order)
-    number = np.empty(len(values), dtype=np.int64)
     number[order] = np.cumsum(first) - 1
-    return in_order[first], number, order
+    return in_order[first], number
+
+
+def counted(values: Integers) -> tuple[Integers, Integers]:
+    """The different values, ascending, and how often each occurs; as :func:`numbered`."""
+    if _are_dense(values):
+        table = np.bincount(values)
+        different = np.flatnonzero(table)
+        return different, table[different]
+    in_order = values[ascending(values)]
+    starts = np.flatnonzero(_first(in_order))
+    return in_order[starts], np.diff(starts, append=len(values))
+
+
+def _are_dense(values: Integers) -> bool:
+    """Whether a table of all values up to the greatest, which needs no sort, is small enough."""
+    return int(values.max(initial=-1)) < _DENSE * len(values)
 
 
 def _first(values: Integers) -> NDArray[np.bool_]:
@@ -55,10 +83,11 @@ def occurrence(owner: Integers, token: Integers) -> Integers:
     """
     # A stable sort by token keeps owners together and places in order within each token.
     order = ascending(token)
-    starts = _first(token[order]) | _first(owner[order])
-    place = np.arange(len(order))
+    pair = token * (int(owner.max(initial=0)) + 1) + owner
+    starts = np.flatnonzero(_first(pair[order]))
+    lengths = np.diff(starts, append=len(order))
     result = np.empty(len(order), dtype=np.int64)
-    result[order] = place - np.maximum.accumulate(np.where(starts, place, 0))
+    result[order] = np.arange(len(order)) - np.repeat(starts, lengths)
     return result
 
 
@@ -82,13 +111,11 @@ class Held:
 
     @classmethod
     def of(cls, owner: Integers, code: Integers) -> Held:
-        """Count; ``owner`` ascends, ``code`` is not negative, both ``[T]``."""
-        codes, number, order = numbered(code)
-        # From places by code to places by list and, since the sort is stable, by code within it.
-        gram = number[order[ascending(owner[order])]]
-        pair = np.flatnonzero(_first(owner) | _first(gram))
-        count = np.diff(pair, append=len(code))
-        return cls(codes, number, owner[pair], gram[pair], count)
+        """Count; neither is negative, both ``[T]``."""
+        codes, number = numbered(code)
+        grams = max(len(codes), 1)
+        pairs, count = counted(owner * grams + number)
+        return cls(codes, number, pairs // grams, pairs % grams, count)
 
 
 @dataclass(frozen=True)

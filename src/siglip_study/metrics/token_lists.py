@@ -9,6 +9,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,10 @@ class TokenLists(Sequence[list[str]]):
         self.numbers = numbers
         self.sizes = sizes
         self._ends = np.cumsum(sizes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Between processes in as few bytes a token as will do: mostly two for eight.
+        return _unpacked, (self.strings, _packed(self.numbers), _packed(self.sizes))
 
     @classmethod
     def of(cls, token_lists: Sequence[Tokens]) -> TokenLists:
@@ -95,6 +100,14 @@ class TokenLists(Sequence[list[str]]):
         """``[V]`` the place of each different token among others; −1 for one not there."""
         found = (places.get(string, -1) for string in self.strings)
         return np.fromiter(found, dtype=np.int64, count=len(self.strings))
+
+
+def _packed(numbers: Integers) -> NDArray[np.unsignedinteger]:
+    return numbers.astype(np.min_scalar_type(numbers.max(initial=0)))
+
+
+def _unpacked(strings: list[str], *arrays: NDArray[np.unsignedinteger]) -> TokenLists:
+    return TokenLists(strings, *(array.astype(np.int64) for array in arrays))
 
 
 @dataclass(frozen=True)
