@@ -19,12 +19,12 @@ def cell(role, r1, gain, **more):
 def test_every_projector_stands_between_chance_and_people():
     missing = {"not_computed": {"bertscore_f1": "no model is configured"}}
     cells = [
-        cell("report", 0.5, 0.1, **missing),
+        cell("report", 0.25, 0.1, **missing),
+        cell("report", 0.75, 0.3),
         cell("references", 1.0, None),
         cell("control_retrieval", 0.75, 0.2),
     ]
-    ranking = [{"projector": "a", "retrieval_r1": 0.5, "meteor_gain": 0.1}, {"projector": "b"}]
-    table = every_metric(cells, ranking)
+    table = every_metric(cells, ["a", "b"])
     assert table["projectors"] == ["a", "b"]
     found = {row["name"]: row for row in table["rows"]}
     assert set(found) == set(NAMES)  # what was not computed has its reason in the glossary
@@ -35,5 +35,6 @@ def test_every_projector_stands_between_chance_and_people():
         "0.750",
         "1.000",
     )
+    assert gain["values"] == ["0.200", "–"]
     assert r1["note"] == "higher is better, 0 to 1"
     assert gain["human"] == "–" and "morphemes" in gain["tokens"]

@@ -7,15 +7,15 @@ from typing import Any
 
 from siglip_study.reporting import words
 from siglip_study.reporting.glossary import metric_heading, metric_rows
-from siglip_study.reporting.results import Cell, only
+from siglip_study.reporting.results import Cell, mean, only
 
 
-def every_metric(cells: list[Cell], ranking: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def every_metric(cells: list[Cell], projectors: Sequence[str]) -> dict[str, Any]:
     """Rows of all metrics that were computed, columns of chance, projectors and bars.
 
     Args:
         cells: every cell of the study.
-        ranking: the ``ranking`` table, which has the mean over report seeds of each metric.
+        projectors: labels in the order of the ranking.
 
     Returns:
         ``projectors`` (column heads) and ``rows``: name, ``note`` (direction and range),
@@ -23,20 +23,23 @@ def every_metric(cells: list[Cell], ranking: Sequence[dict[str, Any]]) -> dict[s
     """
     retrieval = only(cells, "control_retrieval")
     report = [cell for cell in cells if cell.role == "report"]
+    runs = {label: [c for c in report if c.projector == label] for label in projectors}
     rows = []
     for known in metric_rows(cells):
         name = known["metric"]
         if known["not_computed"]:
             continue
-        chance = (cell.value(name, "chance") for cell in report)
+        chance = (c.value(name, "chance") for c in report)
         rows.append(
             {
                 "name": name,
                 **metric_heading(name, cells),
                 "chance": words.number(next((c for c in chance if c is not None), None)),
-                "values": [words.number(row.get(name)) for row in ranking],
+                "values": [
+                    words.number(mean([c.value(name) for c in runs[p]])) for p in projectors
+                ],
                 "retrieval": words.number(retrieval.value(name) if retrieval else None),
                 "human": words.number(known["human"]),
             }
         )
-    return {"projectors": [row["projector"] for row in ranking], "rows": rows}
+    return {"projectors": list(projectors), "rows": rows}

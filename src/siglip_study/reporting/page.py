@@ -161,7 +161,7 @@ def _view(
         "cells": grid_view.cell_rows(tables["cells"]),
         "rejected": tables["rejected"],
         "glossary": glossary_rows(cells),
-        "every_metric": every_metric(cells, tables["ranking"]),
+        "every_metric": every_metric(cells, projectors),
         "costs": grid_view.costs(tables["cells"]),
         "published": published_view(published, tables["cells"], config.get("gate")),
         "colours": colours,
