@@ -3,10 +3,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from siglip_study.config import parse_config
-from siglip_study.choice import read_choice
-from siglip_study.errors import StudyError
 from siglip_study.cells import HELD_OUT, SPLITS
+from siglip_study.choice import read_choice
+from siglip_study.config import parse_config
+from siglip_study.errors import StudyError
 from siglip_study.grid import Study, cell_pattern
 from siglip_study.provenance import rule_code
 

@@ -21,7 +21,7 @@ def check_config(premises: Premises) -> Iterator[Finding]:
         "ok",
         "config",
         f"{len(premises.config.projectors)} projectors, {len(study.tuning)} tuning cells, "
-        f"{seeds} report seeds, {len(study.controls)} controls.",
+        f"{seeds} report seeds, {len(study.controls)} runs of controls.",
     )
     if seeds < 2:
         yield Finding("warning", "config", "one report seed; without a second there are no ranks.")
