@@ -67,3 +67,14 @@ def test_a_second_run_adds_to_the_log(tmp_path):
 
 def test_leaving_early_is_not_a_success(tmp_path):
     assert run(tmp_path, "raise SystemExit(3)")[0].returncode == 3
+
+
+def test_threads_wait_asleep_unless_the_user_says_otherwise(tmp_path, monkeypatch):
+    body = (
+        "import os, sys\nassert 'torch' not in sys.modules\nlog.info(os.environ['OMP_WAIT_POLICY'])"
+    )
+    body = f"log = logging.getLogger('siglip_study')\n{body}"
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert run(tmp_path, body)[0].stderr == "passive\n"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert run(tmp_path, body)[0].stderr == "active\n"
