@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from siglip_study.metrics.base import MetricResult
-from siglip_study.metrics.ngrams import Held, Ngrams
+from siglip_study.metrics.ngrams import Held, Ngrams, numbered
 from siglip_study.metrics.token_lists import (
     Integers,
     ReferenceLists,
@@ -36,19 +36,26 @@ def _incidence(texts: Sequence[str]) -> tuple[Integers, Integers, int]:
     A text shorter than a 3-gram is its own only gram, so two are alike only if equal.
     """
     sizes = lengths(texts)
+    filled = np.maximum(sizes, GRAM)
+    ends = np.cumsum(filled)
     point = code_points("".join(texts))
     # Short texts are filled up with a letter that no text has.
-    filled = np.maximum(sizes, GRAM)
-    owner = np.repeat(np.arange(len(texts)), filled)
-    place = np.arange(len(owner)) - np.repeat(np.cumsum(filled) - filled, filled)
-    letter = np.full(len(owner), point.max(initial=0) + 1)
-    letter[place < sizes[owner]] = point
-    # Numbered without gaps, three letters have few bits, which sorts fast.
-    used = np.bincount(letter) > 0
-    letter, letters = (np.cumsum(used) - 1)[letter], int(used.sum())
-    code = (letter[:-2] * letters + letter[1:-1]) * letters + letter[2:]
-    whole = np.flatnonzero(place[2:] >= GRAM - 1)
-    held = Held.of(owner[whole], code[whole])
+    letter = np.full(int(filled.sum()), point.max(initial=0) + 1)
+    given = np.ones(len(letter), dtype=bool)
+    for back in range(1, GRAM + 1):
+        given[ends[filled - sizes >= back] - back] = False
+    letter[given] = point
+    # Numbered without gaps, three letters have few bits, which are counted fast.
+    kinds, letter = numbered(letter)
+    code = letter[:-2] * len(kinds)
+    code += letter[1:-1]
+    code *= len(kinds)
+    code += letter[2:]
+    within = np.ones(len(code), dtype=bool)
+    for back in range(1, GRAM):
+        # These begin in one text and end in the next.
+        within[ends[:-1] - back] = False
+    held = Held.of(np.repeat(np.arange(len(texts)), filled - GRAM + 1), code[within])
     return held.owner, held.gram, len(held.codes)
 
 
@@ -222,8 +229,9 @@ def vendi(embeddings: np.ndarray, centre: np.ndarray) -> float:
     """
     moved = np.asarray(embeddings, dtype=np.float64) - np.asarray(centre, dtype=np.float64)
     norms = np.linalg.norm(moved, axis=1, keepdims=True)
-    unit = np.divide(moved, norms, out=np.zeros_like(moved), where=norms > 1e-9)
     spread = norms[:, 0] > 1e-9
+    moved[~spread] = 0
+    unit = np.divide(moved, norms, out=moved, where=norms > 1e-9)
     if unit.shape[1] >= len(unit):
         kernel = unit @ unit.T
         np.fill_diagonal(kernel, 1.0)

@@ -64,18 +64,22 @@ class Chunks:
         self.empty = np.array(counts, dtype=np.int64) == 0
         width = max((chunks.shape[1] for chunks in chunk_embeddings if len(chunks)), default=0)
         self.means, self.sums = np.zeros((2, len(counts), width))
-        # Caption by caption: float64 copies of all chunks at once would be the slowest part.
+        # Caption by caption, in the same place: float64 copies of all chunks at once would be the
+        # slowest part.
+        copies = np.empty((max(counts, default=0), width))
         for i in np.flatnonzero(~self.empty).tolist():
-            rows = np.asarray(chunk_embeddings[i], dtype=np.float64)
+            rows = copies[: counts[i]]
+            rows[:] = chunk_embeddings[i]
             weights = np.asarray(chunk_weights[i], dtype=np.float64)
-            if (weights < 0).any() or weights.sum() <= 0:
+            total = weights.sum()
+            if total <= 0 or weights.min() < 0:
                 raise StudyError(
                     "a caption's chunk weights must be positive; expected chunk lengths."
                 )
             norms = _norms(rows)
             inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-            self.means[i] = (weights / weights.sum() * inverse) @ rows
-            self.sums[i] = inverse @ rows
+            np.matmul(weights / total * inverse, rows, out=self.means[i])
+            np.matmul(inverse, rows, out=self.sums[i])
 
     def __len__(self) -> int:
         """Captions."""
