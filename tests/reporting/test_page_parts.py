@@ -15,7 +15,7 @@ from siglip_study.metrics.registry import metric_metadata
 from siglip_study.ranking.gate import Verdict
 from siglip_study.ranking.gate_reason import CATEGORY_ONLY
 from siglip_study.reporting import curves, words
-from siglip_study.reporting.charts import ranking_chart
+from siglip_study.reporting.charts import ranking_chart, scatter_chart
 from siglip_study.reporting.fonts import REGULAR, embedded_fonts, subset_font
 from siglip_study.reporting.gallery import (
     GallerySettings,
@@ -259,3 +259,20 @@ def test_few_captions_that_tell_categories_apart_are_not_said_to_have_no_tie_to_
     entry = {"gate": "collapsed", "gate_reason": "Collapsed: x.", "stamps": [CATEGORY_ONLY]}
     assert "no tie" not in words.gate_reason(entry) and "categories" in words.gate_reason(entry)
     assert "no tie" in words.gate_reason({**entry, "stamps": []})
+
+
+def test_names_that_would_cover_each_other_share_one_text():
+    points = [("A", 0.02, 0.024), ("B", 0.03, 0.026), ("C", 0.9, 0.025), ("", 1.0, 1.0)]
+    rows = [
+        {
+            "projector": "a",
+            "name": n,
+            "label": n,
+            "state": "control",
+            "effective_captions": x,
+            "D": y,
+        }
+        for n, x, y in points
+    ]
+    shown = json.dumps(scatter_chart(rows, ["a"], "D", "D"))
+    assert '"label": "A, B"' in shown and '"label": "C"' in shown

@@ -175,20 +175,24 @@ def scatter_chart(
 
 
 def _names(cells: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
-    """Names of the named points; points that nearly coincide share one text."""
+    """Names of the named points; points whose names would cover each other share one text."""
     scores = [c[metric] for c in cells]
-    step = (max(scores) - min(scores)) / 20 if scores else 0.0
-    places: dict[tuple[int, int], dict[str, Any]] = {}
+    line = (max(scores) - min(scores)) / 20 if scores else 0.0
+    places: list[dict[str, Any]] = []
     for c in cells:
         if c["label"]:
             x, y = c["effective_captions"], c[metric]
-            place = (round(x * 20), round(y / step) if step else 0)
-            seen = places.get(place)
+            near = (
+                place
+                for place in places
+                if abs(place["effective_captions"] - x) <= 0.1 and abs(place["score"] - y) <= line
+            )
+            seen = next(near, None)
             if seen is None:
-                places[place] = {"effective_captions": x, "score": y, "label": c["label"]}
+                places.append({"effective_captions": x, "score": y, "label": c["label"]})
             elif c["label"] not in seen["label"].split(", "):
                 seen["label"] += f", {c['label']}"
-    return list(places.values())
+    return places
 
 
 def curve_chart(title: str, share: bool = False) -> dict[str, Any]:

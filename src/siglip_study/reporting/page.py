@@ -169,6 +169,7 @@ def _view(
         "provenance": {
             "command": told.pop("command", None),
             "git_commit": told.pop("git_commit", None),
+            "trained_at": sorted({c["git_commit"] for c in tables["cells"] if c["git_commit"]}),
             "versions": told.pop("versions", None) or {},
             "other": told,
             "config": yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100),
