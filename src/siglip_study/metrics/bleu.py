@@ -17,16 +17,13 @@ def _clipped_hits(order: Order, n: int) -> Integers:
     grams = len(order.last)
     most = np.zeros(grams, dtype=np.int64)
     np.maximum.at(most, order.gram, order.count)
-    # Of several lists with the most, any may be the holder: the next greatest is then as great.
-    holder = np.full(grams, -1, dtype=np.int64)
     top = order.count == most[order.gram]
-    holder[order.gram[top]] = order.owner[top]
-    holds = order.owner == holder[order.gram]
     second = np.zeros(grams, dtype=np.int64)
-    np.maximum.at(second, order.gram[~holds], order.count[~holds])
-    allowed = np.where(holds, second[order.gram], most[order.gram])
-    hits = np.bincount(order.owner, np.minimum(order.count, allowed), minlength=n)
-    return hits.astype(np.int64)
+    np.maximum.at(second, order.gram, np.where(top, 0, order.count))
+    # Only a list that alone has the most finds fewer elsewhere.
+    alone = np.bincount(order.gram, top, minlength=grams) == 1
+    found = np.where(top & alone[order.gram], second[order.gram], order.count)
+    return np.bincount(order.owner, found, minlength=n).astype(np.int64)
 
 
 def _closest_lengths(sizes: Integers) -> Integers:
