@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
-from siglip_study.config import load_config, parse_config
+from siglip_study.config import load_config, parse_config, plain_config
 from siglip_study.config_docs import schema_text
 from siglip_study.errors import StudyError
+from siglip_study.grid import Study
 
 
 def minimal(**changes):
@@ -26,6 +28,7 @@ def complaint(raw, source="study.yaml"):
     return message
 
 
+CONFIGS = Path(__file__).parents[1] / "config"
 HALVED = {"root": "x", "splits": {"train": "train", "held_out": "val"}}
 STAGE = {"projector": "linear", "stage1": {}, "stage2": {}}
 
@@ -156,6 +159,16 @@ def test_a_valid_file_is_read(tmp_path):
     assert config.llm.prompt == "이건 뭐죠?" and str(config.data_root) == "somewhere"
     with pytest.raises(Exception, match="frozen"):
         config.llm.prompt = "x"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_the_report_prints_is_the_same_study_again(path):
+    config = load_config(path)
+    printed = yaml.safe_dump(plain_config(config), allow_unicode=True, sort_keys=False)
+    again = parse_config(yaml.safe_load(printed))
+    assert again.model_dump() == config.model_dump()
+    mine, theirs = Study(config), Study(again)
+    assert mine.tuning and theirs.tuning == mine.tuning and theirs.controls == mine.controls
 
 
 def test_the_schema_is_json_schema_of_every_section():

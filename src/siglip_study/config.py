@@ -36,10 +36,7 @@ from siglip_study.config_training import (
     TrainingConfig,
     VisionConfig,
 )
-from siglip_study.config_types import (
-    Label,
-    Section,
-)
+from siglip_study.config_types import Label, Section
 from siglip_study.errors import StudyError
 
 
@@ -114,6 +111,14 @@ class Config(Section):
     def data_root(self) -> Path:
         """The dataset's folder; the demo writes its own under ``output_dir``."""
         return Path(self.data.root or f"{self.output_dir}/demo")
+
+
+def plain_config(config: Config) -> dict[str, Any]:
+    """Every key with its value, defaults included, as ``parse_config`` reads it back."""
+    values = config.model_dump(mode="json")
+    for tuned in ("learning_rate", "epochs"):  # of stage 2: the grid has them
+        del values["stage2"][tuned]
+    return values
 
 
 def parse_config(raw: Mapping[str, Any], source: str = "config") -> Config:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from siglip_study.config import parse_config
+from siglip_study.config import parse_config, plain_config
 from siglip_study.grid import Study
 from siglip_study.jobs import job
 
@@ -20,9 +20,9 @@ with job(snakemake.log[0]):
         templates,
         Path(snakemake.output.report),
         title=config.report.title,
-        config=config.model_dump(mode="json"),
+        config=plain_config(config),
         provenance={
-            "command": "snakemake --cores 1 --resources gpu=1",
+            "command": "snakemake --cores 1 --resources gpu=1 --configfile config.yaml",
             "git_commit": provenance.git_commit(),
             "source_hash": provenance.source_hash(),
             "versions": provenance.versions(),
