@@ -165,6 +165,8 @@ def test_sentences_are_kept_between_runs(tmp_path, monkeypatch):
     again = morphemes.Morphemes(folder=tmp_path)
     monkeypatch.setattr(morphemes, "_kiwi", _nobody)
     assert list(again(texts)) == found
+    # Nor are they analysed again for other processes.
+    assert list(again.sentences(texts).values()) == [found[0][7:], found[2][5:], found[0][:7]]
 
 
 def _nobody(workers):

@@ -78,7 +78,7 @@ class Morphemes:
         """The sentences of normalised, lower-cased texts with their morphemes."""
         wanted = {sentence for text in texts for sentence in split_sentences(text)}
         with self._lock:
-            self._analyse(wanted)
+            self._analyse({s for s in wanted if s not in self._known})
             return {s: [self._strings[i] for i in self._known[s]] for s in sorted(wanted)}
 
     def _analyse(self, sentences: set[str]) -> None:
