@@ -117,6 +117,11 @@ def test_tokens_that_were_never_apart():
     assert "alike before training (0.01 % of them depended on the video) and stayed so" in text
 
 
+def test_tokens_that_follow_the_video_under_captions_that_do_not():
+    text = why(study(epoch(1, 1, 0.4), epoch(2, 1, 0.37), grounded=False))
+    assert text.startswith("No collapse, but captions that were not shown to fit their clips: ")
+
+
 def test_scrambled_neighbours():
     """k = 5 of 31 others: chance .161, spread √(.161 · .839 / 160) = .029."""
     chance, spread = chance_overlap(32)

@@ -206,7 +206,7 @@ _ALL = (
         None,
         True,
         "model",
-        "Vendi score of caption embeddings around the references' centre.",
+        "Vendi score of caption embeddings around the references' centre; at most their number.",
         unit="captions",
     ),
     _info(

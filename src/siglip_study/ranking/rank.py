@@ -141,7 +141,7 @@ def rank(
         "n_clips": len(groups),
         "can_rank": why_not is None,
         "why_not": why_not,
-        "verdict": verdict_sentence(why_not, grounded, tests, ranks, above),
+        "verdict": verdict_sentence(why_not, grounded, tests, ranks, above, scorer.mean_margin),
         "scorer_can_tell": scorer.can_tell,
         "scorer": asdict(scorer),
         "projectors": projectors,

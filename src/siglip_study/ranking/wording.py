@@ -82,9 +82,17 @@ def verdict_sentence(
     tests: Sequence[PairTest],
     ranks: Mapping[str, tuple[int, int]],
     above: Sequence[str] = (),
+    human: float | None = None,
 ) -> str:
-    """The answer of the study in one sentence; ``ranked`` in falling order of mean D, ``above``
-    those of higher mean D than the first of them, which the gate refused.
+    """The answer of the study in one sentence.
+
+    Args:
+        why_not: why no ranks are given, where they are not.
+        ranked: in falling order of mean D.
+        tests: of all pairs.
+        ranks: rank interval of each ranked projector.
+        above: those of higher mean D than the first ranked one, which the gate refused.
+        human: the references' mean D: what a difference that can be seen is held against.
     """
     if why_not is not None:
         return f"No order can be claimed: {why_not}."
@@ -92,10 +100,12 @@ def verdict_sentence(
         return f"Only {ranked[0]} can be ranked: no other projector's captions passed the gate."
     among = [test for test in tests if test.a in ranks and test.b in ranks]
     if not any(test.significant for test in among):
-        detectable = max(t.smallest_detectable for t in among if t.smallest_detectable is not None)
+        missed = [t.smallest_detectable for t in among if t.smallest_detectable is not None]
         return (
             f"No order can be claimed: none of the {len(among)} pairs of ranked projectors differs "
-            f"significantly, and a difference in D under {detectable:.4f} could have been missed."
+            f"significantly, and a difference in D under {max(missed):.4f} could have been missed"
+            + _beyond(min(missed), human)
+            + "."
         )
     firsts = [label for label in ranked if ranks[label][0] == 1]
     if len(firsts) > 1:
@@ -127,6 +137,16 @@ def verdict_sentence(
         verb = "has" if len(above) == 1 else "have"
         text += f"; {listed(above)} {verb} a higher D and did not pass the gate"
     return text + "."
+
+
+def _beyond(least: float, human: float | None) -> str:
+    """Said where any pair could miss even the gap between human captions and blind ones."""
+    if human is None or not 0 < human <= least:
+        return ""
+    return (
+        f"; every pair could miss one as large as the human captions' whole D of {human:.4f}, so "
+        "this study has too few seeds or clips to order any two projectors"
+    )
 
 
 def abs_bound(test: PairTest) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from siglip_study.reporting import words
 from siglip_study.reporting.glossary import metric_heading
-from siglip_study.reporting.results import Cell, mean, only
+from siglip_study.reporting.results import Cell, only
 
 _CLEARS = {
     True: "Clears the retrieval baseline.",
@@ -50,8 +50,9 @@ def _tiles(
     reports = [c for c in cells if c.role == "report"]
     clips = max((c.metrics.get("n_clips") or 0 for c in reports), default=0)
     tuning = sum(c.role == "tuning" for c in cells)
-    detectable = [p["smallest_detectable"] for p in ranking["pairs"]]
-    smallest = mean([d for d in detectable if d is not None])
+    among = {row["projector"] for row in rows if row["ranked"]}
+    pairs = [p for p in ranking["pairs"] if {p["a"], p["b"]} <= among] or ranking["pairs"]
+    detectable = [d for p in pairs if (d := p["smallest_detectable"]) is not None]
     return [
         {
             "label": "Projectors",
@@ -70,8 +71,8 @@ def _tiles(
         },
         {
             "label": "Smallest detectable difference",
-            "value": words.number(smallest, 4),
-            "note": "in D, 80 % power, mean over pairs",
+            "value": words.number(max(detectable, default=None), 4),
+            "note": "in D with 80 % power, of the pair that is hardest to tell",
         },
     ]
 

@@ -238,6 +238,8 @@ def why(history: History, others: tuple[History, ...] = ()) -> str:
     )
     if history.collapsed:
         return f"No cause to be seen in its training: {kept}."
+    if history.grounded is False:
+        return f"No collapse, but captions that were not shown to fit their clips: {kept}."
     return f"No collapse: {kept}."
 
 
