@@ -69,12 +69,16 @@ def test_leaving_early_is_not_a_success(tmp_path):
     assert run(tmp_path, "raise SystemExit(3)")[0].returncode == 3
 
 
-def test_threads_wait_asleep_unless_the_user_says_otherwise(tmp_path, monkeypatch):
+def test_threads_soon_wait_asleep_unless_the_user_says_otherwise(tmp_path, monkeypatch):
     body = (
-        "import os, sys\nassert 'torch' not in sys.modules\nlog.info(os.environ['OMP_WAIT_POLICY'])"
+        "import os, sys\nassert 'torch' not in sys.modules\n"
+        "logging.getLogger('siglip_study').info(os.environ.get('GOMP_SPINCOUNT'))"
     )
-    body = f"log = logging.getLogger('siglip_study')\n{body}"
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert run(tmp_path, body)[0].stderr == "passive\n"
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(tmp_path, body)[0].stderr == "20000\n"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert run(tmp_path, body)[0].stderr == "7\n"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    assert run(tmp_path, body)[0].stderr == "active\n"
+    assert run(tmp_path, body)[0].stderr == "None\n"
