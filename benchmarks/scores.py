@@ -28,8 +28,10 @@ from siglip_study.choice import SELECTION_SCHEMA
 from siglip_study.config_sections import ScorerConfig
 from siglip_study.demo.captions import caption
 from siglip_study.demo.world import category, sample_scene
+from siglip_study.evaluation.cell_scores import Captioner
 from siglip_study.evaluation.ranking import rank_projectors
-from siglip_study.evaluation.scores import Captioner, ScoreSettings, SplitScorer, score_split
+from siglip_study.evaluation.scores import score_split
+from siglip_study.evaluation.split_scorer import ScoreSettings, SplitScorer
 from siglip_study.io import write_json
 from siglip_study.metrics import families, tokens
 from siglip_study.metrics.siglip import clip_vectors

@@ -81,6 +81,7 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
         "evaluation/cell_scores",
         "evaluation/score_processes",
         "evaluation/scores",
+        "evaluation/split_scorer",
         "evaluation/temperature",
         "evaluation/truth",
         "features/chunking",

@@ -14,7 +14,9 @@ import polars as pl
 import pytest
 
 from siglip_study.config_sections import ScorerConfig
-from siglip_study.evaluation.scores import Captioner, ScoreSettings, SplitScorer, score_split
+from siglip_study.evaluation.cell_scores import Captioner
+from siglip_study.evaluation.scores import score_split
+from siglip_study.evaluation.split_scorer import ScoreSettings, SplitScorer
 from siglip_study.io import read_json, write_json
 
 WIDTH = 16

@@ -9,13 +9,9 @@ import pytest
 
 from siglip_study.config_sections import ScorerConfig
 from siglip_study.errors import StudyError
-from siglip_study.evaluation.scores import (
-    Captioner,
-    ScoreSettings,
-    SplitScorer,
-    reference_temperature,
-    score_split,
-)
+from siglip_study.evaluation.cell_scores import Captioner
+from siglip_study.evaluation.scores import reference_temperature, score_split
+from siglip_study.evaluation.split_scorer import ScoreSettings, SplitScorer
 from siglip_study.evaluation.temperature import fit_on_references
 from siglip_study.io import read_json, write_json
 

@@ -166,8 +166,17 @@ def test_a_gradient_that_vanished():
     ("entropy", "said"), [(0.0, "single patch"), (0.99, "averages all"), (0.5, None), (None, None)]
 )
 def test_attention_at_its_edges(entropy, said):
-    text = why(study(epoch(1, 1, 0.001, diag_attention_entropy=entropy), **COLLAPSED))
-    assert ("attention entropy" in text) == (said is not None) and (said or "") in text
+    lost = study(epoch(1, 1, 0.001, diag_attention_entropy=entropy), **COLLAPSED)
+    healthy = study(epoch(1, 1, 0.4, diag_attention_entropy=entropy))
+    for text in (why(lost), why(healthy)):
+        assert ("attention entropy" in text) == (said is not None) and (said or "") in text
+    assert why(healthy).startswith("No collapse: ")
+
+
+def test_every_dashed_line_has_a_colour_of_its_own(page):
+    legend = page.split('aria-label="Colours of the diagnosis">')[1].split("</ul>")[0]
+    colours = re.findall(r"--c: (#\w+)", legend)
+    assert len(colours) == len(set(colours)) > 1
 
 
 def test_a_cooler_run_of_the_same_design_shows_that_the_rate_was_at_fault():

@@ -12,12 +12,11 @@ with job(snakemake.log[0]):
         import polars as pl
 
         from siglip_study.evaluation.scores import (
-            ScoreSettings,
-            SplitScorer,
             captioners_of,
             reference_temperature,
             score_split,
         )
+        from siglip_study.evaluation.split_scorer import ScoreSettings, SplitScorer
         from siglip_study.evaluation.temperature import fit_on_references
         from siglip_study.features.scorer import read_frame_embeddings
         from siglip_study.io import read_json

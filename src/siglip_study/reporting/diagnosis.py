@@ -54,7 +54,13 @@ FIGURES: dict[str, tuple[str, str, bool, str]] = {
 #: Cells whose lines are drawn at most: more would be neither told apart nor light.
 LINES = 40
 
-_CONTROL_COLOURS = {"control_hot": "#c0392b"}
+#: Dashed lines of their own colours: a study may draw all of these in one chart.
+_CONTROL_COLOURS = {
+    "control_hot": "#c0392b",
+    "control_noise": "#9b7653",
+    "control_permuted": "#6f8f5f",
+    "control_untrained": "#a58fb5",
+}
 _GREY = "#808890"
 
 

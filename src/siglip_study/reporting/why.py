@@ -236,6 +236,9 @@ def why(history: History, others: tuple[History, ...] = ()) -> str:
         f"tokens follow the video to the end ({_percent(last['diag_video_share_after'])} of them "
         "depends on it)"
     )
+    reads = saturated_attention(history, last)
+    if reads is not None:
+        kept = f"{kept}; {reads}"
     if history.collapsed:
         return f"No cause to be seen in its training: {kept}."
     if history.grounded is False:
