@@ -248,6 +248,19 @@ def test_the_hash_does_not_depend_on_the_order_of_keys():
     assert one.name == two.name
 
 
+def test_options_in_another_order_leave_the_text_of_every_parameter_as_it_is():
+    """Snakemake compares parameters by their text."""
+    options = {"queries": 16, "heads": 4}
+    one, two = (
+        study(projectors={"query_abstractor": {"options": dict(pairs)}})
+        for pairs in (options.items(), reversed(options.items()))
+    )
+    assert [str(cell.run.model_dump()) for cell in one.cells.values()] == [
+        str(cell.run.model_dump()) for cell in two.cells.values()
+    ]
+    assert list(one.cells) == list(two.cells)
+
+
 def test_a_projector_may_have_budgets_of_its_own():
     made = study(
         projectors={"linear": {}, "slow": {"type": "mlp_2l", "epochs": [1]}},

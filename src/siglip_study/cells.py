@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from siglip_study.config_training import LlmConfig, StageConfig, TrainingConfig, VisionConfig
-from siglip_study.config_types import Section
+from siglip_study.config_types import Options, Section
 
 Role = Literal[
     "tuning",
@@ -55,7 +55,7 @@ class RunSpec(Section):
     """Everything the result of a training run depends on, besides the data."""
 
     projector: str = Field(description="Exact registry name.")
-    options: dict[str, Any] = Field({}, description="Options of the projector.")
+    options: Options = Field({}, description="Options of the projector.")
     vision: VisionConfig = VisionConfig()
     llm: LlmConfig = LlmConfig()
     training: TrainingConfig = TrainingConfig()

@@ -5,11 +5,11 @@ Their values name a cell, so a new key needs a default that means what was done 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from siglip_study.config_types import Count, Fraction, Positive, Section
+from siglip_study.config_types import Count, Fraction, Options, Positive, Section
 
 
 class VisionConfig(Section):
@@ -116,7 +116,7 @@ class ProjectorConfig(Section):
     """One projector under comparison; its label is its key in ``projectors``."""
 
     type: str | None = Field(None, description="Exact registry name; null: the label itself.")
-    options: dict[str, Any] = Field({}, description="Constructor options of that projector.")
+    options: Options = Field({}, description="Constructor options of that projector.")
     epochs: tuple[Count, ...] | None = Field(
         None,
         min_length=1,

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 # A label becomes part of a path, a table cell and a chart legend.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+def _in_order(options: dict[str, Any]) -> dict[str, Any]:
+    return dict(sorted(options.items()))
+
+
+# Their order means nothing, but Snakemake compares parameters by their text: a config whose options
+# were written in another order would train again.
+Options = Annotated[dict[str, Any], AfterValidator(_in_order)]
 
 
 class Section(BaseModel):
