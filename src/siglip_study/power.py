@@ -14,7 +14,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from siglip_study.commands import exit_status
 from siglip_study.errors import StudyError
@@ -22,6 +22,8 @@ from siglip_study.errors import StudyError
 if TYPE_CHECKING:
     from siglip_study.ranking.power import Assumptions
     from siglip_study.ranking.within import WithinSpread
+
+T = TypeVar("T")
 
 #: A difference to ask for where none is given, as a share of the references' D.
 ASKED = 0.1
@@ -147,12 +149,15 @@ def report(given: argparse.Namespace) -> str:
         from siglip_study.paths import Paths
 
         config = load_config(given.config)
-        seeds = seeds or len(config.seeds.report)
-        projectors = projectors or len(config.projectors)
-        alpha = alpha or config.gate.alpha
+        seeds = _either(seeds, len(config.seeds.report))
+        projectors = _either(projectors, len(config.projectors))
+        alpha = _either(alpha, config.gate.alpha)
         wanted = config.gate.within_category
-        path = path or (None if given.sd else Paths(config.output_dir).scorer_check)
-    seeds, projectors, alpha = seeds or 3, projectors or 4, alpha or 0.05
+        if path is None and given.sd is None:
+            path = Paths(config.output_dir).scorer_check
+    seeds, projectors, alpha = _either(seeds, 3), _either(projectors, 4), _either(alpha, 0.05)
+    if seeds < 1:
+        raise StudyError(f"power: {seeds} seeds; expected at least 1.")
     references = read_references(path) if path is not None else None
     named = {
         "sd": given.sd,
@@ -164,7 +169,7 @@ def report(given: argparse.Namespace) -> str:
     if references is None and given.sd is None:
         raise StudyError("power: no references and no --sd; expected a config, a file or an SD.")
     assumed: Assumptions = from_references(references.sd if references else given.sd, **named)
-    groups = given.groups or (references.n_groups if references else 97)
+    groups = _either(given.groups, references.n_groups if references else 97)
     difference = given.difference
     if difference is None:
         difference = ASKED * references.mean if references else 0.5 * assumed.sd
@@ -210,6 +215,11 @@ def report(given: argparse.Namespace) -> str:
     if references:
         lines += ["", *_passing(references, assumed, groups, seeds, projectors, alpha, wanted)]
     return "\n".join(lines)
+
+
+def _either(given: T | None, otherwise: T) -> T:
+    """What was given, 0 too: it is for the checks to refuse."""
+    return otherwise if given is None else given
 
 
 def _passing(

@@ -175,3 +175,21 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == first
     assert main([]) == 1
     assert "expected a config, a file or an SD" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--alpha", "0"], "alpha 0.0; expected a number between 0 and 1"),
+        (["--alpha", "1"], "alpha 1.0; expected a number between 0 and 1"),
+        (["--seeds", "0"], "0 seeds; expected at least 1"),
+        (["--projectors", "0"], "0 projectors; expected at least 2"),
+        (["--groups", "0"], "0 groups; expected at least 2"),
+        (["--sd", "0"], "SD of D over clips is 0.0; expected a number above 0"),
+    ],
+)
+def test_a_zero_is_no_default(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--sd", "0.2", *given]) == 1
+    assert said in capsys.readouterr().err

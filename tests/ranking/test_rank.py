@@ -73,7 +73,7 @@ def test_one_projector_entered_twice_is_inseparable() -> None:
     result = rank({"a": entry(0.05), "b": entry(0.05)}, GROUPS, HUMAN, SCORER)
     assert {(r["rank_low"], r["rank_high"]) for r in result["projectors"]} == {(1, 2)}
     assert result["pairs"][0]["p"] == 1.0
-    assert result["verdict"].startswith("No order can be claimed: none of the 1 pairs")
+    assert result["verdict"].startswith("No order can be claimed: a and b do not differ")
 
 
 def test_two_at_the_top() -> None:

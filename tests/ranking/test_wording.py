@@ -30,6 +30,18 @@ def test_no_order_was_ever_possible_where_every_pair_misses_the_human_d() -> Non
     assert "the human captions' whole D of 0.3700" in said and said.endswith("two projectors.")
 
 
+def test_one_pair_is_spoken_of_as_one() -> None:
+    tests = [pair("linear", "mlp", 0.5)]
+    said = verdict_sentence(
+        None, ["linear", "mlp"], tests, dict.fromkeys(["linear", "mlp"], (1, 2)), human=0.4
+    )
+    assert said == (
+        "No order can be claimed: linear and mlp do not differ significantly, and a difference in "
+        "D under 0.5000 could have been missed; that is no less than the human captions' whole D "
+        "of 0.4000, so this study has too few seeds or clips to order any two projectors."
+    )
+
+
 @pytest.mark.parametrize("human", [None, -0.1, 0.0])
 def test_without_a_human_d_nothing_is_held_against_it(human: float | None) -> None:
     assert "human" not in verdict(human, 0.38, 0.5, 0.4)

@@ -88,6 +88,8 @@ class Design:
         ):
             if value < least:
                 raise StudyError(f"power: {value} {name}; expected at least {least}.")
+        if not 0 < self.alpha < 1:
+            raise StudyError(f"power: alpha {self.alpha}; expected a number between 0 and 1.")
 
     @property
     def variance(self) -> float:

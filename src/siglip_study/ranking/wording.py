@@ -101,11 +101,14 @@ def verdict_sentence(
     among = [test for test in tests if test.a in ranks and test.b in ranks]
     if not any(test.significant for test in among):
         missed = [t.smallest_detectable for t in among if t.smallest_detectable is not None]
+        said = (
+            f"none of the {len(among)} pairs of ranked projectors differs significantly"
+            if len(among) > 1
+            else f"{listed(ranked)} do not differ significantly"
+        )
         return (
-            f"No order can be claimed: none of the {len(among)} pairs of ranked projectors differs "
-            f"significantly, and a difference in D under {max(missed):.4f} could have been missed"
-            + _beyond(min(missed), human)
-            + "."
+            f"No order can be claimed: {said}, and a difference in D under {max(missed):.4f} could "
+            f"have been missed{_beyond(missed, human)}."
         )
     firsts = [label for label in ranked if ranks[label][0] == 1]
     if len(firsts) > 1:
@@ -139,13 +142,14 @@ def verdict_sentence(
     return text + "."
 
 
-def _beyond(least: float, human: float | None) -> str:
+def _beyond(missed: Sequence[float], human: float | None) -> str:
     """Said where any pair could miss even the gap between human captions and blind ones."""
-    if human is None or not 0 < human <= least:
+    if human is None or not 0 < human <= min(missed):
         return ""
+    missing = "every pair could miss one as large as" if len(missed) > 1 else "that is no less than"
     return (
-        f"; every pair could miss one as large as the human captions' whole D of {human:.4f}, so "
-        "this study has too few seeds or clips to order any two projectors"
+        f"; {missing} the human captions' whole D of {human:.4f}, so this study has too few seeds "
+        "or clips to order any two projectors"
     )
 
 
