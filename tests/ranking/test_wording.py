@@ -30,6 +30,13 @@ def test_no_order_was_ever_possible_where_every_pair_misses_the_human_d() -> Non
     assert "the human captions' whole D of 0.3700" in said and said.endswith("two projectors.")
 
 
+def test_a_projector_alone_is_not_said_to_have_beaten_others() -> None:
+    said = verdict_sentence(None, ["linear"], [], {"linear": (1, 1)}, human=0.4)
+    assert said == "No order can be claimed: linear is the only projector of the study."
+    refused = verdict_sentence(None, ["linear"], [pair("linear", "mlp", 0.5)], {"linear": (1, 1)})
+    assert refused.startswith("Only linear can be ranked: no other projector's captions passed")
+
+
 def test_one_pair_is_spoken_of_as_one() -> None:
     tests = [pair("linear", "mlp", 0.5)]
     said = verdict_sentence(

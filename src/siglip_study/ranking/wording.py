@@ -96,6 +96,8 @@ def verdict_sentence(
     """
     if why_not is not None:
         return f"No order can be claimed: {why_not}."
+    if not tests:
+        return f"No order can be claimed: {ranked[0]} is the only projector of the study."
     if len(ranked) == 1:
         return f"Only {ranked[0]} can be ranked: no other projector's captions passed the gate."
     among = [test for test in tests if test.a in ranks and test.b in ranks]
