@@ -148,7 +148,7 @@ def test_step_times_come_back_from_the_file(study, rehearsal):
         ),
         (
             {"projectors": {"linear": {}, "query_abstractor": {"options": {"queries": 8}}}},
-            r"with projectors\.query_abstractor\.options \{'queries': 4, 'heads': 4\}; expected",
+            r"with projectors\.query_abstractor\.options \{'heads': 4, 'queries': 4\}; expected",
         ),
         (
             {"projectors": {"linear": {}, "perceiver": {}}},
