@@ -7,6 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from siglip_study.errors import StudyError
+from siglip_study.io import atomic_path
 from siglip_study.metrics import diversity, meteor_references, morphemes
 from siglip_study.metrics.bleu import self_bleu
 from siglip_study.metrics.meteor import (
@@ -171,6 +173,28 @@ def test_sentences_are_kept_between_runs(tmp_path, monkeypatch):
 
 def _nobody(workers):
     raise AssertionError("Kiwi is not asked, nor loaded, for sentences that are known")
+
+
+def test_sentences_that_another_job_is_writing_or_was_killed_over_are_not_read(tmp_path):
+    first = morphemes.Morphemes(folder=tmp_path)
+    expected = list(first(["공이 구른다."]))
+    first.save()
+    (whole,) = tmp_path.rglob("*.parquet")
+    with atomic_path(whole.with_name("another.parquet")) as partial:
+        partial.write_bytes(whole.read_bytes()[:100])
+        again = morphemes.Morphemes(folder=tmp_path)
+        partial.write_bytes(whole.read_bytes())
+    assert list(again(["공이 구른다."])) == expected
+
+
+def test_a_damaged_file_of_sentences_is_named(tmp_path):
+    first = morphemes.Morphemes(folder=tmp_path)
+    first(["공이 구른다."])
+    first.save()
+    (whole,) = tmp_path.rglob("*.parquet")
+    whole.write_bytes(whole.read_bytes()[:100])
+    with pytest.raises(StudyError, match=f"{whole.name}: found a damaged file; expected Parquet"):
+        morphemes.Morphemes(folder=tmp_path)
 
 
 def test_a_sentence_has_the_same_morphemes_wherever_it_stands():

@@ -19,7 +19,7 @@ from siglip_study.metrics.token_lists import (
 #: Two absent tokens in a row must not look like neighbours, whatever is added.
 _ABSENT = -(2**30)
 _ABSENT_SMALL = -(2**14)
-#: Entries of the table of places (4 bytes each) beyond which places are searched instead.
+#: Entries of the table of places (2 or 4 bytes each) beyond which places are searched instead.
 _TABLE = 10**8
 
 

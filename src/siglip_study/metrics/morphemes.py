@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from siglip_study.errors import StudyError
 from siglip_study.features.chunking import split_sentences
 from siglip_study.metrics.token_lists import TokenLists
 
@@ -123,8 +124,15 @@ class Morphemes:
     def _read(self, folder: Path) -> None:
         import polars as pl
 
-        for path in sorted(folder.glob("*.parquet")):
-            table = pl.read_parquet(path)
+        # Hidden files are half written: by a job that runs now, or by one that was killed.
+        for path in sorted(folder.glob("[!.]*.parquet")):
+            try:
+                table = pl.read_parquet(path)
+            except pl.exceptions.ComputeError:
+                raise StudyError(
+                    f"{path}: found a damaged file; expected Parquet. Delete it, and its sentences "
+                    "are analysed again."
+                ) from None
             each = table["morphemes"].explode().drop_nulls()
             strings = each.unique(maintain_order=True)
             own = np.array([self._place(s) for s in strings.to_list()], dtype=np.int32)
