@@ -44,13 +44,17 @@ def test_one_clip_that_makes_the_claim_is_named() -> None:
     (without,) = leave_one_out({"a": hangs, "b": np.zeros((3, 20))}, GROUPS)
     assert not without.claimed and without.flipped_by == ("v00",)
     assert without.change_group == "v00" and without.change > 0
-    assert "v00" in influence_sentence([without])
+    told = "A single source video decides the pair, a and b (claimed without 'v00'); leaving one"
+    assert influence_sentence([without]).startswith(told)
 
 
 def test_a_solid_claim_hangs_on_nothing() -> None:
     found = leave_one_out({"a": table(0.9, 0), "b": table(0.1, 1)}, GROUPS)
     assert found[0].claimed and not found[0].flipped_by
-    assert "No single" in influence_sentence(found)
+    assert influence_sentence(found).startswith(
+        "No single source video makes or unmakes the verdict on the pair (1 claimed): leaving one"
+    )
+    assert "any of the 2 pairwise verdicts (2 claimed)" in influence_sentence([*found, *found])
 
 
 def test_one_seed_claims_nothing_and_little_has_nothing_to_leave_out() -> None:

@@ -131,6 +131,8 @@ def test_nobody_and_somebody_alone() -> None:
 def test_one_group_has_no_ranks() -> None:
     result = rank(planted(), ["v"] * N, HUMAN, SCORER)
     assert result["can_rank"] is False
+    assert "there is one group of clips" in result["verdict"]
+    assert not any("groups" in said or "source videos" in said for said in result["caveats"])
     json.dumps(result, allow_nan=False)
 
 

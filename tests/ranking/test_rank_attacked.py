@@ -38,7 +38,7 @@ def test_one_run_under_several_seeds_ranks_nobody(runs: int) -> None:
     assert rank({"a": a, "b": b}, GROUPS, HUMAN, SCORER)["can_rank"]
     told = rank({"a": copied(a, runs), "b": b}, GROUPS, HUMAN, SCORER)
     assert not told["can_rank"] and not any(row["ranked"] for row in told["projectors"])
-    assert "two runs of a have the same scores on every clip" in told["verdict"]
+    assert "two runs of one projector (a) have the same scores on every clip" in told["verdict"]
     assert told["verdict"].startswith("No order can be claimed")
 
 

@@ -66,8 +66,8 @@ def why_no_ranks(
         return "there is one run each, so the difference between seeds is unknown"
     if copied:
         return (
-            f"two runs of {listed(copied)} have the same scores on every clip, so they are one run "
-            "counted twice, and the difference between seeds is unknown"
+            f"two runs of one projector ({listed(copied)}) have the same scores on every clip, so "
+            "they are one run counted twice, and the difference between seeds is unknown"
         )
     if not ranked and category_only:
         return "no projector's captions were shown to tell clips of one category apart"
@@ -190,11 +190,12 @@ def influence_sentence(found: Sequence[PairInfluence]) -> str | None:
         f"leaving one out moves a difference by {abs(most.change):.4f} in D at most "
         f"({most.a} and {most.b}, without '{most.change_group}')"
     )
+    one = len(found) == 1
     if not shaken:
-        return (
-            f"No single source video makes or unmakes any of the {len(found)} pairwise verdicts "
-            f"({claims} claimed): {size}."
+        verdicts = (
+            "the verdict on the pair" if one else f"any of the {len(found)} pairwise verdicts"
         )
+        return f"No single source video makes or unmakes {verdicts} ({claims} claimed): {size}."
     told = listed(
         [
             f"{pair.a} and {pair.b} ({'claimed only with' if pair.claimed else 'claimed without'} "
@@ -203,11 +204,12 @@ def influence_sentence(found: Sequence[PairInfluence]) -> str | None:
             for pair in shaken
         ]
     )
-    return f"A single source video decides {len(shaken)} of the {len(found)} pairs, {told}; {size}."
+    pairs = "the pair" if one else f"{len(shaken)} of the {len(found)} pairs"
+    return f"A single source video decides {pairs}, {told}; {size}."
 
 
 def _one_of(pair: PairInfluence) -> str:
-    return f"each of {len(pair.flipped_by)}" if pair.claimed else f"any of {len(pair.flipped_by)}"
+    return f"{'each' if pair.claimed else 'any one'} of {len(pair.flipped_by)}"
 
 
 def caveats(
@@ -253,12 +255,12 @@ def caveats(
             "There is one held-out split: it was halved by source video, and each half is reported "
             "with the settings that the other half chose."
         )
-    if n_groups < FEW_GROUPS:
+    if 1 < n_groups < FEW_GROUPS:
         said.append(
             f"Only {n_groups} independent groups of clips: the intervals lean on means of few "
             "values being near normal."
         )
-    if n_groups < n_clips:
+    if 1 < n_groups < n_clips:
         said.append(
             f"The {n_clips} clips come from {n_groups} source videos; the intervals count videos, "
             "each weighing the same."
