@@ -7,6 +7,7 @@ import json
 import re
 from html.parser import HTMLParser
 
+import polars as pl
 import pytest
 from support.made_study import HOSTILE, HOSTILE_ID
 
@@ -174,6 +175,18 @@ def test_a_blind_scorer_gives_no_verdict(study, tmp_path):
 def test_no_projector_clears_the_bar(study, tmp_path):
     retrieval = {"mean_margin": 0.2, "cleared_by": [], "comparisons": []}
     assert "No projector clears it" in changed(study, tmp_path, retrieval=retrieval)
+
+
+def test_a_study_without_trained_controls_says_so(study, parsed):
+    path = study.root / "tables/cells.parquet"
+    kept = path.read_bytes()
+    trained = ["control_blind", "control_noise", "control_permuted", "control_hot"]
+    try:
+        pl.read_parquet(path).filter(~pl.col("role").is_in(trained)).write_parquet(path)
+        assert "This study trained none" in text_of(Page(study.report()))
+    finally:
+        path.write_bytes(kept)
+    assert "This study trained none" not in text_of(parsed)
 
 
 def test_influence_of_one_video_is_told(study, tmp_path):

@@ -19,6 +19,8 @@ FIGURE_LABELS: dict[str, str] = {
     "shuffled_gap": "Shuffled loss gap",
     "reversed_gap": "Reversed loss gap",
 }
+#: Controls that are trained: without one, nothing shows what the study makes of a blind model.
+TRAINED = ("control_blind", "control_noise", "control_permuted", "control_hot")
 
 
 def trust(
@@ -72,6 +74,7 @@ def trust(
             {"label": FIGURE_LABELS[name], **metric_heading(name, cells)} for name in FIGURES
         ],
         "controls": [_control(rows) for rows in by_cell(controls) if D in rows],
+        "trained_controls": any(cell.role in TRAINED for cell in cells),
         "gaps": [
             _gaps(c)
             for c in cells
