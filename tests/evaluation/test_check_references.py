@@ -49,8 +49,9 @@ def test_a_scorer_that_tells_lets_training_begin(checked, caplog) -> None:
     report = body["splits"]["report"]
     assert report["n_clips"] == 4 and report["n_groups"] == 2
     # Four clips, each caption the clip itself: it beats every other clip.
-    assert report["auc"] == 1.0 and report["auc_within_category"] == 1.0
-    assert report["auc_low"] == report["auc_high"] == 1.0
+    assert report["auc"] == report["auc_low"] == report["auc_high"] == 1.0
+    # Two of a category are no comparison within it.
+    assert report["auc_within_category"] is None and report["n_within_category"] == 0
     assert verdict(out, stop_if_blind=True) == body["sentence"]
 
 

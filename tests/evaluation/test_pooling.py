@@ -50,7 +50,6 @@ def write_half(
 
     values = {
         "grounding_margin": value(mean, low, high, chance=0.0),
-        "retrieval_r1": value(0.5, 0.3, 0.7, chance=1 / n),
         "effective_captions": value(effective),
         "top_cluster_share": value(1 / n),
     }
@@ -116,11 +115,6 @@ def test_figures_of_clips_groups_and_splits_are_those_of_all_clips(tmp_path):
     assert told["losses"]["shuffled_gap"]["value"] == pytest.approx(means.mean())
     # By clips: (8 × .5 + 12 × 1) / 20.
     assert told["values"]["effective_captions"]["value"] == pytest.approx(0.8)
-    # By source videos, errors added as independent: √(.4² + .6²) × .2.
-    hits = told["values"]["retrieval_r1"]
-    assert hits["value"] == pytest.approx(0.5)
-    assert hits["value"] - hits["low"] == pytest.approx(0.2 * np.sqrt(0.16 + 0.36))
-    assert hits["chance"] == pytest.approx(0.4 / 8 + 0.6 / 12)
     assert told["truncated_share"] == pytest.approx(0.1)
     assert (told["n_empty"], told["notes"]) == (2, {"cut": 2})
     assert told["not_computed"] == {"bertscore_f1": "no model"}

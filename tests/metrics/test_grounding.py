@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 
 from siglip_study.errors import StudyError
@@ -174,12 +175,36 @@ def test_bits_by_hand():
     assert bits(np.eye(2), 1.0) == pytest.approx(np.full(2, math.log2(2 * math.e / (math.e + 1))))
 
 
-def test_temperature_gives_the_most_bits():
+def test_temperature_by_hand():
+    # Two captions of two clips, and a third that is wrong: the softmax must give the right clip
+    # 2/3, so exp(1 / T) = 2.
+    assert fit_temperature(np.eye(2)) == pytest.approx(1 / math.log(2), rel=1e-4)
+
+
+def test_temperature_gives_the_most_bits_to_the_captions_and_one_mistaken():
     scores = random_scores(13, 30, own=0.1)
+    n = len(scores)
+
+    def told(temperature: float) -> float:
+        # Every caption in favour of every clip: rolled by k, the diagonal holds i and i + k.
+        of = [bits(np.roll(scores, -k, axis=1), temperature).mean() for k in range(n)]
+        return float(n * of[0] + np.mean(of[1:]))
+
     best = fit_temperature(scores)
-    most = bits(scores, best).mean()
-    assert most > 0
-    assert all(bits(scores, best * factor).mean() <= most for factor in (0.5, 0.9, 1.1, 2))
+    assert all(told(best * factor) < told(best) for factor in (0.5, 0.9, 1.1, 2))
+    # Some of these are mistaken as they stand, so one more is little.
+    plain = scipy.optimize.minimize_scalar(
+        lambda log_t: -bits(scores, math.exp(log_t)).mean(), bounds=(-9, 2), method="bounded"
+    )
+    assert best == pytest.approx(math.exp(plain.x), rel=0.1)
+
+
+def test_references_that_are_all_told_apart_have_a_temperature_that_bears_a_mistake():
+    scores = random_scores(14, 9, own=2.0)
+    assert (scores.argmax(axis=1) == np.arange(9)).all()
+    temperature = fit_temperature(scores)
+    assert bits(scores, temperature).mean() > 0.9 * math.log2(9)
+    assert bits(np.roll(scores, 1, axis=0), temperature).mean() > -5
 
 
 def test_interval_equals_scipy():

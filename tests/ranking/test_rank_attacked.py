@@ -65,11 +65,14 @@ def test_the_first_is_not_said_to_exceed_who_was_refused() -> None:
     assert "did not pass the gate" not in low
 
 
-def test_a_lenient_level_is_said() -> None:
+@pytest.mark.parametrize(
+    ("alpha", "level", "asks"), [(0.05, None, False), (0.3, "70 %", True), (0.025, "97.5 %", False)]
+)
+def test_another_level_is_said_and_a_lenient_one_warned_of(alpha, level, asks) -> None:
     entries = {"a": entry(0.1, 0.1, 1), "b": entry(0.05, 0.05, 3)}
-    strict = rank(entries, GROUPS, HUMAN, SCORER, thresholds=GateThresholds(alpha=0.05))
-    assert not any("Every test stands at" in said for said in strict["caveats"])
-    lenient = rank(entries, GROUPS, HUMAN, SCORER, thresholds=GateThresholds(alpha=0.3))
-    assert any(
-        "Every test stands at 0.3 and every interval at 70 %" in said for said in lenient["caveats"]
-    )
+    told = rank(entries, GROUPS, HUMAN, SCORER, thresholds=GateThresholds(alpha=alpha))
+    said = [caveat for caveat in told["caveats"] if "Every test stands at" in caveat]
+    assert len(said) == (level is not None)
+    for caveat in said:
+        assert f"differences at {level}; those of human captions, controls" in caveat
+        assert ("The procedure asks for 0.05" in caveat) == asks

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from siglip_study.metrics.grounding import grounding_margin
+from siglip_study.metrics.score import score_captions
 from siglip_study.ranking.scorer_check import check_scorer, derangement, swapped_curve
 
 N = 60
@@ -83,3 +84,32 @@ def test_intervals_of_auc() -> None:
     assert blind.auc_low == blind.auc_high == 0.5 and blind.auc_within_low is None
     one_group = check_scorer([[0.9, 0.1], [0.2, 0.8]], ["a", "a"])
     assert one_group.auc == 1.0 and one_group.auc_low is None
+
+
+def test_the_figure_within_a_category_is_the_one_of_the_metrics() -> None:
+    """Two of a category are no comparison within it, on the card as in the table."""
+    sizes = {"a": 4, "b": 2, "c": 2, "d": 2, "e": 2}
+    kinds = [name for name, size in sizes.items() for _ in range(size)]
+    ids = [f"i{k:02d}" for k in range(len(kinds))]
+    matrix = np.random.default_rng(3).normal(0, 0.1, (12, 12)) + 0.05 * np.eye(12)
+    check = check_scorer(matrix, ids, kinds)
+    captions = [f"caption {i}" for i in ids]
+    told = score_captions(
+        captions,
+        [[caption] for caption in captions],
+        ids,
+        language="en",
+        train_references=[["one"], ["another"]],
+        categories=kinds,
+        matrix=matrix,
+        are_references=True,
+    ).values["auc_within"]
+    assert check.n_within_category == 4
+    found = (check.auc_within_category, check.auc_within_low, check.auc_within_high)
+    assert found == pytest.approx((told["value"], told["low"], told["high"]))
+
+
+@pytest.mark.parametrize(("alpha", "level"), [(0.05, "95"), (0.025, "97.5"), (0.1, "90")])
+def test_the_sentence_names_the_level_of_its_interval(alpha: float, level: str) -> None:
+    sentence = check_scorer(scores(0.1), GROUPS, alpha=alpha).sentence
+    assert f"({level}% interval " in sentence

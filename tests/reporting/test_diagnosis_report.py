@@ -225,6 +225,15 @@ def test_points_begin_before_training_and_go_on_through_both_stages():
     assert "grad_share_lora" not in rows[0]
 
 
+def test_runs_of_one_seed_that_report_a_half_each_are_told_apart():
+    halves = [study(epoch(1, 1, 0.3), role="half", cell=f"mlp_{k}", seed=1) for k in "ab"]
+    rows = [table_row(half, tuple(halves)) for half in halves]
+    assert [row["run"] for row in rows] == [f"Report run of one half (mlp_{k})" for k in "ab"]
+    labels = {point["label"] for half in halves for point in chart_rows(half, "#123456")}
+    assert labels == {f"mlp · report run of one half (mlp_{k}) · seed 1" for k in "ab"}
+    assert table_row(study(epoch(1, 1, 0.3)), ())["run"] == "Tuning run"
+
+
 def test_the_page_shows_the_sentences_and_draws_the_figures(page):
     section = page.split('<section id="diagnosis">')[1].split("</section>")[0]
     assert "became alike in epoch 2 of stage 1" in section

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from siglip_study.reporting import words
+from siglip_study.reporting.grid_view import costs
 from siglip_study.reporting.ledger import differences, ledger_rows, ledger_view
-from siglip_study.reporting.results import Cell
+from siglip_study.reporting.results import Cell, shared
+from siglip_study.reporting.schema import frame
 
 SELECTION = {"projectors": {p: {"chosen": p, "n_cells": 4, "n_collapsed": 1} for p in "ab"}}
 
@@ -140,3 +143,43 @@ def test_budgets_of_equal_gpu_time_are_not_called_tuned(
     }
     (found,) = differences([run("a"), run("b", samples_seen=900)], {"projectors": told})
     assert found.startswith(f"Unequal samples of stage 2: 300 (a); 900 (b): {why}")
+
+
+def together(label: str, *halves: Cell) -> Cell:
+    """Two trainings that report a half each, as ``read_cell`` puts them together."""
+    metrics = {**halves[0].metrics, "parts": {"selection": "x", "report": "y"}}
+    facts, first = (shared([getattr(half, key) for half in halves]) for key in ("run", "stage1"))
+    return Cell(label, "report", metrics, facts, first, halves=halves)
+
+
+def test_two_trainings_that_took_the_same_as_one_are_equal_to_it() -> None:
+    both = together("b", run("b", stage2__learning_rate=1e-5), run("b"))
+    assert differences([run("a"), both], SELECTION) == []
+
+
+def test_two_trainings_of_one_entry_that_differ_are_a_difference() -> None:
+    both = together("b", run("b", device="A100", git_commit="old", samples_seen=600), run("b"))
+    device, commit, samples = "device", "commit of the code", "samples of stage 2"
+    found = {
+        said.split(":")[0].removeprefix("Unequal "): said
+        for said in differences([run("a"), both], SELECTION)
+    }
+    assert set(found) == {device, commit, samples}
+    assert "H100 (a); A100 and H100 (b)" in found[device]
+    assert "c0ffee (a); c0ffee and old (b)" in found[commit]
+    assert "300 (a); 300 and 600 (b)" in found[samples]
+
+
+def test_a_mean_of_two_trainings_keeps_its_fraction() -> None:
+    both = together("b", run("b", optimizer_steps=25), run("b", optimizer_steps=50))
+    assert both.cost("optimizer_steps") == 37.5
+    table = frame("ranking", [{"projector": "b", "optimizer_steps": 37.5}])
+    assert table["optimizer_steps"].to_list() == [37.5]
+    assert (words.count(37.5), words.count(37.0), words.count(12_345.6)) == ("37.5", "37", "12,346")
+
+
+def test_memory_has_one_unit_on_the_page() -> None:
+    told = {"projector": "a", "wall_s": 1.0, "gpu_s": 1.0, "stage1_cell": None, "device": "H100"}
+    (row, _) = costs([{**told, "stage1_wall_s": 0, "stage1_gpu_s": 0, "peak_gpu_gb": 11.0}])
+    (view,) = ledger_view(ledger_rows([run("a")], SELECTION), [], SELECTION, ["a"])["rows"]
+    assert row["peak"] == view["peak"] == "11.0 GiB"

@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from siglip_study.reporting.results import read_cell
+
 pytestmark = pytest.mark.full
 HALVES = ("selection", "report")
 TRAINED = {"epochs": 1, "learning_rate": 3e-3, "batch_size": 8, "gradient_accumulation": 1}
@@ -129,6 +131,24 @@ def test_everything_in_the_report_is_of_both_halves(study: Any) -> None:
     assert {"references", "retrieval", "generic", "category"} <= set(held)
     page = (study.results / "report.html").read_text("utf-8")
     assert "half A, choosing for half B" in page and "linear.seed1" in page
+
+
+def test_the_page_tells_the_two_trainings_apart_and_calls_equal_what_is(study: Any) -> None:
+    parts = metrics(study, "runs/linear.seed1")["parts"]
+    page = (study.results / "report.html").read_text("utf-8")
+    diagnosed = page.split('<section id="diagnosis">')[1].split("</table>")[0]
+    assert all(f"Report run of one half ({cell}), seed 1" in diagnosed for cell in parts.values())
+    joined = read_cell(study.results, "linear.seed1", "report")
+    assert {half.name for half in joined.halves} == set(parts.values())
+    assert "Unequal" not in page
+
+
+def test_clips_compared_within_a_category_are_counted_within_their_half(study: Any) -> None:
+    human = pl.read_parquet(study.results / "baselines/references/clips.parquet")
+    compared = human["grounding_margin_within"].drop_nulls().len()
+    assert 0 < compared <= 16
+    page = (study.results / "report.html").read_text("utf-8")
+    assert f"{compared} of 16 clips, in " in page
 
 
 def test_bits_of_a_half_are_scaled_by_the_other_half_s_references(study: Any) -> None:

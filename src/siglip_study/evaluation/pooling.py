@@ -4,8 +4,7 @@ Everything that compares a clip with others (D, retrieval, diversity) was measur
 Here nothing is compared anew:
 
 * a figure of single clips is their mean over source videos of both halves, with its interval;
-* where only the halves' means are kept, they are weighted by source videos, and the half-widths of
-  their intervals add as independent errors do;
+  clips that have none (of a category too small to compare within) are left out, as in a half;
 * a figure of a whole split (effective captions, top cluster, …) is weighted by clips, as
   :func:`siglip_study.ranking.crossfit.pool` weights it.
 """
@@ -22,7 +21,10 @@ import polars as pl
 
 from siglip_study.errors import StudyError
 from siglip_study.io import read_json, write_json, write_parquet
+from siglip_study.metrics.base import MetricInfo
 from siglip_study.metrics.grounding import mean_interval
+from siglip_study.metrics.registry import METRICS, WITHIN_CATEGORY
+from siglip_study.metrics.score import CLIP_METRICS
 from siglip_study.paths import Paths
 
 #: What stands in place of a split's name.
@@ -77,12 +79,12 @@ def pool_halves(
         )
     clips = _clips(name, tables)
     by_clips = _shares([len(own) for own in groups])
-    by_groups = _shares([len(set(own)) for own in groups])
-    values, missing = _values(told, clips, by_clips, by_groups)
+    values, missing = _values(told, tables, clips, by_clips)
     parts = {half: cell for half, (cell, _) in halves.items()}
     first = told[0]
     body = {
-        **{key: first[key] for key in ("role", "projector", "seed", "metrics")},
+        **{key: first[key] for key in ("role", "projector", "seed")},
+        "metrics": {name: about for half in told for name, about in half["metrics"].items()},
         "cell": name,
         "split": POOLED if len(halves) > 1 else next(iter(halves)),
         "parts": parts if len(set(parts.values())) > 1 else None,
@@ -129,27 +131,32 @@ def _clips(name: str, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def _values(
     told: Sequence[Mapping[str, Any]],
+    tables: Sequence[pl.DataFrame],
     clips: pl.DataFrame,
     by_clips: np.ndarray,
-    by_groups: np.ndarray,
 ) -> tuple[dict[str, dict[str, float | None]], dict[str, str]]:
-    """Every metric that both halves have, and why the others are missing."""
+    """Every metric that both halves have, and why the others are missing.
+
+    What is asked within a category needs one half only: it is of the clips that have it, and the
+    other half may have no category of three.
+    """
     groups = clips["group"].to_list()
     values: dict[str, dict[str, float | None]] = {}
     missing = {key: why for half in told for key, why in half["not_computed"].items()}
-    for metric in told[0]["values"]:
+    for metric in METRICS:
         found = [half["values"].get(metric) for half in told]
-        if any(value is None for value in found):
+        known = [value is not None for value in found]
+        if not (any(known) if metric in WITHIN_CATEGORY else all(known)):
             continue
-        if metric in clips.columns:
-            shares = by_groups
+        if metric in CLIP_METRICS:
+            counts = [table.drop_nulls(metric)["group"].n_unique() for table in tables]
+            shares = _shares(counts)
             value, low, high = _interval(clips[metric], groups)
         else:
-            # What has an interval is a mean over source videos.
-            shares = by_clips if all(half["low"] is None for half in found) else by_groups
-            value, low, high = _joined(found, shares)
-        low, high = _within(low, high, told[0]["metrics"][metric])
-        beside = {key: _weighted([half[key] for half in found], shares) for key in BESIDE}
+            shares, low, high = by_clips, None, None
+            value = float(np.dot(shares, [half["value"] for half in found if half]))
+        low, high = _within(low, high, METRICS[metric])
+        beside = {key: _weighted([half and half[key] for half in found], shares) for key in BESIDE}
         values[metric] = {"value": value, "low": low, "high": high, **beside}
         missing.pop(metric, None)
     return values, missing
@@ -165,36 +172,23 @@ def _interval(column: pl.Series, groups: list[str]) -> tuple[float, float | None
     return value, low if math.isfinite(low) else None, high if math.isfinite(high) else None
 
 
-def _joined(
-    found: Sequence[Mapping[str, Any]], shares: np.ndarray
-) -> tuple[float, float | None, float | None]:
-    value = float(np.dot(shares, [half["value"] for half in found]))
-    if any(half["low"] is None or half["high"] is None for half in found):
-        return value, None, None
-    below = np.array([half["value"] - half["low"] for half in found])
-    above = np.array([half["high"] - half["value"] for half in found])
-    return (
-        value,
-        value - float(np.sqrt(np.sum((shares * below) ** 2))),
-        value + float(np.sqrt(np.sum((shares * above) ** 2))),
-    )
-
-
 def _within(
-    low: float | None, high: float | None, about: Mapping[str, Any]
+    low: float | None, high: float | None, about: MetricInfo
 ) -> tuple[float | None, float | None]:
     """Bounds kept within the metric's range."""
-    if low is not None and about["min"] is not None:
-        low = max(low, about["min"])
-    if high is not None and about["max"] is not None:
-        high = min(high, about["max"])
+    if low is not None and about.min_value is not None:
+        low = max(low, about.min_value)
+    if high is not None and about.max_value is not None:
+        high = min(high, about.max_value)
     return low, high
 
 
 def _weighted(values: Sequence[float | None], shares: np.ndarray) -> float | None:
-    if any(value is None for value in values):
+    """Mean of the halves that count; None where one of those has no value."""
+    counted = [(value, share) for value, share in zip(values, shares, strict=True) if share > 0]
+    if any(value is None for value, _ in counted):
         return None
-    return float(np.dot(shares, np.array(values, dtype=float)))
+    return float(sum(value * share for value, share in counted if value is not None))
 
 
 def _losses(clips: pl.DataFrame) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from siglip_study.metrics.collect import Collector
 from siglip_study.metrics.meteor import meteor_mismatched, meteor_own
 from siglip_study.metrics.ngrams import Ngrams
 from siglip_study.metrics.reference_tokens import References
+from siglip_study.metrics.registry import WITHIN_CATEGORY
 from siglip_study.metrics.tokens import Tokens
 
 SIGLIP_COLUMNS = ("siglip_sum", "siglip_sigmoid", "siglip_published")
@@ -38,14 +39,12 @@ def score_siglip(
             found.skip("no scorer values were given", name)
     pairs = (
         "grounding_margin",
-        "grounding_margin_within",
         "auc",
-        "auc_within",
-        "retrieval_r1_within",
         "bits",
         "retrieval_r1",
         "retrieval_r5",
         "retrieval_mrr",
+        *WITHIN_CATEGORY,
     )
     if scores is None:
         found.skip("no scorer values were given", "siglip_cosine", *pairs)
@@ -73,13 +72,12 @@ def _score_within_category(
     found: Collector, scores: np.ndarray, categories: Sequence[str | None], empty: np.ndarray
 ) -> None:
     """The same against clips of the same category: is more seen than the category?"""
-    names = ("grounding_margin_within", "auc_within", "retrieval_r1_within")
     if all(category is None for category in categories):
-        found.skip("the clips have no categories", *names)
+        found.skip("the clips have no categories", *WITHIN_CATEGORY)
         return
     large = grounding.large_categories(categories)
     if all(category is None for category in large):
-        found.skip(f"no category has {grounding.LEAST_IN_CATEGORY} clips", *names)
+        found.skip(f"no category has {grounding.LEAST_IN_CATEGORY} clips", *WITHIN_CATEGORY)
         return
     found.clips("grounding_margin_within", grounding.grounding_margin_within(scores, large, empty))
     found.clips("auc_within", grounding.auc(scores, large, empty))

@@ -9,6 +9,9 @@ from siglip_study.errors import StudyError
 from siglip_study.metrics.base import MetricInfo
 from siglip_study.metrics.tokens import tokenizer_for
 
+#: Figures of a clip against those of its category: of clips in a category of three at least.
+WITHIN_CATEGORY = ("grounding_margin_within", "auc_within", "retrieval_r1_within")
+
 
 def _info(
     name: str,
@@ -102,6 +105,8 @@ _ALL = (
         None,
         "How much a caption tells of which clip it describes.",
         unit="bit",
+        # Version 2: the temperature expects one mistake among the references.
+        version="2",
         chance=0.0,
     ),
     _info(

@@ -48,9 +48,9 @@ class ScorerCheck:
 
     ``low``/``high`` bound mean D at 1 − alpha over groups (``None`` for one group); ``auc`` is the
     chance that a caption fits its clip better than another clip, 0.5 being blind, with bounds of
-    the same kind; ``auc_within_category`` the same among clips of its category (``None`` if there
-    are none). ``human_scale`` says whether "human = 1" may be printed; ``within`` is D within
-    category, if any clip has one.
+    the same kind; ``auc_within_category`` the same among clips of its category, of three clips at
+    least (``None`` if there are none). ``human_scale`` says whether "human = 1" may be printed;
+    ``within`` is D within category, if any clip has one.
     """
 
     mean_margin: float
@@ -196,7 +196,7 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
     )
     by_category = np.concatenate(
         [
-            np.full(len(matrix), np.nan) if own is None else auc(matrix, own)
+            np.full(len(matrix), np.nan) if own is None else auc(matrix, large_categories(own))
             for matrix, (_, _, own) in zip(matrices, blocks, strict=True)
         ]
     )
@@ -204,7 +204,7 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
     bounds = (
         "no interval on one group"
         if low is None
-        else f"{1 - alpha:.0%} interval {low:.4f} to {high:.4f}"
+        else f"{100 * (1 - alpha):g}% interval {low:.4f} to {high:.4f}"
     )
     found = f"the references' D is {mean:.4f} ({bounds}), AUC {overall:.2f}"
     if within is not None:

@@ -235,10 +235,12 @@ def caveats(
             f"{n_seeds} seeds a projector: the procedure asks for at least {MIN_SEEDS}, and where "
             "one projector's seeds vary much more than the others' false orders exceed 5 %."
         )
-    if alpha > LEVEL:
+    if alpha != LEVEL:
+        more = f" The procedure asks for {LEVEL:g}: false claims are as frequent."
         said.append(
-            f"Every test stands at {alpha:g} and every interval at {100 * (1 - alpha):g} %, where "
-            f"the procedure asks for {LEVEL:g}: false claims are as frequent."
+            f"Every test stands at {alpha:g}, and the intervals of projectors and of their "
+            f"differences at {100 * (1 - alpha):g} %; those of human captions, controls and other "
+            f"metrics stay at 95 %.{more if alpha > LEVEL else ''}"
         )
     if circumstances.optimistic:
         said.append(

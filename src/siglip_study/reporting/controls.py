@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from siglip_study.metrics.registry import WITHIN_CATEGORY
 from siglip_study.reporting.draws import by_group, joined_name, runs_by_control
 from siglip_study.reporting.results import ROLES, Cell, only
 
@@ -26,7 +27,7 @@ FIGURES = (
 )
 GAPS = ("shuffled_gap", "reversed_gap")
 #: Figures against clips of the same category, of every captioner that is published.
-WITHIN = ("grounding_margin_within", "auc_within", "retrieval_r1_within")
+WITHIN = WITHIN_CATEGORY
 #: Controls that must come out as not grounded.
 MUST_FAIL = ("control_blind", "control_noise", "control_permuted", "control_hot")
 #: Judged by the gate as if they were projectors; the last two train nothing.

@@ -124,6 +124,7 @@ def table_row(history: History, others: tuple[History, ...]) -> dict[str, Any]:
         "cell": history.cell,
         "projector": history.projector,
         "role": ROLES[history.role],
+        "run": _run(history),
         "seed": "–" if history.seed is None else str(history.seed),
         "state": "collapsed" if history.collapsed else "",
         "share_before": words.number(last.get("diag_video_share_before"), 2),
@@ -139,10 +140,17 @@ def table_row(history: History, others: tuple[History, ...]) -> dict[str, Any]:
     }
 
 
+def _run(history: History) -> str:
+    """The role; with the cell, where runs of one projector and seed report a half each."""
+    role = ROLES[history.role]
+    return f"{role} ({history.cell})" if history.role == "half" else role
+
+
 def chart_rows(history: History, colour: str) -> list[dict[str, Any]]:
     """Points of one cell's lines: epoch 0 is before training; stage 2 follows on stage 1."""
     columns = [column for column, *_ in FIGURES.values()]
-    label = f"{history.projector} · {ROLES[history.role].lower()} · seed {history.seed}"
+    run = _run(history)
+    label = f"{history.projector} · {run[0].lower()}{run[1:]} · seed {history.seed}"
     base: dict[str, Any] = {"cell": history.cell, "label": label, "colour": colour}
     base["control"] = history.role.startswith("control_")
     rows = [{**base, "x": 0, "when": "before training", **_figures(history.start, columns)}]

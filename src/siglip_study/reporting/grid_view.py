@@ -165,7 +165,7 @@ def costs(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "wall": words.duration(r["wall"]),
             "gpu": words.duration(r["gpu"]),
             "gpu_s": f"{r['gpu']:.0f}",
-            "peak": f"{r['peak']:.1f} GB",
+            "peak": f"{r['peak']:.1f} GiB",
             "device": ", ".join(sorted(str(d) for d in r["device"])),
         }
         for label, r in [*rows.items(), ("All", total)]

@@ -93,6 +93,8 @@ def _clips_a_step(stage: str) -> Callable[[Cell], Any]:
 _TUNED = "the budget is tuned, so each projector took the one that suited it best"
 _OWN = "the config gives projectors epochs of their own, as for equal GPU time"
 
+_SCORED = "clips scored"
+
 #: What should be equal: words, how to read it from a run, and what a difference may come from.
 EQUAL: tuple[tuple[str, Callable[[Cell], Any], str], ...] = (
     ("samples of stage 1", _cost("stage1_samples_seen"), ""),
@@ -109,7 +111,7 @@ EQUAL: tuple[tuple[str, Callable[[Cell], Any], str], ...] = (
     ("rank of the adapters", _key("run", "llm", "lora", "r"), ""),
     ("prompt", _key("run", "llm", "prompt"), ""),
     ("longest target (tokens)", _key("run", "training", "max_target_tokens"), ""),
-    ("clips scored", lambda cell: cell.metrics.get("n_clips"), ""),
+    (_SCORED, lambda cell: cell.metrics.get("n_clips"), ""),
     ("device", _key("device"), "rounding differs by device, and GPU-seconds cannot be compared"),
     ("GPUs", _key("gpus"), ""),
     ("commit of the code", _key("git_commit"), "was the code changed between runs?"),
@@ -123,13 +125,20 @@ EQUAL: tuple[tuple[str, Callable[[Cell], Any], str], ...] = (
 def differences(cells: list[Cell], selection: dict[str, Any]) -> list[str]:
     """A sentence for each thing that should be equal between the compared cells and is not."""
     runs = _report_runs(cells)
+    # Two trainings that report a half each: what they share says nothing of where they differ.
+    trainings = {
+        name: [training for cell in own for training in cell.halves or (cell,)]
+        for name, own in runs.items()
+    }
     told = selection["projectors"]
     offered = {_budgets(told.get(name)) for name in runs}
     said = []
     for what, read, why in EQUAL:
         if why == _TUNED and len(offered) > 1:
             why = _OWN
-        said += _unequal(what, {name: [read(c) for c in own] for name, own in runs.items()}, why)
+        compared = runs if what == _SCORED else trainings
+        values = {name: [read(cell) for cell in own] for name, own in compared.items()}
+        said += _unequal(what, values, why)
     seeds = {name: [", ".join(sorted(str(c.seed) for c in own))] for name, own in runs.items()}
     said += _unequal("seeds", seeds, "a seed fixes the order of the samples")
     tuned = {name: [(told.get(name) or {}).get("n_cells")] for name in runs}

@@ -36,6 +36,7 @@ class Cell:
     stage.json of the first stage it started from (both {} if untrained).
 
     ``runs`` names the runs of a control that it stands for, with their means; () for a single one.
+    ``halves`` are the two trainings that report a half each, of which this is both together.
     """
 
     name: str
@@ -44,11 +45,12 @@ class Cell:
     run: dict[str, Any] = field(default_factory=dict)
     stage1: dict[str, Any] = field(default_factory=dict)
     runs: tuple[str, ...] = ()
+    halves: tuple[Cell, ...] = ()
 
     @property
     def joined(self) -> bool:
         """Whether this is two trainings that report a half each; their costs are a mean."""
-        return bool(self.metrics.get("parts"))
+        return bool(self.halves)
 
     @property
     def projector(self) -> str | None:
@@ -108,9 +110,10 @@ def read_cell(results: Path, name: str, role: str) -> Cell:
 
 def _joined(results: Path, name: str, role: str, metrics: dict[str, Any]) -> Cell:
     """Two trainings as one: what they share, and the mean of what they took."""
-    parts = [read_cell(results, part, "half") for part in metrics["parts"].values()]
-    run = {**shared([cell.run for cell in parts]), "cell": name, "stage1_cell": None}
-    return Cell(name, role, metrics, run, shared([cell.stage1 for cell in parts]))
+    halves = tuple(read_cell(results, part, "half") for part in metrics["parts"].values())
+    run = {**shared([cell.run for cell in halves]), "cell": name, "stage1_cell": None}
+    stage1 = shared([cell.stage1 for cell in halves])
+    return Cell(name, role, metrics, run, stage1, halves=halves)
 
 
 #: What a training takes, of which two trainings have a mean.

@@ -37,7 +37,8 @@ def sight(
         cells: every cell of the study.
     """
     path = results / "tables" / "clips.parquet"
-    keep = ("cell", "projector", "role", "seed", "id", "group", "category", "caption", D)
+    facts = ("cell", "projector", "role", "seed", "id", "group", "category", "caption")
+    keep = (*facts, D, WITHIN[0])
     roles = ("report", "references", "control_category")
     table = pl.scan_parquet(path).select(keep).filter(pl.col("role").is_in(roles)).collect()
     gates = {row["cell"]: row["gate"] for row in controls}
@@ -72,10 +73,12 @@ def _negatives(
                 ],
             }
         )
-    own = clips.filter(pl.col("role") == "references").drop_nulls("category")
-    sizes = own.group_by("category").len().filter(pl.col("len") >= 3)
-    total = clips.filter(pl.col("role") == "references").height
-    note = f"{sizes['len'].sum()} of {total} clips, in {sizes.height} categories of 3 or more."
+    # Compared within a half, where there are two: the metric itself knows who has company there.
+    human = clips.filter(pl.col("role") == "references")
+    own = human.drop_nulls(WITHIN[0])
+    kinds = own["category"].n_unique()
+    word = "category" if kinds == 1 else "categories"
+    note = f"{own.height} of {human.height} clips, in {kinds} {word} of 3 or more."
     why = "; ".join(sorted(str(reason) for reason in reasons))
     return {
         "negatives": rows,

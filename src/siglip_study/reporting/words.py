@@ -69,13 +69,15 @@ def p_value(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number with thin groups: 4,198,400 as ``4.20 M``, 960 as ``960``."""
+    """A count: 4,198,400 as ``4.20 M``, 960 as ``960``; a mean of counts keeps its ``37.5``."""
     if value is None:
         return "–"
     for size, unit in ((1e9, "G"), (1e6, "M")):
         if abs(value) >= size:
             return f"{value / size:.2f} {unit}"
-    return f"{int(value):,}" if abs(value) >= 10_000 else f"{int(value)}"
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def flops(value: float | None) -> str:
