@@ -87,6 +87,24 @@ def test_adversaries_are_gated_and_judged_in_the_controls_table(told):
     assert "category" in rows["category", "grounding_margin_within"]["expectation"]
 
 
+def test_clips_compared_within_a_category_are_those_that_have_a_figure(tmp_path, make_study):
+    """A category of many clips may have too few in each half of a held-out split."""
+    made = make_study(tmp_path, projectors=2, clips=6)
+    clips = made.root / "baselines" / "references" / "clips.parquet"
+    table = pl.read_parquet(clips).sort("id")
+    known = pl.Series([0.1, 0.2, 0.3, None, None, None])
+    kinds = pl.Series(["a"] * 6)
+    write_parquet(clips, table.with_columns(category=kinds, grounding_margin_within=known))
+    adversary(made.root, "generic", 0.0, 0.0, 9.0, 0.99)
+    cells = made.cells | {"control_generic": ["generic"]}
+    build_tables(made.root, cells)
+    ranking = read_json(made.root / "tables" / "ranking.json", "ranking/1")
+    view = sight(
+        made.root, ranking, read_table(made.root, "controls"), read_cells(made.root, cells)
+    )
+    assert view["negatives_note"] == "3 of 6 clips, in 1 category of 3 or more."
+
+
 def test_what_is_said_without_a_video_is_text(told):
     (row,) = told.view()["unseeing"]
     assert (row["blind"], row["mean"]) == ("<b>blind</b>", "<b>mean</b>")

@@ -143,14 +143,6 @@ def test_the_page_tells_the_two_trainings_apart_and_calls_equal_what_is(study: A
     assert "Unequal" not in page
 
 
-def test_clips_compared_within_a_category_are_counted_within_their_half(study: Any) -> None:
-    human = pl.read_parquet(study.results / "baselines/references/clips.parquet")
-    compared = human["grounding_margin_within"].drop_nulls().len()
-    assert 0 < compared <= 16
-    page = (study.results / "report.html").read_text("utf-8")
-    assert f"{compared} of 16 clips, in " in page
-
-
 def test_bits_of_a_half_are_scaled_by_the_other_half_s_references(study: Any) -> None:
     told = {half: metrics(study, f"halves/{half}/references")["temperature"] for half in HALVES}
     assert metrics(study, "baselines/references")["temperature"] == told
