@@ -93,6 +93,14 @@ def test_results_are_written_from_what_was_kept(kept, tmp_path):
     assert entry(kept, "training")["date"] in page and "torch " in page
 
 
+def test_the_published_page_is_of_the_kept_figures(tmp_path):
+    from benchmarks import results
+
+    results.main(["--out", str(tmp_path / "RESULTS.md")])
+    again = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert (results.HERE / "RESULTS.md").read_text(encoding="utf-8") == again
+
+
 def test_a_second_run_keeps_the_other_figures(kept, tmp_path):
     from benchmarks.run import run
 

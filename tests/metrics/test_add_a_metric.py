@@ -68,14 +68,14 @@ def test_the_guide_works_as_written(tmp_path):
         file.write(f"\n\n{family}")
     insert(metrics / "score.py", "    wanted = reference_tokens(", call)
     name = '    "caption_length",\n'
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    program = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    forgotten = subprocess.run(program, capture_output=True, text=True, env=environment)
+    assert "values per clip of caption_length; expected in CLIP_METRICS" in forgotten.stderr
     insert(metrics / "score.py", ")\n\n\ndef score_captions(", name)
     schema = package / "reporting" / "schema.py"
     insert(schema, ")\n\n#: What a run took", name)
     insert(
         schema, '    "loss_matched": REAL,\n    "loss_shuffled"', '    "caption_length": REAL,\n'
     )
-    subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)],
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )
+    subprocess.run(program, check=True, env=environment)

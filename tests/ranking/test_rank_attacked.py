@@ -71,8 +71,14 @@ def test_the_first_is_not_said_to_exceed_who_was_refused() -> None:
 def test_another_level_is_said_and_a_lenient_one_warned_of(alpha, level, asks) -> None:
     entries = {"a": entry(0.1, 0.1, 1), "b": entry(0.05, 0.05, 3)}
     told = rank(entries, GROUPS, HUMAN, SCORER, thresholds=GateThresholds(alpha=alpha))
-    said = [caveat for caveat in told["caveats"] if "Every test stands at" in caveat]
+    said = [caveat for caveat in told["caveats"] if "Every test and" in caveat]
     assert len(said) == (level is not None)
     for caveat in said:
-        assert f"differences at {level}; those of human captions, controls" in caveat
+        assert (
+            f"of the scorer check at {level}; those beside the metrics of one captioner" in caveat
+        )
+        # As the workflow does it: the scorer check has the same level, and says so.
+        noise = np.random.default_rng(9).normal(0, 0.02, (N, N))
+        check = check_scorer(0.5 * np.eye(N) + noise, GROUPS, alpha=alpha)
+        assert f"({level.replace(' ', '')} interval" in check.sentence
         assert ("The procedure asks for 0.05" in caveat) == asks

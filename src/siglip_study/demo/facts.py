@@ -103,8 +103,8 @@ def kappa(
     ``majority`` is the share of the most frequent true value (of equals, the first by name), which
     is the best answer of a captioner that sees nothing. Resamples keep that answer and count its
     share in themselves: the largest share of each resample would be too large on average, and the
-    interval would lie too low (chance among nine values of 60 clips: it held 0 in 55 of 100 worlds,
-    with the kept answer in 87; the rest of both lie below, since the largest share of a sample is
+    interval would lie too low (chance among nine values of 60 clips: it held 0 in 56 of 100 worlds,
+    with the kept answer in 88; the rest of both lie below, since the largest share of a sample is
     itself a little too large). A captioner of that answer alone has 0 with the bounds 0 and 0.
 
     A fact unstated (None or absent) counts as wrong. Edge cases: where all true values are the

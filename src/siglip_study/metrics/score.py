@@ -24,7 +24,8 @@ from siglip_study.metrics.registry import METRICS, metric_metadata
 from siglip_study.metrics.siglip import EMPTY_COSINE
 from siglip_study.metrics.tokens import Tokens, normalise, tokenizer_for
 
-#: Per-clip metrics that become columns of ``clips.parquet``.
+#: Per-clip metrics, which become columns of ``clips.parquet``: figures over both halves of a
+#: held-out split are made from these.
 CLIP_METRICS = (
     "siglip_cosine",
     "siglip_sum",
@@ -158,6 +159,10 @@ def score_captions(
     else:
         found.skip("the captions were not generated under a token budget", "truncated_share")
 
+    if unlisted := found.columns.keys() - set(CLIP_METRICS):
+        raise ValueError(
+            f"values per clip of {', '.join(sorted(unlisted))}; expected in CLIP_METRICS"
+        )
     missing = np.full(n, np.nan)
     clips = pl.DataFrame(
         {

@@ -238,9 +238,10 @@ def caveats(
     if alpha != LEVEL:
         more = f" The procedure asks for {LEVEL:g}: false claims are as frequent."
         said.append(
-            f"Every test stands at {alpha:g}, and the intervals of projectors and of their "
-            f"differences at {100 * (1 - alpha):g} %; those of human captions, controls and other "
-            f"metrics stay at 95 %.{more if alpha > LEVEL else ''}"
+            f"Every test and the gate's bounds stand at {alpha:g}, and the intervals of "
+            "projectors, of their differences and of the scorer check at "
+            f"{100 * (1 - alpha):g} %; those beside the metrics of one captioner (a run, the "
+            f"human captions, a control) stay at 95 %.{more if alpha > LEVEL else ''}"
         )
     if circumstances.optimistic:
         said.append(
