@@ -19,9 +19,9 @@ from benchmarks.tables import Result, Table
 from siglip_study.captioning import generate_captions
 from siglip_study.captioning.exactness import adapter_rounding
 from siglip_study.captioning.weights import weights_for_captions
-from siglip_study.config_training import LlmConfig
-from siglip_study.llm import add_lora
-from siglip_study.vlm import VisionLanguageModel
+from siglip_study.config.training import LlmConfig
+from siglip_study.models.llm import add_lora
+from siglip_study.models.vlm import VisionLanguageModel
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from benchmarks.tables import Result, Table
 from benchmarks.timing import Timing, free, measure, synchronize
 from siglip_study.captioning import Caption, generate_captions
 from siglip_study.captioning.weights import weights_for_captions
-from siglip_study.config_training import LlmConfig
-from siglip_study.llm import add_lora
+from siglip_study.config.training import LlmConfig
+from siglip_study.models.llm import add_lora
 
 PENALTY = 1.2
 

@@ -19,8 +19,8 @@ from benchmarks.inputs import FULL, SIZES, Size
 from benchmarks.tables import Result, Table
 from benchmarks.timing import measure
 from benchmarks.training import ProjectTrainer, make_accelerator, prepare
-from siglip_study.io import read_json, write_json
-from siglip_study.llm import add_lora
+from siglip_study.base.io import read_json, write_json
+from siglip_study.models.llm import add_lora
 from siglip_study.training.step import share_of
 
 SCHEMA = "data_parallel/1"

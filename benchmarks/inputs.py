@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from siglip_study.config_training import LoraConfig
-from siglip_study.llm import PromptLayout
+from siglip_study.config.training import LoraConfig
+from siglip_study.models.llm import PromptLayout
+from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.projectors.registry import build_projector
-from siglip_study.vlm import VisionLanguageModel
 
 SEED = 20
 
@@ -138,7 +138,7 @@ def llm(size: Size, device: torch.device) -> nn.Module:
     """
     from transformers import Qwen3Config
 
-    from siglip_study.random_weights import random_llm
+    from siglip_study.models.random_weights import random_llm
 
     config = Qwen3Config(
         vocab_size=size.vocab,

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.run import NAMES, SCHEMA
 from benchmarks.tables import Result
-from siglip_study.io import atomic_path, read_json
+from siglip_study.base.io import atomic_path, read_json
 
 HERE = Path(__file__).parent
 MEASURED = HERE / "measured"

@@ -19,8 +19,8 @@ import torch
 from benchmarks.inputs import SIZES
 from benchmarks.tables import Result
 from benchmarks.timing import describe, free
-from siglip_study.devices import pick_device
-from siglip_study.io import read_json, write_json
+from siglip_study.base.io import read_json, write_json
+from siglip_study.models.devices import pick_device
 
 SCHEMA = "benchmarks/1"
 # In this order; the last is calculated from the others.

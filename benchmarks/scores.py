@@ -24,19 +24,20 @@ from safetensors.numpy import load_file
 
 from benchmarks.inputs import FULL, SEED, Size
 from benchmarks.tables import Result, Table
-from siglip_study.choice import SELECTION_SCHEMA
-from siglip_study.config_sections import ScorerConfig
+from siglip_study.base.io import write_json
+from siglip_study.config.study import ScorerConfig
 from siglip_study.demo.captions import caption
 from siglip_study.demo.world import category, sample_scene
-from siglip_study.evaluation.cell_scores import Captioner
-from siglip_study.evaluation.ranking import rank_projectors
-from siglip_study.evaluation.scores import score_split
-from siglip_study.evaluation.split_scorer import ScoreSettings, SplitScorer
-from siglip_study.io import write_json
-from siglip_study.metrics import families, tokens
+from siglip_study.metrics import tokens
 from siglip_study.metrics.siglip import clip_vectors
 from siglip_study.ranking.gate import GateThresholds
+from siglip_study.ranking.ranking_file import rank_projectors
 from siglip_study.ranking.scorer_check import check_scorer
+from siglip_study.scoring import families
+from siglip_study.scoring.cell_scores import Captioner
+from siglip_study.scoring.scores import score_split
+from siglip_study.scoring.split_scorer import ScoreSettings, SplitScorer
+from siglip_study.study.choice import SELECTION_SCHEMA
 
 SEEDS = 5  # runs a projector
 CHUNKS = 24  # most of a caption

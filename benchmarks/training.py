@@ -18,14 +18,14 @@ from benchmarks.inputs import Case, Size
 from benchmarks.published.train import PublishedTrainer, prepare_llm
 from benchmarks.tables import Result, Table
 from benchmarks.timing import Timing, free, matmul_rate, measure
-from siglip_study.config_sections import RuntimeConfig
-from siglip_study.config_training import StageConfig
-from siglip_study.llm import add_lora
+from siglip_study.config.study import RuntimeConfig
+from siglip_study.config.training import StageConfig
+from siglip_study.models.llm import add_lora
+from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.training.memory import plan_memory
 from siglip_study.training.memory_plan import MemoryPlan
 from siglip_study.training.optimizer import make_optimizer, parameter_groups
 from siglip_study.training.step import forward_passes, optimizer_step
-from siglip_study.vlm import VisionLanguageModel
 
 Batch = tuple[Tensor, list[tuple[int, ...]]]
 STAGES = (1, 2)

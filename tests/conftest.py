@@ -97,7 +97,7 @@ def tiny_llm(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def llm_config(tiny_llm):
-    from siglip_study.config_training import LlmConfig, LoraConfig
+    from siglip_study.config.training import LlmConfig, LoraConfig
 
     return LlmConfig(
         model=str(tiny_llm), quantization="none", lora=LoraConfig(r=4, alpha=8, dropout=0.0)
@@ -106,7 +106,7 @@ def llm_config(tiny_llm):
 
 @pytest.fixture
 def tokenizer(llm_config):
-    from siglip_study.llm import load_tokenizer
+    from siglip_study.models.llm import load_tokenizer
 
     return load_tokenizer(llm_config)
 
@@ -116,9 +116,9 @@ def make_model(llm_config, tokenizer, features):
     """Builder of a calibrated model; with ``lora=True`` as stage 2 sees it."""
     import torch
 
-    from siglip_study.llm import add_lora, load_llm, prompt_layout
+    from siglip_study.models.llm import add_lora, load_llm, prompt_layout
+    from siglip_study.models.vlm import VisionLanguageModel
     from siglip_study.projectors.registry import build_projector
-    from siglip_study.vlm import VisionLanguageModel
 
     def build(projector="linear", lora=False, seed=0, config=llm_config, **options):
         torch.set_num_threads(1)
@@ -138,7 +138,7 @@ def make_model(llm_config, tokenizer, features):
 @pytest.fixture
 def make_clips(features, tokenizer):
     """Builder of ``n`` clips with ragged captions that end in EOS."""
-    from siglip_study.training.clips import Clips, tokenize_captions
+    from siglip_study.runs.clips import Clips, tokenize_captions
 
     def build(n, start=0, source=features):
         ids = tuple(f"clip{i}" for i in range(start, start + n))

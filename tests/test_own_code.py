@@ -6,11 +6,11 @@ import json
 import pytest
 import torch
 
-from siglip_study.config_training import LlmConfig
-from siglip_study.errors import StudyError
-from siglip_study.hub import load_part, load_weights
-from siglip_study.llm import load_llm, load_tokenizer
+from siglip_study.base.errors import StudyError
+from siglip_study.config.training import LlmConfig
 from siglip_study.metrics.bertscore import BertScore, BertScoreConfig
+from siglip_study.models.hub import load_part, load_weights
+from siglip_study.models.llm import load_llm, load_tokenizer
 
 
 @pytest.fixture

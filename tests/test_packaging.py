@@ -15,8 +15,8 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from siglip_study.config import load_config
-from siglip_study.models import models_of
+from siglip_study.config.loading import load_config
+from siglip_study.models.fetch import models_of
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from siglip_study.llm import PromptLayout
+from siglip_study.models.llm import PromptLayout
 
 
 @torch.no_grad()

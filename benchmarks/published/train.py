@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from siglip_study.config_training import LoraConfig
-from siglip_study.llm import PromptLayout
+from siglip_study.config.training import LoraConfig
+from siglip_study.models.llm import PromptLayout
 
 
 def prepare_llm(llm: Any, lora: LoraConfig) -> nn.Module:

@@ -25,7 +25,7 @@ def kept(importable, tmp_path_factory):
     import torch
 
     from benchmarks.run import SCHEMA, run
-    from siglip_study.io import read_json
+    from siglip_study.base.io import read_json
 
     threads = torch.get_num_threads()
     out = tmp_path_factory.mktemp("benchmarks") / "measured.json"

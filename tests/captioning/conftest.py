@@ -43,9 +43,9 @@ def make_family(features):
     """Builder of an fp32 model of a family; ``eos_bias`` makes captions end early now and then."""
     from transformers import AutoModelForCausalLM
 
-    from siglip_study.llm import PromptLayout
+    from siglip_study.models.llm import PromptLayout
+    from siglip_study.models.vlm import VisionLanguageModel
     from siglip_study.projectors.registry import build_projector
-    from siglip_study.vlm import VisionLanguageModel
 
     def build(family, eos_bias=0.0, dtype=torch.float32):
         torch.set_num_threads(1)

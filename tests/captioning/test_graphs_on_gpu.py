@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from siglip_study.captioning import decoding, generate_captions, steps
-from siglip_study.config_training import LoraConfig
-from siglip_study.llm import add_lora
+from siglip_study.config.training import LoraConfig
+from siglip_study.models.llm import add_lora
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),

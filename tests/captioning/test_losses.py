@@ -6,7 +6,7 @@ import torch
 from siglip_study.captioning import generate_captions, memory
 from siglip_study.captioning.attention import grouped_attention
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
-from siglip_study.llm import add_lora
+from siglip_study.models.llm import add_lora
 
 FAMILIES = ("qwen3", "llama", "gemma3", "gemma3_short_window", "mistral_sliding")
 # Per video: long and short ones, one of EOS alone, one whose single token is fed.

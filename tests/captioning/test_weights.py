@@ -5,13 +5,9 @@ import torch
 from torch import nn
 
 from siglip_study.captioning import generate_captions
-from siglip_study.captioning.weights import (
-    AdaptedLinear,
-    settle_adapters,
-    weights_for_captions,
-)
-from siglip_study.llm import add_lora
-from siglip_study.quantization import dequantize, dequantized_growth
+from siglip_study.captioning.weights import AdaptedLinear, settle_adapters, weights_for_captions
+from siglip_study.models.llm import add_lora
+from siglip_study.models.quantization import dequantize, dequantized_growth
 
 IDS = ["a", "b", "c"]
 
@@ -96,7 +92,7 @@ def test_nf4_weights_are_unpacked_to_the_same_values(far_from_fresh, features, d
 
 
 def test_fp32_takes_up_its_adapters_exactly_as_a_checkpoint_does(far_from_fresh):
-    from siglip_study.llm import merge_adapters
+    from siglip_study.models.llm import merge_adapters
 
     ours, theirs = (far_from_fresh() for _ in range(2))
     ready = weights_for_captions(ours[0].llm, ours[1])

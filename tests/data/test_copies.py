@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from siglip_study.base.errors import StudyError
 from siglip_study.data.copies import settle_copies
 from siglip_study.data.layouts import Rejection
 from siglip_study.data.manifest import build_manifest, halve_split
-from siglip_study.errors import StudyError
 
 SPLITS = {"train": "train", "selection": "selection", "report": "report"}
 

@@ -4,10 +4,10 @@ import av
 import numpy as np
 import pytest
 
+from siglip_study.base.errors import StudyError
 from siglip_study.data import decoding
 from siglip_study.data.decoding import check_every_frame, get_decoder
 from siglip_study.data.probing import ClipError
-from siglip_study.errors import StudyError
 
 KINDS = [
     "plain",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from siglip_study.base.errors import StudyError
 from siglip_study.data.layouts import LabelKeys, Scan, get_layout
-from siglip_study.errors import StudyError
 
 Add = Callable[..., Path]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from siglip_study.base.errors import StudyError
 from siglip_study.data.manifest import MANIFEST_SCHEMA, build_manifest, halve_split
-from siglip_study.errors import StudyError
 
 Add = Callable[..., Path]
 SPLITS = {"train": "train", "selection": "val", "report": "test"}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from siglip_study.base.errors import StudyError
 from siglip_study.data import vet_worker
 from siglip_study.data.decoding import get_decoder
 from siglip_study.data.vetting import VetProcess, vet_clips
-from siglip_study.errors import StudyError
 
 # A worker that dies on one clip and hangs on another, as a decoder may on garbage.
 FAKE = """

@@ -11,12 +11,12 @@ import av
 import numpy as np
 import pytest
 
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import read_json
 from siglip_study.demo.dataset import plan_dataset, write_dataset
 from siglip_study.demo.facts import parse_facts
 from siglip_study.demo.render import render_frames
 from siglip_study.demo.world import ATTRIBUTES, facts, pool_of
-from siglip_study.errors import StudyError
-from siglip_study.io import read_json
 
 SIZES = {"train": 6, "selection": 3, "report": 3}
 DEFAULT = {"train": 200, "selection": 60, "report": 60}

@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from siglip_study.config import load_config
+from siglip_study.config.loading import load_config
 from siglip_study.demo.captions import caption
 from siglip_study.demo.dataset import Clip, plan_dataset
-from siglip_study.demo.micro import lm, scorer, tower
-from siglip_study.demo.micro.scales import SCALES
-from siglip_study.demo.micro.scenes import sample_scenes
 from siglip_study.demo.world import (
     ATTRIBUTES,
     HELD_OUT_PAIRS,
@@ -25,6 +22,9 @@ from siglip_study.demo.world import (
     facts,
     pool_of,
 )
+from tools.demo_models import lm, scorer, tower
+from tools.demo_models.scales import SCALES
+from tools.demo_models.scenes import sample_scenes
 
 CONFIG = Path(__file__).parents[2] / "config" / "config.yaml"
 TRAINERS = {

@@ -10,11 +10,8 @@ import pytest
 from siglip_study.demo.captions import caption
 from siglip_study.demo.dataset import plan_dataset
 from siglip_study.demo.facts import parse_facts
-from siglip_study.demo.micro.scenes import frame_times
 from siglip_study.demo.render import render_frame
 from siglip_study.demo.world import ATTRIBUTES, Scene, facts
-from siglip_study.evaluation.adversaries import favourites
-from siglip_study.evaluation.truth_order import check_order, facts_score
 from siglip_study.features.scorer import Scorer
 from siglip_study.metrics import siglip
 from siglip_study.metrics.diversity import clusters, effective_captions, top_cluster_share
@@ -22,6 +19,9 @@ from siglip_study.metrics.grounding import grounding_margin, grounding_margin_wi
 from siglip_study.ranking.gate import References
 from siglip_study.ranking.rank import Entry, rank
 from siglip_study.ranking.scorer_check import check_scorer
+from siglip_study.ranking.truth_order import check_order, facts_score
+from siglip_study.scoring.adversaries import favourites
+from tools.demo_models.scenes import frame_times
 
 SCORER = Path(__file__).parents[2] / "resources" / "demo" / "scorer"
 CLIPS, SEEDS = 24, 2

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from siglip_study.errors import StudyError
-from siglip_study.features.encoders import VisionEncoder
+from siglip_study.base.errors import StudyError
+from siglip_study.features.towers import VisionEncoder
 
 FRAMES = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32, 3), dtype=np.uint8)
 PREFIX = {"clip": 1, "siglip": 0, "siglip_vision_model": 0, "dinov2": 1, "dinov2_with_registers": 4}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.features.images import load_transform, transform_from
 
 CLIP: dict[str, Any] = {

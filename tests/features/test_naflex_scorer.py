@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.features.naflex import PatchTransform
 from siglip_study.features.pipeline import stream_frames
 from siglip_study.features.scorer import Scorer
-from siglip_study.rehearsal.facts import frame_size
+from siglip_study.planning.facts import frame_size
 
 LENGTH, PATCH, MOST = 16, 8, 20
 IMAGES = {

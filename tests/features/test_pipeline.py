@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from siglip_study.base.errors import StudyError
 from siglip_study.data.decoding import get_decoder
-from siglip_study.errors import StudyError
-from siglip_study.features.encoders import VisionEncoder
 from siglip_study.features.frame_embeddings import read_frame_embeddings, read_frame_facts
 from siglip_study.features.pipeline import embed_split, encode_split, stream_frames
 from siglip_study.features.scorer import Scorer
 from siglip_study.features.store import FeatureStore
+from siglip_study.features.towers import VisionEncoder
 
 Dataset = tuple[Path, pl.DataFrame]
 
@@ -160,7 +160,7 @@ def test_the_log_says_what_bounds_the_job(
 
 def test_a_gpu_machine_needs_no_polars() -> None:
     code = (
-        "import siglip_study.features.pipeline, siglip_study.features.encoders, "
+        "import siglip_study.features.pipeline, siglip_study.features.towers, "
         "siglip_study.features.scorer, siglip_study.metrics.siglip, sys; "
         "print('polars' in sys.modules)"
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.features.frame_embeddings import read_frame_embeddings, write_frame_embeddings
 from siglip_study.features.scorer import Scorer, chunk_caption, chunk_captions
 

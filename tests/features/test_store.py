@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import siglip_study
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.features.store import FeatureStore, write_features
 
 IDS = ["b", "a", "../../etc/passwd", "장면 1", "__metadata__", "c\n", "d" * 300]

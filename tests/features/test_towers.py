@@ -8,10 +8,10 @@ import pytest
 import torch
 from support.tiny_models import VISION_SIZES
 
-from siglip_study import architectures
-from siglip_study.errors import StudyError
-from siglip_study.features.encoders import VisionEncoder
+from siglip_study.base.errors import StudyError
 from siglip_study.features.scorer import Scorer
+from siglip_study.features.towers import VisionEncoder
+from siglip_study.models import architectures
 
 IMAGES = {
     "image_processor_type": "CLIPImageProcessor",

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.features import writer
 from siglip_study.features.shards import clip_name, shard_header
 from siglip_study.features.store import FeatureStore

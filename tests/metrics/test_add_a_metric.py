@@ -15,10 +15,10 @@ PROGRAM = """
 import siglip_study, sys
 assert siglip_study.__file__.startswith(sys.argv[1]), siglip_study.__file__
 from siglip_study.metrics.registry import METRICS
-from siglip_study.metrics.score import score_captions
-from siglip_study.reporting import schema
-from siglip_study.reporting.glossary import glossary_rows
-from siglip_study.reporting.results import Cell
+from siglip_study.scoring.score_captions import score_captions
+from siglip_study.report import schema
+from siglip_study.report.glossary import glossary_rows
+from siglip_study.report.results import Cell
 
 captions = ["one two three", "", "one two three four five six"]
 found = score_captions(

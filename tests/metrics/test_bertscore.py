@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.bertscore import BertScore, BertScoreConfig, rescaled
 
 CAPTIONS = ["빨간 공이 굴러간다", "파란 상자가 멈춰 있다", "고양이가 숲에서 잔다"]

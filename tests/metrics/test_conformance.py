@@ -8,14 +8,14 @@ import torch
 
 from siglip_study.demo.captions import caption
 from siglip_study.demo.dataset import plan_dataset
-from siglip_study.demo.micro.scenes import frame_times
 from siglip_study.demo.render import render_frame
 from siglip_study.features.scorer import Scorer
 from siglip_study.metrics import siglip
 from siglip_study.metrics.bertscore import BertScoreResult
 from siglip_study.metrics.grounding import fit_temperature
 from siglip_study.metrics.registry import METRICS
-from siglip_study.metrics.score import score_captions
+from siglip_study.scoring.score_captions import score_captions
+from tools.demo_models.scenes import frame_times
 
 SCORER = Path(__file__).parents[2] / "resources" / "demo" / "scorer"
 CLIPS = 24

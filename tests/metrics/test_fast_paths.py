@@ -7,16 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from siglip_study.errors import StudyError
-from siglip_study.io import atomic_path
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import atomic_path
 from siglip_study.metrics import diversity, meteor_references, morphemes
 from siglip_study.metrics.bleu import self_bleu
-from siglip_study.metrics.meteor import (
-    MeteorReferences,
-    meteor_own,
-    meteor_pairs,
-    meteor_tokens,
-)
+from siglip_study.metrics.meteor import MeteorReferences, meteor_own, meteor_pairs, meteor_tokens
 from siglip_study.metrics.ngrams import Held, Ngrams, ascending
 from siglip_study.metrics.token_lists import ReferenceLists, TokenLists
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.grounding import (
     auc,
     bits,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import siglip_study.metrics
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.registry import METRICS, metric_info, metric_metadata
 
 #: Section 6 of the design.

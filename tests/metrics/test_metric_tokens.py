@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.tokens import (
     characters,
     content_morphemes,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.ids import check_same_ids, check_unique_ids
 from siglip_study.metrics.mismatch import other_clips
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.retrieval import chance, ranks
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siglip_study.metrics.score import score_captions
+from siglip_study.scoring.score_captions import score_captions
 
 NAMES = ("grounding_margin_within", "auc_within", "retrieval_r1_within")
 

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.registry import METRICS
-from siglip_study.metrics.score import CLIP_METRICS, score_captions
+from siglip_study.scoring.score_captions import CLIP_METRICS, score_captions
 
 N = 24
 THINGS = ["빨간 공이", "파란 상자가", "노란 별이", "초록 나무가", "검은 고양이가", "흰 배가"]

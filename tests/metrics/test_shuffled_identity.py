@@ -10,7 +10,7 @@ import pytest
 
 from siglip_study.metrics import diversity
 from siglip_study.metrics.registry import METRICS
-from siglip_study.metrics.score import CLIP_METRICS, score_captions
+from siglip_study.scoring.score_captions import CLIP_METRICS, score_captions
 
 N = 12
 COLOURS = ("빨간", "파란", "노란", "하얀")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.siglip import (
     caption_vectors,
     clip_vectors,

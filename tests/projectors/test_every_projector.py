@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.projectors import build_projector, projector_names, projector_options
 from siglip_study.projectors.base import Projector
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.projectors._pooling import average_patches, token_grid
 from siglip_study.projectors.registry import build_projector
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.projectors import build_projector, projector_names
 from siglip_study.projectors._regstage import RegBlock
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import siglip_study.projectors as package
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.projectors import (
     build_projector,
     check_options,

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.ranking.crossfit import FoldChoice, HalfReport, choose_by_fold, pool
-from siglip_study.ranking.crossfit_trial import TunedWorld, play
 from siglip_study.ranking.gate import References, Verdict
 from siglip_study.ranking.pairs import pair_tests
 from siglip_study.ranking.rank import rank
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.selection import TuningCell
 from siglip_study.ranking.wording import Circumstances
+from tools.simulation.crossfit_trial import TunedWorld, play
 
 WORLDS = 3000
 ERROR = 3 * (0.05 * 0.95 / WORLDS) ** 0.5

@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.grounding import grounding_margin
-from siglip_study.ranking.gate import (
-    Candidate,
-    GateThresholds,
-    References,
-    gate,
-    gate_all,
-)
+from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate, gate_all
 from siglip_study.ranking.gate_published import gate_by_diversity_alone
 
 HUMAN = References(effective=0.9, top_share=0.03, mean_margin=0.1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.diversity import clusters, effective_captions, top_cluster_share
 from siglip_study.metrics.grounding import grounding_margin
 from siglip_study.metrics.siglip import score_matrix

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from siglip_study.power import main, read_references
+from siglip_study.planning.gate_power import GateDesign, asked_within
+from siglip_study.planning.power import main, read_references
+from siglip_study.planning.power_design import Assumptions, from_references
 from siglip_study.ranking.gate import Candidate, References, gate_all
-from siglip_study.ranking.gate_power import GateDesign, asked_within
-from siglip_study.ranking.power import Assumptions, from_references
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.within import WithinSpread, spread_within
 

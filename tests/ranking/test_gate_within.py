@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.grounding import grounding_margin, grounding_margin_within
 from siglip_study.ranking.gate import gate, gate_all
 from siglip_study.ranking.gate_inputs import Candidate, GateThresholds, References

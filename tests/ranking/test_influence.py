@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.ranking.influence import leave_one_out
 from siglip_study.ranking.pairs import pair_tests
 from siglip_study.ranking.wording import influence_sentence

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.ranking.intervals import mean_intervals
 from siglip_study.ranking.pairs import PairTest, baseline_tests, pair_tests, rank_intervals
 from siglip_study.ranking.scores import group_means

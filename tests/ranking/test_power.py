@@ -11,16 +11,16 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from siglip_study.errors import StudyError
-from siglip_study.power import main, read_references
-from siglip_study.ranking.pairs import pair_arrays
-from siglip_study.ranking.power import (
+from siglip_study.base.errors import StudyError
+from siglip_study.planning.power import main, read_references
+from siglip_study.planning.power_design import (
     Assumptions,
     Design,
     from_references,
     groups_needed,
     power_table,
 )
+from siglip_study.ranking.pairs import pair_arrays
 from siglip_study.ranking.variance import seed_noise
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from siglip_study.metrics.grounding import grounding_margin
-from siglip_study.metrics.score import score_captions
 from siglip_study.ranking.scorer_check import check_scorer, derangement, swapped_curve
+from siglip_study.scoring.score_captions import score_captions
 
 N = 60
 GROUPS = [f"v{i}" for i in range(N)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.ranking.gate import Verdict
 from siglip_study.ranking.selection import TuningCell, select_cells, worse
 

@@ -15,7 +15,7 @@ def train(accelerator, tmp_path, make_clips):
     """Run ``train_stage``; returns the position. Keywords change the stage's settings."""
     import torch
 
-    from siglip_study.config_training import StageConfig
+    from siglip_study.config.training import StageConfig
     from siglip_study.training.loop import train_stage
     from siglip_study.training.plan import StagePlan
     from siglip_study.training.resume import ResumePoint
@@ -68,8 +68,8 @@ def bits():
 @pytest.fixture
 def micro_study(tmp_path, tiny_llm):
     """Builder of a study of one projector in ``tmp_path``; keywords are top-level keys."""
-    from siglip_study.config import parse_config
-    from siglip_study.grid import Study
+    from siglip_study.config.loading import parse_config
+    from siglip_study.study.grid import Study
 
     def build(**changes):
         raw = {

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from siglip_study.errors import StudyError
-from siglip_study.llm import load_llm, merge_adapters
-from siglip_study.training.checkpoint import (
+from siglip_study.base.errors import StudyError
+from siglip_study.models.llm import load_llm, merge_adapters
+from siglip_study.runs.checkpoint import (
     checkpoint_facts,
     load_adapters,
     load_projector,

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 import torch
 
-from siglip_study.errors import StudyError
-from siglip_study.training.clips import (
+from siglip_study.base.errors import StudyError
+from siglip_study.runs.clips import (
     Clips,
     NoiseFeatures,
     derangement,

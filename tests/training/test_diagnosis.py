@@ -308,7 +308,7 @@ class Killed(BaseException):
 @pytest.fixture
 def study(make_clips, tmp_path, accelerator, features):
     """Train with the diagnosis on; ``dies`` kills it when that many epochs are done."""
-    from siglip_study.config_training import StageConfig
+    from siglip_study.config.training import StageConfig
     from siglip_study.training.loop import train_stage
     from siglip_study.training.plan import StagePlan
     from siglip_study.training.resume import ResumePoint

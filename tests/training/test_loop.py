@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
+from siglip_study.runs.clips import epoch_order
 from siglip_study.training import loop
-from siglip_study.training.clips import epoch_order
 
 
 def weights(model):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from siglip_study.config_sections import RuntimeConfig
-from siglip_study.errors import StudyError
-from siglip_study.llm_layers import layer_settings
+from siglip_study.base.errors import StudyError
+from siglip_study.config.study import RuntimeConfig
+from siglip_study.models.llm_layers import layer_settings
 from siglip_study.training.memory import plan_memory
 from siglip_study.training.memory_plan import GIB, ClipCost, clip_cost, fit
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from siglip_study.training.prefetch import prefetched
+from siglip_study.runs.prefetch import prefetched
 
 CPU = torch.device("cpu")
 

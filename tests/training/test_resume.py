@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from siglip_study import io
-from siglip_study.errors import StudyError
+from siglip_study.base import io
+from siglip_study.base.errors import StudyError
 from siglip_study.training import loop
 from siglip_study.training import resume as module
 from siglip_study.training.resume import Position, ResumePoint
@@ -220,13 +220,13 @@ sys.path.insert(0, {tests!r})
 import conftest
 from accelerate import Accelerator
 from pathlib import Path
-from siglip_study.config_training import LlmConfig, LoraConfig, StageConfig
-from siglip_study.llm import add_lora, load_llm, load_tokenizer, prompt_layout
+from siglip_study.config.training import LlmConfig, LoraConfig, StageConfig
+from siglip_study.models.llm import add_lora, load_llm, load_tokenizer, prompt_layout
 from siglip_study.projectors.registry import build_projector
-from siglip_study.training.clips import Clips, tokenize_captions
+from siglip_study.runs.clips import Clips, tokenize_captions
 from siglip_study.training.loop import StagePlan, train_stage
 from siglip_study.training.resume import ResumePoint
-from siglip_study.vlm import VisionLanguageModel
+from siglip_study.models.vlm import VisionLanguageModel
 
 class Deadly(conftest.MadeFeatures):
     left = 8

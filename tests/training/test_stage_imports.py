@@ -9,9 +9,9 @@ ADAPTERS = {"bitsandbytes", "peft", "torch._inductor.compile_fx"}
 STAGES = """
 import sys
 from siglip_study.training.stages import run_stage1, run_stage2
-from siglip_study.evaluation.captions import caption_while_loaded
-from siglip_study.config_training import LlmConfig
-from siglip_study.llm import add_lora, import_libraries, load_llm, load_tokenizer
+from siglip_study.captioning.cell import caption_while_loaded
+from siglip_study.config.training import LlmConfig
+from siglip_study.models.llm import add_lora, import_libraries, load_llm, load_tokenizer
 config = LlmConfig(model="resources/demo/llm", quantization="none")
 import_libraries(config, adapters={adapters})
 """

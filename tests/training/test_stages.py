@@ -8,17 +8,17 @@ import polars as pl
 import pytest
 import torch
 
-from siglip_study.cells import Cell
-from siglip_study.config_sections import CaptionConfig, RuntimeConfig
-from siglip_study.errors import StudyError
-from siglip_study.evaluation.captions import (
+from siglip_study.base.errors import StudyError
+from siglip_study.captioning.cell import (
     caption_from_checkpoint,
     caption_while_loaded,
     condition_losses,
 )
+from siglip_study.config.study import CaptionConfig, RuntimeConfig
+from siglip_study.runs.checkpoint import checkpoint_facts
+from siglip_study.runs.run import Bench, Inputs, use_device
+from siglip_study.study.cells import Cell
 from siglip_study.training import stages
-from siglip_study.training.bench import Bench, Inputs, use_device
-from siglip_study.training.checkpoint import checkpoint_facts
 from siglip_study.training.stages import run_stage1, run_stage2
 
 RUNTIME = RuntimeConfig(device="cpu", eval_batch_clips=4)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from siglip_study.io import write_json
+from siglip_study.base.io import write_json
 
 SIZES = {"train": 11, "selection": 3}
 
@@ -25,11 +25,11 @@ LIFE = """
 import json, os, signal, sys
 from pathlib import Path
 from siglip_study.config import parse_config
-from siglip_study.config_sections import RuntimeConfig
-from siglip_study.grid import Study
-from siglip_study.jobs import job
+from siglip_study.config.study import RuntimeConfig
+from siglip_study.study.grid import Study
+from siglip_study.base.jobs import job
 from siglip_study.training import stages
-from siglip_study.training.bench import Inputs
+from siglip_study.runs.run import Inputs
 
 gpus, out, event = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 world = Path({world!r})
@@ -193,7 +193,7 @@ def same(one: Path, two: Path) -> None:
 
 TEAM = """
 import logging, os, sys, threading
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.training import team
 sys.path.insert(0, {folder!r})
 logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -207,7 +207,7 @@ except StudyError as error:
 """
 OTHERS = """
 import torch
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.training.parallel import require_same_weights
 
 def mistaken(order, accelerator):

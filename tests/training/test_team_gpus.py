@@ -17,16 +17,16 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
-from siglip_study.config_training import LoraConfig, StageConfig
-from siglip_study.errors import StudyError
-from siglip_study.llm import PromptLayout, add_lora
+from siglip_study.config.training import LoraConfig, StageConfig
+from siglip_study.base.errors import StudyError
+from siglip_study.models.llm import PromptLayout, add_lora
 from siglip_study.projectors.registry import build_projector
-from siglip_study.training.clips import Clips
+from siglip_study.runs.clips import Clips
 from siglip_study.training.loop import train_stage
 from siglip_study.training.plan import StagePlan
 from siglip_study.training.resume import ResumePoint
 from siglip_study.training.team import team
-from siglip_study.vlm import VisionLanguageModel
+from siglip_study.models.vlm import VisionLanguageModel
 
 
 class Made:

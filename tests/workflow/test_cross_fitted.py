@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from siglip_study.reporting.results import read_cell
+from siglip_study.report.results import read_cell
 
 pytestmark = pytest.mark.full
 HALVES = ("selection", "report")

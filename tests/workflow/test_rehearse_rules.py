@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from siglip_study.config import load_config, parse_config
-from siglip_study.grid import Study
-from siglip_study.io import write_json
-from siglip_study.rehearsal.equal_time import main
-from siglip_study.rehearsal.step_times import timed_settings
+from siglip_study.base.io import write_json
+from siglip_study.config.loading import load_config, parse_config
+from siglip_study.planning.equal_time import main
+from siglip_study.planning.step_times import timed_settings
+from siglip_study.study.grid import Study
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from siglip_study.cells import HELD_OUT, SPLITS
-from siglip_study.choice import read_choice
-from siglip_study.config import parse_config
-from siglip_study.errors import StudyError
-from siglip_study.grid import Study, cell_pattern
-from siglip_study.provenance import rule_code
+from siglip_study.study.cells import HELD_OUT, SPLITS
+from siglip_study.study.choice import read_choice
+from siglip_study.config.loading import parse_config
+from siglip_study.base.errors import StudyError
+from siglip_study.study.grid import Study, cell_pattern
+from siglip_study.study.versions import rule_code
 
 try:
     STUDY = Study(parse_config(config))

@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from siglip_study.cells import HELD_OUT, SPLITS
-from siglip_study.config import parse_config
-from siglip_study.jobs import job
-from siglip_study.loading import loading
+from siglip_study.base.jobs import job
+from siglip_study.base.loading import loading
+from siglip_study.config.loading import parse_config
+from siglip_study.study.cells import HELD_OUT, SPLITS
 
 with job(snakemake.log[0]):
     with loading():
         import polars as pl
 
-        from siglip_study.devices import pick_device
-        from siglip_study.evaluation.adversaries import write_adversaries
-        from siglip_study.evaluation.baselines import write_baselines
         from siglip_study.features.scorer import Scorer, read_frame_embeddings
+        from siglip_study.models.devices import pick_device
+        from siglip_study.scoring.adversaries import write_adversaries
+        from siglip_study.scoring.baselines import write_baselines
 
     config = parse_config(snakemake.config)
     manifest = pl.read_parquet(snakemake.input.manifest)

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from siglip_study.config import parse_config
-from siglip_study.evaluation.prepared import captions_key, take_prepared
-from siglip_study.grid import Study
-from siglip_study.io import remove_dir
-from siglip_study.jobs import job
-from siglip_study.loading import loading
+from siglip_study.base.io import remove_dir
+from siglip_study.base.jobs import job
+from siglip_study.base.loading import loading
+from siglip_study.captioning.handover import captions_key, take_prepared
+from siglip_study.config.loading import parse_config
+from siglip_study.study.grid import Study
 
 with job(snakemake.log[0]):
     study = Study(parse_config(snakemake.config))
@@ -20,8 +20,8 @@ with job(snakemake.log[0]):
     key = captions_key(cell, checkpoint, config.captions, snakemake.params.code)
     if not take_prepared(paths.prepared(cell.name, key), out):
         with loading():
-            from siglip_study.evaluation.captions import caption_from_checkpoint
-            from siglip_study.training.bench import Inputs
+            from siglip_study.captioning.cell import caption_from_checkpoint
+            from siglip_study.runs.run import Inputs
 
         shown = dict(zip(cell.captioned, map(Path, snakemake.input.features), strict=True))
         features = {"train": Path(snakemake.input.train), **shown}

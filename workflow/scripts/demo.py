@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from siglip_study.jobs import job
+from siglip_study.base.jobs import job
 
 with job(snakemake.log[0]):
     from siglip_study.data.fingerprint import write_listing

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from siglip_study.config import parse_config
-from siglip_study.jobs import job
+from siglip_study.base.jobs import job
+from siglip_study.config.loading import parse_config
 
 with job(snakemake.log[0]):
+    from siglip_study.base.io import write_parquet
     from siglip_study.data.manifest import build_manifest, halve_split
-    from siglip_study.io import write_parquet
 
     config = parse_config(snakemake.config)
     data = config.data

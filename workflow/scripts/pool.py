@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from siglip_study.choice import read_choice
-from siglip_study.config import parse_config
-from siglip_study.grid import Study
-from siglip_study.jobs import job
+from siglip_study.base.jobs import job
+from siglip_study.config.loading import parse_config
+from siglip_study.study.choice import read_choice
+from siglip_study.study.grid import Study
 
 with job(snakemake.log[0]):
-    from siglip_study.evaluation.pooling import pool_study
-    from siglip_study.io import read_json
+    from siglip_study.base.io import read_json
+    from siglip_study.ranking.pooling import pool_study
 
     study = Study(parse_config(snakemake.config))
     paths = study.paths

@@ -1,11 +1,11 @@
 """Check everything that can be checked before GPU time is spent."""
 
-from siglip_study.config import parse_config
-from siglip_study.errors import StudyError
-from siglip_study.jobs import job, log
+from siglip_study.base.errors import StudyError
+from siglip_study.base.jobs import job, log
+from siglip_study.config.loading import parse_config
 
 with job(snakemake.log[0]):
-    from siglip_study.rehearsal.preflight import preflight, verdict
+    from siglip_study.planning.preflight import preflight, verdict
 
     findings = preflight(parse_config(snakemake.config))
     for finding in findings:

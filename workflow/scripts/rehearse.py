@@ -1,11 +1,11 @@
 """Time what the study will do, and print what it will cost."""
 
-from siglip_study.config import parse_config
-from siglip_study.jobs import job, log
-from siglip_study.paths import Paths
+from siglip_study.base.jobs import job, log
+from siglip_study.config.loading import parse_config
+from siglip_study.study.paths import Paths
 
 with job(snakemake.log[0]):
-    from siglip_study.rehearsal.run import rehearse
+    from siglip_study.planning.run import rehearse
 
     config = parse_config(snakemake.config)
     found = rehearse(config)

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from siglip_study.config import parse_config, plain_config
-from siglip_study.grid import Study
-from siglip_study.jobs import job
+from siglip_study.base.jobs import job
+from siglip_study.config.loading import parse_config, plain_config
+from siglip_study.study.grid import Study
 
 with job(snakemake.log[0]):
-    from siglip_study import provenance
-    from siglip_study.reporting.gallery import GallerySettings
-    from siglip_study.reporting.page import write_report
-    from siglip_study.reporting.pictures import clip_pictures
+    from siglip_study.report.gallery import GallerySettings
+    from siglip_study.report.page import write_report
+    from siglip_study.report.pictures import clip_pictures
+    from siglip_study.study import versions
 
     study = Study(parse_config(snakemake.config))
     config = study.config
@@ -23,9 +23,9 @@ with job(snakemake.log[0]):
         config=plain_config(config),
         provenance={
             "command": "snakemake --cores 1 --resources gpu=1 --configfile config.yaml",
-            "git_commit": provenance.git_commit(),
-            "source_hash": provenance.source_hash(),
-            "versions": provenance.versions(),
+            "git_commit": versions.git_commit(),
+            "source_hash": versions.source_hash(),
+            "versions": versions.versions(),
         },
         gallery=GallerySettings(
             frames=clip_pictures(

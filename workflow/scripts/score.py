@@ -2,24 +2,20 @@
 
 from pathlib import Path
 
-from siglip_study.config import parse_config
-from siglip_study.grid import Study
-from siglip_study.jobs import job
-from siglip_study.loading import loading
+from siglip_study.base.jobs import job
+from siglip_study.base.loading import loading
+from siglip_study.config.loading import parse_config
+from siglip_study.study.grid import Study
 
 with job(snakemake.log[0]):
     with loading():
         import polars as pl
 
-        from siglip_study.evaluation.scores import (
-            captioners_of,
-            reference_temperature,
-            score_split,
-        )
-        from siglip_study.evaluation.split_scorer import ScoreSettings, SplitScorer
-        from siglip_study.evaluation.temperature import fit_on_references
+        from siglip_study.base.io import read_json
         from siglip_study.features.scorer import read_frame_embeddings
-        from siglip_study.io import read_json
+        from siglip_study.scoring.scores import captioners_of, reference_temperature, score_split
+        from siglip_study.scoring.split_scorer import ScoreSettings, SplitScorer
+        from siglip_study.scoring.temperature import fit_on_references
 
     study = Study(parse_config(snakemake.config))
     config, paths = study.config, study.paths

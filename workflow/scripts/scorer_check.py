@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from siglip_study.config import parse_config
-from siglip_study.jobs import job
-from siglip_study.loading import loading
+from siglip_study.base.jobs import job
+from siglip_study.base.loading import loading
+from siglip_study.config.loading import parse_config
 
 with job(snakemake.log[0]):
     with loading():
         import polars as pl
 
-        from siglip_study.devices import pick_device
-        from siglip_study.evaluation.scorer_check import check_references
         from siglip_study.features.scorer import Scorer, read_frame_embeddings
+        from siglip_study.models.devices import pick_device
+        from siglip_study.ranking.scorer_check_file import check_references
 
     config = parse_config(snakemake.config)
     settings = config.scorer

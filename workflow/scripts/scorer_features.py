@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from siglip_study.config import parse_config
-from siglip_study.jobs import job
-from siglip_study.loading import loading
+from siglip_study.base.jobs import job
+from siglip_study.base.loading import loading
+from siglip_study.config.loading import parse_config
 
 with job(snakemake.log[0]):
     with loading():
         import polars as pl
 
         from siglip_study.data.decoding import get_decoder
-        from siglip_study.devices import pick_device
         from siglip_study.features.pipeline import embed_split
         from siglip_study.features.scorer import Scorer
+        from siglip_study.models.devices import pick_device
 
     config = parse_config(snakemake.config)
     settings, runtime = config.scorer, config.runtime

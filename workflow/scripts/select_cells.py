@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from siglip_study.cells import HELD_OUT
-from siglip_study.config import parse_config
-from siglip_study.grid import Study
-from siglip_study.jobs import job
+from siglip_study.base.jobs import job
+from siglip_study.config.loading import parse_config
+from siglip_study.study.cells import HELD_OUT
+from siglip_study.study.grid import Study
 
 with job(snakemake.log[0]):
-    from siglip_study.evaluation.selection import select_tuned
-    from siglip_study.evaluation.selection_by_halves import select_by_halves
     from siglip_study.ranking.gate import GateThresholds
+    from siglip_study.ranking.selection_by_halves import select_by_halves
+    from siglip_study.ranking.selection_file import select_tuned
 
     study = Study(parse_config(snakemake.config))
     paths = study.paths

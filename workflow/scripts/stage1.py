@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from siglip_study.config import parse_config
-from siglip_study.grid import Study
-from siglip_study.jobs import job
-from siglip_study.loading import loading
-from siglip_study.progress import progress_line
+from siglip_study.base.jobs import job
+from siglip_study.base.loading import loading
+from siglip_study.config.loading import parse_config
+from siglip_study.study.grid import Study
+from siglip_study.study.progress import progress_line
 
 with job(snakemake.log[0]):
     with loading():
-        from siglip_study.training.bench import Inputs
+        from siglip_study.runs.run import Inputs
         from siglip_study.training.stages import run_stage1
 
     study = Study(parse_config(snakemake.config))

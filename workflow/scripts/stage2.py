@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from siglip_study.config import parse_config
-from siglip_study.grid import Study
-from siglip_study.io import remove_dir
-from siglip_study.jobs import job
-from siglip_study.loading import loading
-from siglip_study.progress import progress_line
-from siglip_study.provenance import rule_code
+from siglip_study.base.io import remove_dir
+from siglip_study.base.jobs import job
+from siglip_study.base.loading import loading
+from siglip_study.config.loading import parse_config
+from siglip_study.study.grid import Study
+from siglip_study.study.progress import progress_line
+from siglip_study.study.versions import rule_code
 
 with job(snakemake.log[0]):
     with loading():
-        from siglip_study.evaluation.captions import caption_while_loaded
-        from siglip_study.evaluation.prepared import captions_key
-        from siglip_study.training.bench import Inputs
+        from siglip_study.captioning.cell import caption_while_loaded
+        from siglip_study.captioning.handover import captions_key
+        from siglip_study.runs.run import Inputs
         from siglip_study.training.stages import run_stage2
 
     study = Study(parse_config(snakemake.config))

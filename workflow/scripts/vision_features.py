@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from siglip_study.cells import SPLITS
-from siglip_study.config import parse_config
-from siglip_study.jobs import job
-from siglip_study.loading import loading
+from siglip_study.base.jobs import job
+from siglip_study.base.loading import loading
+from siglip_study.config.loading import parse_config
+from siglip_study.study.cells import SPLITS
 
 with job(snakemake.log[0]):
     with loading():
         import polars as pl
 
         from siglip_study.data.decoding import get_decoder
-        from siglip_study.devices import pick_device
-        from siglip_study.features.encoders import VisionEncoder
         from siglip_study.features.pipeline import encode_split
+        from siglip_study.features.towers import VisionEncoder
+        from siglip_study.models.devices import pick_device
 
     config = parse_config(snakemake.config)
     vision, runtime = config.vision, config.runtime

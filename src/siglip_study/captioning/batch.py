@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from siglip_study.captioning.cache import DenseCache
-from siglip_study.vlm import VisionLanguageModel
+from siglip_study.models.vlm import VisionLanguageModel
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from siglip_study.captioning.batch import Batch, Limits
 from siglip_study.captioning.cache import DenseCache
 from siglip_study.captioning.steps import PlainSteps, RecordedSteps
-from siglip_study.vlm import VisionLanguageModel
+from siglip_study.models.vlm import VisionLanguageModel
 
 _LEAVES = 0.25  # share of rows that must have ended before the others move together
 # cuDNN is fastest on long prompts, but plans anew for every length: decoding is better without.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from siglip_study.captioning.weights import settle_adapters
-from siglip_study.quantization import dequantize
-from siglip_study.vlm import VisionLanguageModel
+from siglip_study.models.quantization import dequantize
+from siglip_study.models.vlm import VisionLanguageModel
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from siglip_study.captioning import memory
-from siglip_study.devices import free_bytes
-from siglip_study.vlm import VisionLanguageModel
+from siglip_study.models.devices import free_bytes
+from siglip_study.models.vlm import VisionLanguageModel
 
 FeatureBatch = Callable[[Sequence[str]], Tensor]
 

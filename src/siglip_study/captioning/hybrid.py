@@ -7,7 +7,7 @@ from torch import Tensor
 
 from siglip_study.captioning.batch import Limits
 from siglip_study.captioning.decoding import autocast
-from siglip_study.vlm import VisionLanguageModel
+from siglip_study.models.vlm import VisionLanguageModel
 
 
 def generate(model: VisionLanguageModel, prompt: Tensor, limits: Limits) -> Tensor:

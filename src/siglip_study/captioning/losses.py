@@ -16,8 +16,8 @@ from siglip_study.captioning.attention import can_group, causal_masks, grouped
 from siglip_study.captioning.cache import DenseCache, layer_windows
 from siglip_study.captioning.decoding import autocast, prefill
 from siglip_study.captioning.generate import embed_prompts
-from siglip_study.head_loss import head_cross_entropy
-from siglip_study.vlm import VisionLanguageModel
+from siglip_study.models.head_loss import head_cross_entropy
+from siglip_study.models.vlm import VisionLanguageModel
 
 Tokens = Sequence[int]
 

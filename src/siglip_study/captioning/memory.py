@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from siglip_study.devices import USABLE
+from siglip_study.models.devices import USABLE
 
 CPU_ROWS = 32
 PREFILL_TOKENS = 16384

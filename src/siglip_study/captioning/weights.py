@@ -11,10 +11,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from siglip_study.config_training import LlmConfig
-from siglip_study.devices import free_bytes
-from siglip_study.llm import merge_adapters
-from siglip_study.quantization import (
+from siglip_study.config.training import LlmConfig
+from siglip_study.models.devices import free_bytes
+from siglip_study.models.llm import merge_adapters
+from siglip_study.models.quantization import (
     dequantize,
     dequantized_growth,
     is_nf4,

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from siglip_study.base.errors import StudyError
 from siglip_study.data.probing import (
     DAMAGE,
     ClipError,
@@ -30,8 +31,7 @@ from siglip_study.data.probing import (
     video_stream,
 )
 from siglip_study.data.sampling import frame_indices
-from siglip_study.data.sparing import decode_sparingly
-from siglip_study.errors import StudyError
+from siglip_study.data.selective_decode import decode_sparingly
 
 Frames = NDArray[np.uint8]
 

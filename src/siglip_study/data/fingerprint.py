@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from siglip_study.io import write_json
+from siglip_study.base.io import write_json
 
 _LISTING = "files.json"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import polars as pl
 
+from siglip_study.base.errors import StudyError
 from siglip_study.data.copies import settle_copies
 from siglip_study.data.layouts import Entry, LabelKeys, Rejection, get_layout
 from siglip_study.data.vetting import vet_clips
-from siglip_study.errors import StudyError
 
 MANIFEST_SCHEMA: dict[str, pl.DataType] = {
     "id": pl.String(),

@@ -12,11 +12,11 @@ from typing import Any
 import av
 import numpy as np
 
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import atomic_path, write_json
 from siglip_study.demo.captions import caption
 from siglip_study.demo.render import render_frames
 from siglip_study.demo.world import ATTRIBUTES, Scene, category, facts, sample_scene
-from siglip_study.errors import StudyError
-from siglip_study.io import atomic_path, write_json
 
 SPLITS = ("train", "selection", "report")
 FACTS_SCHEMA = "facts/1"

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from siglip_study.errors import StudyError
-from siglip_study.io import atomic_path
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import atomic_path
 
 SCHEMA = "frame_embeddings/1"
 

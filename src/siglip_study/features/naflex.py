@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 
 _STEPS = ("resize", "rescale", "normalize")
 

@@ -14,11 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from siglip_study.architectures import settings_of
-from siglip_study.devices import pick_device
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.features.chunking import chunk_text, split_sentences
-from siglip_study.features.encoders import random_tower
 from siglip_study.features.frame_embeddings import (
     read_frame_embeddings,
     read_frame_facts,
@@ -26,7 +23,10 @@ from siglip_study.features.frame_embeddings import (
 )
 from siglip_study.features.images import FrameTransform, image_settings, transform_from
 from siglip_study.features.naflex import PatchTransform
-from siglip_study.hub import load_part, load_weights
+from siglip_study.features.towers import random_tower
+from siglip_study.models.architectures import settings_of
+from siglip_study.models.devices import pick_device
+from siglip_study.models.hub import load_part, load_weights
 
 __all__ = [
     "Scorer",

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from siglip_study.errors import StudyError
-from siglip_study.io import read_json, write_json
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import read_json, write_json
 
 PLAN, _PLAN_SCHEMA = "plan.json", "features_plan/1"
 

@@ -15,10 +15,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import read_json
 from siglip_study.features.shards import clip_name, shard_name
 from siglip_study.features.writer import SCHEMA, FeatureWriter
-from siglip_study.io import read_json
 
 
 class FeatureStore:

@@ -14,7 +14,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import atomic_path, write_json
 from siglip_study.features.shards import (
     PLAN,
     clip_name,
@@ -23,7 +24,6 @@ from siglip_study.features.shards import (
     shard_header,
     shard_name,
 )
-from siglip_study.io import atomic_path, write_json
 
 SCHEMA = "features/1"
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from siglip_study.errors import StudyError
-from siglip_study.hub import FETCH_HINT
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.tokens import normalise
+from siglip_study.models.hub import FETCH_HINT
 
 BASELINE_PAIRS = 500
 

@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 
 from siglip_study.metrics.base import MetricResult
 from siglip_study.metrics.ngrams import ORDERS, Ngrams, numbered
-from siglip_study.metrics.token_lists import (
-    Integers,
-    ReferenceLists,
-    TokenLists,
-    Tokens,
-    numbering,
-)
+from siglip_study.metrics.token_lists import Integers, ReferenceLists, TokenLists, Tokens, numbering
 
 SCALE = 10.0
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 
 #: Two clips cannot tell a caption's appeal from a clip's: fewer are no comparison.
 LEAST_IN_CATEGORY = 3

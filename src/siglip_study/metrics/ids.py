@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 
 _SHOWN = 5
 

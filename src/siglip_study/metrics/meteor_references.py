@@ -8,13 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siglip_study.metrics.ngrams import occurrence
-from siglip_study.metrics.token_lists import (
-    Integers,
-    ReferenceLists,
-    TokenLists,
-    Tokens,
-    numbering,
-)
+from siglip_study.metrics.token_lists import Integers, ReferenceLists, TokenLists, Tokens, numbering
 
 #: Two absent tokens in a row must not look like neighbours, whatever is added.
 _ABSENT = -(2**30)

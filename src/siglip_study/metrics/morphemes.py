@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.features.chunking import split_sentences
 from siglip_study.metrics.token_lists import TokenLists
 
@@ -107,7 +107,7 @@ class Morphemes:
             return
         import polars as pl
 
-        from siglip_study.io import write_parquet
+        from siglip_study.base.io import write_parquet
 
         name = hashlib.sha256("\n".join(sorted(self._fresh)).encode()).hexdigest()[:16]
         table = pl.DataFrame(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 
 #: Cosine of an empty caption with anything: the least there is.
 EMPTY_COSINE = -1.0

@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.metrics.morphemes import current as analyser
 from siglip_study.metrics.token_lists import TokenLists, code_points, lengths
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 
 EMBEDDING_STD = 0.02
 """Standard deviation at initialisation of learned queries and position embeddings."""

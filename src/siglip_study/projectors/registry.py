@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 
 if TYPE_CHECKING:
     from siglip_study.projectors.base import Projector

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.ranking.gate import References
 from siglip_study.ranking.rank import Entry
 from siglip_study.ranking.selection import Selection, TuningCell, select_cells

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.ranking.gate_inputs import Candidate, GateThresholds, References
 from siglip_study.ranking.gate_reason import CATEGORY_ONLY, gate_reason
 from siglip_study.ranking.intervals import study_noise

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.ranking.gate import GateVerdict
 from siglip_study.ranking.gate_inputs import GateThresholds
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.ranking.pairs import pair_arrays
 from siglip_study.ranking.scores import Scores
 from siglip_study.ranking.variance import seed_noise

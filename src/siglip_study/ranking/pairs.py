@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.ranking.intervals import study_noise
 from siglip_study.ranking.scores import Scores
 from siglip_study.ranking.variance import (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 from siglip_study.ranking.copies import copied_runs
 from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate_all
 from siglip_study.ranking.influence import leave_one_out

@@ -24,7 +24,7 @@ from siglip_study.training.geometry import (
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from siglip_study.vlm import VisionLanguageModel
+    from siglip_study.models.vlm import VisionLanguageModel
 
 #: Tokens of all clips together whose effective rank is taken, evenly spaced in each clip: at
 #: 32 clips × 4,608 tokens a Gram matrix of all of them would cost more than their projection.

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from siglip_study.config_sections import RuntimeConfig
-from siglip_study.devices import free_bytes
-from siglip_study.llm_layers import decoder_layers, set_layers
-from siglip_study.lora_layers import use_lean_adapters
-from siglip_study.quantization import dequantize, dequantized_growth
+from siglip_study.config.study import RuntimeConfig
+from siglip_study.models.devices import free_bytes
+from siglip_study.models.llm_layers import decoder_layers, set_layers
+from siglip_study.models.lora_layers import use_lean_adapters
+from siglip_study.models.quantization import dequantize, dequantized_growth
+from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.training.memory_plan import (
     GIB,
     MemoryPlan,
@@ -27,7 +28,6 @@ from siglip_study.training.memory_plan import (
     fit,
     kept_layers,
 )
-from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
 

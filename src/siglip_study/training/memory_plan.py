@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from siglip_study.devices import USABLE
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
+from siglip_study.models.devices import USABLE
 
 GIB = 2**30
 # A forward and backward pass reads, and under NF4 unpacks, every weight once more: as long as

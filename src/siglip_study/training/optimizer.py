@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from siglip_study.config_training import StageConfig
+from siglip_study.config.training import StageConfig
 
 
 def is_lora(name: str) -> bool:

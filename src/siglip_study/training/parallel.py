@@ -14,7 +14,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from siglip_study.errors import StudyError
+from siglip_study.base.errors import StudyError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from siglip_study.config_training import StageConfig
-from siglip_study.training.clips import Clips, epoch_order
+from siglip_study.config.training import StageConfig
+from siglip_study.runs.clips import Clips, epoch_order
 from siglip_study.training.schedule import derived_seed
 from siglip_study.training.step import forward_passes, share_of
 

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from siglip_study.errors import StudyError
-from siglip_study.io import atomic_dir, read_json, remove_dir, write_json
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import atomic_dir, read_json, remove_dir, write_json
 
 log = logging.getLogger(__name__)
 

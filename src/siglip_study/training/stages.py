@@ -13,25 +13,25 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from siglip_study import provenance
-from siglip_study.cells import Cell, RunSpec
-from siglip_study.config_sections import RuntimeConfig
-from siglip_study.config_training import StageConfig
-from siglip_study.io import write_json, write_parquet
-from siglip_study.llm import add_lora, import_libraries
-from siglip_study.loading import loading
-from siglip_study.training.bench import Bench, Inputs
-from siglip_study.training.checkpoint import load_projector, save_checkpoint
-from siglip_study.training.clips import Clips
+from siglip_study.base.io import write_json, write_parquet
+from siglip_study.base.loading import loading
+from siglip_study.config.study import RuntimeConfig
+from siglip_study.config.training import StageConfig
+from siglip_study.models.llm import add_lora, import_libraries
+from siglip_study.models.vlm import VisionLanguageModel
+from siglip_study.runs.checkpoint import load_projector, save_checkpoint
+from siglip_study.runs.clips import Clips
+from siglip_study.runs.run import Bench, Inputs
+from siglip_study.study import versions
+from siglip_study.study.cells import Cell, RunSpec
 from siglip_study.training.loop import train_stage
 from siglip_study.training.memory import plan_memory
 from siglip_study.training.memory_plan import MemoryPlan
 from siglip_study.training.plan import StagePlan
 from siglip_study.training.resume import Position, ResumePoint
 from siglip_study.training.schedule import derived_seed
+from siglip_study.training.stage_flops import stage_flops
 from siglip_study.training.team import team
-from siglip_study.training.work import stage_flops
-from siglip_study.vlm import VisionLanguageModel
 
 log = logging.getLogger(__name__)
 
@@ -192,8 +192,8 @@ def run_stage2(
             "flops": stage_flops(model, run, position.steps),
             "wall_s": time.monotonic() - began,
             **_cost(position, bench.accelerator, runtime),
-            "versions": provenance.versions(),
-            "git_commit": provenance.git_commit(),
+            "versions": versions.versions(),
+            "git_commit": versions.git_commit(),
         }
         write_json(out / "cell.json", facts, "cell/1")
         while_loaded(bench, model)

@@ -28,10 +28,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import check_cuda_p2p_ib_support
 
-from siglip_study.devices import pick_device
-from siglip_study.errors import StudyError
-from siglip_study.gpu_lease import held_locks
-from siglip_study.jobs import out_of_memory
+from siglip_study.base.errors import StudyError
+from siglip_study.base.jobs import out_of_memory
+from siglip_study.models.devices import pick_device
+from siglip_study.models.gpu_lease import held_locks
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from siglip_study.io import write_json, write_parquet
-from siglip_study.paths import Paths
+from siglip_study.base.io import write_json, write_parquet
+from siglip_study.study.paths import Paths
 from support.made_study.figures import metric_facts, metric_values, truth_values
 from support.made_study.history import write_history
 from support.made_study.texts import HOSTILE, caption

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from siglip_study.io import write_json, write_parquet
-from siglip_study.paths import Paths
+from siglip_study.base.io import write_json, write_parquet
+from siglip_study.study.paths import Paths
 
 
 def write_history(

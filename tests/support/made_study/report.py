@@ -13,9 +13,9 @@ HOUSE = Path(__file__).parents[3]
 
 def make_study(root: Path, template: Path | None = None, **size) -> SimpleNamespace:
     """Write a study of this size under ``root`` and build its tables; ``report()`` renders it."""
-    from siglip_study.reporting.gallery import GallerySettings
-    from siglip_study.reporting.page import write_report
-    from siglip_study.reporting.tables import build_tables
+    from siglip_study.report.gallery import GallerySettings
+    from siglip_study.report.page import write_report
+    from siglip_study.report.tables import build_tables
 
     cells = write_study(root, **size)
     build_tables(root, cells)

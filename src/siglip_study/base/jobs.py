@@ -1,0 +1,73 @@
+"""What every job of the workflow shares: a log, one sentence on a user's mistake, and a clock."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from siglip_study.base.errors import StudyError, first_line, is_out_of_memory
+
+log = logging.getLogger("siglip_study")
+
+
+def out_of_memory(job: str, error: BaseException) -> str:
+    """The sentence on a job that a GPU had no room for, with the keys that make it smaller."""
+    return (
+        f"{job} found no room in the GPU's memory ({first_line(error)[:300]}); expected a GPU that "
+        "nobody else fills, runtime.memory_gb at what is free, runtime.checkpointing: all, or a "
+        "smaller captions.batch_size or runtime.encode_batch_clips."
+    )
+
+
+@contextmanager
+def job(log_path: str) -> Iterator[None]:
+    """Run a job: everything it prints goes to its log, progress also to the terminal.
+
+    A StudyError ends the process with its one sentence, in the log and on the terminal, and exit
+    code 1; so does a GPU without room, whose traceback is in the log as well. Any other exception
+    is a defect: its traceback goes to the log and to the terminal.
+    """
+    # Read when torch is imported. OpenMP's threads wait for each other in loops, milliseconds long:
+    # on a machine that others use as well, training on its CPU takes three times as long. Asleep at
+    # once, it takes a quarter longer on a quiet one; so the loops are short.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    terminal = sys.stderr
+    with Path(log_path).open("a", encoding="utf-8") as file:
+        sys.stdout = sys.stderr = file  # libraries chatter; the terminal shows progress only
+        shown, kept = logging.StreamHandler(terminal), logging.StreamHandler(file)
+        shown.setLevel(logging.INFO)  # the log file keeps the details as well
+        log.handlers = [shown, kept]
+        log.setLevel(logging.DEBUG)
+        log.propagate = False
+        began = time.monotonic()
+        try:
+            yield
+            log.debug("done in %.1f s", time.monotonic() - began)
+        except StudyError as error:
+            log.error("siglip-study: %s", error)
+            file.flush()
+            # SystemExit, not a traceback: the sentence above is all a user needs.
+            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+            raise SystemExit(1) from None
+        except BaseException as error:
+            traceback.print_exc(file=file)
+            if is_out_of_memory(error):
+                log.error("siglip-study: %s", out_of_memory(Path(log_path).stem, error))
+                file.flush()
+                sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+                raise SystemExit(1) from None
+            sys.stdout, sys.stderr = sys.__stdout__, terminal
+            raise
+        finally:
+            # The process ends here: what it holds need not be searched for garbage, for seconds.
+            gc.freeze()
+        sys.stdout, sys.stderr = sys.__stdout__, terminal

@@ -1,0 +1,1 @@
+"""The config as typed, validated objects: the only place that knows key names and defaults."""

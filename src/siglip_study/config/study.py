@@ -1,0 +1,210 @@
+"""Parts of the config around the trainings: data, grid, seeds, controls, scores, runtime."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from siglip_study.config.training import StageConfig
+from siglip_study.config.types import Count, Fraction, Label, Positive, Section
+
+
+class DemoConfig(Section):
+    """The embedded procedural world; present only in the demo."""
+
+    train: Count = Field(200, description="Training clips.")
+    selection: Count = Field(60, description="Clips that choose cells.")
+    report: Count = Field(60, description="Clips that are published.")
+    seed: int = Field(7, description="Seed of scenes, captions and rendering.")
+
+
+class DataConfig(Section):
+    """Where the clips and captions are, and which are usable."""
+
+    root: str | None = Field(None, description="Dataset folder; null only with `demo`.")
+    layout: str = Field("aihub", description="Reader of the folder, by exact name.")
+    splits: dict[Literal["train", "selection", "report", "held_out"], str] = Field(
+        {"train": "train", "selection": "selection", "report": "report"},
+        description="Folder of each split; `held_out` instead of the last two is halved by group.",
+    )
+    cross_fit: bool = Field(
+        True,
+        description="Exchange the halves of `held_out`: each is reported with what the other "
+        "chose; false: one chooses, the other alone is reported.",
+    )
+    caption_key: str = Field(
+        "annotation.description_kr", description="Dotted key of the caption in a label file."
+    )
+    group_key: str = Field("meta.source", description="Dotted key of the source video.")
+    category_key: str = Field("meta.category", description="Dotted key of the category.")
+    language: Literal["ko", "en", "other"] = Field("ko", description="Language of the captions.")
+    min_duration_s: Positive = Field(0.5, description="Shorter clips are rejected.")
+    min_frames: Count = Field(2, description="Clips with fewer frames are rejected.")
+    decoder: Literal["decord", "pyav"] = Field("decord", description="Video decoder.")
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="Decoding workers; 0: one a core.")
+
+    @model_validator(mode="after")
+    def _splits_are_complete(self) -> DataConfig:
+        names = set(self.splits)
+        if names not in ({"train", "selection", "report"}, {"train", "held_out"}):
+            raise ValueError(
+                "splits must name train with selection and report, or train with held_out; found "
+                + ", ".join(sorted(names))
+            )
+        return self
+
+
+class GridConfig(Section):
+    """Axes that are tuned for every projector alike; both belong to stage 2."""
+
+    learning_rate: tuple[Positive, ...] = Field((2e-5, 5e-5), min_length=1, description="Rates.")
+    epochs: tuple[Count, ...] = Field((3,), min_length=1, description="Budgets.")
+
+
+class SeedConfig(Section):
+    """Seed 0 tunes and is never reported."""
+
+    tuning: int = Field(0, description="Seed of the tuning cells.")
+    report: tuple[int, ...] = Field(
+        (1, 2, 3), min_length=1, description="Fresh seeds of the chosen cell."
+    )
+
+    @model_validator(mode="after")
+    def _tuning_is_never_reported(self) -> SeedConfig:
+        if self.tuning in self.report or len(set(self.report)) != len(self.report):
+            raise ValueError("report must hold seeds that differ, also from the tuning seed")
+        return self
+
+
+class HotControl(Section):
+    """A cell hot enough to collapse: shows that the gate works. Never ranked."""
+
+    projector: Label = Field(description="Label of the projector that is overheated.")
+    stage1_learning_rate: Positive = Field(description="Its stage-1 rate.")
+    stage2_learning_rate: Positive = Field(description="Its stage-2 rate.")
+
+
+class ControlsConfig(Section):
+    """Cells that must fail, so that success means something."""
+
+    hot: HotControl | None = Field(None, description="Positive control of the collapse gate.")
+    blind_trained: bool = Field(
+        True, description="LoRA trained with a learned constant in the video's place."
+    )
+    noise_features: Label | None = Field(
+        None, description="Projector trained on noise in place of the features."
+    )
+    permuted_captions: Label | None = Field(
+        None, description="Projector trained on permuted captions, `permuted_draws` times over."
+    )
+    permuted_draws: Annotated[int, Field(ge=2)] = Field(
+        5,
+        description="How often captions are permuted anew, each time with a training seed of its "
+        "own; judged together. Fewer seldom suffice to call the control ungrounded.",
+    )
+    untrained_projector: Label | None = Field(
+        None, description="Projector left at its initialisation; adapters alone train."
+    )
+
+
+class CaptionConfig(Section):
+    """Generation of captions."""
+
+    max_new_tokens: Count = Field(768, description="Token budget; must cover the references.")
+    batch_size: Count | None = Field(
+        None, description="Clips captioned together; null: as many as memory holds."
+    )
+    repetition_penalty: Positive = Field(1.0, description="1: off; the published runs used 1.2.")
+    shuffles: Count = Field(4, description="Other clips whose video each reference is tried with.")
+
+
+class ScorerConfig(Section):
+    """The SigLIP-family model that scores captions; never the captioning encoder."""
+
+    model: str = Field("google/siglip2-so400m-patch14-384", description="Hub id or local folder.")
+    revision: str | None = Field(None, description="Pinned hub revision (a commit).")
+    weights: Literal["pretrained", "random"] = Field(
+        "pretrained", description="random: built from the model's config alone, to try speed."
+    )
+    frames: Count = Field(8, description="Frames scored a clip.")
+    lowercase: bool = Field(True, description="SigLIP 2 was trained on lower-cased text.")
+    stop_if_blind: bool = Field(
+        True,
+        description="Stop before training if it cannot tell human captions of their own clip from "
+        "others'; false: train all the same, and report without a verdict.",
+    )
+
+    def scoring_keys(self) -> dict[str, Any]:
+        """What scores depend on: all but the switch, which may be turned without scoring anew."""
+        return self.model_dump(exclude={"stop_if_blind"})
+
+
+class BertScoreConfig(Section):
+    """The encoder behind BERTScore; absent means “not computed”, said in the report."""
+
+    model: str = Field(description="Local folder or hub id.")
+    layer: Count = Field(description="Hidden layer that is compared.")
+
+
+class GateConfig(Section):
+    """Thresholds of the collapse gate."""
+
+    min_effective_ratio: Fraction = Field(
+        0.5, description="Effective captions under this share of the references' is low diversity."
+    )
+    top_share_floor: Fraction = Field(0.10, description="Top cluster over this share…")
+    top_share_ratio: Positive = Field(2.0, description="…or over this multiple of the references'.")
+    templated_reference: Fraction = Field(
+        0.2, description="References under this value are templated: the diversity test is off."
+    )
+    ungrounded_ratio: Fraction = Field(
+        0.1, description="Upper bound of D under this share of the references' D: ungrounded."
+    )
+    within_category: bool = Field(
+        True,
+        description="Grounded asks for D within category too, if the references have it.",
+    )
+    alpha: Fraction = Field(0.05, description="Level of every test in the study.")
+
+
+class ReportConfig(Section):
+    """What the page shows beyond the numbers."""
+
+    title: str = Field("Which projector?", description="Title of the report.")
+    gallery_clips: Annotated[int, Field(ge=0)] = Field(24, description="Clips with pictures.")
+    gallery_frames: Count = Field(4, description="Pictures a clip.")
+
+
+class RuntimeConfig(Section):
+    """Speed and memory; nothing here may change a result beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU if there is one."
+    )
+    gpus: Count = Field(1, description="GPUs a training job works on, data-parallel.")
+    memory_gb: Positive | None = Field(
+        None, description="GPU memory (GiB) a job may fill; null: what is free when it starts."
+    )
+    checkpointing: Literal["auto", "all", "none"] = Field(
+        "auto",
+        description="LLM layers recomputed in the backward pass; auto: as few as memory allows.",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="Compile the LLM's layers; auto: on a GPU."
+    )
+    encode_batch_clips: Count = Field(16, description="Clips encoded together.")
+    shard_clips: Count = Field(64, description="Clips a feature shard; a killed job keeps shards.")
+    eval_batch_clips: Count = Field(32, description="Clips a validation batch.")
+    save_minutes: Positive = Field(10.0, description="Longest work lost to a kill within an epoch.")
+    mem_mb: Count = Field(8000, description="Memory asked for by a GPU job.")
+    runtime_minutes: Count = Field(60, description="Time asked for by a GPU job.")
+
+
+class PresetConfig(Section):
+    """A published experiment: a run of its own, stamped as unequal, never ranked with the grid."""
+
+    projector: Label = Field(description="Label in `projectors`.")
+    stage1: StageConfig = Field(description="Its first stage.")
+    stage2: StageConfig = Field(description="Its second stage.")
+    seed: int = Field(42, description="Published seed.")

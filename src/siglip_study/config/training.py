@@ -1,0 +1,124 @@
+"""Parts of the config that a training depends on: encoder, language model, stages, projector.
+
+Their values name a cell, so a new key needs a default that means what was done before.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from siglip_study.config.types import Count, Fraction, Options, Positive, Section
+
+
+class VisionConfig(Section):
+    """The frozen vision encoder whose patch features the projectors read."""
+
+    model: str = Field(
+        "openai/clip-vit-large-patch14-336", description="Hub id or local folder of the encoder."
+    )
+    revision: str | None = Field(None, description="Pinned hub revision (a commit).")
+    weights: Literal["pretrained", "random"] = Field(
+        "pretrained", description="random: built from the model's config alone, to try speed."
+    )
+    layer: int = Field(
+        -2, description="Hidden layer that is read; −1 is the last, as in the published study."
+    )
+    frames: Count = Field(8, description="Frames per clip, uniform in time.")
+
+
+class LoraConfig(Section):
+    """Low-rank adapters of stage 2 (Hu et al. 2021; DoRA: Liu et al. 2024)."""
+
+    r: Count = Field(16, description="Rank.")
+    alpha: Count = Field(32, description="Scale; the update is multiplied by alpha / r.")
+    dropout: Fraction = Field(0.05, description="Dropout before the adapters.")
+    targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="Names of the linear layers that get an adapter.",
+    )
+    dora: bool = Field(False, description="Weight-decomposed adapters (DoRA).")
+
+
+class LlmConfig(Section):
+    """The frozen language model, its quantisation, its adapters and the prompt."""
+
+    model: str = Field("Qwen/Qwen3-8B", description="Hub id or local folder of the causal LM.")
+    revision: str | None = Field(None, description="Pinned hub revision (a commit).")
+    weights: Literal["pretrained", "random"] = Field(
+        "pretrained", description="random: built from the model's config alone, to try speed."
+    )
+    quantization: Literal["nf4", "none"] = Field(
+        "nf4", description="4-bit NF4 with double quantisation through bitsandbytes, or none."
+    )
+    prompt: str = Field(
+        "이 영상을 자세히 설명해주세요.", description="The question after the video."
+    )
+    vision_markers: tuple[str, str] | None = Field(
+        None, description="Text around the video; null: the tokenizer's own markers, else none."
+    )
+    lora: LoraConfig = Field(LoraConfig(), description="Adapters of stage 2.")
+
+
+class EarlyStopping(Section):
+    """Stop a stage when the validation loss no longer falls."""
+
+    patience: Count = Field(3, description="Epochs without improvement before the stage stops.")
+    min_delta: Annotated[float, Field(ge=0)] = Field(
+        0.001, description="Smallest fall that counts."
+    )
+
+
+class StageConfig(Section):
+    """One training stage. Lengths are in epochs; the schedule runs in optimizer steps."""
+
+    epochs: Count = Field(2, description="Budget with a schedule of its own.")
+    learning_rate: Positive = Field(1e-3, description="Peak rate of the projector.")
+    lora_learning_rate: Positive | None = Field(
+        None, description="Peak rate of the adapters (stage 2); null: the projector's."
+    )
+    batch_size: Count = Field(4, description="Clips a forward pass.")
+    gradient_accumulation: Count = Field(2, description="Forward passes an optimizer step.")
+    warmup_ratio: Fraction = Field(0.1, description="Share of the steps spent warming up.")
+    min_lr_ratio: Fraction = Field(0.0, description="Floor of the cosine over its peak.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.01, description="AdamW; never on biases, norms and queries."
+    )
+    max_grad_norm: Positive = Field(1.0, description="Clipping threshold of the gradient norm.")
+    keep: Literal["last", "val_loss"] | None = Field(
+        None,
+        description="Weights a stage ends with; null: val_loss, or last where halves are exchanged "
+        "(`data.cross_fit`).",
+    )
+    early_stopping: EarlyStopping | None = Field(
+        None, description="Off in fair grids: every cell takes the same steps."
+    )
+
+
+class TrainingConfig(Section):
+    """What both stages share."""
+
+    max_target_tokens: Count = Field(768, description="Captions are cut here, EOS included.")
+    output_scale: Literal["embedding", "none"] = Field(
+        "embedding", description="Scale the projector's output to the RMS of the LLM's embeddings."
+    )
+    quick_clips: Annotated[int, Field(ge=0)] = Field(
+        16, description="Selection clips captioned after each epoch to watch for collapse."
+    )
+    quick_tokens: Count = Field(64, description="Token budget of those captions.")
+    diagnosis_clips: Annotated[int, Field(ge=0)] = Field(
+        32, description="Selection clips whose tokens are measured each epoch; 0: off."
+    )
+
+
+class ProjectorConfig(Section):
+    """One projector under comparison; its label is its key in ``projectors``."""
+
+    type: str | None = Field(None, description="Exact registry name; null: the label itself.")
+    options: Options = Field({}, description="Constructor options of that projector.")
+    epochs: tuple[Count, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Its own budgets in place of `grid.epochs`, for a study of equal GPU time.",
+    )

@@ -1,1 +1,0 @@
-"""From checkpoints to captions, losses, scores and the chosen cells."""

@@ -1,0 +1,1 @@
+"""Vision towers, language models and where they live: finding, fetching, loading, sizes."""

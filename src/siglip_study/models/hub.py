@@ -1,0 +1,176 @@
+"""Finding a model's files: a local folder or a pinned hub revision, with one clear message.
+
+Every model of a study (encoder, language model, scorer, BERTScore's) is found through here.
+``python -m siglip_study.models`` fetches them ahead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from siglip_study.base.errors import StudyError, first_line, is_out_of_memory
+
+#: The sentence part that tells how an absent model is fetched.
+FETCH_HINT = "fetch it ahead with: python -m siglip_study.models fetch <your config>"
+
+
+def is_path(model: str) -> bool:
+    """Whether a model is spelt as a path; hub ids are ``owner/name``."""
+    return model.startswith((".", "/", "~")) or model.count("/") != 1
+
+
+def is_folder(model: str) -> bool:
+    """Whether a model is a folder of this machine; a folder comes before a hub id."""
+    return Path(model).is_dir()
+
+
+def require_folder(model: str, key: str) -> None:
+    """Say that a local folder is missing, where transformers would complain of its spelling.
+
+    Raises:
+        StudyError: ``model`` looks like a path and no such folder exists.
+    """
+    if is_path(model) and not is_folder(model):
+        raise StudyError(
+            f"{key} is '{model}', and there is no such folder; expected a model saved by "
+            "save_pretrained or a hub id such as 'openai/clip-vit-large-patch14-336'."
+        )
+
+
+def cached_file(model: str, revision: str | None, name: str) -> Path | None:
+    """A file of a hub model in the local cache; None: not there. Never touches the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if is_path(model):
+        return None
+    found = try_to_load_from_cache(model, name, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def unavailable(model: str, revision: str | None, key: str, error: Exception) -> StudyError:
+    """The error for a model that cannot be read, with the command that fetches it ahead."""
+    if isinstance(error, ValueError) and "trust_remote_code" in str(error):
+        return StudyError(
+            f"{key} '{model}' needs code that it brings along, which is never run; "
+            "expected a model of a kind that transformers has."
+        )
+    first = first_line(error)
+    if is_folder(model):
+        return StudyError(f"{key} is the folder '{model}', which cannot be loaded ({first}).")
+    pin = f" (revision {revision})" if revision else ""
+    return StudyError(
+        f"{key} is '{model}'{pin}, which is neither a folder nor in the local cache and cannot be "
+        f"fetched ({first}); {FETCH_HINT}"
+    )
+
+
+def read_model_json(model: str, revision: str | None, names: tuple[str, ...], key: str) -> Any:
+    """The first of these JSON files that the model has.
+
+    Raises:
+        StudyError: the model is not at hand, has none of them, or the file is not JSON.
+    """
+    require_folder(model, key)
+    problem: Exception = FileNotFoundError(f"it has no {' or '.join(names)}")
+    for name in names:
+        path = Path(model) / name
+        if not is_folder(model):
+            from huggingface_hub import hf_hub_download
+
+            try:
+                path = Path(hf_hub_download(model, name, revision=revision))
+            except (OSError, ValueError) as error:
+                problem = error
+                continue
+        if path.is_file():
+            return read_settings(path)
+    raise unavailable(model, revision, key, problem)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A JSON file of settings.
+
+    Raises:
+        StudyError: it is not JSON, or no mapping.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StudyError(f"{path}: not JSON ({error}); expected settings.") from None
+    if not isinstance(found, dict):
+        raise StudyError(f"{path}: found a {type(found).__name__}; expected a mapping of settings.")
+    return found
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Load without the report on the checkpoint's other half, left out on purpose."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_part(loader: Any, model: str, revision: str | None, key: str, **options: Any) -> Any:
+    """``loader.from_pretrained`` of what holds no weights: a tokenizer or a config.
+
+    Raises:
+        StudyError: the model is not at hand, or lacks this part.
+    """
+    require_folder(model, key)
+    try:
+        with quiet_transformers():
+            # Left open, transformers asks on the terminal, and runs code on a "y".
+            return loader.from_pretrained(
+                model, revision=revision or "main", trust_remote_code=False, **options
+            )
+    except (OSError, ValueError) as error:
+        raise unavailable(model, revision, key, error) from None
+
+
+def load_weights(
+    loader: Any, model: str, revision: str | None, key: str, dtype: Any, **options: Any
+) -> Any:
+    """``loader.from_pretrained`` from safetensors alone, with every weight accounted for.
+
+    Raises:
+        StudyError: the model is not at hand, has no safetensors, or lacks weights, which
+            transformers would fill with noise.
+    """
+    require_folder(model, key)
+    try:
+        with quiet_transformers():
+            loaded, report = loader.from_pretrained(
+                model,
+                revision=revision or "main",
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
+                **options,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise StudyError(
+                f"{key} '{model}' does not fit into the GPU's memory ({first_line(error)}); "
+                "expected a GPU with more free memory, or a smaller or quantised model."
+            ) from None
+        raise unavailable(model, revision, key, error) from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise StudyError(
+            f"{key} '{model}': {len(missing)} weights are missing, the first is '{missing[0]}'; "
+            f"expected a complete {loader.__name__}."
+        )
+    return loaded.eval().requires_grad_(False)

@@ -1,0 +1,160 @@
+"""What the grid asks for: how many steps, clips and texts of each distinct shape."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from siglip_study.config.training import StageConfig
+from siglip_study.planning.dataset import Dataset
+from siglip_study.study.cells import Cell, RunSpec
+from siglip_study.study.grid import Study
+
+
+@dataclass(frozen=True)
+class Connector:
+    """A projector as it is built: cells that differ in labels, rates or seeds alone share it."""
+
+    type: str
+    options_json: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options as the config gives them."""
+        options: dict[str, Any] = json.loads(self.options_json)
+        return options
+
+
+@dataclass(frozen=True)
+class StageShape:
+    """A distinct optimizer step: stage, connector, clips a forward pass, passes a step."""
+
+    stage: int
+    connector: Connector
+    batch: int
+    accumulation: int
+
+
+def connector_of(run: RunSpec) -> Connector:
+    """The connector that a run trains."""
+    return Connector(run.projector, json.dumps(run.options, sort_keys=True))
+
+
+class Workload:
+    """Units of work of every cell that the study will train, caption and score.
+
+    Which cells are chosen is known only after tuning: each projector's is taken to be one with the
+    longest budget.
+
+    Args:
+        study: the grid.
+        dataset: clips and caption lengths.
+        presets: count the published experiments too.
+    """
+
+    def __init__(self, study: Study, dataset: Dataset, presets: bool = False) -> None:
+        self.study = study
+        self.dataset = dataset
+        self.config = study.config
+        longest: dict[str, Cell] = {}
+        for cell in study.tuning:
+            known = longest.get(cell.label)
+            if known is None or cell.run.stage2.epochs > known.run.stage2.epochs:
+                longest[cell.label] = cell
+        self.cells = [*study.tuning, *study.controls]
+        self.cells += study.reported(cell.name for cell in longest.values())
+        if presets:
+            self.cells += study.presets
+
+    @cached_property
+    def stage1_cells(self) -> list[Cell]:
+        """One cell for each distinct first stage."""
+        return list({cell.stage1_name: cell for cell in self.cells if cell.has_stage1}.values())
+
+    @cached_property
+    def connectors(self) -> list[Connector]:
+        """Distinct connectors, in the order of the config."""
+        return list(dict.fromkeys(connector_of(cell.run) for cell in self.cells))
+
+    def label(self, connector: Connector) -> str:
+        """The first label under which a connector is trained."""
+        return next(cell.label for cell in self.cells if connector_of(cell.run) == connector)
+
+    @cached_property
+    def steps(self) -> Counter[StageShape]:
+        """Optimizer steps of each shape."""
+        found: Counter[StageShape] = Counter()
+        for stage, cells in ((1, self.stage1_cells), (2, self.cells)):
+            for cell in cells:
+                settings = _settings(cell, stage)
+                shape = StageShape(
+                    stage,
+                    connector_of(cell.run),
+                    settings.batch_size,
+                    settings.gradient_accumulation,
+                )
+                step = settings.batch_size * settings.gradient_accumulation
+                found[shape] += settings.epochs * math.ceil(self.dataset.clips["train"] / step)
+        return found
+
+    @cached_property
+    def validation(self) -> Counter[Connector]:
+        """Forward passes of one clip with its caption, after each epoch."""
+        return self._each_epoch(self.dataset.clips["selection"])
+
+    @cached_property
+    def captions(self) -> Counter[Connector]:
+        """Captions written for the tables; as many clips have their condition losses taken."""
+        found: Counter[Connector] = Counter()
+        for cell in self.cells:
+            shown = sum(self.dataset.clips[split] for split in cell.captioned)
+            found[connector_of(cell.run)] += shown
+        return found
+
+    @cached_property
+    def quick_captions(self) -> Counter[Connector]:
+        """Short captions written after each epoch to watch for collapse."""
+        clips = self.dataset.clips["selection"]
+        return self._each_epoch(min(self.config.training.quick_clips, clips))
+
+    def _each_epoch(self, units: int) -> Counter[Connector]:
+        found: Counter[Connector] = Counter()
+        for stage, cells in ((1, self.stage1_cells), (2, self.cells)):
+            for cell in cells:
+                found[connector_of(cell.run)] += _settings(cell, stage).epochs * units
+        return found
+
+    @property
+    def encoded_clips(self) -> int:
+        """Clips that the vision encoder sees."""
+        return sum(self.dataset.clips.values())
+
+    @property
+    def scored_clips(self) -> int:
+        """Clips whose frames the scorer sees."""
+        return self.dataset.clips["selection"] + self.dataset.clips["report"]
+
+    @property
+    def scored_captions(self) -> int:
+        """Captions that the scorer reads, those of the baselines included.
+
+        Among the train captions the adversaries look for the best one.
+        """
+        clips = self.dataset.clips
+        held_out = clips["report"] + clips["selection"]
+        baselines = 4 * held_out if self.config.cross_fit else 3 * clips["report"] + held_out
+        baselines += clips["train"]
+        return sum(self.captions.values()) + baselines
+
+    @property
+    def jobs(self) -> int:
+        """Jobs that load the LLM: both stages (captions are made while it is loaded)."""
+        return len(self.stage1_cells) + len(self.cells)
+
+
+def _settings(cell: Cell, stage: int) -> StageConfig:
+    return cell.run.stage1 if stage == 1 else cell.run.stage2

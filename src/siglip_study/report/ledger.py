@@ -1,0 +1,218 @@
+"""The fairness ledger: what each projector was given, and where that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from siglip_study.report import words
+from siglip_study.report.results import Cell, chosen_text, mean
+
+#: Said wherever projectors differ in tokens or parameters, as most do.
+ARCHITECTURE = (
+    "Vision tokens and parameters may differ: they belong to a projector. So this ranking is of "
+    "projectors as configured; that an architecture as such is better may be claimed only from the "
+    "token-matched table (config/token_matched.yaml), with its parameter-matched MLP."
+)
+
+
+def ledger_rows(cells: list[Cell], selection: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the ``ledger`` table, one a projector: what one of its report runs took.
+
+    Figures are means over the report seeds; both stages together unless the name says otherwise.
+    """
+    rows = []
+    for label, runs in _report_runs(cells).items():
+        told = selection["projectors"].get(label) or {}
+        first = runs[0]
+        rows.append(
+            {
+                "projector": label,
+                "chosen_cell": chosen_text(told),
+                "report_seeds": ", ".join(sorted(str(cell.seed) for cell in runs)),
+                "learning_rate": first.stage2("learning_rate"),
+                "epochs": first.stage2("epochs"),
+                "samples_seen": _both(runs, "samples_seen"),
+                "optimizer_steps": _both(runs, "optimizer_steps"),
+                "tokens_per_video": first.run.get("tokens_per_video"),
+                "projector_parameters": first.run.get("projector_parameters"),
+                "lora_parameters": first.run.get("lora_parameters"),
+                "flops": _both(runs, "flops"),
+                "gpu_s": _both(runs, "gpu_s"),
+                "wall_s": _both(runs, "wall_s"),
+                "gpus": first.run.get("gpus"),
+                "peak_gpu_gb": max((c.run.get("peak_gpu_gb") or 0.0 for c in runs), default=None),
+                "truncated_captions": mean([c.metrics.get("truncated_share") for c in runs]),
+                "truncated_targets": mean([c.run.get("truncated_targets") for c in runs]),
+                "n_tuned": told.get("n_cells"),
+                "n_collapsed": told.get("n_collapsed"),
+            }
+        )
+    return rows
+
+
+def _report_runs(cells: list[Cell]) -> dict[str, list[Cell]]:
+    runs: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.role == "report" and cell.projector is not None:
+            runs.setdefault(cell.projector, []).append(cell)
+    return runs
+
+
+def _both(runs: list[Cell], key: str) -> float | None:
+    """Mean over seeds of stage 1 plus stage 2; None where a stage does not tell."""
+    parts = [(cell.cost(f"stage1_{key}"), cell.cost(key)) for cell in runs]
+    return mean([None if a is None or b is None else float(a) + float(b) for a, b in parts])
+
+
+def _key(*path: str) -> Callable[[Cell], Any]:
+    """A nested key of ``cell.json``."""
+
+    def get(cell: Cell) -> Any:
+        found: Any = cell.run
+        for name in path:
+            found = (found or {}).get(name)
+        return found
+
+    return get
+
+
+def _cost(name: str) -> Callable[[Cell], Any]:
+    return lambda cell: cell.cost(name)
+
+
+def _clips_a_step(stage: str) -> Callable[[Cell], Any]:
+    def get(cell: Cell) -> Any:
+        settings = (cell.run.get("run") or {}).get(stage) or {}
+        batch, times = settings.get("batch_size"), settings.get("gradient_accumulation")
+        return None if batch is None or times is None else batch * times
+
+    return get
+
+
+_TUNED = "the budget is tuned, so each projector took the one that suited it best"
+_OWN = "the config gives projectors epochs of their own, as for equal GPU time"
+
+_SCORED = "clips scored"
+
+#: What should be equal: words, how to read it from a run, and what a difference may come from.
+EQUAL: tuple[tuple[str, Callable[[Cell], Any], str], ...] = (
+    ("samples of stage 1", _cost("stage1_samples_seen"), ""),
+    ("samples of stage 2", _cost("samples_seen"), _TUNED),
+    ("optimizer steps of stage 1", _cost("stage1_optimizer_steps"), ""),
+    ("optimizer steps of stage 2", _cost("optimizer_steps"), _TUNED),
+    ("clips a step of stage 1", _clips_a_step("stage1"), ""),
+    ("clips a step of stage 2", _clips_a_step("stage2"), ""),
+    ("frames", _key("run", "vision", "frames"), ""),
+    ("vision encoder", _key("run", "vision", "model"), ""),
+    ("encoder layer", _key("run", "vision", "layer"), ""),
+    ("language model", _key("run", "llm", "model"), ""),
+    ("quantisation", _key("run", "llm", "quantization"), ""),
+    ("rank of the adapters", _key("run", "llm", "lora", "r"), ""),
+    ("prompt", _key("run", "llm", "prompt"), ""),
+    ("longest target (tokens)", _key("run", "training", "max_target_tokens"), ""),
+    (_SCORED, lambda cell: cell.metrics.get("n_clips"), ""),
+    ("device", _key("device"), "rounding differs by device, and GPU-seconds cannot be compared"),
+    ("GPUs", _key("gpus"), ""),
+    ("commit of the code", _key("git_commit"), "was the code changed between runs?"),
+    ("torch", _key("versions", "torch"), ""),
+    ("transformers", _key("versions", "transformers"), ""),
+    ("peft", _key("versions", "peft"), ""),
+    ("siglip-study", _key("versions", "siglip-study"), ""),
+)
+
+
+def differences(cells: list[Cell], selection: dict[str, Any]) -> list[str]:
+    """A sentence for each thing that should be equal between the compared cells and is not."""
+    runs = _report_runs(cells)
+    # Two trainings that report a half each: what they share says nothing of where they differ.
+    trainings = {
+        name: [training for cell in own for training in cell.halves or (cell,)]
+        for name, own in runs.items()
+    }
+    told = selection["projectors"]
+    offered = {_budgets(told.get(name)) for name in runs}
+    said = []
+    for what, read, why in EQUAL:
+        if why == _TUNED and len(offered) > 1:
+            why = _OWN
+        compared = runs if what == _SCORED else trainings
+        values = {name: [read(cell) for cell in own] for name, own in compared.items()}
+        said += _unequal(what, values, why)
+    seeds = {name: [", ".join(sorted(str(c.seed) for c in own))] for name, own in runs.items()}
+    said += _unequal("seeds", seeds, "a seed fixes the order of the samples")
+    tuned = {name: [(told.get(name) or {}).get("n_cells")] for name in runs}
+    said += _unequal("number of tuned cells", tuned, "more tries find a better one by chance")
+    return said
+
+
+def _budgets(tuned: dict[str, Any] | None) -> frozenset[Any]:
+    """Stage-2 epochs that a projector could choose from."""
+    return frozenset(cell.get("epochs") for cell in (tuned or {}).get("cells", ()))
+
+
+def _unequal(what: str, found: dict[str, list[Any]], why: str) -> list[str]:
+    """One sentence if the values differ between or within projectors; unknown ones are left out."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for label, values in found.items():
+        known = tuple(sorted({str(value) for value in values if value is not None}))
+        if known:
+            groups.setdefault(known, []).append(label)
+    if len({value for values in groups for value in values}) < 2:
+        return []
+    listed = "; ".join(f"{' and '.join(v)} ({', '.join(names)})" for v, names in groups.items())
+    return [f"Unequal {what}: {listed}{f': {why}' if why else ''}."]
+
+
+def ledger_view(
+    rows: list[dict[str, Any]],
+    cells: list[Cell],
+    selection: dict[str, Any],
+    projectors: list[str],
+) -> dict[str, Any]:
+    """View of the ledger section: formatted rows, warnings, the sentence on architecture.
+
+    Args:
+        rows: the ``ledger`` table.
+        cells: every cell of the study.
+        selection: ``selection.json``.
+        projectors: labels in the order of the ranking table.
+    """
+    order = {label: place for place, label in enumerate(projectors)}
+    return {
+        "rows": [_row(row) for row in sorted(rows, key=lambda row: order[row["projector"]])],
+        "warnings": differences(cells, selection),
+        "architecture": ARCHITECTURE,
+    }
+
+
+def _row(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "projector": row["projector"],
+        "chosen": _chosen(row),
+        "seeds": row["report_seeds"],
+        "samples": words.count(row["samples_seen"]),
+        "steps": words.count(row["optimizer_steps"]),
+        "tokens": words.count(row["tokens_per_video"]),
+        "parameters": words.count(row["projector_parameters"]),
+        "lora": words.count(row["lora_parameters"]),
+        "flops": words.flops(row["flops"]),
+        "gpu_s": words.number(row["gpu_s"], 0),
+        "wall": words.duration(row["wall_s"]),
+        "peak": "–" if not row["peak_gpu_gb"] else f"{row['peak_gpu_gb']:.1f} GiB",
+        "captions": _percent(row["truncated_captions"]),
+        "targets": words.count(row["truncated_targets"]),
+        "tuned": words.count(row["n_tuned"]),
+        "collapsed": words.count(row["n_collapsed"]),
+    }
+
+
+def _chosen(row: dict[str, Any]) -> str:
+    """Rate and epochs of the runs; the two halves of a held-out split may have chosen two."""
+    if row["learning_rate"] is None or row["epochs"] is None:
+        return f"{row['chosen_cell']}, a half each"
+    return f"{words.rate(row['learning_rate'])}, {row['epochs']:g} ep."
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"

@@ -1,0 +1,218 @@
+"""The report: one HTML file that holds everything it needs and asks nobody for anything."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import atomic_path, read_json
+from siglip_study.report import charts, curves, grid_view
+from siglip_study.report.beyond_category import sight
+from siglip_study.report.diagnosis import diagnosis_view
+from siglip_study.report.every_metric import every_metric
+from siglip_study.report.fonts import embedded_fonts
+from siglip_study.report.gallery import GallerySettings, gallery_columns, gallery_island
+from siglip_study.report.glossary import glossary_rows
+from siglip_study.report.headline import headline
+from siglip_study.report.inline_json import content_policy, inline_script, json_island
+from siglip_study.report.ledger import ledger_view
+from siglip_study.report.published import published_view
+from siglip_study.report.results import Cell, read_cells
+from siglip_study.report.sensitivity import sensitivity_view
+from siglip_study.report.tables import read_table
+from siglip_study.report.trust import trust, truth
+from siglip_study.study.choice import SELECTION_SCHEMA
+
+#: The page's own scripts, in the order in which they run.
+SCRIPTS = ("script.js", "gallery.js")
+
+
+def write_report(
+    results: Path,
+    template_dir: Path,
+    out: Path,
+    title: str,
+    config: dict[str, Any],
+    provenance: dict[str, Any],
+    gallery: GallerySettings,
+    published: Path | None = None,
+) -> None:
+    """Write the report of a study whose tables are built.
+
+    Args:
+        results: output folder of the study.
+        template_dir: folder with ``template.html.j2``, styles, scripts and ``fonts/``.
+        out: the HTML file.
+        title: title of the page.
+        config: the config as plain values, shown as YAML.
+        provenance: what to show of the origin; ``command``, ``git_commit`` and ``versions`` (name →
+            version) have places of their own, other keys are listed.
+        gallery: pictures and budgets of the gallery.
+        published: rows of the published study (JSON), shown as published.
+
+    Raises:
+        StudyError: an input is missing or malformed, or the page cannot be kept within its budget.
+    """
+    results, template_dir = Path(results), Path(template_dir)
+    tables = {
+        name: read_table(results, name)
+        for name in (
+            "ranking",
+            "cells",
+            "controls",
+            "pairs",
+            "ledger",
+            "sensitivity",
+            "rejected",
+        )
+    }
+    roles: dict[str, list[str]] = {}
+    for row in tables["cells"]:
+        roles.setdefault(row["role"], []).append(row["cell"])
+    cells = read_cells(results, roles)
+    view = _view(results, tables, cells, title, config, provenance, published)
+    manifest = pl.read_parquet(results / "data" / "manifest.parquet").to_dicts()
+    columns = gallery_columns(tables["cells"])
+    clips = _clips(results, [column["cell"] for column in columns])
+    bundle = charts.vega_bundle()
+    settings = gallery
+    while True:
+        view["islands"]["gallery"] = gallery_island(manifest, clips, columns, settings)
+        html = _render(template_dir, view, bundle)
+        size = len(html.encode())
+        if size <= settings.page_bytes:
+            break
+        excess = size - settings.page_bytes
+        if settings.picture_bytes + settings.text_bytes == 0:
+            raise StudyError(
+                f"{out}: the page takes {size} bytes without its gallery; "
+                f"expected at most {settings.page_bytes}."
+            )
+        settings = _shrink(settings, view["islands"]["gallery"], excess)
+    with atomic_path(out) as partial:
+        partial.write_text(html, encoding="utf-8")
+
+
+def _shrink(settings: GallerySettings, island: dict[str, Any], excess: int) -> GallerySettings:
+    """Smaller budgets: pictures give way first, then captions."""
+    used = sum(len(f) for clip in island["clips"] for f in clip["frames"])
+    if used > excess:
+        return dataclasses.replace(settings, picture_bytes=used - excess)
+    text = max(0, min(settings.text_bytes, len(json_island(island).encode()) - used) - excess)
+    return dataclasses.replace(settings, picture_bytes=0, text_bytes=text)
+
+
+def _view(
+    results: Path,
+    tables: dict[str, list[dict[str, Any]]],
+    cells: list[Cell],
+    title: str,
+    config: dict[str, Any],
+    provenance: dict[str, Any],
+    published: Path | None,
+) -> dict[str, Any]:
+    ranking = read_json(results / "tables" / "ranking.json", schema="ranking/1")
+    selection = read_json(results / "tables" / "selection.json", schema=SELECTION_SCHEMA)
+    projectors = [row["projector"] for row in tables["ranking"]]
+    head = headline(tables["ranking"], ranking, cells)
+    curve_data = curves.curve_island(results, tables["cells"])
+    scatter = grid_view.scatter_rows(tables["cells"])
+    colours = charts.projector_colours(projectors)
+    specs = {
+        "ranking": charts.ranking_chart(
+            tables["ranking"],
+            projectors,
+            head["references_margin"],
+            head["retrieval_margin"],
+            ranking["alpha"],
+        ),
+        "scatter-grounding": charts.scatter_chart(
+            scatter, projectors, "grounding_margin", "grounding D"
+        ),
+        "scatter-siglip": charts.scatter_chart(
+            scatter, projectors, "siglip_cosine", "SigLIP cosine"
+        ),
+        "curve-stage1": charts.curve_chart("loss (nats a token)"),
+        "curve-stage2": charts.curve_chart("loss (nats a token)"),
+        "curve-diversity": charts.curve_chart("effective captions (quick)", share=True),
+    }
+    diagnosis = diagnosis_view(results, cells, tables, colours)
+    if diagnosis is not None:
+        specs |= diagnosis.pop("specs")
+    told = dict(provenance)
+    return {
+        "title": title,
+        "head": head,
+        "trust": trust(ranking, tables["pairs"], tables["controls"], cells),
+        "ledger": ledger_view(tables["ledger"], cells, selection, projectors),
+        "sensitivity": sensitivity_view(
+            tables["sensitivity"], projectors, ranking.get("influence"), cells
+        ),
+        "truth": truth(cells, projectors),
+        "sight": sight(results, ranking, tables["controls"], cells),
+        "diagnosis": diagnosis,
+        "grids": grid_view.tuning_grids(selection),
+        "cross_fitted": "halves" in selection,
+        "cells": grid_view.cell_rows(tables["cells"]),
+        "rejected": tables["rejected"],
+        "glossary": glossary_rows(cells),
+        "every_metric": every_metric(cells, projectors),
+        "costs": grid_view.costs(tables["cells"]),
+        "published": published_view(published, tables["cells"], config.get("gate")),
+        "colours": colours,
+        "bucket": curve_data["bucket"],
+        "provenance": {
+            "command": told.pop("command", None),
+            "git_commit": told.pop("git_commit", None),
+            "trained_at": sorted({c["git_commit"] for c in tables["cells"] if c["git_commit"]}),
+            "versions": told.pop("versions", None) or {},
+            "other": told,
+            "config": yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100),
+        },
+        "islands": {
+            "specs": specs,
+            "curves": {**curve_data, "colours": colours, "palette": charts.PALETTE},
+        },
+    }
+
+
+def _clips(results: Path, cells: list[str]) -> list[dict[str, Any]]:
+    """Only the rows and columns that the gallery shows: the whole table may be large."""
+    path = results / "tables" / "clips.parquet"
+    keep = ("cell", "id", "caption", "grounding_margin", "truncated")
+    table = pl.scan_parquet(path).select(keep).filter(pl.col("cell").is_in(cells))
+    return table.collect().to_dicts()
+
+
+def _render(template_dir: Path, view: dict[str, Any], bundle: str) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(template_dir),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("template.html.j2")
+    scripts = [bundle, *((template_dir / name).read_text(encoding="utf-8") for name in SCRIPTS)]
+    scripts = [inline_script(source) for source in scripts]
+    islands = {name: Markup(json_island(obj)) for name, obj in view["islands"].items()}
+    context = {
+        **view,
+        "islands": islands,
+        "scripts": [Markup(source) for source in scripts],
+        "style": Markup((template_dir / "style.css").read_text(encoding="utf-8")),
+        "policy": content_policy(scripts),
+        "fonts": [],
+    }
+    # The page decides which glyphs it needs, so it is written once without fonts.
+    text = template.render(context)
+    context["fonts"] = embedded_fonts(template_dir / "fonts", [text.replace(bundle, "")])
+    return template.render(context)

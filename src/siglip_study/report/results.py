@@ -1,0 +1,172 @@
+"""What the result folder says, read once and checked: the input of tables and page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import read_json
+from siglip_study.study.paths import Paths
+
+#: Roles in reading order, with the words that a reader sees.
+ROLES: dict[str, str] = {
+    "report": "Report run",
+    "half": "Report run of one half",
+    "tuning": "Tuning run",
+    "references": "Human references",
+    "control_retrieval": "Retrieval baseline",
+    "control_generic": "Best generic caption",
+    "control_category": "Best caption of the category",
+    "control_blind": "Blind-trained",
+    "control_noise": "Noise features",
+    "control_permuted": "Permuted captions",
+    "control_untrained": "Untrained projector (secondary)",
+    "control_hot": "Hot positive control",
+    "preset": "Published preset",
+}
+#: Captioners that train nothing and so have no ``cell.json``.
+UNTRAINED = ("references", "control_retrieval", "control_generic", "control_category")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One captioner: ``metrics`` is its metrics.json, ``run`` its cell.json, ``stage1`` the
+    stage.json of the first stage it started from (both {} if untrained).
+
+    ``runs`` names the runs of a control that it stands for, with their means; () for a single one.
+    ``halves`` are the two trainings that report a half each, of which this is both together.
+    """
+
+    name: str
+    role: str
+    metrics: dict[str, Any]
+    run: dict[str, Any] = field(default_factory=dict)
+    stage1: dict[str, Any] = field(default_factory=dict)
+    runs: tuple[str, ...] = ()
+    halves: tuple[Cell, ...] = ()
+
+    @property
+    def joined(self) -> bool:
+        """Whether this is two trainings that report a half each; their costs are a mean."""
+        return bool(self.halves)
+
+    @property
+    def projector(self) -> str | None:
+        """Label of the projector; None for captioners that have none."""
+        label = self.run.get("projector") or self.metrics.get("projector")
+        return str(label) if label is not None else None
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the run, None for captioners that have none."""
+        seed = self.run.get("seed", self.metrics.get("seed"))
+        return None if seed is None else int(seed)
+
+    def value(self, metric: str, part: str = "value") -> float | None:
+        """A part of a corpus metric (``value``, ``low``, ``high``, ``reference``), if known."""
+        found = self.metrics["values"].get(metric)
+        return None if found is None else found.get(part)
+
+    def cost(self, key: str) -> float | int | None:
+        """A cost by its column name: ``gpu_s``, or ``stage1_gpu_s`` for the first stage."""
+        if key.startswith("stage1_"):
+            return self.stage1.get(key.removeprefix("stage1_"))
+        return self.run.get(key)
+
+    def stage2(self, key: str) -> float | None:
+        """A numeric key of the run's second stage (``learning_rate``, ``epochs``), if trained."""
+        return ((self.run.get("run") or {}).get("stage2") or {}).get(key)
+
+    def gap(self, name: str, part: str = "value") -> float | None:
+        """A loss gap (``shuffled_gap``, ``reversed_gap``; nats a token), if it was measured."""
+        found = (self.metrics.get("losses") or {}).get(name)
+        return None if found is None else found.get(part)
+
+
+def read_cell(results: Path, name: str, role: str) -> Cell:
+    """Read one cell's metrics and run description.
+
+    Raises:
+        StudyError: a file is missing, of another schema, or speaks of another cell.
+    """
+    if role not in ROLES:
+        raise StudyError(f"cell {name!r} has role {role!r}; expected one of {', '.join(ROLES)}.")
+    folder = Paths(results).run(name)
+    metrics = read_json(folder / "metrics.json", schema="metrics/1")
+    if metrics.get("parts"):
+        return _joined(results, name, role, metrics)
+    run = {} if role in UNTRAINED else read_json(folder / "cell.json", schema="cell/1")
+    for path, found in (("metrics.json", metrics), ("cell.json", run or metrics)):
+        if found.get("cell") != name:
+            raise StudyError(
+                f"{folder / path}: speaks of cell {found.get('cell')!r}; expected {name!r}."
+            )
+    parent = run.get("stage1_cell")
+    stage1 = {} if parent is None else _stage1(results, str(parent))
+    return Cell(name=name, role=role, metrics=metrics, run=run, stage1=stage1)
+
+
+def _joined(results: Path, name: str, role: str, metrics: dict[str, Any]) -> Cell:
+    """Two trainings as one: what they share, and the mean of what they took."""
+    halves = tuple(read_cell(results, part, "half") for part in metrics["parts"].values())
+    run = {**shared([cell.run for cell in halves]), "cell": name, "stage1_cell": None}
+    stage1 = shared([cell.stage1 for cell in halves])
+    return Cell(name, role, metrics, run, stage1, halves=halves)
+
+
+#: What a training takes, of which two trainings have a mean.
+_TAKEN = ("optimizer_steps", "samples_seen", "wall_s", "gpu_s", "train_s", "flops")
+
+
+def shared(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Keys that all runs hold alike, and means of what they took; the rest is left out."""
+    found: dict[str, Any] = {}
+    for key, value in runs[0].items():
+        others = [run.get(key) for run in runs]
+        if isinstance(value, dict):
+            found[key] = shared([other or {} for other in others])
+        elif key in _TAKEN:
+            found[key] = mean(others)
+        elif key == "peak_gpu_gb":
+            found[key] = max(other or 0.0 for other in others)
+        elif all(other == value for other in others):
+            found[key] = value
+    return found
+
+
+def _stage1(results: Path, name: str) -> dict[str, Any]:
+    return read_json(Paths(results).stage1(name) / "stage.json", schema="stage/1")
+
+
+def read_cells(results: Path, cells: dict[str, list[str]]) -> list[Cell]:
+    """All cells of ``{role: [name, ...]}``, in the order of :data:`ROLES`."""
+    order = {role: place for place, role in enumerate(ROLES)}
+    pairs = [(role, name) for role, names in cells.items() for name in names]
+    pairs.sort(key=lambda pair: order.get(pair[0], len(order)))
+    return [read_cell(results, name, role) for role, name in pairs]
+
+
+def only(cells: list[Cell], role: str) -> Cell | None:
+    """The first cell of a role, or None."""
+    return next((cell for cell in cells if cell.role == role), None)
+
+
+def mean(values: list[float | None]) -> float | None:
+    """Mean of the known values; None where none is known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def chosen_by(told: dict[str, Any]) -> dict[str, str]:
+    """Held-out split → the tuning cell that reports it, of one projector in ``selection.json``."""
+    reports = told.get("reports")
+    return dict(reports) if reports else {"report": str(told["chosen"])}
+
+
+def chosen_text(told: dict[str, Any]) -> str | None:
+    """The chosen tuning cells of a projector, in words; None where it is unknown."""
+    if not told:
+        return None
+    return ", ".join(dict.fromkeys(chosen_by(told).values()))

@@ -1,0 +1,229 @@
+"""The published tables: what the page shows, as Parquet and CSV beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import atomic_path, read_json, write_parquet
+from siglip_study.report import schema
+from siglip_study.report.controls import control_rows, gate_controls
+from siglip_study.report.glossary import metric_rows
+from siglip_study.report.ledger import ledger_rows
+from siglip_study.report.permuted_control import join_draws
+from siglip_study.report.results import Cell, chosen_by, chosen_text, mean, only, read_cells
+from siglip_study.report.sensitivity import sensitivity_rows
+from siglip_study.report.words import gate_reason
+from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.paths import Paths
+
+if TYPE_CHECKING:
+    from siglip_study.ranking.gate import GateThresholds
+
+#: Sizes of a run that go beside its score.
+_SIZES = ("tokens_per_video", "projector_parameters", "lora_parameters")
+
+
+def build_tables(
+    results: Path, cells: dict[str, list[str]], thresholds: GateThresholds | None = None
+) -> None:
+    """Write every table of :data:`schema.TABLES` under ``tables/`` as ``.parquet`` and ``.csv``.
+
+    Args:
+        results: output folder of the study; ``tables/ranking.json`` and ``tables/selection.json``
+            must be there already.
+        cells: role → names of its cells, the untrained ``references`` and ``retrieval`` included.
+        thresholds: of the gate that judges the controls; its defaults if absent.
+
+    Raises:
+        StudyError: an input is missing, follows another schema or contradicts another input.
+    """
+    results = Path(results)
+    ranking = read_json(results / "tables" / "ranking.json", schema="ranking/1")
+    selection = read_json(results / "tables" / "selection.json", schema=SELECTION_SCHEMA)
+    found = read_cells(results, cells)
+    clips = _clips(results, found)
+    judged = gate_controls(found, clips, thresholds)
+    gates = {name: str(told.verdict) for name, told in judged.items()}
+    reasons = {name: told.reason for name, told in judged.items()}
+    tables = {
+        "ranking": schema.frame("ranking", _ranking_rows(found, ranking, selection)),
+        "cells": schema.frame("cells", _cell_rows(found, ranking, selection, gates)),
+        "clips": clips,
+        "controls": schema.frame(
+            "controls", control_rows(join_draws(found, clips), ranking, gates, reasons)
+        ),
+        "pairs": schema.frame("pairs", _pair_rows(ranking)),
+        "ledger": schema.frame("ledger", ledger_rows(found, selection)),
+        "sensitivity": schema.frame("sensitivity", sensitivity_rows(found)),
+        "metrics": schema.frame("metrics", metric_rows(found)),
+        "rejected": schema.conform("rejected", _parquet(results / "data" / "rejected.parquet")),
+    }
+    for name, table in tables.items():
+        write_parquet(results / "tables" / f"{name}.parquet", table)
+        with atomic_path(results / "tables" / f"{name}.csv") as partial:
+            table.write_csv(partial)
+
+
+def read_table(results: Path, name: str) -> list[dict[str, Any]]:
+    """Rows of a published table.
+
+    Raises:
+        StudyError: the table was not built, or its columns are not those of the schema.
+    """
+    path = results / "tables" / f"{name}.parquet"
+    table = _parquet(path)
+    if table.columns != list(schema.TABLES[name]):
+        raise StudyError(
+            f"{path}: has columns {', '.join(table.columns)}; "
+            f"expected {', '.join(schema.TABLES[name])}."
+        )
+    return table.to_dicts()
+
+
+def _parquet(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; expected a Parquet table.") from None
+    except pl.exceptions.ComputeError as error:
+        raise StudyError(f"{path}: not readable as Parquet ({error}).") from None
+
+
+def _ranking_rows(
+    cells: list[Cell], ranking: dict[str, Any], selection: dict[str, Any]
+) -> list[dict[str, Any]]:
+    references = only(cells, "references")
+    retrieval = ranking.get("retrieval")
+    cleared = None if retrieval is None else set(retrieval["cleared_by"])
+    rows = []
+    for entry in ranking["projectors"]:
+        label = entry["projector"]
+        runs = [c for c in cells if c.role == "report" and c.projector == label]
+        told = selection["projectors"].get(label) or {}
+        row: dict[str, Any] = {
+            "projector": label,
+            "ranked": entry["ranked"],
+            "rank_low": entry["rank_low"] if entry["ranked"] else None,
+            "rank_high": entry["rank_high"] if entry["ranked"] else None,
+            "gate": entry["gate"],
+            "gate_reason": gate_reason(entry),
+            "stamps": ", ".join(entry.get("stamps") or []),
+            "grounding_margin": entry["mean_margin"],
+            "grounding_margin_low": entry["low"],
+            "grounding_margin_high": entry["high"],
+            "interval_basis": entry.get("interval_basis"),
+            "seed_sd": entry.get("seed_sd"),
+            "n_seeds": len(runs),
+            "shuffled_gap": mean([c.gap("shuffled_gap") for c in runs]),
+            "reversed_gap": mean([c.gap("reversed_gap") for c in runs]),
+            "clears_retrieval": None if cleared is None else label in cleared,
+            "chosen_cell": chosen_text(told),
+            **{key: mean([c.cost(key) for c in runs]) for key in schema.COSTS},
+        }
+        for metric in (
+            "siglip_cosine",
+            "meteor_gain",
+            "retrieval_r1",
+            "effective_captions",
+            "top_cluster_share",
+        ):
+            row[metric] = mean([c.value(metric) for c in runs])
+            row[f"reference_{metric}"] = references.value(metric) if references else None
+        row["reference_grounding_margin"] = (
+            references.value("grounding_margin") if references else None
+        )
+        for key in _SIZES:
+            row[key] = runs[0].run.get(key) if runs else None
+        rows.append(row)
+    # Best first; where ranks cannot be told apart the order is that of the point estimate alone.
+    # Where the scorer cannot tell, D is no order at all, not even of point estimates.
+    told = ranking["scorer_can_tell"]
+    rows.sort(
+        key=lambda r: (
+            not r["ranked"],
+            -(r["grounding_margin"] or 0.0) if told else 0.0,
+            r["projector"],
+        )
+    )
+    return rows
+
+
+def _cell_rows(
+    cells: list[Cell],
+    ranking: dict[str, Any],
+    selection: dict[str, Any],
+    gates: dict[str, str],
+) -> list[dict[str, Any]]:
+    verdicts = {entry["projector"]: entry["gate"] for entry in ranking["projectors"]}
+    tuned = {
+        c["cell"]: {**c, "chosen": c["cell"] in chosen_by(entry).values()}
+        for entry in selection["projectors"].values()
+        for c in entry["cells"]
+    }
+    rows = []
+    for cell in cells:
+        told = tuned.get(cell.name, {})
+        row: dict[str, Any] = {
+            "cell": cell.name,
+            "projector": cell.projector,
+            "role": cell.role,
+            "seed": cell.seed,
+            "split": cell.metrics.get("split"),
+            "learning_rate": told.get("learning_rate", cell.stage2("learning_rate")),
+            "epochs": told.get("epochs", cell.stage2("epochs")),
+            "chosen": told.get("chosen"),
+            "collapsed": told["gate"] == "collapsed" if told else None,
+            # Two trainings stand in rows of their own with what they took.
+            **{key: None if cell.joined else cell.cost(key) for key in schema.COSTS},
+            "loss_matched": (cell.metrics.get("losses") or {}).get("matched"),
+            "grounding_margin_low": cell.value("grounding_margin", "low"),
+            "grounding_margin_high": cell.value("grounding_margin", "high"),
+        }
+        if cell.role in ("report", "half"):
+            row["collapsed"] = verdicts.get(cell.projector or "") == "collapsed"
+        elif cell.name in gates:
+            row["collapsed"] = gates[cell.name] == "collapsed"
+        for key in ("n_clips", "n_empty", "truncated_share"):
+            row[key] = cell.metrics.get(key)
+        for metric in schema.METRICS:
+            row[metric] = cell.value(metric)
+        for gap in ("shuffled_gap", "reversed_gap"):
+            for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+                row[gap + suffix] = cell.gap(gap, part)
+        for key in (*_SIZES, "device", "peak_gpu_gb"):
+            row[key] = cell.run.get(key)
+        row["stage1_cell"] = cell.run.get("stage1_cell")
+        row["git_commit"] = cell.run.get("git_commit")
+        rows.append(row)
+    return rows
+
+
+def _clips(results: Path, cells: list[Cell]) -> pl.DataFrame:
+    parts = []
+    for cell in cells:
+        path = Paths(results).run(cell.name) / "clips.parquet"
+        table = _parquet(path)
+        if set(table["cell"].unique()) - {cell.name}:
+            raise StudyError(f"{path}: has rows of other cells; expected only {cell.name!r}.")
+        table = table.with_columns(
+            pl.lit(cell.projector, dtype=pl.String).alias("projector"),
+            pl.lit(cell.role).alias("role"),
+            pl.lit(cell.seed, dtype=pl.Int64).alias("seed"),
+        )
+        parts.append(schema.conform("clips", table))
+    return pl.concat(parts) if parts else schema.frame("clips", [])
+
+
+def _pair_rows(ranking: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for pair in ranking["pairs"]:
+        p_holm = pair["p_holm"]
+        significant = p_holm is not None and p_holm <= ranking["alpha"]
+        winner = pair["a"] if pair["difference"] > 0 else pair["b"]
+        better = winner if significant and ranking["can_rank"] else None
+        rows.append({**pair, "better": better})
+    return rows

@@ -1,0 +1,1 @@
+"""One run on a device: model, clips, checkpoint and losses, shared by training and captioning."""

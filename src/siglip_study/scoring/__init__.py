@@ -1,0 +1,1 @@
+"""Captions and embeddings → one table of scores."""

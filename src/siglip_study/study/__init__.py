@@ -1,0 +1,1 @@
+"""The study that a config spells out: its runs and cells, their paths, and what runs again."""

@@ -1,0 +1,121 @@
+"""Runs and cells: what a training result depends on, and the name that it stands under.
+
+A *run* is everything a training result depends on. A *cell* is a run under a name:
+``<projector label>_<8 hex of the run keys that differ from the defaults>``, so a new key whose
+default is the old behaviour renames nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import Field
+
+from siglip_study.config.training import LlmConfig, StageConfig, TrainingConfig, VisionConfig
+from siglip_study.config.types import Options, Section
+
+Role = Literal[
+    "tuning",
+    "report",
+    "control_hot",
+    "control_blind",
+    "control_noise",
+    "control_permuted",
+    "control_untrained",
+    "preset",
+]
+Sabotage = Literal["none", "noise_features", "permuted_captions"]
+
+SPLITS = ("train", "selection", "report")
+# Under cross-fitting these are the halves A and B of the one held-out split.
+HELD_OUT = ("selection", "report")
+# Captioners that train nothing: name → role.
+BASELINES = {
+    "references": "references",
+    "retrieval": "control_retrieval",
+    "generic": "control_generic",
+    "category": "control_category",
+    # The references as scored on clips that only choose.
+    "references.selection": "references",
+}
+
+
+def keys_hash(keys: Mapping[str, Any]) -> str:
+    """Eight hex digits of a mapping, whatever the order of its keys."""
+    text = json.dumps(keys, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+class RunSpec(Section):
+    """Everything the result of a training run depends on, besides the data."""
+
+    projector: str = Field(description="Exact registry name.")
+    options: Options = Field({}, description="Options of the projector.")
+    vision: VisionConfig = VisionConfig()
+    llm: LlmConfig = LlmConfig()
+    training: TrainingConfig = TrainingConfig()
+    stage1: StageConfig = StageConfig()
+    stage2: StageConfig = StageConfig(epochs=3, learning_rate=5e-5)
+    seed: int = 0
+    sabotage: Sabotage = Field("none", description="Worlds that must fail train on spoiled data.")
+    projector_trained: bool = Field(
+        True, description="False: no stage 1, and adapters alone train in stage 2."
+    )
+
+    def stage1_keys(self) -> dict[str, Any]:
+        """The keys stage 1 depends on; equal keys share one stage-1 folder."""
+        keys = self.keys()
+        keys.pop("stage2", None)
+        # Adapters belong to stage 2.
+        keys.get("llm", {}).pop("lora", None)
+        if keys.get("llm") == {}:
+            del keys["llm"]
+        return keys
+
+    def keys(self) -> dict[str, Any]:
+        """The keys that differ from the defaults; weights kept by validation loss go unsaid."""
+        unsaid = {
+            name: stage.model_copy(update={"keep": None})
+            for name, stage in (("stage1", self.stage1), ("stage2", self.stage2))
+            if stage.keep == "val_loss"
+        }
+        return self.model_copy(update=unsaid).model_dump(exclude_defaults=True, mode="json")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run under its name, with the role it plays in the study.
+
+    ``captioned`` are the held-out splits it captions: ``selection`` for a tuning cell, else
+    ``report``; under cross-fitting (``exchanged``) these are halves A and B, and every cell but a
+    preset captions both.
+    """
+
+    label: str
+    role: Role
+    run: RunSpec
+    exchanged: bool = False
+
+    @cached_property
+    def name(self) -> str:
+        return f"{self.label}_{keys_hash(self.run.keys())}"
+
+    @cached_property
+    def stage1_name(self) -> str:
+        return f"{self.label}_{keys_hash(self.run.stage1_keys())}"
+
+    @property
+    def has_stage1(self) -> bool:
+        """Whether stage 2 starts from a stage 1; an untrained projector has none."""
+        return self.run.projector_trained
+
+    @property
+    def captioned(self) -> tuple[str, ...]:
+        if self.exchanged and self.role != "preset":
+            return HELD_OUT
+        return ("selection",) if self.role == "tuning" else ("report",)

@@ -1,0 +1,290 @@
+"""The grid that a config spells out: the only place that enumerates cells."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from siglip_study.base.errors import StudyError
+from siglip_study.config.loading import Config
+from siglip_study.config.training import ProjectorConfig, StageConfig
+from siglip_study.study.cells import BASELINES, HELD_OUT, Cell, Role, RunSpec, Sabotage, keys_hash
+from siglip_study.study.choice import Choice, Entry, Scoring
+from siglip_study.study.paths import Paths
+from siglip_study.study.versions import rule_code
+
+
+def _slug(model: str) -> str:
+    """A readable, path-safe name of a model id or folder."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", model.rstrip("/").split("/")[-1]).strip("-.") or "model"
+
+
+class Study:
+    """The grid that a config spells out: its cells, their stage-1 parents and their files."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.paths = Paths(config.output_dir)
+
+    @property
+    def cross_fit(self) -> bool:
+        """Whether the halves of one held-out split choose for each other."""
+        return self.config.cross_fit
+
+    # --- runs -----------------------------------------------------------------------------------
+
+    def _cell(self, label: str, role: Role, run: RunSpec) -> Cell:
+        return Cell(label, role, run, self.cross_fit)
+
+    def _run(self, label: str, seed: int, **changes: Any) -> RunSpec:
+        config = self.config
+        projector = config.projectors.get(label, ProjectorConfig())
+        run = RunSpec(
+            **{
+                "projector": projector.type or label,
+                "options": projector.options,
+                "vision": config.vision,
+                "llm": config.llm,
+                "training": config.training,
+                "stage1": config.stage1,
+                "stage2": config.stage2,
+                "seed": seed,
+                **changes,
+            }
+        )
+        return run.model_copy(
+            update={
+                name: stage.model_copy(update={"keep": stage.keep or config.keeps})
+                for name, stage in (("stage1", run.stage1), ("stage2", run.stage2))
+            }
+        )
+
+    def _axes(self, label: str) -> Iterable[StageConfig]:
+        """Stage 2 at each point of the axes that are tuned for a projector."""
+        grid = self.config.grid
+        for rate in grid.learning_rate:
+            for epochs in self.config.projectors[label].epochs or grid.epochs:
+                yield self.config.stage2.model_copy(
+                    update={"learning_rate": rate, "epochs": epochs}
+                )
+
+    @cached_property
+    def tuning(self) -> list[Cell]:
+        """Seed 0 at every point of the grid, for every projector alike."""
+        seed = self.config.seeds.tuning
+        return [
+            self._cell(label, "tuning", self._run(label, seed, stage2=stage2))
+            for label in self.config.projectors
+            for stage2 in self._axes(label)
+        ]
+
+    @property
+    def draw_seeds(self) -> list[int]:
+        """Seeds of the draws of permuted captions: the report seeds, then those that follow them.
+
+        How the captions fall decides what is learned of them by chance, so each draw has a
+        permutation and a training of its own, and there are several even with one report seed.
+        """
+        seeds = self.config.seeds
+        later = (s for s in itertools.count(max(seeds.report) + 1) if s != seeds.tuning)
+        endless = itertools.chain(seeds.report, later)
+        return list(itertools.islice(endless, self.config.controls.permuted_draws))
+
+    @cached_property
+    def controls(self) -> list[Cell]:
+        """Cells that must fail. They take the grid's first rate and longest budget."""
+        config, cells = self.config, []
+        seed = config.seeds.report[0]
+        longest = config.stage2.model_copy(
+            update={
+                "learning_rate": config.grid.learning_rate[0],
+                "epochs": max(config.grid.epochs),
+            }
+        )
+        hot = config.controls.hot
+        if hot is not None:
+            stage1 = config.stage1.model_copy(update={"learning_rate": hot.stage1_learning_rate})
+            stage2 = longest.model_copy(update={"learning_rate": hot.stage2_learning_rate})
+            run = self._run(hot.projector, seed, stage1=stage1, stage2=stage2)
+            cells.append(self._cell(f"hot.{hot.projector}", "control_hot", run))
+        if config.controls.blind_trained:
+            run = self._run("blind", seed, stage2=longest, projector="constant_prefix", options={})
+            cells.append(self._cell("blind", "control_blind", run))
+        spoiled: tuple[tuple[Sabotage, Role, str | None], ...] = (
+            ("noise_features", "control_noise", config.controls.noise_features),
+            ("permuted_captions", "control_permuted", config.controls.permuted_captions),
+        )
+        for sabotage, role, label in spoiled:
+            if label is None:
+                continue
+            for drawn in self.draw_seeds if sabotage == "permuted_captions" else [seed]:
+                run = self._run(label, drawn, stage2=longest, sabotage=sabotage)
+                cells.append(self._cell(f"{sabotage.split('_')[0]}.{label}", role, run))
+        untrained = config.controls.untrained_projector
+        if untrained is not None:
+            run = self._run(untrained, seed, stage2=longest, projector_trained=False)
+            cells.append(self._cell(f"untrained.{untrained}", "control_untrained", run))
+        return cells
+
+    @cached_property
+    def presets(self) -> list[Cell]:
+        """Published experiments; run by a target of their own."""
+        return [
+            Cell(
+                f"{name}.{preset.projector}",
+                "preset",
+                self._run(
+                    preset.projector, preset.seed, stage1=preset.stage1, stage2=preset.stage2
+                ),
+            )
+            for name, preset in self.config.presets.items()
+        ]
+
+    def reported(self, chosen: Iterable[str]) -> list[Cell]:
+        """The chosen tuning cells, each trained afresh with every report seed."""
+        by_name = {cell.name: cell for cell in self.tuning}
+        return [
+            self._afresh(by_name[name], seed)
+            for name in chosen
+            for seed in self.config.seeds.report
+        ]
+
+    def stage1_resume(self, cell: Cell) -> Path:
+        """Resume point of a cell's first stage; its second stage gives it up.
+
+        A job cannot give up its own: killed as it exits, it counts as failed, and Snakemake deletes
+        its outputs. Only a later job knows that it succeeded.
+        """
+        keys = [cell.run.stage1_keys(), rule_code("training")]
+        return self.paths.resume(cell.stage1_name, keys)
+
+    def stage2_resume(self, cell: Cell) -> Path:
+        """Resume point of a cell's second stage; its captions job gives it up."""
+        return self.paths.resume(cell.name, [cell.run.keys(), rule_code("training")])
+
+    @cached_property
+    def scorings(self) -> dict[str, Scoring]:
+        """The scoring jobs by name: what chooses, then what is reported."""
+        if not self.cross_fit:
+            return {split: Scoring(split, split, split == "selection") for split in HELD_OUT}
+        halves = list(zip(HELD_OUT, reversed(HELD_OUT), strict=True))
+        tuned = [Scoring(f"tuning.{half}", half, True, other) for half, other in halves]
+        reported = [Scoring(half, half, False, other) for half, other in halves]
+        return {job.name: job for job in [*tuned, *reported]}
+
+    def references_in(self, scoring: Scoring) -> str:
+        """Name of the human captions as a scoring job scores them."""
+        choose_only = scoring.tunes and not self.cross_fit
+        return "references.selection" if choose_only else "references"
+
+    def captioners(self, scoring: Scoring, choice: Choice | None = None) -> list[str]:
+        """Names of everything that a scoring job scores: trained cells, then baselines.
+
+        ``choice`` decides which fresh cells report the split; a job of tuning cells needs none.
+        """
+        if scoring.tunes:
+            return [*(cell.name for cell in self.tuning), self.references_in(scoring)]
+        fresh = [entry.parts[scoring.split] for entry in self.entries(choice or {})]
+        controls = [cell.name for cell in self.controls]
+        return fresh + controls + [name for name in BASELINES if name != "references.selection"]
+
+    def entries(self, choice: Choice) -> list[Entry]:
+        """What is ranked: one entry a projector and seed, in the order of the choice."""
+        by_name = {cell.name: cell for cell in self.tuning}
+        entries = []
+        for label, reports in choice.items():
+            for seed in self.config.seeds.report:
+                parts = {
+                    split: self._afresh(by_name[name], seed).name for split, name in reports.items()
+                }
+                alone = set(parts.values())
+                name = alone.pop() if len(alone) == 1 else f"{label}.seed{seed}"
+                entries.append(Entry(name, label, parts))
+        return entries
+
+    def parts(self, choice: Choice) -> dict[str, Mapping[str, str]]:
+        """Captioner → half → the cell that is scored on it, of all that a report shows.
+
+        Where two cells report a half each, both are there alone beside what they are together.
+        """
+        both = [*self.tuning, *self.controls]
+        parts: dict[str, Mapping[str, str]] = {
+            name: dict.fromkeys(HELD_OUT, name)
+            for name in [*(cell.name for cell in both), *BASELINES]
+            if name != "references.selection"
+        }
+        for entry in self.entries(choice):
+            parts[entry.name] = entry.parts
+            if entry.is_joined:
+                parts |= {cell: {half: cell} for half, cell in entry.parts.items()}
+        return parts
+
+    def by_role(self, choice: Choice) -> dict[str, list[str]]:
+        """Role → names of the cells that the report shows, those that train nothing included.
+
+        Where two cells report a half each, they stand as ``half`` beside their ``report`` entry.
+        """
+        entries = self.entries(choice)
+        roles: dict[str, list[str]] = {"report": [entry.name for entry in entries]}
+        halves = [part for e in entries if e.is_joined for part in dict.fromkeys(e.parts.values())]
+        if halves:
+            roles["half"] = halves
+        for cell in [*self.tuning, *self.controls]:
+            roles.setdefault(cell.role, []).append(cell.name)
+        for name, role in BASELINES.items():
+            if name != "references.selection":
+                roles.setdefault(role, []).append(name)
+        return roles
+
+    def _afresh(self, cell: Cell, seed: int) -> Cell:
+        return self._cell(cell.label, "report", cell.run.model_copy(update={"seed": seed}))
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Every cell that could come to be, by name; which are chosen is known only after tuning.
+
+        Raises:
+            StudyError: two cells with different roles are the same run under one name.
+        """
+        fresh = self.reported(cell.name for cell in self.tuning)
+        cells: dict[str, Cell] = {}
+        for cell in [*self.tuning, *fresh, *self.controls, *self.presets]:
+            if cell.name in cells:
+                raise StudyError(
+                    f"cell '{cell.name}' appears twice ({cells[cell.name].role} and {cell.role}); "
+                    "expected every cell of the grid to differ from the others."
+                )
+            cells[cell.name] = cell
+        return cells
+
+    @cached_property
+    def stage1_cells(self) -> dict[str, Cell]:
+        """Stage-1 name → a cell that has this stage 1."""
+        return {cell.stage1_name: cell for cell in self.cells.values() if cell.has_stage1}
+
+    # --- features -------------------------------------------------------------------------------
+
+    @cached_property
+    def encoder_slug(self) -> str:
+        """Folder of the encoder's features: a readable name and a hash of what they depend on."""
+        return f"{_slug(self.config.vision.model)}-{keys_hash(self.config.vision.model_dump())}"
+
+    @cached_property
+    def scorer_slug(self) -> str:
+        """Folder of the scorer's frame embeddings."""
+        keys = {
+            "model": self.config.scorer.model,
+            "revision": self.config.scorer.revision,
+            "frames": self.config.scorer.frames,
+            "weights": self.config.scorer.weights,
+        }
+        return f"scorer-{_slug(self.config.scorer.model)}-{keys_hash(keys)}"
+
+
+def cell_pattern(names: Iterable[str]) -> str:
+    """A regular expression that matches exactly these names (for a Snakemake wildcard)."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"

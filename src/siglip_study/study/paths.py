@@ -1,0 +1,65 @@
+"""The only place that spells paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from siglip_study.study.cells import BASELINES, keys_hash
+
+
+class Paths:
+    """Every path under the output folder."""
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.root = Path(output_dir)
+        self.report = self.root / "report.html"
+        self.demo = self.root / "demo"
+        self.data = self.root / "data"
+        self.manifest = self.data / "manifest.parquet"
+        self.rejected = self.data / "rejected.parquet"
+        self.tables = self.root / "tables"
+        self.scorer_check = self.tables / "scorer_check.json"
+        self.scorer_verdict = self.tables / "scorer_verdict.txt"
+        self.selection = self.tables / "selection.json"
+        self.pooled = self.tables / "pooled.json"
+        self.ranking = self.tables / "ranking.json"
+
+    def features(self, slug: str, split: str) -> Path:
+        return self.root / "features" / slug / split
+
+    def scorer_features(self, slug: str, split: str) -> Path:
+        return self.root / "features" / slug / f"{split}.safetensors"
+
+    def stage1(self, stage1_name: str) -> Path:
+        return self.root / "stage1" / stage1_name
+
+    def run(self, cell: str) -> Path:
+        """The folder of a cell, trained or baseline."""
+        return self.root / ("baselines" if cell in BASELINES else "runs") / cell
+
+    def captions(self, cell: str) -> Path:
+        """The captions of a cell; a baseline captions both held-out splits in one file."""
+        return self.run(cell.removesuffix(".selection")) / "captions.json"
+
+    def scored(self, cell: str, half: str) -> Path:
+        """The scores of a cell on one half, under cross-fitting; both together lie in ``run``."""
+        return self.root / "halves" / half / cell
+
+    def scores(self, scoring: str) -> Path:
+        """Index of the cells that a scoring job scored."""
+        return self.tables / f"scores.{scoring}.json"
+
+    def resume(self, name: str, params: Any) -> Path:
+        """A resume point outside the declared outputs, which Snakemake deletes when a job fails."""
+        return self.root / ".resume" / f"{name}-{keys_hash({'params': params})}"
+
+    def prepared(self, cell: str, key: Any) -> Path:
+        """Captions made while the model was loaded, waiting for the job that declares them."""
+        return self.root / ".resume" / f"captions-{cell}-{keys_hash({'key': key})}"
+
+    def log(self, rule: str, name: str = "all") -> str:
+        return str(self.root / "logs" / rule / f"{name}.log")
+
+    def benchmark(self, rule: str, name: str = "all") -> str:
+        return str(self.root / "benchmarks" / rule / f"{name}.tsv")

@@ -1,0 +1,79 @@
+"""Files appear whole or not at all."""
+
+import pytest
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import atomic_dir, atomic_path, read_json, write_json, write_parquet
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_failure_leaves_the_old_file_and_no_partial_one(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_path(target) as partial:
+        partial.write_text("half")
+        assert target.read_text() == "old"
+        raise KeyboardInterrupt
+    assert target.read_text() == "old" and names(tmp_path) == ["a.txt"]
+
+
+def test_a_success_replaces_the_file_and_makes_its_folder(tmp_path):
+    target = tmp_path / "new" / "a.parquet"
+    for text in ("one", "two"):
+        with atomic_path(target) as partial:
+            assert partial.suffix == ".parquet" and partial.name.startswith(".")
+            partial.write_text(text)
+        assert target.read_text() == text
+    assert names(target.parent) == ["a.parquet"]
+
+
+def test_a_failure_leaves_the_old_folder(tmp_path):
+    target = tmp_path / "d"
+    for text in ("one", "two"):
+        with atomic_dir(target) as partial:
+            (partial / text).write_text(text)
+        assert names(target) == [text]
+    with pytest.raises(ValueError), atomic_dir(target) as partial:
+        (partial / "three").write_text("half")
+        raise ValueError
+    assert names(target) == ["two"] and names(tmp_path) == ["d"]
+
+
+def test_json_carries_its_schema_first_and_keeps_korean(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"text": "빨간 공", "schema": "stale/0"}, "name/1")
+    assert path.read_text(encoding="utf-8").splitlines()[1] == ' "schema": "name/1",'
+    assert "빨간 공" in path.read_text(encoding="utf-8")
+    assert read_json(path, "name/1")["text"] == "빨간 공"
+
+
+def test_numbers_that_json_cannot_hold_are_refused_and_leave_nothing(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"x": float("nan")}, "name/1")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b'{"schema": "name/2"}', b"{}"]
+)
+def test_reading_anything_else_is_a_sentence(tmp_path, content):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StudyError) as error:
+        read_json(path, "name/1")
+    message = str(error.value)
+    assert str(path) in message and "name/1" in message
+    assert message.endswith(".") and "\n" not in message
+
+
+def test_parquet_reads_back(tmp_path):
+    import polars as pl
+
+    table = pl.DataFrame({"id": ["가", "b"], "loss": [0.5, None]})
+    write_parquet(tmp_path / "t.parquet", table)
+    assert pl.read_parquet(tmp_path / "t.parquet").equals(table)
+    assert names(tmp_path) == ["t.parquet"]

@@ -1,0 +1,84 @@
+"""A user's mistake is one sentence; a defect keeps its traceback. As in a real process."""
+
+import os
+import subprocess
+import sys
+
+
+def run(tmp_path, body):
+    code = (
+        "import logging\nfrom siglip_study.base.errors import StudyError\n"
+        f"from siglip_study.base.jobs import job\nwith job({str(tmp_path / 'logs' / 'a.log')!r}):\n"
+        + "".join(f"    {line}\n" for line in body.splitlines())
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}
+    )
+    return done, (tmp_path / "logs" / "a.log").read_text(encoding="utf-8")
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_1(tmp_path):
+    done, log = run(tmp_path, "raise StudyError('llm.model: 없음; expected one.')")
+    sentence = "siglip-study: llm.model: 없음; expected one.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+    assert log == sentence
+
+
+def test_a_defect_keeps_its_traceback_on_the_terminal_and_in_the_log(tmp_path):
+    done, log = run(tmp_path, "{}['gone']")
+    assert done.returncode == 1
+    for text in (done.stderr, log):
+        assert "Traceback" in text and "KeyError: 'gone'" in text
+
+
+def test_a_gpu_without_room_is_one_sentence_and_a_traceback_in_the_log_alone(tmp_path):
+    body = (
+        "import torch\n"
+        "raise torch.OutOfMemoryError('CUDA out of memory. Tried 9 GiB. GPU 0 has 8 GiB.\\nTry')"
+    )
+    done, log = run(tmp_path, body)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("siglip-study: a found no room in the GPU's memory (CUDA out of")
+    for said in (
+        "GPU 0 has 8 GiB.)",
+        *("runtime.memory_gb", "runtime.checkpointing", "captions.batch_size"),
+        "runtime.encode_batch_clips",
+    ):
+        assert said in done.stderr
+    assert "Traceback" in log and log.endswith(done.stderr)
+
+
+def test_chatter_and_details_go_to_the_log_and_progress_to_both(tmp_path):
+    body = (
+        "import sys\nprint('chatter')\nprint('warning', file=sys.stderr)\n"
+        "log = logging.getLogger('siglip_study.training.stages')\n"
+        "log.debug('details')\nlog.info('epoch 1')"
+    )
+    done, log = run(tmp_path, body)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "epoch 1\n")
+    for text in ("chatter", "warning", "details", "epoch 1"):
+        assert text in log
+
+
+def test_a_second_run_adds_to_the_log(tmp_path):
+    run(tmp_path, "print('first')")
+    assert "first" in run(tmp_path, "print('second')")[1]
+
+
+def test_leaving_early_is_not_a_success(tmp_path):
+    assert run(tmp_path, "raise SystemExit(3)")[0].returncode == 3
+
+
+def test_threads_soon_wait_asleep_unless_the_user_says_otherwise(tmp_path, monkeypatch):
+    body = (
+        "import os, sys\nassert 'torch' not in sys.modules\n"
+        "logging.getLogger('siglip_study').info(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(tmp_path, body)[0].stderr == "20000\n"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert run(tmp_path, body)[0].stderr == "7\n"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert run(tmp_path, body)[0].stderr == "None\n"

@@ -1,0 +1,196 @@
+"""Every mistake in a config is one sentence that names the file, the key and a way out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from siglip_study.base.errors import StudyError
+from siglip_study.config.loading import load_config, parse_config, plain_config
+from siglip_study.study.grid import Study
+from tools.config_docs import schema_text
+
+
+def minimal(**changes):
+    return {"data": {"root": "somewhere"}, "projectors": {"linear": {}}, **changes}
+
+
+def complaint(raw, source="study.yaml"):
+    with pytest.raises(StudyError) as error:
+        parse_config(raw, source)
+    message = str(error.value)
+    assert message.startswith(f"{source}: ")
+    assert message[-1] in ".?!" and "\n" not in message
+    assert "Error" not in message and "pydantic" not in message
+    return message
+
+
+CONFIGS = Path(__file__).parents[2] / "config"
+HALVED = {"root": "x", "splits": {"train": "train", "held_out": "val"}}
+STAGE = {"projector": "linear", "stage1": {}, "stage2": {}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "key", "near"),
+    [
+        ({"projector": {}}, "projector", "projectors"),
+        ({"data": {"root": "x", "layuot": "a"}}, "data.layuot", "layout"),
+        ({"llm": {"quantisation": "nf4"}}, "llm.quantisation", "quantization"),
+        ({"llm": {"lora": {"rank": 3, "alfa": 1}}}, "llm.lora.rank", None),
+        ({"llm": {"lora": {"alfa": 1}}}, "llm.lora.alfa", "alpha"),
+        ({"stage1": {"epoch": 1}}, "stage1.epoch", "epochs"),
+        (
+            {"stage2": {"early_stopping": {"patient": 1}}},
+            "stage2.early_stopping.patient",
+            "patience",
+        ),
+        ({"projectors": {"linear": {"option": {}}}}, "projectors.linear.option", "options"),
+        ({"projectors": {"options": {"typ": "linear"}}}, "projectors.options.typ", "type"),
+        (
+            {"presets": {"E1": {**STAGE, "stage1": {"epoch": 1}}}},
+            "presets.E1.stage1.epoch",
+            "epochs",
+        ),
+        ({"presets": {"seed": {**STAGE, "sead": 1}}}, "presets.seed.sead", "seed"),
+        ({"controls": {"hot": {"projecter": "linear"}}}, "controls.hot", "projector"),
+        ({"demo": {"trian": 3}}, "demo.trian", "train"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(raw, key, near):
+    message = complaint(minimal(**raw))
+    assert key in message
+    if near:
+        assert near in message
+
+
+@pytest.mark.parametrize(
+    ("raw", "key", "found"),
+    [
+        ({"stage1": {"learning_rate": "fast"}}, "stage1.learning_rate", "fast"),
+        ({"stage1": {"learning_rate": 0}}, "stage1.learning_rate", "0"),
+        ({"stage1": {"learning_rate": float("inf")}}, "stage1.learning_rate", "inf"),
+        ({"stage1": {"learning_rate": float("nan")}}, "stage1.learning_rate", "nan"),
+        ({"stage1": {"learning_rate": None}}, "stage1.learning_rate", "None"),
+        ({"stage1": {"epochs": 0}}, "stage1.epochs", "0"),
+        ({"stage1": {"epochs": 1.5}}, "stage1.epochs", "1.5"),
+        ({"stage1": {"keep": "best"}}, "stage1.keep", "best"),
+        ({"stage1": []}, "stage1", "[]"),
+        ({"llm": {"quantization": "int8"}}, "llm.quantization", "int8"),
+        ({"llm": {"vision_markers": ["<a>"]}}, "llm.vision_markers", ""),
+        ({"grid": {"epochs": []}}, "grid.epochs", "[]"),
+        ({"grid": {"learning_rate": 1e-3}}, "grid.learning_rate", "0.001"),
+        ({"grid": {"learning_rate": [1e-3, -1]}}, "grid.learning_rate.1", "-1"),
+        ({"projectors": {}}, "projectors", "{}"),
+        ({"projectors": {"../x": {}}}, "projectors", "../x"),
+        ({"projectors": {"a b": {}}}, "projectors", "a b"),
+        ({"projectors": {"linear\n": {}}}, "projectors", "linear"),
+        ({"projectors": {3: {}}}, "projectors", "3"),
+        ({"projectors": {"": {}}}, "projectors", "''"),
+        ({"seeds": {"tuning": 1, "report": [1, 2]}}, "seeds", "tuning seed"),
+        ({"seeds": {"report": [1, 1]}}, "seeds", "differ"),
+        ({"data": {}}, "data.root", "missing"),
+        ({"data": {"root": "x", "splits": {"train": "a"}}}, "data.splits", "held_out"),
+        ({"data": {"root": "x", "splits": {"trian": "a"}}}, "data.splits", "trian"),
+        ({"data": HALVED, "stage1": {"keep": "val_loss"}}, "stage1.keep", "data.cross_fit: false"),
+        ({"data": HALVED, "stage2": {"early_stopping": {}}}, "stage2.early_stopping", "held_out"),
+        ({"controls": {"noise_features": "mlp"}}, "controls.noise_features", "linear"),
+        ({"controls": {"hot": {"projector": "linear"}}}, "controls.hot.stage1", "missing"),
+        ({"presets": {"E1": {**STAGE, "projector": "mlp"}}}, "presets.E1.projector", "linear"),
+        ({"stage2": {"learning_rate": 1e-3}}, "stage2.learning_rate", "grid.learning_rate"),
+        ({"stage2": {"epochs": 4}}, "stage2.epochs", "grid.epochs"),
+        ({1: 2}, "1", ""),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(raw, key, found):
+    message = complaint(
+        minimal(**raw) if all(isinstance(k, str) for k in raw) else {**minimal(), **raw}
+    )
+    assert key in message and found in message
+
+
+def test_nothing_at_all_names_what_is_missing():
+    assert "projectors" in complaint({})
+
+
+def test_numeric_strings_are_numbers():
+    """YAML 1.1 reads 1e-3, without a point, as text."""
+    raw = yaml.safe_load("learning_rate: 1e-3\nepochs: '3'\nwarmup_ratio: 1e-1")
+    assert raw["learning_rate"] == "1e-3"
+    stage = parse_config(minimal(stage1=raw)).stage1
+    assert (stage.learning_rate, stage.epochs, stage.warmup_ratio) == (1e-3, 3, 0.1)
+    grid = parse_config(minimal(grid={"learning_rate": ["2e-5"]})).grid
+    assert grid.learning_rate == (2e-5,)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no such config file"),
+        ("a: [", "not readable as YAML"),
+        ("- a\n- b\n", "found list"),
+        ("", "found NoneType"),
+        ("just text", "found str"),
+        ("a: \x00", "not readable as YAML"),
+        (b"\xff\xfe\xfa", "not readable as YAML"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_sentence(tmp_path, content, says):
+    path = tmp_path / "study.yaml"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(StudyError, match=says) as error:
+        load_config(path)
+    message = str(error.value)
+    assert str(path) in message and message.endswith(".") and "\n" not in message
+
+
+def test_a_folder_is_no_config(tmp_path):
+    with pytest.raises(StudyError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+def test_a_valid_file_is_read(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(minimal(llm={"prompt": "이건 뭐죠?"}), allow_unicode=True))
+    config = load_config(path)
+    assert config.llm.prompt == "이건 뭐죠?" and str(config.data_root) == "somewhere"
+    with pytest.raises(Exception, match="frozen"):
+        config.llm.prompt = "x"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_the_report_prints_is_the_same_study_again(path):
+    config = load_config(path)
+    printed = yaml.safe_dump(plain_config(config), allow_unicode=True, sort_keys=False)
+    again = parse_config(yaml.safe_load(printed))
+    assert again.model_dump() == config.model_dump()
+    mine, theirs = Study(config), Study(again)
+    assert mine.tuning and theirs.tuning == mine.tuning and theirs.controls == mine.controls
+
+
+def test_the_schema_is_json_schema_of_every_section():
+    schema = json.loads(schema_text())
+    assert schema["additionalProperties"] is False
+    assert {"projectors", "stage1", "runtime"} <= set(schema["properties"])
+
+
+def test_reading_a_config_imports_nothing_heavy():
+    code = (
+        "import sys; import siglip_study.config, siglip_study.study.grid, siglip_study.base.io; "
+        "import siglip_study.study.progress, siglip_study.study.versions; "
+        "import siglip_study.data.fingerprint; "
+        "print(sorted({'torch', 'transformers', 'polars', 'peft', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_unexchanged_half_may_choose_weights():
+    raw = {"projectors": {"linear": {}}, "data": HALVED}
+    assert parse_config(raw).cross_fit
+    apart = {**raw, "data": {**HALVED, "cross_fit": False}, "stage1": {"keep": "val_loss"}}
+    assert not parse_config(apart).cross_fit
+    assert not parse_config({**raw, "data": {"root": "x"}}).cross_fit

@@ -1,0 +1,51 @@
+"""``config/small.yaml`` is a whole config, for small models, and its grid expands."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from siglip_study.config.loading import Config, load_config
+from siglip_study.models.architectures import architecture
+from siglip_study.study.grid import Study
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def small() -> Config:
+    return load_config(ROOT / "config/small.yaml")
+
+
+def test_its_grid_expands(small: Config) -> None:
+    study = Study(small)
+    rates, seeds = small.grid.learning_rate, small.seeds.report
+    assert len(study.tuning) == len(small.projectors) * len(rates) * len(small.grid.epochs)
+    reported = study.reported(cell.name for cell in study.tuning)
+    assert len(reported) == len(study.tuning) * len(seeds)
+    roles = {cell.role for cell in study.controls}
+    assert {"control_hot", "control_blind"} <= roles
+    # Every projector takes the same steps on the same samples.
+    assert len({cell.run.stage2.epochs for cell in study.tuning}) == 1
+
+
+def test_it_stands_alone_and_repeats_no_default(small: Config) -> None:
+    raw = yaml.safe_load((ROOT / "config/small.yaml").read_text(encoding="utf-8"))
+    assert small == Config.model_validate(raw)
+    said_anyway = {"data.layout", "stage1.batch_size", "stage2.batch_size", "vision.revision"}
+    for name, section in raw.items():
+        if not isinstance(section, dict) or name == "projectors":
+            continue
+        kept = getattr(small, name).model_dump(exclude_defaults=True)
+        defaults = {f"{name}.{key}" for key in section if key not in kept}
+        assert defaults <= said_anyway | {"grid.epochs"}, defaults
+
+
+def test_the_models_fit_a_small_gpu(small: Config) -> None:
+    llm = architecture(small.llm.model)
+    assert llm["hidden_size"] == 1024 and llm["num_hidden_layers"] == 28
+    for part in (small.vision, small.scorer):
+        tower = architecture(part.model)["vision_config"]
+        assert (tower["hidden_size"], tower["image_size"]) == (768, 224)
+    # The scorer is another model than the encoder: it must not mark its own work.
+    assert small.scorer.model != small.vision.model

@@ -1,0 +1,83 @@
+"""The full study's config loads, and its presets have the published settings."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from siglip_study.config.loading import Config, load_config
+from siglip_study.study.grid import Study
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = json.loads((ROOT / "resources/published_runs.json").read_text(encoding="utf-8"))
+RUNS = {run["id"]: run for run in PUBLISHED["runs"]}
+
+
+@pytest.fixture(scope="module")
+def study() -> Config:
+    return load_config(ROOT / "config/study.yaml")
+
+
+def test_every_published_run_has_a_preset_and_no_other(study: Config) -> None:
+    assert list(study.presets) == list(RUNS)
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_a_preset_has_the_published_settings(study: Config, run: dict[str, Any]) -> None:
+    preset, common = study.presets[run["id"]], PUBLISHED["common"]
+    assert study.projectors[preset.projector].type in (None, preset.projector)
+    assert preset.projector == run["projector"]
+    assert preset.seed == 42  # "seed 42" in the file's own words
+    for name in ("stage1", "stage2"):
+        stage, published = getattr(preset, name), run[name]
+        assert stage.epochs == published["epochs"]
+        assert stage.learning_rate == pytest.approx(published["lr"])
+        assert stage.batch_size == run["batch_size"]
+        assert stage.gradient_accumulation == common["gradient_accumulation"]
+        assert stage.warmup_ratio == common["warmup_ratio"]
+        assert stage.max_grad_norm == common["max_grad_norm"]
+        stop = stage.early_stopping
+        assert (stop.model_dump() if stop else None) == run.get("early_stopping")
+
+
+def test_the_models_and_the_prompt_are_the_published_ones(study: Config) -> None:
+    assert study.llm.prompt == PUBLISHED["prompt"]
+    assert study.llm.lora.dropout == PUBLISHED["common"]["lora_dropout"]
+    assert (study.llm.lora.r, study.llm.lora.alpha) == (16, 32)
+    assert study.llm.quantization == "nf4"
+    assert study.vision.frames == 8
+    for model in (study.vision, study.llm, study.scorer):
+        assert model.revision is None or len(bytes.fromhex(model.revision)) == 20
+
+
+def test_token_budgets_cover_the_references(study: Config) -> None:
+    longest = PUBLISHED["caption_tokens_qwen"]["max"]
+    assert study.captions.max_new_tokens > longest
+    assert study.training.max_target_tokens > longest
+
+
+def test_the_grid_is_fair_and_can_rank(study: Config) -> None:
+    cells = Study(study).tuning
+    by_projector = {label: [c for c in cells if c.label == label] for label in study.projectors}
+    budgets = {
+        label: [(c.run.stage1, c.run.stage2) for c in found]
+        for label, found in by_projector.items()
+    }
+    assert len(study.projectors) == 6
+    assert all(budget == budgets["linear"] for budget in budgets.values())
+    assert all(cell.run.stage2.early_stopping is None for cell in cells)
+    assert len(study.seeds.report) >= 3
+
+
+def test_every_projector_of_the_study_can_be_built(study: Config) -> None:
+    import torch
+
+    from siglip_study.projectors.registry import build_projector
+
+    with torch.device("meta"):
+        for label, projector in study.projectors.items():
+            built = build_projector(
+                projector.type or label, 1024, 4096, (24, 24), 8, **projector.options
+            )
+            assert built.tokens_per_video(8, 576) > 0

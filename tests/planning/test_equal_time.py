@@ -1,0 +1,245 @@
+"""Budgets of equal GPU time, worked out by hand, and the file that Snakemake merges."""
+
+import pytest
+import yaml
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import write_json
+from siglip_study.config.loading import parse_config
+from siglip_study.planning.budgets import equal_budgets
+from siglip_study.planning.equal_time import main, overlay
+from siglip_study.planning.step_times import (
+    StepTimes,
+    read_step_times,
+    step_times_json,
+    timed_settings,
+)
+from siglip_study.study.grid import Study
+
+# 20 clips in steps of 2 × 2: 5 steps an epoch.
+CLIPS = 20
+
+
+def times(**seconds):
+    return StepTimes("by hand", CLIPS, seconds)
+
+
+def found(config, reference, **seconds):
+    return [
+        (b.projector, b.epochs, round(3600 * b.hours, 6), round(100 * b.deviation, 2))
+        for b in equal_budgets(config, times(**seconds), reference)
+    ]
+
+
+def test_epochs_by_hand(study):
+    """Stage 1 has two epochs: linear takes 2·5·3 s there and 5·4 s for each epoch of stage 2."""
+    config = study()  # budgets of one and of three epochs
+    assert found(config, "linear", linear=(3.0, 4.0), query_abstractor=(1.0, 1.5)) == [
+        ("linear", 1, 50.0, 0.0),  # 30 + 20
+        ("linear", 3, 90.0, 0.0),  # 30 + 60
+        ("query_abstractor", 5, 47.5, -5.0),  # (50 - 10) / 7.5 = 5.33
+        ("query_abstractor", 11, 92.5, 2.78),  # (90 - 10) / 7.5 = 10.67
+    ]
+
+
+def test_a_reference_with_epochs_of_its_own(study):
+    config = study(projectors={"linear": {"epochs": [2]}, "perceiver": {}})
+    # 2·5·1 + 2·5·2 = 30 s; (30 - 10) / 5 = 4 exactly.
+    assert found(config, "linear", linear=(1.0, 2.0), perceiver=(1.0, 1.0)) == [
+        ("linear", 2, 30.0, 0.0),
+        ("perceiver", 4, 30.0, 0.0),
+    ]
+
+
+def test_equal_steps_change_nothing(study):
+    config = study()
+    same = {label: (1.7, 2.3) for label in config.projectors}
+    assert [b.epochs for b in equal_budgets(config, times(**same), "linear")] == [1, 3, 1, 3]
+
+
+def test_halves_are_rounded_up_and_the_last_step_of_an_epoch_counts_whole(study):
+    config = study(grid={"learning_rate": [1e-3], "epochs": [5]}, stage1={"epochs": 1})
+    clips = StepTimes("by hand", 17, {"linear": (1.0, 1.0), "query_abstractor": (1.0, 2.0)})
+    by_label = {b.projector: b for b in equal_budgets(config, clips, "linear")}
+    assert by_label["query_abstractor"].epochs == 3  # 2.5
+    # Stage 1 (batch 4 × 2, the default) takes 3 steps for 17 clips, stage 2 takes 5.
+    assert by_label["linear"].hours * 3600 == pytest.approx(3 + 5 * 5)
+
+
+@pytest.mark.parametrize(
+    ("reference", "changes", "seconds", "sentence"),
+    [
+        ("lineal", {}, ((1, 1), (1, 1)), "--reference is 'lineal'; expected one of projectors"),
+        (
+            "query_abstractor",
+            {},
+            ((3.0, 4.0), (1.0, 1.5)),
+            "those of linear at least 50; expected a slower reference, such as linear",
+        ),
+        (
+            "query_abstractor",
+            {"grid": {"learning_rate": [1e-3], "epochs": [2, 3]}},
+            ((1.0, 2.5), (1.0, 1.0)),  # 0.8 and 1.2 epochs
+            "budgets of 2 and 3 epochs both come to 1 of linear",
+        ),
+        (
+            "linear",
+            {"stage2": {"early_stopping": {"patience": 1}}},
+            ((1, 1), (1, 1)),
+            r"stage2\.early_stopping is set; expected null",
+        ),
+    ],
+)
+def test_what_cannot_be_equal_is_one_sentence(study, reference, changes, seconds, sentence):
+    named = dict(zip(("linear", "query_abstractor"), seconds, strict=True))
+    with pytest.raises(StudyError, match=sentence):
+        equal_budgets(study(**changes), times(**named), reference)
+
+
+# --- the rehearsal's file -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rehearsal(study, tmp_path):
+    """Writer of a rehearsal.json with given (stage 1, stage 2) seconds a step."""
+
+    def write(config=None, problem=None, **seconds):
+        steps = {
+            label: [{"seconds": s, "problem": problem} for s in both]
+            for label, both in seconds.items()
+        }
+        training = {
+            "train_clips": CLIPS,
+            "settings": timed_settings(config or study()),
+            "steps": steps,
+        }
+        path = tmp_path / "rehearsal.json"
+        record = {"device": "H200", "how": "measured", "training": training}
+        write_json(path, record, "rehearsal/2")
+        return path
+
+    return write
+
+
+def test_step_times_come_back_from_the_file(study, rehearsal):
+    path = rehearsal(linear=(3.0, 4.0), query_abstractor=(1.0, 1.5))
+    read = read_step_times(path, study())
+    assert read.seconds == {"linear": (3.0, 4.0), "query_abstractor": (1.0, 1.5)}
+    assert (read.told, read.train_clips) == ("H200: measured", CLIPS)
+    # Budgets and rates are what one chooses with it; clips captioned in passing cost no step.
+    other = study(
+        grid={"learning_rate": [5e-4], "epochs": [7]},
+        training={"max_target_tokens": 24, "quick_clips": 9},
+        projectors={"linear": {"epochs": [2]}},
+    )
+    assert read_step_times(path, other).seconds == {"linear": (3.0, 4.0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"stage2": {"batch_size": 8, "gradient_accumulation": 2}},
+            r"with stage2\.batch_size 2; expected 8, as in the config",
+        ),
+        (
+            {"training": {"max_target_tokens": 99}},
+            r"with training\.max_target_tokens 24; expected 99",
+        ),
+        (
+            {"projectors": {"linear": {}, "query_abstractor": {"options": {"queries": 8}}}},
+            r"with projectors\.query_abstractor\.options \{'heads': 4, 'queries': 4\}; expected",
+        ),
+        (
+            {"projectors": {"linear": {}, "perceiver": {}}},
+            r"with projectors\.perceiver\.type absent; expected 'perceiver'",
+        ),
+    ],
+)
+def test_a_rehearsal_of_another_config(study, rehearsal, changes, sentence):
+    path = rehearsal(linear=(3.0, 4.0), query_abstractor=(1.0, 1.5))
+    with pytest.raises(StudyError, match=sentence):
+        read_step_times(path, study(**changes))
+
+
+def test_a_step_that_did_not_fit_and_a_file_of_an_older_version(study, rehearsal, tmp_path):
+    path = rehearsal(problem="needs at least 12 GiB", linear=(1, 1), query_abstractor=(1, 1))
+    with pytest.raises(StudyError, match=r"stage 1 of linear has no step time \(needs at least"):
+        read_step_times(path, study())
+    write_json(tmp_path / "old.json", {}, "rehearsal/1")
+    with pytest.raises(StudyError, match="expected 'rehearsal/2'"):
+        read_step_times(tmp_path / "old.json", study())
+
+
+def test_twins_share_their_step_times_and_controls_have_none(study):
+    """Two labels of one connector are timed once."""
+    from siglip_study.planning.costs import Key
+    from siglip_study.planning.dataset import describe_dataset
+    from siglip_study.planning.rows import Cost
+    from siglip_study.planning.workload import Workload
+
+    config = study(projectors={"linear": {}, "linear.again": {"type": "linear"}})
+    workload = Workload(Study(config), describe_dataset(config, None))
+    measured = {Key("step", shape): Cost(float(shape.stage)) for shape in workload.steps}
+    told = step_times_json(workload, {}, measured)
+    both = [{"seconds": 1.0, "problem": None}, {"seconds": 2.0, "problem": None}]
+    assert told["steps"] == {"linear": both, "linear.again": both}
+    assert told["train_clips"] == 20
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_the_command_prints_a_table_and_writes_an_overlay(study, rehearsal, tmp_path, capsys):
+    config = study()
+    base, out = tmp_path / "study.yaml", tmp_path / "equal.yaml"
+    base.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
+    path = rehearsal(linear=(3.0, 4.0), query_abstractor=(1.0, 1.5))
+    arguments = [str(base), "--reference", "linear", "--rehearsal", str(path), "--out", str(out)]
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    row = next(line for line in told.splitlines() if line.startswith("query_abstractor"))
+    assert row.split() == ["query_abstractor", "1", "1.5", "5", "0.0132", "-5.0", "%"]
+    assert "deviations reach -5.0 % (query_abstractor)" in told and "H200: measured" in told
+    written = out.read_text("utf-8")
+    assert f"--configfile {base} {out}" in written
+    assert yaml.safe_load(written) == {
+        "output_dir": f"{config.output_dir}_equal_time",
+        "projectors": {"linear": {"epochs": [1, 3]}, "query_abstractor": {"epochs": [5, 11]}},
+    }
+
+
+def test_mistakes_end_in_one_sentence(study, tmp_path, capsys):
+    base = tmp_path / "study.yaml"
+    base.write_text(yaml.safe_dump(study().model_dump(mode="json", exclude_unset=True)))
+    assert main([str(base), "--reference", "mlp"]) == 1
+    assert main([str(base), "--reference", "linear", "--rehearsal", "nowhere.json"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in told] == ["siglip-study"] * 2
+    assert "nowhere.json: no such file" in told[1]
+
+
+def test_without_a_gpu_the_full_study_is_estimated(monkeypatch, tmp_path, capsys):
+    """About ten times the tokens take about ten times as long; nothing is off by more than 3 %."""
+    from pathlib import Path
+
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    config = Path(__file__).parents[2] / "config" / "study.yaml"
+    assert main([str(config), "--reference", "linear", "--out", "equal.yaml"]) == 0
+    assert "estimated from FLOPs and bytes" in capsys.readouterr().out
+    laid = yaml.safe_load((tmp_path / "equal.yaml").read_text("utf-8"))
+    epochs = {k: v["epochs"] for k, v in laid["projectors"].items()}
+    assert epochs["linear"] == epochs["mlp_2l"] == [3]
+    assert 10 < epochs["c_abstractor"][0] < epochs["perceiver"][0] < 60
+    assert (tmp_path / "results/study/rehearsal.json").is_file()
+
+
+def test_labels_that_yaml_would_read_as_something_else(study):
+    config = study(projectors={"1.5": {"type": "linear"}, "no": {"type": "linear"}})
+    times = StepTimes("by hand", CLIPS, {"1.5": (1.0, 1.0), "no": (1.0, 1.0)})
+    laid = yaml.safe_load(overlay(config, equal_budgets(config, times, "no")))
+    assert set(laid["projectors"]) == {"1.5", "no"}
+    assert parse_config(config.model_dump(mode="json", exclude_unset=True) | {"output_dir": "x"})

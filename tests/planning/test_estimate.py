@@ -1,0 +1,250 @@
+"""Formulas against numbers worked by hand, and against PyTorch's own counter on micro models."""
+
+import pytest
+from support.tiny_models import llm_sizes
+
+from siglip_study.models import flops
+from siglip_study.models.flops import Sequence
+from siglip_study.models.sizes import LlmShape, TowerShape, llm_shape, vision_shape
+from siglip_study.planning import estimate
+from siglip_study.planning.gpus import GPUS, Gpu, gpu_of_device, named_gpu
+
+QWEN3_8B = LlmShape(
+    layers=36,
+    width=4096,
+    heads=32,
+    kv_heads=8,
+    head_dim=128,
+    intermediate=12288,
+    vocab=151936,
+    tied=False,
+)
+MICRO = llm_sizes(vocab_size=96, num_hidden_layers=3, max_position_embeddings=128)
+
+
+def test_qwen3_8b_has_its_published_size():
+    # 36 × (2 × 4096² + 2 × 4096 × 1024 + 3 × 4096 × 12288), and 2 × 151936 × 4096.
+    assert QWEN3_8B.layer_parameters == 6_945_767_424
+    total = QWEN3_8B.layer_parameters + QWEN3_8B.embedding_parameters
+    assert total == pytest.approx(8.19e9, rel=2e-3)  # the model card: 8.2 B
+    # Rank 16 on all seven maps, as peft counts them for Qwen3-8B.
+    targets = tuple(QWEN3_8B.linears())
+    assert QWEN3_8B.lora_parameters(16, targets) == 43_646_976
+
+
+def test_a_stage_1_step_of_qwen3_8b_by_hand():
+    # 4 clips of 4608 + 30 prompt positions and 390 caption tokens:
+    # weights 4 × 6.946e9 × 5027, attention 3 × 2 × 5027² × 4096 × 36, head 4 × 151936 × 4096 × 390.
+    sequence = Sequence(prompt=4638, caption=390)
+    assert sequence.length == 5027
+    by_hand = 4 * (1.39667e14 + 2.23585e13 + 9.70817e11)
+    assert 4 * flops.training_flops(QWEN3_8B, sequence) == pytest.approx(by_hand, rel=1e-4)
+    assert by_hand == pytest.approx(6.5e14, rel=0.01)
+
+
+def test_a_run_by_hand():
+    # 3 clips, 1200 caption tokens in all: 400 each behind 4638 prompt positions, so 5037 are fed.
+    # Weights 4 × 6,945,767,424 × 5037, attention 3 × 2 × 5037² × 4096 × 36, head 4 × 151936 × 4096
+    # × 400, adapters of 43,646,976 weights 6 × 43,646,976 × 5037, and 1e12 for the projector.
+    a_clip = 139_943_322_058_752 + 22_446_963_523_584 + 995_727_769_600 + 1_319_098_908_672 + 1e12
+    found = flops.run_flops(QWEN3_8B, 3, 1200, 4638, 1e12, 43_646_976)
+    assert found == pytest.approx(3 * a_clip, rel=1e-6)
+    assert flops.run_flops(QWEN3_8B, 0, 0, 4638, 1e12, 0) == 0
+
+
+def test_memory_of_qwen3_8b():
+    # 6.946e9 weights of 4.127 bits, and two bf16 tables of 151936 × 4096.
+    nf4 = 6_945_767_424 * 4.12695 / 8 + 4 * 151936 * 4096
+    assert estimate.llm_bytes(QWEN3_8B, "nf4") == pytest.approx(nf4, rel=1e-4)
+    assert estimate.llm_bytes(QWEN3_8B, "none") == 2 * (6_945_767_424 + 2 * 151936 * 4096)
+    # 36 layers × 8 heads × 128 × keys and values × 2 bytes = 147456 bytes a position.
+    assert estimate.kv_bytes(QWEN3_8B, 1000) == 147_456_000
+    # A step of one row reads 4-bit weights once; a batch unpacks them: written and read in bf16.
+    one = estimate.decode_bytes(QWEN3_8B, "nf4", 1, 0)
+    many = estimate.decode_bytes(QWEN3_8B, "nf4", 2, 0)
+    assert many - one == pytest.approx(4 * 6_945_767_424)
+    assert estimate.decode_bytes(QWEN3_8B, "none", 8, 100) - estimate.decode_bytes(
+        QWEN3_8B, "none", 8, 0
+    ) == pytest.approx(8 * 100 * 147_456)
+
+
+def test_more_clips_and_less_recomputation_need_more_memory():
+
+    def needed(clips, kept, lora):
+        cost = estimate.training_pass(QWEN3_8B, Sequence(4638, 390), lora, 9.4e6)
+        held = estimate.held_bytes(QWEN3_8B, "nf4", 4_200_000) + 16 * 4_200_000
+        return held + clips * cost.of_pass(kept) + estimate.OVERHEAD_BYTES
+
+    assert needed(1, 0, False) < needed(4, 0, False) < needed(4, 18, False) < needed(4, 36, False)
+    assert needed(1, 0, False) < needed(1, 0, True)
+    # Measured on an H200: 78 GB for four clips with every activation kept, 15 to 17 GB recomputed.
+    assert needed(4, 36, False) == pytest.approx(78e9, rel=0.1)
+    assert needed(4, 0, False) == pytest.approx(16e9, rel=0.25)
+
+
+def test_a_pass_by_hand():
+    """1000 positions of a narrow model, so that every term can be added up."""
+    llm = LlmShape(
+        layers=10,
+        width=100,
+        heads=2,
+        kv_heads=1,
+        head_dim=50,
+        intermediate=300,
+        vocab=1000,
+        tied=True,
+    )
+    cost = estimate.training_pass(llm, Sequence(900, 101), lora=False, features=7.0)
+    # A kept layer: 2 × 100 + 3 × 100 + 3 × 50 + 2 × 300 numbers a position, 2 bytes each.
+    layer, layer_input, logits = 2_500_000, 200_000, 2 * 4 * 1000 * 101
+    assert cost.recomputed == 10 * layer_input + 2 * layer + logits
+    assert cost.of_pass(0) == cost.recomputed + 4 * 7
+    # With all kept: their ten, one layer's gradients, no inputs beside.
+    assert cost.of_pass(10) == pytest.approx(11 * layer + logits + 4 * 7)
+
+
+@pytest.mark.parametrize("checkpointing", ["auto", "all", "none"])
+@pytest.mark.parametrize("lora", [False, True])
+def test_the_least_memory_is_what_the_plan_of_a_training_asks_for(checkpointing, lora):
+    """A byte less, and the plan itself refuses; with that much, it trains one clip a pass."""
+    from siglip_study.base.errors import StudyError
+    from siglip_study.training.memory_plan import bytes_for_passes, fit, kept_layers
+
+    trained, sequence = 541_000_000, Sequence(4638, 390)
+    least = estimate.least_training_bytes(
+        QWEN3_8B, "nf4", sequence, trained, lora, 9.4e6, checkpointing
+    )
+    cost = estimate.training_pass(QWEN3_8B, sequence, lora, 9.4e6)
+    available = least - estimate.held_bytes(QWEN3_8B, "nf4", trained)
+
+    def plan(more):
+        free = bytes_for_passes(available + more, trained)
+        return fit(cost, free, 4, 32, 36, kept_layers(checkpointing, 36))
+
+    made = plan(1e3)
+    # The one layer that is run again is in memory anyway, so that it may as well be kept.
+    recomputed = {"auto": 35, "all": 36, "none": 0}[checkpointing]
+    assert (made.forward_clips, made.recomputed) == (1, recomputed)
+    with pytest.raises(StudyError, match="GiB are free for a training pass, and one clip needs"):
+        plan(-1e3)
+
+
+@pytest.mark.parametrize("logits", [1, 20])
+def test_forward_flops_are_what_pytorch_counts(logits):
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(Qwen3Config(**MICRO, tie_word_embeddings=False))
+    shape = llm_shape(model.config.to_dict(), "micro")
+    length = 20
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(torch.zeros(1, length, dtype=torch.long, device="meta"), logits_to_keep=logits)
+    # PyTorch counts the whole square of attention, of which a causal kernel computes half; rotary
+    # tables are a product of 4 × length as well.
+    attention = flops.attention_flops(shape, length)
+    expected = flops.forward_flops(shape, length, logits) + attention
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+
+
+def test_training_flops_are_what_pytorch_counts():
+    """Frozen weights and inputs that want a gradient: stage 1 at micro size."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(Qwen3Config(**MICRO, tie_word_embeddings=False))
+        inputs = torch.zeros(1, 20, 32, requires_grad=True)
+    model.requires_grad_(False)
+    shape = llm_shape(model.config.to_dict(), "micro")
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(inputs_embeds=inputs, logits_to_keep=5).logits.sum().backward()
+    square = 3 * flops.attention_flops(shape, 20)
+    expected = flops.training_flops(shape, Sequence(16, 5)) + square
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+
+
+def test_tower_flops_are_what_pytorch_counts():
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+    )
+    with torch.device("meta"):
+        model = CLIPVisionModel(config)
+    shape = vision_shape(config.to_dict(), (32, 32), -1)
+    assert shape.tokens == 17 and shape.layers == 3
+    assert vision_shape(config.to_dict(), (32, 32), -2).layers == 2
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model.requires_grad_(False)(torch.zeros(1, 3, 32, 32, device="meta"))
+    assert counter.get_total_flops() == pytest.approx(flops.tower_flops(shape), rel=0.02)
+
+
+def test_a_linear_projector_by_hand():
+    import torch
+
+    from siglip_study.projectors.registry import build_projector
+
+    with torch.device("meta"):
+        projector = build_projector("linear", 12, 32, (2, 2), 3)
+    # Forward 2 × 12 × 32 a patch, as much again for the weights' gradient; features need none.
+    assert flops.projector_flops(projector, 5, 4, 12) == 2 * (2 * 12 * 32) * (5 * 3 * 4)
+
+
+def test_a_prefix_that_sees_nothing_costs_nothing_to_speak_of():
+    import torch
+
+    from siglip_study.projectors.registry import build_projector
+
+    with torch.device("meta"):
+        projector = build_projector("constant_prefix", 12, 32, (2, 2), 3)
+    assert flops.projector_flops(projector, 1, 4, 12) == 0
+
+
+def test_disk():
+    # 8 frames × 576 patches × 1024 in bf16: 9.4 MB a clip.
+    assert estimate.feature_bytes(8, 576, 1024) == 9_437_184
+    assert estimate.checkpoint_bytes(1000, 500) == 6000
+    assert estimate.resume_bytes(1000, 500) == 24_000
+
+
+def test_time_is_bound_by_arithmetic_or_by_memory():
+    gpu = Gpu("test", tflops=100, gb_per_s=1000, gib=10)
+    assert gpu.seconds(6e13) == pytest.approx(1.0)  # at 60 % of 100 TFLOP/s
+    assert gpu.seconds(1.0, 6e11) == pytest.approx(1.0)
+    assert gpu.seconds(6e13, 12e11) == pytest.approx(2.0)
+
+
+def test_gpus_by_name():
+    from siglip_study.base.errors import StudyError
+
+    assert gpu_of_device("NVIDIA H200") is GPUS["h200"]
+    assert gpu_of_device("NVIDIA A100-SXM4-40GB") is GPUS["a100-40"]
+    assert gpu_of_device("NVIDIA GeForce RTX 4090") is GPUS["rtx4090"]
+    assert gpu_of_device("Abacus") is None
+    with pytest.raises(StudyError, match="'abacus' is unknown; expected one of h200, "):
+        named_gpu("abacus")
+
+
+def test_shapes_of_other_families():
+    from siglip_study.base.errors import StudyError
+
+    gemma = llm_shape({"model_type": "gemma3", "text_config": MICRO}, "gemma")
+    assert gemma.tied and gemma.attention_width == 32 and gemma.kv_width == 16
+    old = {k: v for k, v in MICRO.items() if k not in ("num_key_value_heads", "head_dim")}
+    assert llm_shape(old, "llama").kv_heads == 4
+    with pytest.raises(StudyError, match="no number hidden_size"):
+        llm_shape({k: v for k, v in MICRO.items() if k != "hidden_size"}, "llm.model x")
+    assert TowerShape(2, 8, 16, 10, vocab=100).stored == 2 * (4 * 64 + 2 * 128) + 800

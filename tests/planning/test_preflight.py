@@ -1,0 +1,202 @@
+"""Each check passes where all is well and fails where it should, and the others still run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from siglip_study.planning.preflight import CHECKS, preflight, verdict
+
+GIB = 2**30
+
+
+def failures(config):
+    return [f"{f.what}: {f.sentence}" for f in preflight(config) if f.level == "failed"]
+
+
+def edit(path, **changes):
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(raw | changes), encoding="utf-8")
+
+
+def test_the_demo_is_ready_before_its_clips_exist(monkeypatch, tmp_path):
+    from siglip_study.config.loading import load_config
+
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    config = load_config("config/config.yaml").model_copy(update={"output_dir": str(tmp_path)})
+    findings = preflight(config)
+    assert {f.what for f in findings} == {name for name, _ in CHECKS}
+    assert [str(f) for f in findings if f.level != "ok"] == []
+    assert any("the demo's clips will be made" in f.sentence for f in findings)
+    assert verdict(findings)[0]
+
+
+def test_all_checks_run_though_one_fails(study, models):
+    (models / "vision" / "config.json").unlink()
+    findings = preflight(study())
+    assert {f.what for f in findings} >= {"config", "vision", "llm", "scorer", "data", "report"}
+    ready, sentence = verdict(findings)
+    assert not ready and "not ready" in sentence
+    assert all(str(f).startswith(("ok ", "warning ", "failed ")) for f in findings)
+
+
+def test_an_absent_folder(study):
+    vision = {"model": "./nowhere", "frames": 2}
+    assert any("vision.model is './nowhere'" in f for f in failures(study(vision=vision)))
+
+
+def test_a_hub_model_that_is_not_fetched(study):
+    scorer = {"model": "google/siglip2-so400m-patch14-384", "frames": 2}
+    found = failures(study(scorer=scorer))
+    assert any("not on this machine; fetch it ahead with: python -m" in f for f in found)
+
+
+def test_pickles_are_refused(study, models):
+    (models / "llm" / "model.safetensors").rename(models / "llm" / "pytorch_model.bin")
+    assert any("as a pickle only; expected safetensors" in f for f in failures(study()))
+
+
+def test_a_missing_shard(study, models):
+    (models / "llm" / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (models / "llm" / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert any("model-00001-of-00002.safetensors is missing" in f for f in failures(study()))
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"), [("vision", "vit"), ("llm", "siglip"), ("scorer", "qwen3")]
+)
+def test_a_model_of_the_wrong_kind(study, models, part, kind):
+    edit(models / part / "config.json", model_type=kind)
+    assert any(f.startswith(part) and f"of type '{kind}'" in f for f in failures(study()))
+
+
+def test_a_processor_of_another_size(study, models):
+    path = models / "vision" / "preprocessor_config.json"
+    edit(path, size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    assert any("32×32 pixels; the tower expects 64×64" in f for f in failures(study()))
+
+
+def test_a_layer_that_the_tower_does_not_have(study, models):
+    config = study(vision={"model": str(models / "vision"), "frames": 2, "layer": -9})
+    assert any("vision.layer is -9; the tower has 5 layers" in f for f in failures(config))
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings(study, models):
+    edit(models / "llm" / "config.json", vocab_size=1000)
+    assert any("1013 tokens and the model 1000 embeddings" in f for f in failures(study()))
+
+
+def test_a_tokenizer_without_a_chat_template(study, models):
+    (models / "llm" / "chat_template.jinja").unlink()
+    assert any("no chat template" in f for f in failures(study()))
+
+
+def test_a_marker_that_the_tokenizer_spells_out(study):
+    llm = study().llm.model_copy(update={"vision_markers": ("<video>", "</video>")})
+    findings = preflight(study().model_copy(update={"llm": llm}))
+    assert any("'<video>' is" in f.sentence for f in findings if f.level == "warning")
+
+
+def test_a_projector_that_cannot_be_built(study):
+    config = study(projectors={"linear": {}, "query_abstractor": {"options": {"heads": 5}}})
+    found = failures(config)
+    assert len(found) >= 1 and any("projectors: query_abstractor" in f for f in found)
+
+
+def test_a_good_dataset(study, dataset, clip):
+    config = study(data={"root": str(dataset(video=clip))}, demo=None)
+    findings = [f for f in preflight(config) if f.what == "data"]
+    assert not [f for f in findings if f.level == "failed"]
+    assert any("train-0.mp4 decodes, 128×96 pixels" in f.sentence for f in findings)
+
+
+def test_no_dataset(study, tmp_path):
+    config = study(data={"root": str(tmp_path / "none")}, demo=None)
+    assert any("there is no such folder" in f for f in failures(config))
+
+
+def test_no_split(study, dataset):
+    root = dataset(splits=("train", "selection"))
+    found = failures(study(data={"root": str(root)}, demo=None))
+    assert any("report/videos: no such folder" in f for f in found)
+
+
+def test_the_caption_key_is_not_in_the_labels(study, dataset):
+    data = {"root": str(dataset()), "caption_key": "annotation.text"}
+    found = failures(study(data=data, demo=None))
+    assert any("3 rejected" in f and "'annotation.text' is absent" in f for f in found)
+
+
+def test_a_clip_that_does_not_decode_is_a_warning(study, dataset):
+    config = study(data={"root": str(dataset(video=b"text"))}, demo=None)
+    findings = preflight(config)
+    assert any("cannot be decoded" in f.sentence for f in findings if f.level == "warning")
+
+
+def test_one_broken_label_is_a_warning(study, dataset, clip):
+    root = dataset(video=clip)
+    (root / "train" / "labels" / "train-1.json").write_text("{")
+    findings = preflight(study(data={"root": str(root)}, demo=None))
+    assert any("1 rejected" in f.sentence for f in findings if f.level == "warning")
+
+
+def test_a_full_disk(study, monkeypatch):
+    import shutil
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1000))
+    assert any("will be written and 1e-06 GB are free" in f for f in failures(study()))
+
+
+def test_the_report_s_place(study, tmp_path):
+    (tmp_path / "file").write_text("")
+    found = failures(study(output_dir=str(tmp_path / "file" / "results")))
+    assert any("report" in f and "is no folder" in f for f in found)
+    (tmp_path / "taken" / "report.html").mkdir(parents=True)
+    found = failures(study(output_dir=str(tmp_path / "taken")))
+    assert any("report.html is a folder" in f for f in found)
+
+
+def test_gpu_memory():
+    """The full study: 12 GiB do not hold a 541 M projector's optimizer beside Qwen3-8B."""
+    from siglip_study.config.loading import load_config
+    from siglip_study.planning.findings import Premises
+    from siglip_study.planning.resource_checks import memory_finding
+
+    premises = Premises(load_config(Path(__file__).parents[2] / "config" / "study.yaml"))
+    small = memory_finding(premises, 12 * GIB, "a small GPU")
+    assert small.level == "failed" and "query_perceiver" in small.sentence
+    assert memory_finding(premises, 140 * GIB, "a large GPU").level == "ok"
+
+
+@pytest.mark.parametrize("checkpointing", ["auto", "none"])
+def test_gpu_memory_is_reckoned_as_each_training_will(checkpointing):
+    """The plan leaves 6 % of what is free, and keeps every layer where the config says so."""
+    from siglip_study.config.loading import load_config
+    from siglip_study.planning.estimate import OVERHEAD_BYTES
+    from siglip_study.planning.findings import Premises
+    from siglip_study.planning.resource_checks import memory_finding
+
+    config = load_config(Path(__file__).parents[2] / "config" / "study.yaml")
+    runtime = config.runtime.model_copy(update={"checkpointing": checkpointing})
+    config = config.model_copy(update={"runtime": runtime})
+    premises = Premises(config)
+    most = max(map(premises.forecast.training_bytes, premises.workload.steps))
+    room = most + OVERHEAD_BYTES
+    assert memory_finding(premises, room + 1e6, "a GPU").level == "ok"
+    found = memory_finding(premises, room - 1e6, "a GPU")
+    assert found.level == "failed" and f"at least {most / GIB:.1f} GiB" in found.sentence
+    # 36 layers of 4,636 positions before the caption do not fit 24 GiB unless they are recomputed.
+    assert (memory_finding(premises, 24 * GIB, "a GPU").level == "ok") == (checkpointing == "auto")
+    # A limit of the config holds for tensors alone.
+    runtime = runtime.model_copy(update={"memory_gb": (most - 1e6) / GIB})
+    bound = Premises(config.model_copy(update={"runtime": runtime}))
+    assert memory_finding(bound, 1000 * GIB, "a GPU").level == "failed"
+
+
+def test_the_scorer_must_not_be_the_encoder(study, models):
+    config = study(scorer={"model": str(models / "vision"), "frames": 2})
+    assert any("scorer" in f for f in failures(config))

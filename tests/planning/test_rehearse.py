@@ -1,0 +1,154 @@
+"""The whole rehearsal: timed at micro size on the CPU, estimated for the full study."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = {
+    "features",
+    "scorer images",
+    "scorer texts",
+    "stage 1",
+    "stage 2",
+    "validation",
+    "quick captions",
+    "captions",
+    "conditions",
+    "loading",
+}
+
+
+@pytest.fixture
+def one_thread(monkeypatch):
+    """Threads of a test machine's other jobs would be waited for."""
+    import torch
+
+    from siglip_study.models import devices
+
+    monkeypatch.setattr(devices.torch, "set_num_threads", lambda n: None)
+    torch.set_num_threads(1)
+
+
+def test_a_micro_study_is_timed_on_the_cpu(study, tmp_path, one_thread):
+    from siglip_study.base.io import read_json
+    from siglip_study.planning.run import rehearse
+
+    config = study()
+    found = rehearse(config)
+    assert {row.part for row in found.rows} == PARTS
+    timed = [row for row in found.rows if row.part != "loading"]
+    assert all(row.measured is not None and row.measured.seconds > 0 for row in timed)
+    assert all(row.units > 0 for row in found.rows)
+    assert found.problems == [] and found.hours > 0
+    # Two projectors and the blind control, each in both stages.
+    assert sum(row.part.startswith("stage") for row in found.rows) == 6
+    found.write(tmp_path / "out")
+    told = (tmp_path / "out" / "rehearsal.txt").read_text(encoding="utf-8")
+    assert "this machine's CPU: measured with random weights" in told
+    assert "as the demo will make them" in told and "Everything fits." in told
+    written = read_json(tmp_path / "out" / "rehearsal.json", "rehearsal/2")
+    assert written["hours"] == pytest.approx(found.hours)
+    assert len(written["rows"]) == len(found.rows)
+
+
+def test_no_weight_is_needed(study, models, one_thread):
+    """Sizes, image settings and the tokenizer are all that a rehearsal opens."""
+    from siglip_study.planning.run import rehearse
+
+    for path in models.glob("*/model.safetensors"):
+        path.unlink()
+    config = study(projectors={"linear": {}}, controls={"blind_trained": False})
+    assert all(row.cost.seconds is not None for row in rehearse(config).rows)
+
+
+def test_the_full_study_is_estimated_without_a_gpu(monkeypatch):
+    import torch
+
+    from siglip_study.config.loading import load_config
+    from siglip_study.planning.run import Assumptions, rehearse
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = load_config(ROOT / "config" / "study.yaml")
+    found = rehearse(config)
+    text = found.text()
+    assert {row.part for row in found.rows} == PARTS
+    assert all(row.measured is None and row.estimated is not None for row in found.rows)
+    assert "no GPU here, so estimated from FLOPs and bytes" in text
+    assert "865 train, 97 held_out: assumed" in text
+    steps = {(r.part, r.shape.split(",")[0]): r for r in found.rows}
+    # 16 clips at 60 % of 989 TFLOP/s; measured on an H200: 4 × 1.1 to 1.3 s.
+    assert steps["stage 2", "linear"].estimated.seconds == pytest.approx(4.6, rel=0.15)
+    assert steps["stage 2", "query_abstractor"].estimated.seconds < 1
+    # 962 clips of 9.4 MB.
+    assert found.disk.features == 962 * 9_437_184
+    assert any("12 GB" in line and "does not fit" in line for line in found.elsewhere)
+    slow = rehearse(config, Assumptions(gpu="rtx3090"))
+    assert slow.hours > 5 * found.hours
+    short = rehearse(config, Assumptions(caption_tokens=100, clips={"train": 100, "held_out": 10}))
+    assert short.hours < found.hours / 4
+
+
+def test_what_does_not_fit_is_said(study):
+    from siglip_study.planning.disk import Disk
+    from siglip_study.planning.rows import Cost, Row
+    from siglip_study.planning.run import _problems
+
+    rows = [Row("stage 2", "linear", "step", 1, None, Cost(None, 12.0, "does not fit"))]
+    found = _problems(rows, Disk(10**12, 0, 0, 0), 10**9, study())
+    assert found[0] == "stage 2, linear: does not fit"
+    assert "1e+03 GB will be written and 1 GB are free" in found[1]
+
+
+def test_running_out_of_memory_is_a_finding():
+    import torch
+
+    from siglip_study.base.errors import StudyError
+    from siglip_study.planning.meter import measured
+
+    with measured(torch.device("cpu")) as meter:
+        raise torch.cuda.OutOfMemoryError("no room")
+    assert meter.cost.seconds is None and "does not fit" in meter.cost.problem
+    with pytest.raises(StudyError), measured(torch.device("cpu")):
+        raise StudyError("something else")
+
+
+def test_the_command_works_without_snakemake_and_tables(tmp_path):
+    """As on a GPU machine that has neither polars nor Snakemake nor a video decoder."""
+    program = (
+        "import sys\n"
+        "for name in ('polars', 'snakemake', 'decord', 'av', 'evaluate', 'kiwipiepy'):\n"
+        "    sys.modules[name] = None\n"
+        "from siglip_study.planning import measure, measure_towers\n"
+        "from siglip_study.planning.__main__ import main\n"
+        "raise SystemExit(main(sys.argv[1:]))\n"
+    )
+    config = ROOT / "config" / "study.yaml"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(config), "--gpu", "h100", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Rehearsal on" in done.stdout
+    assert json.loads((tmp_path / "rehearsal.json").read_text("utf-8"))["schema"] == "rehearsal/2"
+
+
+def test_a_wrong_config_ends_in_one_sentence(tmp_path, capsys):
+    from siglip_study.planning.__main__ import main
+
+    assert main([str(tmp_path / "none.yaml")]) == 1
+    assert "no such config file" in capsys.readouterr().err
+
+
+def test_a_rehearsed_step_can_be_held_against_the_trainer_s(study, one_thread):
+    from siglip_study.planning.check import rehearsed_and_trained
+
+    rehearsed, trained = rehearsed_and_trained(study(), "linear", 2, 3)
+    # How near they are is for a quiet machine to say: `python -m siglip_study.planning.check`.
+    assert rehearsed is not None and rehearsed > 0 and math.isfinite(trained)

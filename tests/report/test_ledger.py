@@ -1,0 +1,185 @@
+"""The fairness ledger: sums by hand, and a sentence for whatever is not equal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from siglip_study.report import words
+from siglip_study.report.grid_view import costs
+from siglip_study.report.ledger import differences, ledger_rows, ledger_view
+from siglip_study.report.results import Cell, shared
+from siglip_study.report.schema import frame
+
+SELECTION = {"projectors": {p: {"chosen": p, "n_cells": 4, "n_collapsed": 1} for p in "ab"}}
+
+
+def run(projector: str, seed: int = 1, **changes: Any) -> Cell:
+    """A report run; a key with ``__`` goes into the run's nested keys."""
+    settings: dict[str, Any] = {
+        "vision": {"model": "clip", "frames": 8, "layer": -2},
+        "llm": {"model": "qwen", "quantization": "nf4", "lora": {"r": 16}, "prompt": "?"},
+        "training": {"max_target_tokens": 768},
+        "stage1": {"batch_size": 4, "gradient_accumulation": 2},
+        "stage2": {
+            "learning_rate": 2e-5,
+            "epochs": 3,
+            "batch_size": 4,
+            "gradient_accumulation": 2,
+        },
+    }
+    facts = {
+        "projector": projector,
+        "run": settings,
+        "seed": seed,
+        "samples_seen": 300,
+        "optimizer_steps": 30,
+        "tokens_per_video": 64,
+        "projector_parameters": 1000,
+        "lora_parameters": 10,
+        "flops": 3e15,
+        "gpu_s": 60.0,
+        "wall_s": 70.0,
+        "gpus": 1,
+        "peak_gpu_gb": 10.0 + seed,
+        "truncated_targets": 2,
+        "device": "H100",
+        "git_commit": "c0ffee",
+        "versions": {"torch": "2.13.0"},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        if name:
+            settings[section][name] = value
+        else:
+            facts[key] = value
+    stage1 = {
+        "samples_seen": 200,
+        "optimizer_steps": 20,
+        "flops": 1e15,
+        "gpu_s": 40.0,
+        "wall_s": 50.0,
+    }
+    metrics = {"values": {}, "truncated_share": 0.25 * seed, "n_clips": 60}
+    return Cell(f"{projector}_{seed}", "report", metrics, facts, stage1)
+
+
+def test_both_stages_and_all_seeds_are_counted() -> None:
+    (row,) = ledger_rows([run("a", 1), run("a", 3, gpu_s=80.0)], SELECTION)
+    assert (row["samples_seen"], row["optimizer_steps"]) == (500, 50)
+    assert row["flops"] == 4e15
+    assert row["gpu_s"] == 40 + (60 + 80) / 2 and row["wall_s"] == 120
+    assert row["peak_gpu_gb"] == 13.0 and row["truncated_captions"] == 0.5
+    assert (row["n_tuned"], row["n_collapsed"], row["report_seeds"]) == (4, 1, "1, 3")
+
+
+def test_equal_runs_raise_no_warning_whatever_their_size() -> None:
+    cells = [run("a"), run("b", tokens_per_video=4608, projector_parameters=5)]
+    assert differences(cells, SELECTION) == []
+
+
+def test_what_a_run_does_not_tell_is_no_difference() -> None:
+    assert differences([run("a"), run("b", git_commit=None, gpus=None)], SELECTION) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"samples_seen": 400}, "Unequal samples of stage 2: 300 (a); 400 (b): the budget is"),
+        ({"optimizer_steps": 31}, "Unequal optimizer steps of stage 2: 30 (a); 31 (b)"),
+        ({"seed": 2}, "Unequal seeds: 1 (a); 2 (b): a seed fixes the order of the samples."),
+        ({"vision__frames": 4}, "Unequal frames: 8 (a); 4 (b)."),
+        ({"training__max_target_tokens": 64}, "Unequal longest target (tokens): 768 (a); 64 (b)."),
+        ({"stage2__batch_size": 8}, "Unequal clips a step of stage 2: 8 (a); 16 (b)."),
+        ({"device": "A100"}, "Unequal device: H100 (a); A100 (b)"),
+        ({"git_commit": "bad"}, "Unequal commit of the code: c0ffee (a); bad (b)"),
+        ({"versions": {"torch": "2.12"}}, "Unequal torch: 2.13.0 (a); 2.12 (b)."),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_each_difference_is_one_sentence(change: dict[str, Any], sentence: str) -> None:
+    (found,) = differences([run("a"), run("b", **change)], SELECTION)
+    assert found.startswith(sentence)
+
+
+def test_seeds_of_one_projector_that_differ_are_a_difference_too() -> None:
+    cells = [run("a", 1), run("a", 2, device="A100"), run("b", 1), run("b", 2)]
+    assert differences(cells, SELECTION) == [
+        "Unequal device: A100 and H100 (a); H100 (b): rounding differs by device, and GPU-seconds "
+        "cannot be compared."
+    ]
+
+
+def test_more_tuned_cells_are_a_difference() -> None:
+    more = {"projectors": {**SELECTION["projectors"], "b": {"chosen": "b", "n_cells": 9}}}
+    assert differences([run("a"), run("b")], more) == [
+        "Unequal number of tuned cells: 4 (a); 9 (b): more tries find a better one by chance."
+    ]
+
+
+def test_rows_stand_in_the_order_of_the_ranking_and_in_words() -> None:
+    cells = [run("a"), run("b", peak_gpu_gb=0.0, flops=None)]
+    view = ledger_view(ledger_rows(cells, SELECTION), cells, SELECTION, ["b", "a"])
+    b, a = view["rows"]
+    assert (b["projector"], b["flops"], b["peak"]) == ("b", "–", "–")
+    assert (a["flops"], a["peak"], a["captions"]) == ("4.00 PFLOP", "11.0 GiB", "25.0 %")
+    assert view["warnings"] == [] and "token-matched" in view["architecture"]
+
+
+@pytest.mark.parametrize(
+    ("offered", "why"),
+    [
+        ({"a": (1, 3), "b": (1, 3)}, "the budget is tuned"),
+        ({"a": (3,), "b": (9,)}, "the config gives projectors epochs of their own"),
+    ],
+)
+def test_budgets_of_equal_gpu_time_are_not_called_tuned(
+    offered: dict[str, tuple[int, ...]], why: str
+) -> None:
+    told = {
+        name: {"chosen": name, "n_cells": 2, "cells": [{"epochs": e} for e in epochs]}
+        for name, epochs in offered.items()
+    }
+    (found,) = differences([run("a"), run("b", samples_seen=900)], {"projectors": told})
+    assert found.startswith(f"Unequal samples of stage 2: 300 (a); 900 (b): {why}")
+
+
+def together(label: str, *halves: Cell) -> Cell:
+    """Two trainings that report a half each, as ``read_cell`` puts them together."""
+    metrics = {**halves[0].metrics, "parts": {"selection": "x", "report": "y"}}
+    facts, first = (shared([getattr(half, key) for half in halves]) for key in ("run", "stage1"))
+    return Cell(label, "report", metrics, facts, first, halves=halves)
+
+
+def test_two_trainings_that_took_the_same_as_one_are_equal_to_it() -> None:
+    both = together("b", run("b", stage2__learning_rate=1e-5), run("b"))
+    assert differences([run("a"), both], SELECTION) == []
+
+
+def test_two_trainings_of_one_entry_that_differ_are_a_difference() -> None:
+    both = together("b", run("b", device="A100", git_commit="old", samples_seen=600), run("b"))
+    device, commit, samples = "device", "commit of the code", "samples of stage 2"
+    found = {
+        said.split(":")[0].removeprefix("Unequal "): said
+        for said in differences([run("a"), both], SELECTION)
+    }
+    assert set(found) == {device, commit, samples}
+    assert "H100 (a); A100 and H100 (b)" in found[device]
+    assert "c0ffee (a); c0ffee and old (b)" in found[commit]
+    assert "300 (a); 300 and 600 (b)" in found[samples]
+
+
+def test_a_mean_of_two_trainings_keeps_its_fraction() -> None:
+    both = together("b", run("b", optimizer_steps=25), run("b", optimizer_steps=50))
+    assert both.cost("optimizer_steps") == 37.5
+    table = frame("ranking", [{"projector": "b", "optimizer_steps": 37.5}])
+    assert table["optimizer_steps"].to_list() == [37.5]
+    assert (words.count(37.5), words.count(37.0), words.count(12_345.6)) == ("37.5", "37", "12,346")
+
+
+def test_memory_has_one_unit_on_the_page() -> None:
+    told = {"projector": "a", "wall_s": 1.0, "gpu_s": 1.0, "stage1_cell": None, "device": "H100"}
+    (row, _) = costs([{**told, "stage1_wall_s": 0, "stage1_gpu_s": 0, "peak_gpu_gb": 11.0}])
+    (view,) = ledger_view(ledger_rows([run("a")], SELECTION), [], SELECTION, ["a"])["rows"]
+    assert row["peak"] == view["peak"] == "11.0 GiB"

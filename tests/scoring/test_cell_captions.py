@@ -1,0 +1,273 @@
+"""Captions and losses of a cell: from the checkpoint or while loaded, the same to the bit."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+import torch
+
+from siglip_study.base.io import read_json
+from siglip_study.captioning.cell import (
+    caption_from_checkpoint,
+    caption_while_loaded,
+    condition_losses,
+    write_captions,
+)
+from siglip_study.captioning.handover import take_prepared
+from siglip_study.config.study import CaptionConfig, RuntimeConfig
+from siglip_study.config.training import VisionConfig
+from siglip_study.features.store import write_features
+from siglip_study.runs.clips import Clips, derangement
+from siglip_study.study.cells import Cell, RunSpec
+
+RUNTIME = RuntimeConfig(device="cpu", eval_batch_clips=2)
+SETTINGS = CaptionConfig(max_new_tokens=8, batch_size=3, shuffles=2)
+
+
+class Ordered:
+    """Clip ``i``: frame 0 shows i, frame 1 shows i + .25; ``[2, 1, 1]``."""
+
+    def batch(self, ids):
+        return torch.tensor([[[[float(i)]], [[float(i) + 0.25]]] for i in map(int, ids)])
+
+
+class Watcher:
+    """A model whose loss a token is how far frame 0 lies from the clip its caption speaks of."""
+
+    def __init__(self, sees: bool = True):
+        self.sees = sees
+
+    def eval(self):
+        return self
+
+    def caption_loss(self, features, captions):
+        far = torch.tensor(
+            [abs(float(f[0]) - c[0]) * len(c) for f, c in zip(features, captions, strict=True)]
+        )
+        return (far if self.sees else torch.ones(len(captions))), None
+
+
+def table_of(model, n=7, shuffles=3, batch=2) -> pl.DataFrame:
+    from accelerate import Accelerator
+
+    captions = tuple(((i,) * (1 + i % 3), (99,)) for i in range(n))
+    clips = Clips(tuple(str(i) for i in range(n)), Ordered(), captions, 0)
+    bench = SimpleNamespace(accelerator=Accelerator(cpu=True))
+    runtime = RuntimeConfig(device="cpu", eval_batch_clips=batch)
+    return condition_losses(model, bench, clips, "report", shuffles, runtime)
+
+
+def of(table: pl.DataFrame, condition: str) -> list[float]:
+    rows = table.filter(pl.col("condition") == condition)
+    assert rows["id"].to_list() == [str(i) for i in range(len(rows))]
+    return rows["loss"].to_list()
+
+
+def test_losses_of_a_model_that_must_look_at_the_video():
+    n, shuffles = 7, 3
+    table = table_of(Watcher(), n, shuffles)
+    orders = [derangement(n, "shuffled", "report", k) for k in range(shuffles)]
+    assert of(table, "matched") == [0.0] * n
+    # Frame 1 comes first when frames are reversed.
+    assert of(table, "reversed") == pytest.approx([0.25] * n)
+    expected = [sum(abs(order[i] - i) for order in orders) / shuffles for i in range(n)]
+    assert of(table, "shuffled") == pytest.approx(expected)
+    assert min(expected) >= 1
+    assert table.filter(pl.col("condition") == "matched")["n_tokens"].to_list() == [
+        1 + i % 3 for i in range(n)
+    ]
+    assert set(table["split"]) == {"report"}
+
+
+def test_a_model_that_does_not_look_has_no_gap():
+    table = table_of(Watcher(sees=False))
+    assert of(table, "matched") == of(table, "reversed")
+    assert of(table, "matched") == pytest.approx(of(table, "shuffled"), abs=1e-12)
+
+
+def test_batches_change_no_loss():
+    assert table_of(Watcher(), batch=1).equals(table_of(Watcher(), batch=5))
+
+
+# --- a real model ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study(tmp_path: Path, llm_config, features):
+    """Manifest, feature folders, a cell, and a trained-looking model of it on its bench."""
+    from siglip_study.runs.run import Bench, Inputs, use_device
+
+    torch.set_num_threads(1)
+    rows = [
+        {"id": f"{split}{i}", "split": split, "captions": [f"{split} 공 {i * 11}", "둘째"]}
+        for split, n in (("train", 8), ("selection", 3), ("report", 5))
+        for i in reversed(range(n))
+    ]
+    manifest = tmp_path / "manifest.parquet"
+    pl.DataFrame(rows).write_parquet(manifest)
+    folders = {}
+    for split in ("train", "selection", "report"):
+        folders[split] = tmp_path / "features" / split
+        ids = [row["id"] for row in rows if row["split"] == split]
+        write_features(
+            folders[split], tmp_path / f"w-{split}", ids, features.batch, 4, features.facts
+        )
+    inputs = Inputs(manifest, folders)
+    run = RunSpec(projector="linear", vision=VisionConfig(frames=2), llm=llm_config, seed=1)
+
+    def model():
+        from siglip_study.models.llm import add_lora
+
+        bench = Bench(run, inputs, use_device(RUNTIME))
+        made = bench.model()
+        made.calibrate(features.batch([f"train{i}" for i in range(8)]), match_embeddings=True)
+        made.llm = add_lora(made.llm, run.llm.lora)
+        torch.manual_seed(5)
+        with torch.no_grad():  # fresh adapters are the identity: these are not
+            for name, parameter in made.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(0, 0.2)
+        return bench, made
+
+    return SimpleNamespace(cell=Cell("linear", "report", run), inputs=inputs, model=model)
+
+
+def test_prepared_captions_equal_those_of_the_checkpoint(study, tmp_path):
+    from siglip_study.runs.checkpoint import save_checkpoint
+
+    bench, model = study.model()
+    checkpoint, prepared = tmp_path / "checkpoint", tmp_path / "prepared"
+    save_checkpoint(checkpoint, model, {})
+    caption_while_loaded(bench, model, study.cell, SETTINGS, RUNTIME, prepared)
+    early, late = tmp_path / "early", tmp_path / "late"
+    assert take_prepared(prepared, early)
+    caption_from_checkpoint(study.cell, study.inputs, checkpoint, SETTINGS, RUNTIME, late)
+    first, second = (read_json(f / "captions.json", "captions/1") for f in (early, late))
+    assert first["records"] == second["records"]
+    assert len({r["caption"] for r in first["records"]}) > 1
+    tables = [pl.read_parquet(folder / "losses.parquet") for folder in (early, late)]
+    assert tables[0].equals(tables[1])
+    assert tables[0]["loss"].is_finite().all()
+
+
+def test_prompts_read_once_give_the_losses_of_whole_sequences(study, monkeypatch):
+    from siglip_study.captioning import cell as captions
+
+    bench, model = study.model()
+    clips = bench.clips("report")
+
+    def table():
+        return condition_losses(model, bench, clips, "report", 3, RUNTIME)
+
+    shared = table()
+    monkeypatch.setattr(captions, "can_share_prompts", lambda model: False)
+    whole = table()
+    assert shared.drop("loss").equals(whole.drop("loss"))
+    assert shared["loss"].to_list() == pytest.approx(whole["loss"].to_list(), rel=1e-5)
+    assert shared["loss"].n_unique() == 15  # five clips, three conditions: none alike by chance
+
+
+def test_the_cells_own_split_is_captioned(study, tmp_path):
+    bench, model = study.model()
+    write_captions(bench, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
+    told = read_json(tmp_path / "out" / "captions.json", "captions/1")
+    assert told["cell"] == study.cell.name and told["wall_s"] > 0 and told["gpu_s"] == 0
+    matched = [row for row in told["records"] if row["condition"] == "matched"]
+    assert [r["id"] for r in matched] == [f"report{i}" for i in reversed(range(5))]
+    for row in matched:
+        assert row["split"] == "report" and row["condition"] == "matched"
+        assert 1 <= row["n_tokens"] <= SETTINGS.max_new_tokens
+    table = pl.read_parquet(tmp_path / "out" / "losses.parquet")
+    assert table.group_by("condition").len().sort("condition").rows() == [
+        ("matched", 5),
+        ("reversed", 5),
+        ("shuffled", 5),
+    ]
+
+
+def test_captions_of_a_half_do_not_depend_on_the_other_half(study, tmp_path):
+    both = Cell("linear", "report", study.cell.run, exchanged=True)
+    for cell, name in ((study.cell, "alone"), (both, "both")):
+        bench, model = study.model()
+        write_captions(bench, model, cell, SETTINGS, RUNTIME, tmp_path / name)
+    alone, halves = (
+        read_json(tmp_path / name / "captions.json", "captions/1")["records"]
+        for name in ("alone", "both")
+    )
+    matched = [row for row in halves if row["condition"] == "matched"]
+    assert {row["split"] for row in matched} == {"selection", "report"} and len(matched) == 8
+    assert [row for row in matched if row["split"] == "report"] == alone[:5]
+    tables = [pl.read_parquet(tmp_path / name / "losses.parquet") for name in ("alone", "both")]
+    assert tables[1].filter(pl.col("split") == "report").equals(tables[0])
+    assert tables[1].filter(pl.col("split") == "selection").height == 9
+
+
+def test_what_a_model_says_of_nothing_and_of_the_mean_stands_apart_from_the_clips(study, tmp_path):
+    from siglip_study.captioning import generate_captions
+    from siglip_study.captioning.blind_captions import BlindPrompt
+
+    bench, model = study.model()
+    write_captions(bench, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
+    told = read_json(tmp_path / "out" / "captions.json", "captions/1")["records"]
+    extra = {row["condition"]: row for row in told if row["condition"] != "matched"}
+    assert set(extra) == {"blind", "mean"} and len(told) == 7
+    assert all(row["id"] is None and row["split"] == "report" for row in extra.values())
+
+    def say(shown, features):
+        ask = {"max_new_tokens": SETTINGS.max_new_tokens, "batch_size": 1}
+        return generate_captions(shown, bench.tokenizer, ["x"], lambda ids: features, **ask)[0].text
+
+    train = bench.clips("train")
+    mean = train.features.batch(train.ids).float().mean(dim=0, keepdim=True)
+    assert extra["mean"]["caption"] == say(model, mean)
+    # Blind: nothing that is shown makes a difference, and the prompt holds no video.
+    blind = BlindPrompt(model)
+    assert extra["blind"]["caption"] == say(blind, mean) == say(blind, 100 * mean)
+    prompt = blind.prompt_embeddings(mean)
+    assert prompt.shape[1] == len(bench.layout.blind) == blind.prompt_length(mean)
+    assert torch.equal(prompt, model._embed([bench.layout.blind]).to(prompt.dtype))
+
+
+def test_cells_that_are_not_published_are_not_asked(study, tmp_path):
+    bench, model = study.model()
+    control = Cell("x", "control_hot", study.cell.run)
+    write_captions(bench, model, control, SETTINGS, RUNTIME, tmp_path / "out")
+    told = read_json(tmp_path / "out" / "captions.json", "captions/1")["records"]
+    assert {row["condition"] for row in told} == {"matched"}
+
+
+def test_a_killed_captioning_leaves_nothing_to_take(study, tmp_path, monkeypatch):
+    from siglip_study.captioning import cell as captions
+
+    def killed(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    bench, model = study.model()
+    monkeypatch.setattr(captions, "condition_losses", killed)
+    prepared = tmp_path / "prepared"
+    with pytest.raises(KeyboardInterrupt):
+        caption_while_loaded(bench, model, study.cell, SETTINGS, RUNTIME, prepared)
+    assert not take_prepared(prepared, tmp_path / "out")
+    assert not list(tmp_path.glob(".prepared*"))
+
+
+def test_noise_features_stand_in_for_held_out_clips_too(study):
+    from siglip_study.runs.run import Bench, use_device
+
+    noisy = study.cell.run.model_copy(update={"sabotage": "noise_features"})
+    real = Bench(study.cell.run, study.inputs, use_device(RUNTIME)).clips("report")
+    noise = Bench(noisy, study.inputs, use_device(RUNTIME)).clips("report")
+    assert real.ids == noise.ids and real.captions == noise.captions
+    assert not torch.equal(real.features.batch(real.ids), noise.features.batch(real.ids))
+
+
+def test_permuted_captions_spoil_training_alone(study):
+    from siglip_study.runs.run import Bench, use_device
+
+    permuted = study.cell.run.model_copy(update={"sabotage": "permuted_captions"})
+    real = Bench(study.cell.run, study.inputs, use_device(RUNTIME))
+    spoiled = Bench(permuted, study.inputs, use_device(RUNTIME))
+    assert real.clips("report").captions == spoiled.clips("report").captions
+    pairs = zip(real.clips("train").captions, spoiled.clips("train").captions, strict=True)
+    assert all(a != b for a, b in pairs)

@@ -1,0 +1,95 @@
+"""Prepared captions are taken under the very key only, and moved."""
+
+from pathlib import Path
+
+import pytest
+
+from siglip_study.captioning.handover import captions_key, take_prepared
+from siglip_study.config.study import CaptionConfig
+from siglip_study.study.cells import Cell, RunSpec
+from siglip_study.study.paths import Paths
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoint"
+    (folder / "lora").mkdir(parents=True)
+    (folder / "projector.safetensors").write_bytes(b"projector")
+    (folder / "lora" / "adapter_model.safetensors").write_bytes(b"adapters")
+    (folder / "checkpoint.json").write_text("{}")
+    return folder
+
+
+def cell(role="report", **run) -> Cell:
+    return Cell("linear", role, RunSpec(projector="linear", **run))
+
+
+def path(checkpoint, cell=cell(), settings=CaptionConfig(), code="a") -> Path:  # noqa: B008
+    return Paths("out").prepared(cell.name, captions_key(cell, checkpoint, settings, code))
+
+
+def test_the_same_inputs_have_the_same_key(checkpoint):
+    assert path(checkpoint) == path(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["projector.safetensors", "lora/adapter_model.safetensors"])
+def test_the_key_follows_the_weights(checkpoint, name):
+    before = path(checkpoint)
+    (checkpoint / name).write_bytes(b"other weights")
+    assert path(checkpoint) != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"max_new_tokens": 9}, {"repetition_penalty": 1.2}, {"shuffles": 1}],
+)
+def test_the_key_follows_what_decides_captions_and_losses(checkpoint, change):
+    assert path(checkpoint, settings=CaptionConfig(**change)) != path(checkpoint)
+
+
+def test_the_key_follows_split_code_and_run(checkpoint):
+    paths = {
+        path(checkpoint),
+        path(checkpoint, code="b"),
+        path(checkpoint, cell=cell("tuning")),
+        path(checkpoint, cell=cell(seed=1)),
+    }
+    assert len(paths) == 4
+
+
+def test_the_key_ignores_the_batch_size(checkpoint):
+    assert path(checkpoint, settings=CaptionConfig(batch_size=1)) == path(checkpoint)
+
+
+def test_taking_moves_both_files(tmp_path):
+    prepared, out = tmp_path / "prepared", tmp_path / "runs" / "cell"
+    prepared.mkdir()
+    for name in ("captions.json", "losses.parquet"):
+        (prepared / name).write_text(name)
+    inode = (prepared / "captions.json").stat().st_ino
+    assert take_prepared(prepared, out)
+    assert (out / "captions.json").stat().st_ino == inode
+    assert (out / "losses.parquet").read_text() == "losses.parquet"
+    assert not prepared.exists()
+    assert not take_prepared(prepared, out)
+
+
+@pytest.mark.parametrize("missing", ["captions.json", "losses.parquet"])
+def test_half_of_the_files_are_not_taken(tmp_path, missing):
+    prepared, out = tmp_path / "prepared", tmp_path / "out"
+    prepared.mkdir()
+    for name in {"captions.json", "losses.parquet"} - {missing}:
+        (prepared / name).write_text(name)
+    assert not take_prepared(prepared, out)
+    assert not out.exists()
+
+
+def test_nothing_heavy_is_imported():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, siglip_study.captioning.handover; "
+        "assert not {'torch', 'transformers', 'polars'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,237 @@
+"""What stands in the files of a scored split."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import read_json, write_json
+from siglip_study.config.study import ScorerConfig
+from siglip_study.scoring.cell_scores import Captioner
+from siglip_study.scoring.scores import reference_temperature, score_split
+from siglip_study.scoring.split_scorer import ScoreSettings, SplitScorer
+from siglip_study.scoring.temperature import fit_on_references
+
+IDS = [f"selection-{i}" for i in range(6)]
+
+
+def definition_of_margin(matrix: np.ndarray) -> np.ndarray:
+    """Least squares of μ + α_i + β_j off the diagonal; D is what the diagonal has above it."""
+    n = len(matrix)
+    row, column = np.indices((n, n)).reshape(2, -1)
+    design = np.hstack([np.ones((n * n, 1)), np.eye(n)[row], np.eye(n)[column]])
+    off = row != column
+    fit = np.linalg.lstsq(design[off], matrix.ravel()[off], rcond=None)[0]
+    return (matrix - (design @ fit).reshape(n, n)).diagonal()
+
+
+def test_losses_are_joined_by_id(world):
+    world.losses().write_parquet(world.root / "a" / "losses.parquet")
+    world.score()
+    told = world.metrics("a")["losses"]
+    assert told["matched"] == pytest.approx(1 + 2.5)
+    for gap, value in (("shuffled_gap", 0.5), ("reversed_gap", -0.25)):
+        assert told[gap] == pytest.approx({"value": value, "low": value, "high": value})
+    table = world.clips("a")
+    assert table["id"].to_list() == IDS
+    assert table["loss_matched"].to_list() == [1.0 + i for i in range(6)]
+    assert world.clips("b")["loss_matched"].to_list() == [None] * 6
+
+
+def test_losses_of_other_clips_are_named(world):
+    world.losses().filter(pl.col("id") != "selection-2").write_parquet(
+        world.root / "a" / "losses.parquet"
+    )
+    with pytest.raises(StudyError, match="selection-2"):
+        world.score()
+
+
+def test_references_come_first(world, monkeypatch):
+    seen = []
+    score = SplitScorer.score
+
+    def spy(self, captioner, key):
+        seen.append(captioner.name)
+        return score(self, captioner, key)
+
+    monkeypatch.setattr(SplitScorer, "score", spy)
+    world.score()
+    assert seen == ["references", "b", "a"]
+    for name in ("a", "b"):
+        values = world.metrics(name)["values"]
+        human = world.metrics("references")["values"]
+        assert values["grounding_margin"]["reference"] == human["grounding_margin"]["value"]
+        assert world.metrics(name)["temperature"] == world.metrics("references")["temperature"]
+
+
+def test_without_references_there_is_no_scoring(world):
+    world.names = ("a", "b")
+    with pytest.raises(StudyError, match="human references are not among"):
+        world.score()
+    world.names = ()
+    with pytest.raises(StudyError, match="human references are not among"):
+        world.score()
+
+
+def test_clips_that_differ_are_named(world):
+    captions = {clip: "text" for clip in IDS if clip != "selection-3"} | {"stranger": "text"}
+    world.say("b", captions)
+    with pytest.raises(StudyError, match=r"'selection-3'.*b/captions\.json has 'stranger'"):
+        world.score()
+    assert not (world.root / "b" / "metrics.json").exists()
+
+
+def test_frames_of_other_clips_are_named(world):
+    del world.frames["selection-5"]
+    with pytest.raises(StudyError, match="only the manifest has 'selection-5'"):
+        world.score()
+
+
+def test_margins_of_permuted_captions_equal_the_definition(world, embed):
+    order = [3, 0, 4, 5, 2, 1]
+    rows = world.manifest.filter(pl.col("split") == "selection").to_dicts()
+    first = {row["id"]: row["captions"][0] for row in rows}
+    world.say("a", first)
+    world.say("b", {clip: first[IDS[order[i]]] for i, clip in enumerate(IDS)})
+    world.score()
+    clips = np.stack([world.frames[clip].astype(np.float64) for clip in IDS])
+    clips /= np.linalg.norm(clips, axis=2, keepdims=True)
+    clips = clips.mean(axis=1)
+    clips /= np.linalg.norm(clips, axis=1, keepdims=True)
+    matrix = np.stack([embed(first[clip]) for clip in IDS]) @ clips.T
+    for name, expected in (("a", matrix), ("b", matrix[order])):
+        table = world.clips(name)
+        assert table["id"].to_list() == IDS
+        np.testing.assert_allclose(table["siglip_cosine"], expected.diagonal(), atol=1e-6)
+        np.testing.assert_allclose(
+            table["grounding_margin"], definition_of_margin(expected), atol=1e-6
+        )
+    margin = {n: world.metrics(n)["values"]["grounding_margin"] for n in ("a", "b")}
+    assert margin["a"]["low"] > 0 > margin["b"]["value"]
+
+
+def test_the_order_of_rows_changes_nothing(world):
+    world.score()
+    before = {name: world.clips(name) for name in ("a", "b", "references")}
+    values = {name: world.metrics(name)["values"] for name in before}
+    world.manifest = world.manifest.reverse()
+    world.frames = dict(reversed(world.frames.items()))
+    path = world.captioner("a").captions
+    told = json.loads(path.read_text(encoding="utf-8"))
+    told["records"].reverse()
+    path.write_text(json.dumps(told), encoding="utf-8")
+    for name in before:
+        (world.root / name / "metrics.json").unlink()
+    world.score()
+    for name, table in before.items():
+        assert world.clips(name).equals(table)
+        assert world.metrics(name)["values"] == values[name]
+
+
+def test_other_splits_and_conditions_do_not_count(world):
+    world.score()
+    before = world.metrics("b")["values"]
+    rows = {clip: f"b says {clip}" for clip in IDS}
+    other = world.record("report-0", "of the report split", "report")
+    world.say(
+        "b", rows, [other, world.record(IDS[0], "of another video") | {"condition": "shuffled"}]
+    )
+    world.score()
+    assert world.metrics("b")["values"] == before
+
+
+def test_an_empty_caption_earns_nothing(world):
+    world.say("b", {clip: "" if clip == IDS[2] else f"b says {clip}" for clip in IDS})
+    world.score()
+    assert world.metrics("b")["n_empty"] == 1
+    row = world.clips("b").row(2, named=True)
+    assert row["grounding_margin"] == 0.0 and row["siglip_cosine"] == -1.0
+
+
+def test_truncated_captions_are_counted(world):
+    world.score()
+    assert world.metrics("a")["truncated_share"] == pytest.approx(1 / 6)
+    assert world.metrics("a")["values"]["truncated_share"]["value"] == pytest.approx(1 / 6)
+    assert "truncated_share" in world.metrics("references")["not_computed"]
+
+
+def test_the_temperature_is_that_of_the_selection_references(world):
+    world.score()
+    fitted = world.metrics("references")["temperature"]
+    assert reference_temperature(world.root / "references", "report") == fitted
+    assert reference_temperature(world.root / "absent", "selection") is None
+    with pytest.raises(StudyError, match="no such file"):
+        reference_temperature(world.root / "absent", "report")
+
+
+def test_the_other_half_fits_the_temperature_before_anything_is_scored(world, manifest):
+    world.score()
+    fitted = fit_on_references(manifest, "selection", world.frames, world.scorer)
+    assert fitted == world.metrics("references")["temperature"]
+
+
+def test_the_report_split_keeps_the_temperature_it_is_given(
+    tmp_path, manifest, embed, stand_in, world
+):
+    ids = [f"report-{i}" for i in range(4)]
+    frames = {clip: embed(clip)[None] for clip in ids}
+    settings = ScoreSettings(ScorerConfig(model="stand-in"), None, "other", "v1")
+    folder = tmp_path / "report-references"
+    captions = folder / "captions.json"
+    records = [world.record(clip, f"about {clip}", "report") for clip in ids]
+    write_json(captions, {"cell": "references", "records": records}, "captions/1")
+    (tmp_path / "frames").write_bytes(b"")
+    for temperature in (0.5, 0.25):
+        scorer = SplitScorer("report", manifest, frames, settings, None, temperature)
+        scorer._scorer = stand_in
+        references = Captioner("references", "references", folder, captions)
+        score_split([references], scorer, tmp_path / "frames", tmp_path / "index.json")
+        # The second temperature is seen although nothing else changed.
+        assert read_json(folder / "metrics.json", "metrics/1")["temperature"] == temperature
+    assert pl.read_parquet(folder / "clips.parquet")["group"].n_unique() == 2
+
+
+def test_the_committed_scorer_tells_right_captions_from_wrong_ones(tmp_path, world):
+    """The real model in the stand-in's place; its text vectors serve as frames of the clips."""
+    import torch
+
+    from siglip_study.features.scorer import Scorer
+
+    torch.set_num_threads(1)
+    folder = Path(__file__).parents[2] / "resources" / "demo" / "scorer"
+    scorer = Scorer(str(folder))
+    texts = [
+        "맑은 날 바다에서 빨간 공 하나가 왼쪽으로 움직인다.",
+        "눈이 오는 도시에서 큰 파란 자동차 두 대가 가만히 있다.",
+        "밤에 들판에서 작은 노란 새 세 마리가 위로 올라간다.",
+        "비가 오는 산에서 하얀 집 한 채가 보인다.",
+    ]
+    ids = [f"selection-{i}" for i in range(4)]
+    manifest = pl.DataFrame(
+        {
+            "id": [*ids, "t0", "t1"],
+            "split": ["selection"] * 4 + ["train"] * 2,
+            "group": [*ids, "t0", "t1"],
+            "category": pl.Series([None] * 6, dtype=pl.String),
+            "captions": [[text] for text in [*texts, *texts[:2]]],
+        }
+    )
+    frames = {i: v[None].numpy() for i, v in zip(ids, scorer.text_embeddings(texts), strict=True)}
+    world = type(world)(
+        tmp_path, manifest, frames, scorer, ("swapped", "references"), language="ko"
+    )
+    world.say("references", dict(zip(ids, texts, strict=True)))
+    world.say("swapped", dict(zip(ids, texts[::-1], strict=True)))
+    world.score()
+    human, swapped = (world.metrics(n)["values"] for n in ("references", "swapped"))
+    assert human["siglip_cosine"]["value"] == pytest.approx(1.0, abs=1e-5)
+    assert human["retrieval_r1"]["value"] == 1.0 and human["auc"]["value"] == 1.0
+    assert human["grounding_margin"]["value"] > 0.1 > swapped["grounding_margin"]["value"]
+    assert 0 <= human["siglip_sigmoid"]["value"] <= 1
+    fresh = world.contents()
+    (tmp_path / "swapped" / "metrics.json").unlink()
+    world.score()
+    assert world.contents() == fresh

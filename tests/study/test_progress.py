@@ -1,0 +1,79 @@
+"""How far a study is, told from its files."""
+
+import json
+
+import pytest
+
+from siglip_study.config.loading import parse_config
+from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import Study
+from siglip_study.study.progress import progress_line
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study(
+        parse_config(
+            {
+                "output_dir": str(tmp_path),
+                "data": {"root": "x"},
+                "projectors": {"linear": {}, "mlp_2l": {}},
+                "grid": {"learning_rate": [1e-3], "epochs": [1]},
+                "seeds": {"tuning": 0, "report": [1]},
+                "controls": {"blind_trained": False},
+            }
+        )
+    )
+
+
+def write(path, **content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def finish(study, cell, seconds):
+    paths = study.paths
+    write(paths.stage1(cell.stage1_name) / "stage.json", wall_s=seconds)
+    write(paths.run(cell.name) / "cell.json", wall_s=seconds)
+    write(paths.run(cell.name) / "captions.json", wall_s=seconds)
+
+
+def test_nothing_done(study):
+    # Two tuning cells and one fresh cell of each projector, three jobs a cell.
+    assert progress_line(study) == "job 1 of 12"
+
+
+def test_the_rest_takes_as_long_as_the_mean_of_its_kind(study):
+    finish(study, study.tuning[0], 120)
+    assert progress_line(study) == "job 4 of 12, about 18 min to go"
+
+
+def test_one_kind_not_yet_timed_gives_no_estimate(study):
+    write(study.paths.stage1(study.tuning[0].stage1_name) / "stage.json", wall_s=60)
+    assert progress_line(study) == "job 2 of 12"
+
+
+def test_all_done(study):
+    for cell in [*study.tuning, *study.reported(c.name for c in study.tuning)]:
+        finish(study, cell, 60)
+    assert progress_line(study).startswith("job 12 of 12")
+
+
+def choose(study, *names, schema=SELECTION_SCHEMA):
+    chosen = {str(i): {"chosen": name} for i, name in enumerate(names)}
+    write(study.paths.selection, schema=schema, projectors=chosen)
+
+
+def test_after_selection_only_what_was_chosen_counts(study):
+    choose(study, study.tuning[0].name, None)
+    assert progress_line(study) == "job 1 of 9"
+
+
+def test_a_choice_of_an_older_grid_stops_no_training(study):
+    choose(study, "linear_deadbeef")
+    assert progress_line(study) == "job 1 of 6"
+
+
+def test_a_choice_of_an_earlier_version_stops_no_training(study):
+    choose(study, study.tuning[0].name, None, schema="selection/1")
+    assert progress_line(study) == "job 1 of 9"

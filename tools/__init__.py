@@ -1,0 +1,1 @@
+"""What a study never runs: the demo's models, simulations of the ranking, writers of docs."""
