@@ -170,8 +170,7 @@ def _cost(work: Callable[[], None], clips: int) -> Cost:
 def _apart(path: Path, n_frames: int, decoder: object) -> float:
     """Mean difference (of 255) between both sides' pixels of the frames that the project reads."""
     from benchmarks.published.decode import read_frames
-    from siglip_study.data.decoding import get_decoder
-    from siglip_study.data.sampling import frame_indices
+    from siglip_study.data.decoding import frame_indices, get_decoder
 
     info = get_decoder("pyav").probe(path)
     wanted = [int(i) for i in frame_indices(info.pts, n_frames, info.duration_s)]

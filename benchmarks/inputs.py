@@ -138,7 +138,7 @@ def llm(size: Size, device: torch.device) -> nn.Module:
     """
     from transformers import Qwen3Config
 
-    from siglip_study.models.random_weights import random_llm
+    from siglip_study.models.quantization import random_llm
 
     config = Qwen3Config(
         vocab_size=size.vocab,

@@ -37,7 +37,7 @@ from siglip_study.scoring import families
 from siglip_study.scoring.cell_scores import Captioner
 from siglip_study.scoring.scores import score_split
 from siglip_study.scoring.split_scorer import ScoreSettings, SplitScorer
-from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import SELECTION_SCHEMA
 
 SEEDS = 5  # runs a projector
 CHUNKS = 24  # most of a caption

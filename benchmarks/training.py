@@ -22,10 +22,9 @@ from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import StageConfig
 from siglip_study.models.llm import add_lora
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.training.memory import plan_memory
-from siglip_study.training.memory_plan import MemoryPlan
-from siglip_study.training.optimizer import make_optimizer, parameter_groups
-from siglip_study.training.step import forward_passes, optimizer_step
+from siglip_study.runs.losses import forward_passes
+from siglip_study.training.memory import MemoryPlan, plan_memory
+from siglip_study.training.step import make_optimizer, optimizer_step, parameter_groups
 
 Batch = tuple[Tensor, list[tuple[int, ...]]]
 STAGES = (1, 2)

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path
-from siglip_study.config.errors import inner_model
-from siglip_study.config.loading import Config
+from siglip_study.config.loading import inner_model
+from siglip_study.config.study import Config
 
 _TABLE_BEGINS = "| key | default | meaning |"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from siglip_study.base.commands import exit_status
 from siglip_study.base.errors import StudyError
+from siglip_study.base.jobs import exit_status
 from siglip_study.models import fetch
 from siglip_study.planning import __main__ as rehearse
 from siglip_study.planning import check, equal_time, power

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from siglip_study.base.loading import loading
+from siglip_study.base.jobs import loading
 
 
 @pytest.fixture(autouse=True)

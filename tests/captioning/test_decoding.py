@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from siglip_study.captioning import decoding, generate_captions
-from siglip_study.captioning.batch import Batch, Limits
 from siglip_study.captioning.cache import DenseCache, layer_windows
-from siglip_study.captioning.decoding import decode, prefill
+from siglip_study.captioning.decoding import Batch, Limits, decode, prefill
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
 EOS = 2
@@ -66,7 +65,7 @@ def test_when_rows_leave_changes_nothing(make_family, features, numbers, monkeyp
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma3_short_window"])
 def test_recorded_steps_cross_their_bounds(make_family, features, numbers, monkeypatch, family):
-    from siglip_study.captioning import steps
+    from siglip_study.captioning import decoding as steps
 
     model = make_family(family, eos_bias=BIAS)
     expected = ours(model, features, numbers, IDS, 24)
@@ -137,12 +136,12 @@ def test_the_budget_truncates(make_family, features, numbers):
 
 
 def test_prompts_are_read_in_chunks(make_family, features, numbers, monkeypatch):
-    from siglip_study.captioning import memory
+    from siglip_study.captioning import generate
 
     model = make_family("gemma3")
     whole = ours(model, features, numbers, IDS, 12)
-    monkeypatch.setattr(memory, "PREFILL_TOKENS", 30)  # two prompts of 13 positions
-    assert memory.prefill_rows(13) == 2
+    monkeypatch.setattr(generate, "PREFILL_TOKENS", 30)  # two prompts of 13 positions
+    assert generate.prefill_rows(13) == 2
     assert ours(model, features, numbers, IDS, 12) == whole
 
 

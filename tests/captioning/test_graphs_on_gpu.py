@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from siglip_study.captioning import decoding, generate_captions, steps
+from siglip_study.captioning import decoding, generate_captions
+from siglip_study.captioning import decoding as steps
 from siglip_study.config.training import LoraConfig
 from siglip_study.models.llm import add_lora
 

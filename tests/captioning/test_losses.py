@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from siglip_study.captioning import generate_captions, memory
-from siglip_study.captioning.attention import grouped_attention
+from siglip_study.captioning import generate, generate_captions
+from siglip_study.captioning.cache import grouped_attention
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.models.llm import add_lora
 
@@ -45,7 +45,7 @@ def test_adapters_count_and_chunks_do_not(make_model, features, llm_config, monk
             if "lora_B" in name:
                 parameter.normal_(0, 0.1)
     expected = plain(model, features)
-    monkeypatch.setattr(memory, "PREFILL_TOKENS", 1)
+    monkeypatch.setattr(generate, "PREFILL_TOKENS", 1)
     found = losses_under_videos(model, lambda n: video(features, n), CAPTIONS, 9)
     torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-5, atol=0)
     with model.llm.disable_adapter():

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from siglip_study.captioning import memory
+from siglip_study.captioning import generate
 
 
 def config(**changes):
@@ -26,30 +26,30 @@ def test_a_row_of_qwen3_8b():
     # 36 layers x 2 x 8 heads x 128 wide x 2 bytes = 147,456 bytes a position.
     length = 4640 + 768
     kv = 147_456 * length
-    found = memory.row_bytes(config(), length, 2)
+    found = generate.row_bytes(config(), length, 2)
     assert kv < found < 1.03 * kv
     # An H200 with the weights in bf16 (139 GiB - 16 GB) takes all 97 clips of the study together.
     free = int(139 * 2**30 - 16.4e9)
-    reserve = memory.prefill_bytes(config(), 4640, 2)
-    assert 97 <= memory.rows_that_fit(free, found, reserve) < 160
+    reserve = generate.prefill_bytes(config(), 4640, 2)
+    assert 97 <= generate.rows_that_fit(free, found, reserve) < 160
     # A 12 GB card still takes some with an NF4 base of 6 GB at 64 video tokens.
-    small = memory.row_bytes(config(), 96 + 768, 2)
-    assert memory.rows_that_fit(int(6e9), small, memory.prefill_bytes(config(), 96, 2)) > 8
+    small = generate.row_bytes(config(), 96 + 768, 2)
+    assert generate.rows_that_fit(int(6e9), small, generate.prefill_bytes(config(), 96, 2)) > 8
 
 
 def test_rows_grow_with_memory_and_shrink_with_length():
-    fits = [memory.rows_that_fit(gib * 2**30, 10**8, 10**9) for gib in (1, 2, 8, 80)]
+    fits = [generate.rows_that_fit(gib * 2**30, 10**8, 10**9) for gib in (1, 2, 8, 80)]
     assert fits == sorted(fits) and fits[0] == 1
-    assert memory.rows_that_fit(10**10, 10**9, 0) == 9  # what fragments is left out
-    assert memory.row_bytes(config(), 100, 2) < memory.row_bytes(config(), 200, 2)
-    assert memory.row_bytes(config(), 100, 2) < memory.row_bytes(config(), 100, 4)
+    assert generate.rows_that_fit(10**10, 10**9, 0) == 9  # what fragments is left out
+    assert generate.row_bytes(config(), 100, 2) < generate.row_bytes(config(), 200, 2)
+    assert generate.row_bytes(config(), 100, 2) < generate.row_bytes(config(), 100, 4)
 
 
 def test_models_that_do_not_name_every_size():
     """No grouped heads, no head width in the config: GPT-style defaults."""
     plain = config(num_key_value_heads=None, head_dim=None)
     same = config(num_key_value_heads=32, head_dim=128)
-    assert memory.row_bytes(plain, 100, 2) == memory.row_bytes(same, 100, 2)
+    assert generate.row_bytes(plain, 100, 2) == generate.row_bytes(same, 100, 2)
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_models_that_do_not_name_every_size():
     [(97, 96, [49, 48]), (97, 97, [97]), (97, 200, [97]), (5, 2, [2, 2, 1]), (1, 9, [1])],
 )
 def test_batches_are_even(n, most, sizes):
-    assert memory.split_evenly(n, most) == sizes
+    assert generate.split_evenly(n, most) == sizes
 
 
 def test_prompts_of_a_forward_pass():
-    assert memory.prefill_rows(4640) == 3
-    assert memory.prefill_rows(96) == 170
-    assert memory.prefill_rows(10**6) == 1
+    assert generate.prefill_rows(4640) == 3
+    assert generate.prefill_rows(96) == 170
+    assert generate.prefill_rows(10**6) == 1

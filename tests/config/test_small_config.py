@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from siglip_study.config.loading import Config, load_config
+from siglip_study.config.loading import load_config
+from siglip_study.config.study import Config
 from siglip_study.models.architectures import architecture
 from siglip_study.study.grid import Study
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from siglip_study.config.loading import Config, load_config
+from siglip_study.config.loading import load_config
+from siglip_study.config.study import Config
 from siglip_study.study.grid import Study
 
 ROOT = Path(__file__).parents[2]

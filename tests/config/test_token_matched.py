@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from siglip_study.config.loading import Config, load_config
+from siglip_study.config.loading import load_config
+from siglip_study.config.study import Config
 from siglip_study.projectors.base import Projector
 from siglip_study.projectors.registry import build_projector
 from siglip_study.study.grid import Study

@@ -9,9 +9,8 @@ import polars as pl
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data.copies import settle_copies
 from siglip_study.data.layouts import Rejection
-from siglip_study.data.manifest import build_manifest, halve_split
+from siglip_study.data.manifest import build_manifest, halve_split, settle_copies
 
 SPLITS = {"train": "train", "selection": "selection", "report": "report"}
 

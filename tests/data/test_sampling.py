@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from siglip_study.data.sampling import frame_indices, frame_times
+from siglip_study.data.decoding import frame_indices, frame_times
 
 
 def test_times_are_the_middles_of_equal_parts() -> None:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from siglip_study.data import decoding
-from siglip_study.data.decoding import get_decoder
+from siglip_study.data.decoding import decode_sparingly, get_decoder
 from siglip_study.data.probing import ClipInfo, open_clip, probe_clip, video_stream
-from siglip_study.data.selective_decode import decode_sparingly
 
 # Name → encoder and its options.
 KINDS: dict[str, tuple[str, dict[str, str]]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data import vet_worker
+from siglip_study.data import vetting
 from siglip_study.data.decoding import get_decoder
 from siglip_study.data.vetting import VetProcess, vet_clips
 
@@ -68,10 +68,10 @@ def test_the_worker_answers_line_by_line(
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     kept = os.dup(1)
     try:
-        vet_worker.main("pyav", 2)
+        vetting.main("pyav", 2)
     finally:
         os.dup2(kept, 1)
         os.close(kept)
     good, bad = (json.loads(line) for line in capfd.readouterr().out.splitlines())
-    assert good == vet_worker.vet(clips["plain"], get_decoder("pyav"), 2)
+    assert good == vetting.vet(clips["plain"], get_decoder("pyav"), 2)
     assert bad["reason"].startswith("unreadable: ")

@@ -20,7 +20,7 @@ from siglip_study.ranking.gate import References
 from siglip_study.ranking.rank import Entry, rank
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.truth_order import check_order, facts_score
-from siglip_study.scoring.adversaries import favourites
+from siglip_study.scoring.baselines import favourites
 from tools.demo_models.scenes import frame_times
 
 SCORER = Path(__file__).parents[2] / "resources" / "demo" / "scorer"

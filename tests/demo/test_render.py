@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from siglip_study.demo.render import render_frame, render_frames
-from siglip_study.demo.shapes import BODY
+from siglip_study.demo.render import BODY, render_frame, render_frames
 from siglip_study.demo.world import ATTRIBUTES, Scene, positions, sample_scene
 
 SCENE = Scene("ball", "red", "small", "1", "right", "field", "clear", "static", 5)

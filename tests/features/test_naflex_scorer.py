@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from siglip_study.base.errors import StudyError
-from siglip_study.features.naflex import PatchTransform
+from siglip_study.features.images import PatchTransform
 from siglip_study.features.pipeline import stream_frames
 from siglip_study.features.scorer import Scorer
 from siglip_study.planning.facts import frame_size

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from siglip_study.base.errors import StudyError
 from siglip_study.data.decoding import get_decoder
-from siglip_study.features.frame_embeddings import read_frame_embeddings, read_frame_facts
 from siglip_study.features.pipeline import embed_split, encode_split, stream_frames
 from siglip_study.features.scorer import Scorer
-from siglip_study.features.store import FeatureStore
+from siglip_study.features.store import FeatureStore, read_frame_embeddings, read_frame_facts
 from siglip_study.features.towers import VisionEncoder
 
 Dataset = tuple[Path, pl.DataFrame]

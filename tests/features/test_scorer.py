@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from siglip_study.base.errors import StudyError
-from siglip_study.features.frame_embeddings import read_frame_embeddings, write_frame_embeddings
 from siglip_study.features.scorer import Scorer, chunk_caption, chunk_captions
+from siglip_study.features.store import read_frame_embeddings, write_frame_embeddings
 
 TEXTS = ["a b", "빨간 공", "", "A B", "a much longer text than sixteen bytes"]
 

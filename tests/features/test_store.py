@@ -9,7 +9,8 @@ from torch import Tensor
 
 import siglip_study
 from siglip_study.base.errors import StudyError
-from siglip_study.features.store import FeatureStore, write_features
+from siglip_study.features.store import FeatureStore
+from siglip_study.features.writer import write_features
 
 IDS = ["b", "a", "../../etc/passwd", "장면 1", "__metadata__", "c\n", "d" * 300]
 FACTS = {"model": "m", "grid": (2, 2)}

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from siglip_study.base.errors import StudyError
 from siglip_study.features import writer
-from siglip_study.features.shards import clip_name, shard_header
 from siglip_study.features.store import FeatureStore
-from siglip_study.features.writer import FeatureWriter
+from siglip_study.features.writer import FeatureWriter, clip_name, shard_header
 
 IDS = ["가", "b", "c", "d", "e"]
 

@@ -8,12 +8,13 @@ import sys
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.models import devices, gpu_lease
+from siglip_study.models import devices
+from siglip_study.models import devices as gpu_lease
 
 TAKE = """
 import logging, sys
 from pathlib import Path
-from siglip_study.models.gpu_lease import wait_for_gpus
+from siglip_study.models.devices import wait_for_gpus
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 print(*wait_for_gpus(int(sys.argv[1]), sys.argv[2].split(","), Path(sys.argv[3])), flush=True)
 sys.stdin.read()
@@ -178,7 +179,7 @@ def test_a_forked_worker_does_not_keep_its_parents_gpu(machine, tmp_path):
     """The worker lives on; the lock of its dead parent is free."""
     code = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from siglip_study.models.gpu_lease import wait_for_gpus\n"
+        "from siglip_study.models.devices import wait_for_gpus\n"
         f"wait_for_gpus(1, ['GPU-a'], Path({str(tmp_path / 'locks')!r}))\n"
         "if os.fork() == 0:\n    os.close(1)\n    sys.stdin.read()\n    os._exit(0)\n"
         "print('forked', flush=True)\nos._exit(0)\n"

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from siglip_study.models import head_loss
-from siglip_study.models.head_loss import head_cross_entropy
+from siglip_study.models import fast_layers
+from siglip_study.models.fast_layers import head_cross_entropy
 
 N, WIDTH, VOCABULARY = 7, 16, 50
 
@@ -32,7 +32,7 @@ def reference(hidden, head, targets, weights):
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])
 def test_losses_and_gradients_are_those_of_the_full_logits(case, chunk, monkeypatch):
-    monkeypatch.setattr(head_loss, "CHUNK", chunk)
+    monkeypatch.setattr(fast_layers, "CHUNK", chunk)
     hidden, head, targets, weights = case
     hidden = hidden.clone().requires_grad_()
     losses = head_cross_entropy(hidden, head, targets)

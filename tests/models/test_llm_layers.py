@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from siglip_study.captioning import generate_captions
-from siglip_study.models import llm_layers
-from siglip_study.models.llm_layers import decoder_layers, layer_settings, set_layers
+from siglip_study.models import fast_layers
+from siglip_study.models.fast_layers import decoder_layers, layer_settings, set_layers
 
 CAPTIONS = [[7, 8, 9, 10, 11, 2], [20, 2]]
 
@@ -17,10 +17,10 @@ def no_code_generation(monkeypatch):
     """Trace and differentiate as a compilation does, without the need for a C compiler."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     torch.compiler.reset()
-    llm_layers._compiled.cache_clear()
+    fast_layers._compiled.cache_clear()
     yield
     torch.compiler.reset()
-    llm_layers._compiled.cache_clear()
+    fast_layers._compiled.cache_clear()
 
 
 def gradients(model, features):
@@ -52,8 +52,8 @@ def test_recomputed_layers_run_again_in_the_backward_pass(make_model, features, 
     model = make_model().train()
     set_layers(model.llm, compiled=False, recomputed=1)
     calls = []
-    plain = llm_layers._plain
-    monkeypatch.setattr(llm_layers, "_plain", lambda *a, **k: calls.append(1) or plain(*a, **k))
+    plain = fast_layers._plain
+    monkeypatch.setattr(fast_layers, "_plain", lambda *a, **k: calls.append(1) or plain(*a, **k))
     gradients(model, features)
     assert len(calls) == len(decoder_layers(model.llm)) + 1
 

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from siglip_study.models import llm_layers
-from siglip_study.models.llm_layers import set_layers
-from siglip_study.models.lora_layers import keep, use_lean_adapters
+from siglip_study.models import fast_layers
+from siglip_study.models.fast_layers import keep, set_layers, use_lean_adapters
 
 CAPTIONS = [[7, 8, 9, 10, 11, 2], [20, 2]]
 
@@ -149,9 +148,9 @@ def test_all_layers_share_one_compilation(make_model, features):
     model = trained(make_model)
     set_dropout(model, 0.3)
     use_lean_adapters(model.llm)
-    run = torch.compile(llm_layers._plain, backend=count, dynamic=True)
+    run = torch.compile(fast_layers._plain, backend=count, dynamic=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(llm_layers, "_compiled", lambda: run)
+        patch.setattr(fast_layers, "_compiled", lambda: run)
         set_layers(model.llm, compiled=True, recomputed=0)
         gradients(model, features)
     torch.compiler.reset()

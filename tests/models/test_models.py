@@ -8,8 +8,17 @@ import pytest
 from siglip_study.base.errors import StudyError
 from siglip_study.config.loading import load_config, parse_config
 from siglip_study.models import fetch as models
-from siglip_study.models.fetch import Model, fetch, main, models_of, state
-from siglip_study.models.hub_files import HuggingFaceHub, Revision, setting_files, weight_files
+from siglip_study.models.fetch import (
+    HuggingFaceHub,
+    Model,
+    Revision,
+    fetch,
+    main,
+    models_of,
+    setting_files,
+    state,
+    weight_files,
+)
 
 ROOT = Path(__file__).parents[2]
 PIN = "b968826d9c46dd6066d109eabc6255188de91218"

@@ -12,7 +12,7 @@ from transformers import (
 
 from siglip_study.config.training import LlmConfig, LoraConfig
 from siglip_study.models.llm import add_lora, load_llm
-from siglip_study.models.random_weights import random_llm
+from siglip_study.models.quantization import random_llm
 
 CPU = torch.device("cpu")
 SIZES = wide_llm_sizes(initializer_range=0.05)

@@ -6,14 +6,14 @@ import yaml
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import write_json
 from siglip_study.config.loading import parse_config
-from siglip_study.planning.budgets import equal_budgets
-from siglip_study.planning.equal_time import main, overlay
-from siglip_study.planning.step_times import (
+from siglip_study.planning.budgets import (
     StepTimes,
+    equal_budgets,
     read_step_times,
     step_times_json,
     timed_settings,
 )
+from siglip_study.planning.equal_time import main, overlay
 from siglip_study.study.grid import Study
 
 # 20 clips in steps of 2 × 2: 5 steps an epoch.

@@ -3,11 +3,10 @@
 import pytest
 from support.tiny_models import llm_sizes
 
-from siglip_study.models import flops
-from siglip_study.models.flops import Sequence
-from siglip_study.models.sizes import LlmShape, TowerShape, llm_shape, vision_shape
+from siglip_study.models import sizes
+from siglip_study.models.sizes import LlmShape, Sequence, TowerShape, llm_shape, vision_shape
 from siglip_study.planning import estimate
-from siglip_study.planning.gpus import GPUS, Gpu, gpu_of_device, named_gpu
+from siglip_study.planning.forecast import GPUS, Gpu, gpu_of_device, named_gpu
 
 QWEN3_8B = LlmShape(
     layers=36,
@@ -38,7 +37,7 @@ def test_a_stage_1_step_of_qwen3_8b_by_hand():
     sequence = Sequence(prompt=4638, caption=390)
     assert sequence.length == 5027
     by_hand = 4 * (1.39667e14 + 2.23585e13 + 9.70817e11)
-    assert 4 * flops.training_flops(QWEN3_8B, sequence) == pytest.approx(by_hand, rel=1e-4)
+    assert 4 * sizes.training_flops(QWEN3_8B, sequence) == pytest.approx(by_hand, rel=1e-4)
     assert by_hand == pytest.approx(6.5e14, rel=0.01)
 
 
@@ -47,9 +46,9 @@ def test_a_run_by_hand():
     # Weights 4 × 6,945,767,424 × 5037, attention 3 × 2 × 5037² × 4096 × 36, head 4 × 151936 × 4096
     # × 400, adapters of 43,646,976 weights 6 × 43,646,976 × 5037, and 1e12 for the projector.
     a_clip = 139_943_322_058_752 + 22_446_963_523_584 + 995_727_769_600 + 1_319_098_908_672 + 1e12
-    found = flops.run_flops(QWEN3_8B, 3, 1200, 4638, 1e12, 43_646_976)
+    found = sizes.run_flops(QWEN3_8B, 3, 1200, 4638, 1e12, 43_646_976)
     assert found == pytest.approx(3 * a_clip, rel=1e-6)
-    assert flops.run_flops(QWEN3_8B, 0, 0, 4638, 1e12, 0) == 0
+    assert sizes.run_flops(QWEN3_8B, 0, 0, 4638, 1e12, 0) == 0
 
 
 def test_memory_of_qwen3_8b():
@@ -108,7 +107,7 @@ def test_a_pass_by_hand():
 def test_the_least_memory_is_what_the_plan_of_a_training_asks_for(checkpointing, lora):
     """A byte less, and the plan itself refuses; with that much, it trains one clip a pass."""
     from siglip_study.base.errors import StudyError
-    from siglip_study.training.memory_plan import bytes_for_passes, fit, kept_layers
+    from siglip_study.training.memory import bytes_for_passes, fit, kept_layers
 
     trained, sequence = 541_000_000, Sequence(4638, 390)
     least = estimate.least_training_bytes(
@@ -144,8 +143,8 @@ def test_forward_flops_are_what_pytorch_counts(logits):
         model(torch.zeros(1, length, dtype=torch.long, device="meta"), logits_to_keep=logits)
     # PyTorch counts the whole square of attention, of which a causal kernel computes half; rotary
     # tables are a product of 4 × length as well.
-    attention = flops.attention_flops(shape, length)
-    expected = flops.forward_flops(shape, length, logits) + attention
+    attention = sizes.attention_flops(shape, length)
+    expected = sizes.forward_flops(shape, length, logits) + attention
     assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
 
 
@@ -163,8 +162,8 @@ def test_training_flops_are_what_pytorch_counts():
     shape = llm_shape(model.config.to_dict(), "micro")
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(inputs_embeds=inputs, logits_to_keep=5).logits.sum().backward()
-    square = 3 * flops.attention_flops(shape, 20)
-    expected = flops.training_flops(shape, Sequence(16, 5)) + square
+    square = 3 * sizes.attention_flops(shape, 20)
+    expected = sizes.training_flops(shape, Sequence(16, 5)) + square
     assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
 
 
@@ -189,7 +188,7 @@ def test_tower_flops_are_what_pytorch_counts():
     assert vision_shape(config.to_dict(), (32, 32), -2).layers == 2
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model.requires_grad_(False)(torch.zeros(1, 3, 32, 32, device="meta"))
-    assert counter.get_total_flops() == pytest.approx(flops.tower_flops(shape), rel=0.02)
+    assert counter.get_total_flops() == pytest.approx(sizes.tower_flops(shape), rel=0.02)
 
 
 def test_a_linear_projector_by_hand():
@@ -200,7 +199,7 @@ def test_a_linear_projector_by_hand():
     with torch.device("meta"):
         projector = build_projector("linear", 12, 32, (2, 2), 3)
     # Forward 2 × 12 × 32 a patch, as much again for the weights' gradient; features need none.
-    assert flops.projector_flops(projector, 5, 4, 12) == 2 * (2 * 12 * 32) * (5 * 3 * 4)
+    assert sizes.projector_flops(projector, 5, 4, 12) == 2 * (2 * 12 * 32) * (5 * 3 * 4)
 
 
 def test_a_prefix_that_sees_nothing_costs_nothing_to_speak_of():
@@ -210,7 +209,7 @@ def test_a_prefix_that_sees_nothing_costs_nothing_to_speak_of():
 
     with torch.device("meta"):
         projector = build_projector("constant_prefix", 12, 32, (2, 2), 3)
-    assert flops.projector_flops(projector, 1, 4, 12) == 0
+    assert sizes.projector_flops(projector, 1, 4, 12) == 0
 
 
 def test_disk():

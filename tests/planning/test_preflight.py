@@ -164,7 +164,7 @@ def test_gpu_memory():
     """The full study: 12 GiB do not hold a 541 M projector's optimizer beside Qwen3-8B."""
     from siglip_study.config.loading import load_config
     from siglip_study.planning.findings import Premises
-    from siglip_study.planning.resource_checks import memory_finding
+    from siglip_study.planning.preflight import memory_finding
 
     premises = Premises(load_config(Path(__file__).parents[2] / "config" / "study.yaml"))
     small = memory_finding(premises, 12 * GIB, "a small GPU")
@@ -178,7 +178,7 @@ def test_gpu_memory_is_reckoned_as_each_training_will(checkpointing):
     from siglip_study.config.loading import load_config
     from siglip_study.planning.estimate import OVERHEAD_BYTES
     from siglip_study.planning.findings import Premises
-    from siglip_study.planning.resource_checks import memory_finding
+    from siglip_study.planning.preflight import memory_finding
 
     config = load_config(Path(__file__).parents[2] / "config" / "study.yaml")
     runtime = config.runtime.model_copy(update={"checkpointing": checkpointing})

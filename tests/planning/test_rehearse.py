@@ -36,7 +36,7 @@ def one_thread(monkeypatch):
 
 def test_a_micro_study_is_timed_on_the_cpu(study, tmp_path, one_thread):
     from siglip_study.base.io import read_json
-    from siglip_study.planning.run import rehearse
+    from siglip_study.planning.rehearse import rehearse
 
     config = study()
     found = rehearse(config)
@@ -58,7 +58,7 @@ def test_a_micro_study_is_timed_on_the_cpu(study, tmp_path, one_thread):
 
 def test_no_weight_is_needed(study, models, one_thread):
     """Sizes, image settings and the tokenizer are all that a rehearsal opens."""
-    from siglip_study.planning.run import rehearse
+    from siglip_study.planning.rehearse import rehearse
 
     for path in models.glob("*/model.safetensors"):
         path.unlink()
@@ -70,7 +70,7 @@ def test_the_full_study_is_estimated_without_a_gpu(monkeypatch):
     import torch
 
     from siglip_study.config.loading import load_config
-    from siglip_study.planning.run import Assumptions, rehearse
+    from siglip_study.planning.rehearse import Assumptions, rehearse
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = load_config(ROOT / "config" / "study.yaml")
@@ -94,9 +94,9 @@ def test_the_full_study_is_estimated_without_a_gpu(monkeypatch):
 
 
 def test_what_does_not_fit_is_said(study):
-    from siglip_study.planning.disk import Disk
+    from siglip_study.planning.forecast import Disk
+    from siglip_study.planning.rehearse import _problems
     from siglip_study.planning.rows import Cost, Row
-    from siglip_study.planning.run import _problems
 
     rows = [Row("stage 2", "linear", "step", 1, None, Cost(None, 12.0, "does not fit"))]
     found = _problems(rows, Disk(10**12, 0, 0, 0), 10**9, study())
@@ -108,7 +108,7 @@ def test_running_out_of_memory_is_a_finding():
     import torch
 
     from siglip_study.base.errors import StudyError
-    from siglip_study.planning.meter import measured
+    from siglip_study.planning.rows import measured
 
     with measured(torch.device("cpu")) as meter:
         raise torch.cuda.OutOfMemoryError("no room")

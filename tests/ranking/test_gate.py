@@ -7,8 +7,14 @@ import pytest
 
 from siglip_study.base.errors import StudyError
 from siglip_study.metrics.grounding import grounding_margin
-from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate, gate_all
-from siglip_study.ranking.gate_published import gate_by_diversity_alone
+from siglip_study.ranking.gate import (
+    Candidate,
+    GateThresholds,
+    References,
+    gate,
+    gate_all,
+    gate_by_diversity_alone,
+)
 
 HUMAN = References(effective=0.9, top_share=0.03, mean_margin=0.1)
 #: Final distinct ratio of the published runs, of 97 captions.

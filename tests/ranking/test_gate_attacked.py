@@ -20,8 +20,8 @@ from siglip_study.ranking.gate import (
     References,
     gate,
     gate_all,
+    gate_by_diversity_alone,
 )
-from siglip_study.ranking.gate_published import gate_by_diversity_alone
 from siglip_study.ranking.rank import Entry, rank
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.variance import holm

@@ -7,8 +7,7 @@ import pytest
 
 from siglip_study.base.errors import StudyError
 from siglip_study.metrics.grounding import grounding_margin, grounding_margin_within
-from siglip_study.ranking.gate import gate, gate_all
-from siglip_study.ranking.gate_inputs import Candidate, GateThresholds, References
+from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate, gate_all
 from siglip_study.ranking.gate_reason import CATEGORY_ONLY
 from siglip_study.ranking.rank import Entry, rank
 from siglip_study.ranking.scorer_check import check_scorer

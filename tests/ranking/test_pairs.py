@@ -7,9 +7,8 @@ import pytest
 from scipy import stats
 
 from siglip_study.base.errors import StudyError
-from siglip_study.ranking.intervals import mean_intervals
 from siglip_study.ranking.pairs import PairTest, baseline_tests, pair_tests, rank_intervals
-from siglip_study.ranking.scores import group_means
+from siglip_study.ranking.scores import group_means, mean_intervals
 
 
 def study(means: list[float], seeds: int = 3, groups: int = 60, seed: int = 0) -> dict:

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from siglip_study.ranking.copies import copied_runs
 from siglip_study.ranking.gate import GateThresholds, References
-from siglip_study.ranking.rank import Entry, rank
+from siglip_study.ranking.rank import Entry, copied_runs, rank
 from siglip_study.ranking.scorer_check import check_scorer
 
 N, SEEDS = 60, 3

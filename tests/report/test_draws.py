@@ -5,8 +5,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from siglip_study.report.controls import control_rows, gate_controls
-from siglip_study.report.permuted_control import join_draws
+from siglip_study.report.controls import control_rows, gate_controls, join_draws
 from siglip_study.report.results import Cell
 from siglip_study.report.trust import by_cell
 

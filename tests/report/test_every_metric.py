@@ -1,7 +1,7 @@
 """The table of every metric, between chance and people."""
 
 from siglip_study.metrics.registry import metric_metadata
-from siglip_study.report.every_metric import every_metric
+from siglip_study.report.glossary import every_metric
 from siglip_study.report.results import Cell
 
 NAMES = ["retrieval_r1", "meteor_gain"]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from siglip_study.report import words
-from siglip_study.report.grid_view import costs
 from siglip_study.report.ledger import differences, ledger_rows, ledger_view
 from siglip_study.report.results import Cell, shared
+from siglip_study.report.runs import costs
 from siglip_study.report.schema import frame
 
 SELECTION = {"projectors": {p: {"chosen": p, "n_cells": 4, "n_collapsed": 1} for p in "ab"}}

@@ -14,7 +14,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.metrics.registry import metric_metadata
 from siglip_study.ranking.gate import Verdict
 from siglip_study.ranking.gate_reason import CATEGORY_ONLY
-from siglip_study.report import curves, words
+from siglip_study.report import runs, words
 from siglip_study.report.charts import ranking_chart, scatter_chart
 from siglip_study.report.fonts import REGULAR, embedded_fonts, subset_font
 from siglip_study.report.gallery import (
@@ -24,9 +24,9 @@ from siglip_study.report.gallery import (
     jpeg_thumbnails,
 )
 from siglip_study.report.glossary import metric_heading, metric_rows
-from siglip_study.report.grid_view import tuning_grids
 from siglip_study.report.inline_json import content_policy, inline_script, json_island
 from siglip_study.report.results import Cell
+from siglip_study.report.runs import tuning_grids
 
 
 @pytest.mark.parametrize(
@@ -89,18 +89,18 @@ def test_other_words():
 
 def test_thinning_keeps_the_mean_and_the_order():
     x, y = np.arange(1, 1001, dtype=float), np.linspace(3, 1, 1000)
-    a, b, size = curves.thin(x, y, points=50)
+    a, b, size = runs.thin(x, y, points=50)
     assert size == 20 and len(a) == 50 and (np.diff(a) > 0).all()
     assert b.mean() == pytest.approx(y.mean()) and a[0] == pytest.approx(10.5)
-    a, b, size = curves.thin(x[:7], y[:7], points=50)
+    a, b, size = runs.thin(x[:7], y[:7], points=50)
     assert size == 1 and (a == x[:7]).all()
-    a, _, size = curves.thin(x[:103], y[:103], points=50)  # a last bucket that is not full
+    a, _, size = runs.thin(x[:103], y[:103], points=50)  # a last bucket that is not full
     assert size == 3 and a[-1] == 103
 
 
 def test_a_missing_log_is_one_sentence(tmp_path):
     with pytest.raises(StudyError, match=r"steps\.parquet: no such file"):
-        curves.read_curve(tmp_path)
+        runs.read_curve(tmp_path)
 
 
 def test_gallery_order_is_not_the_order_of_entry():

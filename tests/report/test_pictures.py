@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from siglip_study.report.pictures import clip_pictures
+from siglip_study.report.gallery import clip_pictures
 
 WIDTH, HEIGHT = 320, 240
 

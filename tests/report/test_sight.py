@@ -126,7 +126,7 @@ def truths(n, seed=0):
 
 
 def test_a_clips_share_averages_to_the_mean_kappa():
-    from siglip_study.scoring.truth import truth_of
+    from siglip_study.scoring.cell_scores import truth_of
 
     known, said = truths(50)
     said = said[:25] + said[:25]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from support.made_study import HOSTILE
 
 from siglip_study.base.io import read_json, write_json
-from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import SELECTION_SCHEMA
 
 
 def section(page: str) -> str:

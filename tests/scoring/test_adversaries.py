@@ -9,7 +9,7 @@ from siglip_study.metrics.grounding import auc, grounding_margin, grounding_marg
 from siglip_study.ranking.gate import GateThresholds, References, gate
 from siglip_study.ranking.rank import Entry, rank
 from siglip_study.ranking.scorer_check import check_scorer
-from siglip_study.scoring.adversaries import favourites, write_adversaries
+from siglip_study.scoring.baselines import favourites, write_adversaries
 
 CAPTIONS = ["one", "two", "three"]
 

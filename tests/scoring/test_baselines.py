@@ -9,7 +9,7 @@ import torch
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
-from siglip_study.features.store import write_features
+from siglip_study.features.writer import write_features
 from siglip_study.scoring.baselines import clip_vectors, nearest, write_baselines
 
 FACTS = {"model": "made", "dim": 3, "grid": [1, 2], "patches": 2, "frames": 2}

@@ -12,12 +12,12 @@ from siglip_study.captioning.cell import (
     caption_from_checkpoint,
     caption_while_loaded,
     condition_losses,
+    take_prepared,
     write_captions,
 )
-from siglip_study.captioning.handover import take_prepared
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
 from siglip_study.config.training import VisionConfig
-from siglip_study.features.store import write_features
+from siglip_study.features.writer import write_features
 from siglip_study.runs.clips import Clips, derangement
 from siglip_study.study.cells import Cell, RunSpec
 
@@ -134,7 +134,7 @@ def study(tmp_path: Path, llm_config, features):
 
 
 def test_prepared_captions_equal_those_of_the_checkpoint(study, tmp_path):
-    from siglip_study.runs.checkpoint import save_checkpoint
+    from siglip_study.runs.run import save_checkpoint
 
     bench, model = study.model()
     checkpoint, prepared = tmp_path / "checkpoint", tmp_path / "prepared"

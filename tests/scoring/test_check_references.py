@@ -12,7 +12,7 @@ import pytest
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
 from siglip_study.config.study import ScorerConfig
-from siglip_study.ranking.scorer_check_file import check_references, read_check, verdict
+from siglip_study.ranking.scorer_check import check_references, read_check, verdict
 
 SETTINGS = ScorerConfig(model="stand-in")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from siglip_study.captioning.handover import captions_key, take_prepared
+from siglip_study.captioning.cell import captions_key, take_prepared
 from siglip_study.config.study import CaptionConfig
 from siglip_study.study.cells import Cell, RunSpec
 from siglip_study.study.paths import Paths
@@ -89,7 +89,7 @@ def test_nothing_heavy_is_imported():
     import sys
 
     code = (
-        "import sys, siglip_study.captioning.handover; "
+        "import sys, siglip_study.captioning.cell; "
         "assert not {'torch', 'transformers', 'polars'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,7 @@ from siglip_study.base.io import read_json, write_json
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.ranking_file import rank_projectors
 from siglip_study.ranking.scorer_check import check_scorer
-from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import SELECTION_SCHEMA
 
 N = 24
 ORDER = [(7 * i) % N for i in range(N)]

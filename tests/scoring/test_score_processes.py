@@ -5,7 +5,7 @@ import pytest
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
-from siglip_study.scoring import processes
+from siglip_study.scoring import split_scorer
 from siglip_study.scoring.scores import score_split
 
 IDS = [f"selection-{i}" for i in range(6)]
@@ -14,7 +14,7 @@ IDS = [f"selection-{i}" for i in range(6)]
 @pytest.fixture
 def spread(world, monkeypatch):
     """Score ``world`` on two processes, however little there is."""
-    monkeypatch.setattr(processes, "WORTHWHILE", 1)
+    monkeypatch.setattr(split_scorer, "WORTHWHILE", 1)
 
     def run():
         captioners = [world.captioner(name) for name in world.names]

@@ -10,7 +10,7 @@ from siglip_study.base.io import read_json
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.selection_file import candidate, reference_figures, select_tuned
 from siglip_study.study.cells import Cell, RunSpec
-from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import SELECTION_SCHEMA
 
 N = 12
 HUMAN = [0.5 + 0.01 * (i % 3) for i in range(N)]

@@ -11,9 +11,8 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, write_json
 from siglip_study.config.study import ScorerConfig
 from siglip_study.scoring.cell_scores import Captioner
-from siglip_study.scoring.scores import reference_temperature, score_split
+from siglip_study.scoring.scores import fit_on_references, reference_temperature, score_split
 from siglip_study.scoring.split_scorer import ScoreSettings, SplitScorer
-from siglip_study.scoring.temperature import fit_on_references
 
 IDS = [f"selection-{i}" for i in range(6)]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from siglip_study.scoring.truth import truth_of
+from siglip_study.scoring.cell_scores import truth_of
 
 RED, BLUE = {"colour": "red", "weather": "clear"}, {"colour": "blue", "weather": "clear"}
 

@@ -10,8 +10,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.config.loading import parse_config
 from siglip_study.config.training import LlmConfig, LoraConfig, StageConfig
 from siglip_study.study.cells import Cell, RunSpec, keys_hash
-from siglip_study.study.choice import chosen_cells
-from siglip_study.study.grid import Study, cell_pattern
+from siglip_study.study.grid import Study, cell_pattern, chosen_cells
 from siglip_study.study.paths import Paths
 
 

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from siglip_study.config.loading import parse_config
-from siglip_study.study.choice import SELECTION_SCHEMA
-from siglip_study.study.grid import Study
+from siglip_study.study.grid import SELECTION_SCHEMA, Study
 from siglip_study.study.progress import progress_line
 
 

@@ -9,8 +9,7 @@ import pytest
 from scipy.stats import nct, t
 
 from siglip_study.metrics.grounding import grounding_margin, grounding_margin_within
-from siglip_study.ranking.gate import gate
-from siglip_study.ranking.gate_inputs import References
+from siglip_study.ranking.gate import References, gate
 from tools.simulation.category_trial import (
     BLIND,
     SEERS,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.loading import Config, load_config
+from siglip_study.config.loading import load_config
+from siglip_study.config.study import Config
 from tools.config_docs import documents, main
 
 CONFIG = Path(__file__).parents[2] / "config"

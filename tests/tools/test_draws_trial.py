@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from siglip_study.ranking.gate import gate, gate_all
-from siglip_study.ranking.gate_inputs import Candidate, References
+from siglip_study.ranking.gate import Candidate, References, gate, gate_all
 from tools.simulation.draws_trial import HUMAN, N_GROUPS, SHARED, SPREADS, _judged, draw, play
 
 WORLDS = 3000

@@ -17,8 +17,8 @@ def train(accelerator, tmp_path, make_clips):
 
     from siglip_study.config.training import StageConfig
     from siglip_study.training.loop import train_stage
-    from siglip_study.training.plan import StagePlan
     from siglip_study.training.resume import ResumePoint
+    from siglip_study.training.step import StagePlan
 
     defaults = dict(
         epochs=2, learning_rate=1e-2, batch_size=2, gradient_accumulation=2, weight_decay=0.1

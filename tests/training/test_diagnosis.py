@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from siglip_study.projectors.registry import build_projector
-from siglip_study.training.diagnosis import attention_watched, diagnose
+from siglip_study.training.diagnosis import (
+    attention_watched,
+    diagnose,
+    gradient_norms,
+    gradient_parts,
+    gradient_shares,
+    norm_columns,
+)
 from siglip_study.training.geometry import (
     VideoShare,
     attention_entropy,
@@ -16,12 +23,6 @@ from siglip_study.training.geometry import (
     effective_rank,
     neighbour_overlap,
     overlap_neighbours,
-)
-from siglip_study.training.gradients import (
-    gradient_norms,
-    gradient_parts,
-    gradient_shares,
-    norm_columns,
 )
 
 IDS = [f"clip{i}" for i in range(12)]
@@ -310,8 +311,8 @@ def study(make_clips, tmp_path, accelerator, features):
     """Train with the diagnosis on; ``dies`` kills it when that many epochs are done."""
     from siglip_study.config.training import StageConfig
     from siglip_study.training.loop import train_stage
-    from siglip_study.training.plan import StagePlan
     from siglip_study.training.resume import ResumePoint
+    from siglip_study.training.step import StagePlan
 
     def run(model, resume="r", dies=None, forward=None, pace=1e9):
         torch.set_num_threads(1)

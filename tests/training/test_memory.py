@@ -5,9 +5,8 @@ import torch
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import RuntimeConfig
-from siglip_study.models.llm_layers import layer_settings
-from siglip_study.training.memory import plan_memory
-from siglip_study.training.memory_plan import GIB, ClipCost, clip_cost, fit
+from siglip_study.models.fast_layers import layer_settings
+from siglip_study.training.memory import GIB, ClipCost, clip_cost, fit, plan_memory
 
 LAYERS = 36
 # A clip of 4,900 tokens in front of an 8 B model of 36 layers, roughly.

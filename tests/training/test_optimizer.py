@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from siglip_study.config.training import StageConfig
-from siglip_study.training.optimizer import make_optimizer, parameter_groups, set_rates
+from siglip_study.training.step import make_optimizer, parameter_groups, set_rates
 
 STAGE = StageConfig(learning_rate=1e-3, lora_learning_rate=1e-4, weight_decay=0.1)
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from siglip_study.runs.prefetch import prefetched
+from siglip_study.runs.clips import prefetched
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from siglip_study.training.schedule import derived_seed, lr_factor
+from siglip_study.base.seeds import derived_seed
+from siglip_study.training.step import lr_factor
 
 
 def factors(total, warmup, floor=0.0):

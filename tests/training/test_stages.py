@@ -15,8 +15,7 @@ from siglip_study.captioning.cell import (
     condition_losses,
 )
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
-from siglip_study.runs.checkpoint import checkpoint_facts
-from siglip_study.runs.run import Bench, Inputs, use_device
+from siglip_study.runs.run import Bench, Inputs, checkpoint_facts, use_device
 from siglip_study.study.cells import Cell
 from siglip_study.training import stages
 from siglip_study.training.stages import run_stage1, run_stage2

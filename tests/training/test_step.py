@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from siglip_study.training.step import forward_passes, optimizer_step, share_of
+from siglip_study.runs.losses import forward_passes
+from siglip_study.training.step import optimizer_step, share_of
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4, 8])

@@ -208,7 +208,7 @@ except StudyError as error:
 OTHERS = """
 import torch
 from siglip_study.base.errors import StudyError
-from siglip_study.training.parallel import require_same_weights
+from siglip_study.training.team import require_same_weights
 
 def mistaken(order, accelerator):
     raise StudyError(f"order {order['number']}: found a mistake.")
@@ -248,7 +248,7 @@ def test_rank_0_is_ended_where_no_exception_reaches_it(tmp_path):
 
 def test_ranks_with_other_weights_are_found(tmp_path):
     body = (
-        "import torch; from siglip_study.training.parallel import require_same_weights; "
+        "import torch; from siglip_study.training.team import require_same_weights; "
         "require_same_weights({'w': torch.nn.Parameter(torch.zeros(2))}, 4, accelerator)"
     )
     done = with_others(tmp_path, "drifted", body)

@@ -23,7 +23,7 @@ from siglip_study.models.llm import PromptLayout, add_lora
 from siglip_study.projectors.registry import build_projector
 from siglip_study.runs.clips import Clips
 from siglip_study.training.loop import train_stage
-from siglip_study.training.plan import StagePlan
+from siglip_study.training.step import StagePlan
 from siglip_study.training.resume import ResumePoint
 from siglip_study.training.team import team
 from siglip_study.models.vlm import VisionLanguageModel

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from siglip_study.base.io import read_json
 from siglip_study.config.study import RuntimeConfig
-from siglip_study.features.store import write_features
+from siglip_study.features.writer import write_features
 from siglip_study.runs.run import Bench, Inputs, use_device
 from siglip_study.training.stages import run_stage2
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from siglip_study.ranking.gate import gate_all
-from siglip_study.ranking.gate_inputs import Candidate, References
+from siglip_study.ranking.gate import Candidate, References, gate_all
 from siglip_study.ranking.variance import Array, holm
 from tools.simulation.trial import ALPHA
 

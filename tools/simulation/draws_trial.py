@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from siglip_study.ranking.gate_inputs import GateThresholds
-from siglip_study.ranking.one_sided import variance_of
-from siglip_study.ranking.variance import Array, one_sided_p, seed_noise, t_quantile
+from siglip_study.ranking.gate import GateThresholds
+from siglip_study.ranking.variance import Array, one_sided_p, seed_noise, t_quantile, variance_of
 from tools.simulation.trial import ALPHA
 
 #: Source videos, and the references' mean D: those of the demo.

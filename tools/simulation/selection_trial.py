@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from siglip_study.ranking.gate import GateVerdict, gate
-from siglip_study.ranking.gate_inputs import References
+from siglip_study.ranking.gate import GateVerdict, References, gate
 from siglip_study.ranking.selection import TuningCell, select_cells
 from siglip_study.ranking.variance import Array
 from tools.simulation.category_trial import margins, margins_within

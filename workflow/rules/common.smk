@@ -4,7 +4,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from siglip_study.study.cells import HELD_OUT, SPLITS
-from siglip_study.study.choice import read_choice
+from siglip_study.study.grid import read_choice
 from siglip_study.config.loading import parse_config
 from siglip_study.base.errors import StudyError
 from siglip_study.study.grid import Study, cell_pattern

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from siglip_study.base.jobs import job
-from siglip_study.base.loading import loading
+from siglip_study.base.jobs import job, loading
 from siglip_study.config.loading import parse_config
 from siglip_study.study.cells import HELD_OUT, SPLITS
 
@@ -13,8 +12,7 @@ with job(snakemake.log[0]):
 
         from siglip_study.features.scorer import Scorer, read_frame_embeddings
         from siglip_study.models.devices import pick_device
-        from siglip_study.scoring.adversaries import write_adversaries
-        from siglip_study.scoring.baselines import write_baselines
+        from siglip_study.scoring.baselines import write_adversaries, write_baselines
 
     config = parse_config(snakemake.config)
     manifest = pl.read_parquet(snakemake.input.manifest)

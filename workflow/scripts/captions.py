@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from siglip_study.base.io import remove_dir
-from siglip_study.base.jobs import job
-from siglip_study.base.loading import loading
-from siglip_study.captioning.handover import captions_key, take_prepared
+from siglip_study.base.jobs import job, loading
+from siglip_study.captioning.cell import captions_key, take_prepared
 from siglip_study.config.loading import parse_config
 from siglip_study.study.grid import Study
 

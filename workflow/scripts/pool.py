@@ -4,8 +4,7 @@ from pathlib import Path
 
 from siglip_study.base.jobs import job
 from siglip_study.config.loading import parse_config
-from siglip_study.study.choice import read_choice
-from siglip_study.study.grid import Study
+from siglip_study.study.grid import Study, read_choice
 
 with job(snakemake.log[0]):
     from siglip_study.base.io import read_json

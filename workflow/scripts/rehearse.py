@@ -5,7 +5,7 @@ from siglip_study.config.loading import parse_config
 from siglip_study.study.paths import Paths
 
 with job(snakemake.log[0]):
-    from siglip_study.planning.run import rehearse
+    from siglip_study.planning.rehearse import rehearse
 
     config = parse_config(snakemake.config)
     found = rehearse(config)

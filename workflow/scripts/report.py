@@ -7,9 +7,8 @@ from siglip_study.config.loading import parse_config, plain_config
 from siglip_study.study.grid import Study
 
 with job(snakemake.log[0]):
-    from siglip_study.report.gallery import GallerySettings
+    from siglip_study.report.gallery import GallerySettings, clip_pictures
     from siglip_study.report.page import write_report
-    from siglip_study.report.pictures import clip_pictures
     from siglip_study.study import versions
 
     study = Study(parse_config(snakemake.config))

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from siglip_study.base.jobs import job
-from siglip_study.base.loading import loading
+from siglip_study.base.jobs import job, loading
 from siglip_study.config.loading import parse_config
 from siglip_study.study.grid import Study
 
@@ -13,9 +12,13 @@ with job(snakemake.log[0]):
 
         from siglip_study.base.io import read_json
         from siglip_study.features.scorer import read_frame_embeddings
-        from siglip_study.scoring.scores import captioners_of, reference_temperature, score_split
+        from siglip_study.scoring.scores import (
+            captioners_of,
+            fit_on_references,
+            reference_temperature,
+            score_split,
+        )
         from siglip_study.scoring.split_scorer import ScoreSettings, SplitScorer
-        from siglip_study.scoring.temperature import fit_on_references
 
     study = Study(parse_config(snakemake.config))
     config, paths = study.config, study.paths

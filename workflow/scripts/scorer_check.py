@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from siglip_study.base.jobs import job
-from siglip_study.base.loading import loading
+from siglip_study.base.jobs import job, loading
 from siglip_study.config.loading import parse_config
 
 with job(snakemake.log[0]):
@@ -12,7 +11,7 @@ with job(snakemake.log[0]):
 
         from siglip_study.features.scorer import Scorer, read_frame_embeddings
         from siglip_study.models.devices import pick_device
-        from siglip_study.ranking.scorer_check_file import check_references
+        from siglip_study.ranking.scorer_check import check_references
 
     config = parse_config(snakemake.config)
     settings = config.scorer

@@ -6,7 +6,7 @@ from siglip_study.base.jobs import job
 
 with job(snakemake.log[0]):
     from siglip_study.base.io import atomic_path
-    from siglip_study.ranking.scorer_check_file import verdict
+    from siglip_study.ranking.scorer_check import verdict
 
     sentence = verdict(Path(snakemake.input.check), snakemake.params.stop)
     with atomic_path(Path(snakemake.output.verdict)) as partial:

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from siglip_study.base.jobs import job
-from siglip_study.base.loading import loading
+from siglip_study.base.jobs import job, loading
 from siglip_study.config.loading import parse_config
 from siglip_study.study.grid import Study
 from siglip_study.study.progress import progress_line

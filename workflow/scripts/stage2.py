@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.io import remove_dir
-from siglip_study.base.jobs import job
-from siglip_study.base.loading import loading
+from siglip_study.base.jobs import job, loading
 from siglip_study.config.loading import parse_config
 from siglip_study.study.grid import Study
 from siglip_study.study.progress import progress_line
@@ -12,8 +11,7 @@ from siglip_study.study.versions import rule_code
 
 with job(snakemake.log[0]):
     with loading():
-        from siglip_study.captioning.cell import caption_while_loaded
-        from siglip_study.captioning.handover import captions_key
+        from siglip_study.captioning.cell import caption_while_loaded, captions_key
         from siglip_study.runs.run import Inputs
         from siglip_study.training.stages import run_stage2
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 from siglip_study.base.jobs import job
 from siglip_study.config.loading import parse_config
-from siglip_study.study.choice import read_choice
-from siglip_study.study.grid import Study
+from siglip_study.study.grid import Study, read_choice
 
 with job(snakemake.log[0]):
     from siglip_study.ranking.gate import GateThresholds
     from siglip_study.ranking.ranking_file import rank_projectors
-    from siglip_study.ranking.scorer_check_file import read_check
+    from siglip_study.ranking.scorer_check import read_check
     from siglip_study.report.tables import build_tables
 
     study = Study(parse_config(snakemake.config))

@@ -20,3 +20,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         kind.__name__ == "OutOfMemoryError" and kind.__module__.split(".")[0] == "torch"
         for kind in type(error).__mro__
     )
+
+
+class ClipError(Exception):
+    """A clip cannot be used; the message is the reason, ``kind: detail``."""

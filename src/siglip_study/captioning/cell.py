@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from siglip_study.base.io import atomic_dir, write_json, write_parquet
-from siglip_study.base.loading import loading
+from siglip_study.base.jobs import loading
 from siglip_study.captioning import generate_captions
 from siglip_study.captioning.blind_captions import unseeing_records
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
@@ -18,11 +21,41 @@ from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
 from siglip_study.models.llm import import_libraries
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.runs.checkpoint import load_projector
 from siglip_study.runs.clips import Clips, derangement
-from siglip_study.runs.run import Bench, Inputs, use_device
+from siglip_study.runs.losses import caption_losses
+from siglip_study.runs.run import Bench, Inputs, load_projector, use_device
 from siglip_study.study.cells import Cell
-from siglip_study.training.loop import caption_losses
+
+# ---- Captions made right after training, while the model was loaded, until their job asks for
+# them.
+#
+# They lie outside the declared outputs under a key of everything they depend on, so a changed token
+# budget finds nothing here and captions are made anew from the checkpoint. Nothing heavy is
+# imported:
+# taking prepared captions costs no model and no GPU.
+
+_FILES = ("captions.json", "losses.parquet")
+
+
+def captions_key(cell: Cell, checkpoint: Path, settings: CaptionConfig, code: str) -> list[Any]:
+    """What captions depend on: weights, run, splits, settings and the code that makes them."""
+    weights = [
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(checkpoint.rglob("*.safetensors"))
+    ]
+    chosen = settings.model_dump(exclude={"batch_size"})
+    return [cell.name, *cell.captioned, json.dumps(chosen), weights, code]
+
+
+def take_prepared(prepared: Path, out: Path) -> bool:
+    """Move prepared captions to where their job declares them; whether there were any."""
+    if not all((prepared / name).is_file() for name in _FILES):
+        return False
+    out.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        (prepared / name).replace(out / name)
+    shutil.rmtree(prepared)
+    return True
 
 
 def write_captions(

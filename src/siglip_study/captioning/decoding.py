@@ -8,15 +8,145 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from siglip_study.captioning.batch import Batch, Limits
-from siglip_study.captioning.cache import DenseCache
-from siglip_study.captioning.steps import PlainSteps, RecordedSteps
+from siglip_study.captioning.cache import DenseCache, can_group, causal_masks, grouped
 from siglip_study.models.vlm import VisionLanguageModel
+
+# ---- Captions in the making, and one greedy step of them.
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a caption ends, and how it is made.
+
+    ``repetition_penalty`` discourages tokens the caption has already (1: not at all); ``graphs``
+    has a GPU replay recorded steps, so that it does not wait for Python.
+    """
+
+    eos: int
+    max_new_tokens: int
+    repetition_penalty: float = 1.0
+    graphs: bool = False
+
+
+class Batch:
+    """Captions in the making: what each step reads and writes, all of it on the device."""
+
+    def __init__(self, model: VisionLanguageModel, hidden: Tensor, limits: Limits) -> None:
+        rows, device = len(hidden), hidden.device
+        self.model, self.limits = model, limits
+        self.tokens = torch.full((rows, limits.max_new_tokens), limits.eos, device=device)
+        self.step = torch.zeros(1, dtype=torch.long, device=device)
+        self.row = torch.arange(rows, device=device)  # of ``tokens``, for each row still decoded
+        self.last = torch.zeros(rows, dtype=torch.long, device=device)
+        self.done = torch.zeros(rows, dtype=torch.bool, device=device)
+        vocabulary = model._head.weight.shape[0] if limits.repetition_penalty != 1.0 else 0
+        self.seen = torch.zeros(rows, vocabulary, dtype=torch.bool, device=device)
+        self.choose(hidden)
+
+    def choose(self, hidden: Tensor) -> None:
+        """Take the likeliest next token after hidden states ``[B, L]``."""
+        logits = self.model._head(hidden).float()
+        factor = self.limits.repetition_penalty
+        if factor != 1.0:  # Keskar et al. 2019, section 4.1
+            discouraged = torch.where(logits < 0, logits * factor, logits / factor)
+            logits = torch.where(self.seen, discouraged, logits)
+        self.last.copy_(logits.argmax(dim=-1))
+        if factor != 1.0:
+            self.seen.scatter_(1, self.last[:, None], True)
+        self.tokens.index_put_((self.row, self.step.expand_as(self.row)), self.last)
+        self.done.logical_or_(self.last == self.limits.eos)
+        self.step.add_(1)
+
+    def feed(self, cache: DenseCache, position: Tensor, mask: Tensor | dict | None = None) -> None:
+        """Read the last tokens at ``position`` ``[1]`` and choose the next ones."""
+        hidden: Tensor = self.model._backbone(
+            inputs_embeds=self.model._embedding(self.last[:, None]),
+            attention_mask=mask,
+            position_ids=position[None],
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state
+        self.choose(hidden[:, -1])
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone."""
+        self.row, self.last, self.done, self.seen = (
+            tensor[rows] for tensor in (self.row, self.last, self.done, self.seen)
+        )
+
+
+# ---- How a decoding step is run: as it comes, or recorded as a CUDA graph and replayed.
+#
+# Thirty-six layers take Python longer than the GPU when prompts are short. A recorded step has
+# fixed
+# sizes: it attends to the cache up to a bound beyond its position, masked, and is recorded anew
+# when
+# the position reaches the bound or when rows leave.
+
+_BOUND = 128  # bounds are multiples: a step reads at most that many positions in vain
+
+
+class PlainSteps:
+    """Each step goes through Python; keys are read up to the position, without a mask."""
+
+    def __init__(self, batch: Batch, cache: DenseCache) -> None:
+        self.batch, self.cache = batch, cache
+
+    def take(self) -> None:
+        """Feed the last tokens, choose the next."""
+        length = self.cache.cursor.length
+        self.batch.feed(self.cache, torch.full((1,), length, device=self.batch.last.device))
+
+    def rows_changed(self) -> None:
+        """Rows have left the batch and the cache."""
+
+
+class RecordedSteps:
+    """Each step is replayed; on the CPU, which records nothing, the same step is simply run."""
+
+    def __init__(self, batch: Batch, cache: DenseCache) -> None:
+        """Raises ValueError for attention that a mask does not describe."""
+        if not can_group(batch.model._causal_lm):
+            raise ValueError("steps of attention with sinks or capped scores are not recorded")
+        self.batch, self.cache = batch, cache
+        self.config = batch.model._causal_lm.config
+        self.position = torch.full((1,), cache.cursor.length, device=batch.last.device)
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.bound = 0
+
+    def take(self) -> None:
+        """Feed the last tokens, choose the next."""
+        if self.cache.cursor.length >= self.bound:
+            self.graph = None
+            whole = -(-(self.cache.cursor.length + 1) // _BOUND) * _BOUND
+            self.bound = min(whole, self.cache.capacity)
+        if self.graph is not None:
+            self.graph.replay()
+            return
+        # Taken outside any graph, a step readies the libraries that the recording then calls.
+        self._step()
+        if self.position.device.type == "cuda":
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._step()
+            self.graph = graph
+
+    def rows_changed(self) -> None:
+        """Rows have left the batch and the cache: what was recorded is void."""
+        self.graph = None
+
+    def _step(self) -> None:
+        masks = causal_masks(self.config, self.cache.windows, self.position, self.bound)
+        with grouped(self.config), self.cache.fixed(self.position, self.bound):
+            self.batch.feed(self.cache, self.position, masks)
+        self.position.add_(1)
+
 
 _LEAVES = 0.25  # share of rows that must have ended before the others move together
 # cuDNN is fastest on long prompts, but plans anew for every length: decoding is better without.
@@ -81,3 +211,29 @@ def kernels(device: torch.device, order: list[SDPBackend]) -> Iterator[None]:
         return
     with sdpa_kernel(order, set_priority=True):
         yield
+
+
+# ---- Captions of models whose layers a dense cache does not describe, through transformers' own.
+
+
+def generate_through_transformers(
+    model: VisionLanguageModel, prompt: Tensor, limits: Limits
+) -> Tensor:
+    """Greedy token ids ``[B, n <= max_new_tokens]`` after prompts ``[B, S, L]``."""
+    with autocast(model):
+        new: Tensor = model.llm.generate(  # type: ignore[operator]
+            inputs_embeds=prompt,
+            attention_mask=torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device),
+            max_new_tokens=limits.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=limits.repetition_penalty,
+            eos_token_id=limits.eos,
+            pad_token_id=model.layout.pad,
+            # Explicit: a model's own generation config may sample or switch the cache off.
+            use_cache=True,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+        )
+    return new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,55 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from siglip_study.captioning import memory
-from siglip_study.models.devices import free_bytes
+from siglip_study.models.devices import USABLE, free_bytes
 from siglip_study.models.vlm import VisionLanguageModel
+
+# ---- How many captions are decoded together: as many as their keys and values find room for.
+
+CPU_ROWS = 32
+PREFILL_TOKENS = 16384
+"""Prompt positions in one forward pass: enough to fill a GPU, few enough for its activations."""
+
+
+def prefill_rows(prompt_length: int) -> int:
+    """Prompts read in one forward pass."""
+    return max(1, PREFILL_TOKENS // prompt_length)
+
+
+def row_bytes(llm_config: Any, length: int, itemsize: int) -> int:
+    """Bytes a caption needs while it is decoded.
+
+    Args:
+        llm_config: the LLM's config.
+        length: positions of prompt and caption.
+        itemsize: bytes of a key's element.
+    """
+    config = llm_config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    layer = 2 * heads * width * length * itemsize
+    # Rows that stay are copied, keys or values of one layer at a time; logits and their copies
+    # are fp32.
+    return config.num_hidden_layers * layer + layer // 2 + 32 * config.vocab_size
+
+
+def prefill_bytes(llm_config: Any, prompt_length: int, itemsize: int) -> int:
+    """Bytes of activations of the largest forward pass over prompts."""
+    config = llm_config.get_text_config()
+    tokens = prefill_rows(prompt_length) * prompt_length
+    return tokens * (10 * config.hidden_size + 4 * config.intermediate_size) * itemsize
+
+
+def rows_that_fit(free: int, a_row: int, reserve: int) -> int:
+    """Rows of ``a_row`` bytes in ``free`` bytes less ``reserve``; at least one is tried."""
+    return max(1, int((free * USABLE - reserve) // a_row))
+
+
+def split_evenly(n: int, most: int) -> list[int]:
+    """``n`` clips in as few batches of at most ``most`` as possible, of nearly equal size."""
+    batches = math.ceil(n / most)
+    return [n // batches + (i < n % batches) for i in range(batches)]
+
 
 FeatureBatch = Callable[[Sequence[str]], Tensor]
 
@@ -69,9 +116,8 @@ def generate_captions(
             can be recorded. ValueError for a model whose attention cannot.
         timings: filled with seconds and counts if given.
     """
-    from siglip_study.captioning.attention import can_group
-    from siglip_study.captioning.batch import Limits
-    from siglip_study.captioning.cache import layer_windows
+    from siglip_study.captioning.cache import can_group, layer_windows
+    from siglip_study.captioning.decoding import Limits
 
     if not ids:
         return []
@@ -82,15 +128,17 @@ def generate_captions(
     windows = layer_windows(model._causal_lm.config)
     length = model.prompt_length(features(ids[:1]))
     most = _batch_rows(model, length, max_new_tokens, batch_size, memory_gb)
-    sizes = memory.split_evenly(len(ids), most) if batch_size is None else None
+    sizes = split_evenly(len(ids), most) if batch_size is None else None
     captions: list[Caption] = []
     while len(captions) < len(ids):
         size = most if sizes is None else sizes.pop()
         chosen = list(ids[len(captions) : len(captions) + size])
         if windows is None:
-            from siglip_study.captioning.hybrid import generate
+            from siglip_study.captioning.decoding import generate_through_transformers
 
-            tokens = generate(model, embed_prompts(model, features(chosen)), limits)
+            tokens = generate_through_transformers(
+                model, embed_prompts(model, features(chosen)), limits
+            )
         else:
             tokens = _dense(model, chosen, features, length, windows, limits, timings)
         captions += [finish(row, limits.eos, tokenizer) for row in tokens.tolist()]
@@ -115,7 +163,7 @@ def _dense(
     cache = DenseCache(windows, len(ids), capacity)
     began = _now(timings)
     hidden = []
-    chunk = memory.prefill_rows(length)
+    chunk = prefill_rows(length)
     for start in range(0, len(ids), chunk):
         rows = slice(start, min(start + chunk, len(ids)))
         prompt = embed_prompts(model, features(ids[rows]))
@@ -151,13 +199,13 @@ def _batch_rows(
     """Clips decoded together."""
     device = model.feature_scale.device
     if device.type != "cuda":
-        return batch_size or memory.CPU_ROWS
+        return batch_size or CPU_ROWS
     config = model._causal_lm.config
     itemsize = model._embedding.weight.dtype.itemsize
-    fit = memory.rows_that_fit(
+    fit = rows_that_fit(
         free_bytes(device, memory_gb),
-        memory.row_bytes(config, length + max_new_tokens, itemsize),
-        memory.prefill_bytes(config, length, itemsize),
+        row_bytes(config, length + max_new_tokens, itemsize),
+        prefill_bytes(config, length, itemsize),
     )
     return fit if batch_size is None else min(batch_size, fit)
 

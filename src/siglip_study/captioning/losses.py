@@ -11,12 +11,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from siglip_study.captioning import memory
-from siglip_study.captioning.attention import can_group, causal_masks, grouped
-from siglip_study.captioning.cache import DenseCache, layer_windows
+from siglip_study.captioning import generate
+from siglip_study.captioning.cache import (
+    DenseCache,
+    can_group,
+    causal_masks,
+    grouped,
+    layer_windows,
+)
 from siglip_study.captioning.decoding import autocast, prefill
 from siglip_study.captioning.generate import embed_prompts
-from siglip_study.models.head_loss import head_cross_entropy
+from siglip_study.models.fast_layers import head_cross_entropy
 from siglip_study.models.vlm import VisionLanguageModel
 
 Tokens = Sequence[int]
@@ -55,7 +60,7 @@ def losses_under_videos(
         raise ValueError("a dense cache does not describe this model; see can_share_prompts")
     length = model.prompt_length(features([0]))
     longest = max(len(caption) for tried in captions for caption in tried)
-    most = min(most, memory.prefill_rows(length))
+    most = min(most, generate.prefill_rows(length))
     losses: list[list[float]] = []
     for start in range(0, len(captions), most):
         videos = list(range(start, min(start + most, len(captions))))

@@ -7,110 +7,73 @@ time.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.errors import error_sentence
-from siglip_study.config.study import (
-    BertScoreConfig,
-    CaptionConfig,
-    ControlsConfig,
-    DataConfig,
-    DemoConfig,
-    GateConfig,
-    GridConfig,
-    PresetConfig,
-    ReportConfig,
-    RuntimeConfig,
-    ScorerConfig,
-    SeedConfig,
-)
-from siglip_study.config.training import (
-    LlmConfig,
-    ProjectorConfig,
-    StageConfig,
-    TrainingConfig,
-    VisionConfig,
-)
-from siglip_study.config.types import Label, Section
+from siglip_study.config.study import Config
+
+# ---- What is wrong with a config, in one sentence that a user can act on.
 
 
-class Config(Section):
-    """The whole study."""
+def _known_keys(location: tuple[Any, ...], root: type[BaseModel]) -> list[str]:
+    """Keys that would have been valid beside the last part of ``location``."""
+    model: Any = root
+    at_label = False
+    for part in location[:-1]:
+        if at_label:  # the key of a map: the section behind it is known already
+            at_label = False
+            continue
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            break
+        at_label = "dict[" in str(field.annotation)
+        model = inner_model(field.annotation)
+    return _keys_of(model)
 
-    output_dir: str = Field("results", description="Where everything computed goes.")
-    demo: DemoConfig | None = Field(None, description="Makes its own clips; see DemoConfig.")
-    data: DataConfig = Field(DataConfig(), description="Clips and captions.")
-    vision: VisionConfig = Field(VisionConfig(), description="Frozen encoder.")
-    llm: LlmConfig = Field(LlmConfig(), description="Language model.")
-    projectors: dict[Label, ProjectorConfig] = Field(
-        min_length=1, description="The projectors under comparison, by label."
-    )
-    training: TrainingConfig = Field(TrainingConfig(), description="Shared by both stages.")
-    stage1: StageConfig = Field(StageConfig(), description="Projector alone.")
-    stage2: StageConfig = Field(
-        StageConfig(epochs=3, learning_rate=5e-5), description="Projector and LoRA."
-    )
-    grid: GridConfig = Field(GridConfig(), description="Tuned axes.")
-    seeds: SeedConfig = Field(SeedConfig(), description="Tuning and report seeds.")
-    controls: ControlsConfig = Field(ControlsConfig(), description="Cells that must fail.")
-    presets: dict[Label, PresetConfig] = Field({}, description="Published experiments by name.")
-    captions: CaptionConfig = Field(CaptionConfig(), description="Generation.")
-    scorer: ScorerConfig = Field(ScorerConfig(), description="Caption scorer.")
-    bertscore: BertScoreConfig | None = Field(None, description="BERTScore's encoder.")
-    gate: GateConfig = Field(GateConfig(), description="Collapse gate.")
-    report: ReportConfig = Field(ReportConfig(), description="The page.")
-    runtime: RuntimeConfig = Field(RuntimeConfig(), description="Speed and memory.")
 
-    @model_validator(mode="after")
-    def _names_meet(self) -> Config:
-        if self.data.root is None and self.demo is None:
-            raise ValueError("data.root is missing; expected the folder of a dataset")
-        if "stage2" in self.model_fields_set:
-            for key in ("learning_rate", "epochs"):
-                if key in self.stage2.model_fields_set:
-                    raise ValueError(f"stage2.{key} is tuned; expected it in grid.{key} instead")
-        if self.cross_fit:
-            for name, stage in (("stage1", self.stage1), ("stage2", self.stage2)):
-                for key in ("keep", "early_stopping"):
-                    if getattr(stage, key) not in (None, "last"):
-                        raise ValueError(
-                            f"{name}.{key} chooses weights by clips that are reported too, since "
-                            "data.splits has one held_out whose halves are exchanged; expected "
-                            "it absent, or data.cross_fit: false"
-                        )
-        wanted = {
-            "controls.hot.projector": self.controls.hot and self.controls.hot.projector,
-            "controls.noise_features": self.controls.noise_features,
-            "controls.permuted_captions": self.controls.permuted_captions,
-            "controls.untrained_projector": self.controls.untrained_projector,
-            **{f"presets.{name}.projector": p.projector for name, p in self.presets.items()},
-        }
-        for key, label in wanted.items():
-            if label is not None and label not in self.projectors:
-                known = ", ".join(self.projectors)
-                raise ValueError(f"{key} names '{label}'; expected one of projectors: {known}")
-        return self
+def _keys_of(model: Any) -> list[str]:
+    return list(model.model_fields) if hasattr(model, "model_fields") else []
 
-    @property
-    def cross_fit(self) -> bool:
-        """Whether one held-out split is halved, and each half reported with the other's choice."""
-        return "held_out" in self.data.splits and self.data.cross_fit
 
-    @property
-    def keeps(self) -> Literal["last", "val_loss"]:
-        """Weights a stage ends with where its ``keep`` does not say."""
-        return "last" if self.cross_fit else "val_loss"
+def inner_model(annotation: Any) -> Any:
+    """The Section inside ``X``, ``X | None`` or ``dict[str, X]``; else the annotation itself."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for arg in getattr(annotation, "__args__", ()):
+        inner = inner_model(arg)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            return inner
+    return annotation
 
-    @property
-    def data_root(self) -> Path:
-        """The dataset's folder; the demo writes its own under ``output_dir``."""
-        return Path(self.data.root or f"{self.output_dir}/demo")
+
+def error_sentence(error: Mapping[str, Any], source: str, root: type[BaseModel]) -> str:
+    """One sentence for what is wrong: the key, what was found, what was expected.
+
+    Args:
+        error: one of pydantic's ``errors()``.
+        source: the file that is to be mended.
+        root: the model of the whole config, which knows the keys.
+    """
+    location = tuple(error["loc"])
+    # A label may be any text: its line breaks must not break the sentence.
+    key = " ".join(".".join(str(part) for part in location).split())
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location, root)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}."
+        return f"{source}: unknown key '{key}'; {hint}"
+    if error["type"] == "missing":
+        return f"{source}: key '{key}' is missing; it has no default."
+    message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    if error["type"] == "value_error":  # our own, which begins with the name of a field
+        return f"{source}: {key}{'.' if key else ''}{message}."
+    return f"{source}: {key or 'the config'} is {error['input']!r}: {message}."
 
 
 def plain_config(config: Config) -> dict[str, Any]:

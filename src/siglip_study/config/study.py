@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from siglip_study.config.training import StageConfig
+from siglip_study.config.training import (
+    LlmConfig,
+    ProjectorConfig,
+    StageConfig,
+    TrainingConfig,
+    VisionConfig,
+)
 from siglip_study.config.types import Count, Fraction, Label, Positive, Section
 
 
@@ -208,3 +215,76 @@ class PresetConfig(Section):
     stage1: StageConfig = Field(description="Its first stage.")
     stage2: StageConfig = Field(description="Its second stage.")
     seed: int = Field(42, description="Published seed.")
+
+
+class Config(Section):
+    """The whole study."""
+
+    output_dir: str = Field("results", description="Where everything computed goes.")
+    demo: DemoConfig | None = Field(None, description="Makes its own clips; see DemoConfig.")
+    data: DataConfig = Field(DataConfig(), description="Clips and captions.")
+    vision: VisionConfig = Field(VisionConfig(), description="Frozen encoder.")
+    llm: LlmConfig = Field(LlmConfig(), description="Language model.")
+    projectors: dict[Label, ProjectorConfig] = Field(
+        min_length=1, description="The projectors under comparison, by label."
+    )
+    training: TrainingConfig = Field(TrainingConfig(), description="Shared by both stages.")
+    stage1: StageConfig = Field(StageConfig(), description="Projector alone.")
+    stage2: StageConfig = Field(
+        StageConfig(epochs=3, learning_rate=5e-5), description="Projector and LoRA."
+    )
+    grid: GridConfig = Field(GridConfig(), description="Tuned axes.")
+    seeds: SeedConfig = Field(SeedConfig(), description="Tuning and report seeds.")
+    controls: ControlsConfig = Field(ControlsConfig(), description="Cells that must fail.")
+    presets: dict[Label, PresetConfig] = Field({}, description="Published experiments by name.")
+    captions: CaptionConfig = Field(CaptionConfig(), description="Generation.")
+    scorer: ScorerConfig = Field(ScorerConfig(), description="Caption scorer.")
+    bertscore: BertScoreConfig | None = Field(None, description="BERTScore's encoder.")
+    gate: GateConfig = Field(GateConfig(), description="Collapse gate.")
+    report: ReportConfig = Field(ReportConfig(), description="The page.")
+    runtime: RuntimeConfig = Field(RuntimeConfig(), description="Speed and memory.")
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> Config:
+        if self.data.root is None and self.demo is None:
+            raise ValueError("data.root is missing; expected the folder of a dataset")
+        if "stage2" in self.model_fields_set:
+            for key in ("learning_rate", "epochs"):
+                if key in self.stage2.model_fields_set:
+                    raise ValueError(f"stage2.{key} is tuned; expected it in grid.{key} instead")
+        if self.cross_fit:
+            for name, stage in (("stage1", self.stage1), ("stage2", self.stage2)):
+                for key in ("keep", "early_stopping"):
+                    if getattr(stage, key) not in (None, "last"):
+                        raise ValueError(
+                            f"{name}.{key} chooses weights by clips that are reported too, since "
+                            "data.splits has one held_out whose halves are exchanged; expected "
+                            "it absent, or data.cross_fit: false"
+                        )
+        wanted = {
+            "controls.hot.projector": self.controls.hot and self.controls.hot.projector,
+            "controls.noise_features": self.controls.noise_features,
+            "controls.permuted_captions": self.controls.permuted_captions,
+            "controls.untrained_projector": self.controls.untrained_projector,
+            **{f"presets.{name}.projector": p.projector for name, p in self.presets.items()},
+        }
+        for key, label in wanted.items():
+            if label is not None and label not in self.projectors:
+                known = ", ".join(self.projectors)
+                raise ValueError(f"{key} names '{label}'; expected one of projectors: {known}")
+        return self
+
+    @property
+    def cross_fit(self) -> bool:
+        """Whether one held-out split is halved, and each half reported with the other's choice."""
+        return "held_out" in self.data.splits and self.data.cross_fit
+
+    @property
+    def keeps(self) -> Literal["last", "val_loss"]:
+        """Weights a stage ends with where its ``keep`` does not say."""
+        return "last" if self.cross_fit else "val_loss"
+
+    @property
+    def data_root(self) -> Path:
+        """The dataset's folder; the demo writes its own under ``output_dir``."""
+        return Path(self.data.root or f"{self.output_dir}/demo")

@@ -12,12 +12,14 @@ both.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from siglip_study.base.errors import StudyError
 from siglip_study.data.probing import (
@@ -30,8 +32,119 @@ from siglip_study.data.probing import (
     probe_container,
     video_stream,
 )
-from siglip_study.data.sampling import frame_indices
-from siglip_study.data.selective_decode import decode_sparingly
+
+# ---- Which frames of a clip are looked at: uniform in time, never in frame number.
+
+# Timestamps are exact fractions stored as floats; a frame shown *at* a time must not be missed.
+_TOLERANCE_S = 1e-6
+
+
+def frame_times(duration_s: float, n: int) -> NDArray[np.float64]:
+    """The middles of ``n`` equal parts of a clip, in seconds after its first frame: ``[n]``.
+
+    Raises:
+        ValueError: ``n`` is not positive or the duration is negative or not finite.
+    """
+    if n < 1 or not np.isfinite(duration_s) or duration_s < 0:
+        raise ValueError(f"n={n}, duration_s={duration_s}: expected n >= 1 and a duration >= 0")
+    return (np.arange(n, dtype=np.float64) + 0.5) / n * duration_s
+
+
+def frame_indices(pts_s: ArrayLike, n: int, duration_s: float | None = None) -> NDArray[np.int64]:
+    """The frames that are on screen at :func:`frame_times`: ``[n]`` positions in ``pts_s``.
+
+    Each time takes the last frame that begins at or before it, by the real timestamps, so a clip
+    with a variable frame rate is sampled evenly in time. ``pts_s`` holds only frames that a player
+    shows (frames that an edit list trims are left out before) and counts from the first of them. A
+    clip with fewer frames than ``n`` gives some of them again; a clip of one frame, which a
+    manifest admits only with ``min_frames=1``, gives that frame ``n`` times.
+
+    Args:
+        pts_s: ascending presentation times in seconds, the first one 0.
+        n: number of frames wanted.
+        duration_s: length of the clip; None: the last frame lasts as long as the median one.
+
+    Raises:
+        ValueError: ``pts_s`` is empty or does not ascend strictly from 0.
+    """
+    pts = np.asarray(pts_s, dtype=np.float64)
+    gaps = np.diff(pts)
+    if pts.size == 0 or pts[0] != 0 or (gaps <= 0).any():
+        raise ValueError("pts_s must not be empty and must ascend strictly from 0")
+    if duration_s is None:
+        duration_s = float(pts[-1] + (np.median(gaps) if gaps.size else 0.0))
+    found = np.searchsorted(pts, frame_times(duration_s, n) + _TOLERANCE_S, side="right") - 1
+    return np.clip(found, 0, pts.size - 1).astype(np.int64)
+
+
+# ---- Decoding some frames of a clip without decoding most of the others, to the same bits.
+
+# Codecs of which one packet holds one whole frame, where that is not interlaced.
+_FRAME_A_PACKET = ("h264", "hevc")
+
+
+def decode_sparingly(
+    container: Any, stream: Any, info: ClipInfo, targets: list[int]
+) -> dict[int, Any]:
+    """PyAV's frames at these ticks, as far as they are found; others must be decoded plainly.
+
+    Groups of pictures without a target are jumped over; a group begins with a keyframe that
+    decoding can start from (see ``nal``). In H.264 and HEVC a group's decoding ends with its last
+    target's packet: what the decoder holds back for reordering is drained, instead of being pushed
+    out by the packets that follow. In H.264, frames that no other frame refers to
+    (``nal_ref_idc`` 0, ITU-T H.264 §7.4.1: about half of what encoders write) are not decoded
+    unless they are targets.
+
+    Args:
+        container: an open clip, at any position.
+        stream: its video stream.
+        info: what :func:`probe_clip` says of it.
+        targets: ticks, ascending, each one of ``info.ticks``.
+    """
+    if info.trimmed:  # within an edit list seeking is not reliable
+        return {}
+    whole = not info.interlaced and info.codec in _FRAME_A_PACKET
+    found: dict[int, Any] = {}
+    starts = set(info.keyframe_ticks)
+
+    def group_of(tick: int) -> int:
+        return bisect_right(info.keyframe_ticks, tick) - 1
+
+    for group, ticks in groupby(targets, group_of):
+        if group < 0:
+            return {}
+        container.seek(info.keyframe_ticks[group], stream=stream)
+        skip = whole and info.codec == "h264"
+        packets = container.demux(stream)
+        # Seeking may land behind or before its aim, on what decoding cannot start from.
+        landed = next(packets, None)
+        if landed is None or landed.pts not in starts:
+            return {}
+        landing = chain([landed], packets)
+        found |= _decode_group(landing, stream, set(ticks), drain=whole, skip=skip)
+    return found
+
+
+def _decode_group(
+    packets: Iterable[Any], stream: Any, targets: set[int], drain: bool, skip: bool
+) -> dict[int, Any]:
+    context, unread = stream.codec_context, set(targets)
+    found: dict[int, Any] = {}
+    try:
+        for packet in packets:
+            if skip:
+                context.skip_frame = "DEFAULT" if packet.pts in targets else "NONREF"
+            unread.discard(packet.pts)
+            frames = packet.decode()
+            if drain and not unread:
+                frames += context.decode(None)
+            found |= {frame.pts: frame for frame in frames if frame.pts in targets}
+            if len(found) == len(targets) or (drain and not unread):
+                break
+    finally:
+        context.skip_frame = "DEFAULT"
+    return found
+
 
 Frames = NDArray[np.uint8]
 

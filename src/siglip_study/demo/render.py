@@ -3,14 +3,198 @@
 from __future__ import annotations
 
 import colorsys
+import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from siglip_study.demo.places import draw_place
-from siglip_study.demo.shapes import BODY, DETAIL, Polygon
 from siglip_study.demo.world import BACKGROUND_ZOOM, Scene, positions, zoom
+
+# ---- Silhouettes of the things, as polygons in the square [-1, 1]² (y down).
+
+Polygon = list[tuple[float, float]]
+
+
+def _ellipse(cx: float, cy: float, rx: float, ry: float, n: int = 20) -> Polygon:
+    return [
+        (cx + rx * math.cos(2 * math.pi * k / n), cy + ry * math.sin(2 * math.pi * k / n))
+        for k in range(n)
+    ]
+
+
+def _star(points: int = 5, inner: float = 0.42) -> Polygon:
+    radii = [1.0, inner] * points
+    return [
+        (r * math.sin(math.pi * k / points), -r * math.cos(math.pi * k / points) + 0.05)
+        for k, r in enumerate(radii)
+    ]
+
+
+#: thing → body parts filled with the thing's colour.
+BODY: dict[str, list[Polygon]] = {
+    "car": [
+        [
+            (-1, 0.5),
+            (-1, 0.0),
+            (-0.62, -0.08),
+            (-0.4, -0.55),
+            (0.4, -0.55),
+            (0.62, -0.08),
+            (1, 0.0),
+            (1, 0.5),
+        ],
+    ],
+    "ball": [_ellipse(0, 0, 0.92, 0.92, 28)],
+    "fish": [
+        _ellipse(-0.22, 0, 0.76, 0.52),
+        [(0.3, 0), (1, -0.6), (0.82, 0), (1, 0.6)],
+    ],
+    "bird": [
+        [
+            (-1, -0.6),
+            (-0.5, -0.42),
+            (0, 0.1),
+            (0.5, -0.42),
+            (1, -0.6),
+            (0.62, 0.1),
+            (0.2, 0.42),
+            (0.22, 0.75),
+            (-0.22, 0.75),
+            (-0.2, 0.42),
+            (-0.62, 0.1),
+        ],
+        _ellipse(0, -0.1, 0.2, 0.24, 12),
+    ],
+    "boat": [
+        [(-1, 0.35), (1, 0.35), (0.62, 0.85), (-0.62, 0.85)],
+        [(-0.06, -0.95), (-0.06, 0.22), (-0.82, 0.22)],
+        [(0.08, -0.7), (0.08, 0.22), (0.66, 0.22)],
+    ],
+    "house": [
+        [
+            (-0.95, -0.1),
+            (0, -0.95),
+            (0.95, -0.1),
+            (0.72, -0.1),
+            (0.72, 0.85),
+            (-0.72, 0.85),
+            (-0.72, -0.1),
+        ],
+    ],
+    "tree": [
+        [
+            (0, -1),
+            (0.5, -0.35),
+            (0.26, -0.35),
+            (0.72, 0.3),
+            (-0.72, 0.3),
+            (-0.26, -0.35),
+            (-0.5, -0.35),
+        ],
+        [(-0.16, 0.3), (0.16, 0.3), (0.16, 0.95), (-0.16, 0.95)],
+    ],
+    "star": [_star()],
+}
+
+#: thing → parts drawn dark on top, which make the silhouette readable.
+DETAIL: dict[str, list[Polygon]] = {
+    "car": [
+        _ellipse(-0.52, 0.5, 0.26, 0.26, 14),
+        _ellipse(0.52, 0.5, 0.26, 0.26, 14),
+        [(-0.3, -0.38), (0.3, -0.38), (0.42, -0.06), (-0.42, -0.06)],
+    ],
+    "fish": [_ellipse(-0.62, -0.12, 0.11, 0.11, 10)],
+    "house": [[(-0.2, 0.85), (-0.2, 0.25), (0.2, 0.25), (0.2, 0.85)]],
+}
+
+
+# ---- The places of the demo's world as backgrounds in daylight, drawn once a scene.
+
+Colour = tuple[int, int, int]
+#: Draws below the sky: (canvas, random numbers, row of the horizon, side of the canvas).
+_Painter = Callable[[ImageDraw.ImageDraw, np.random.Generator, int, int], None]
+
+
+def _clouds(draw: ImageDraw.ImageDraw, rng: np.random.Generator, horizon: int, n: int) -> None:
+    """Pale clouds, without which an open sky would not show the zoom."""
+    for x in range(int(rng.integers(-30, 10)), n, 62):
+        y = int(rng.uniform(0.1, 0.7) * horizon)
+        for dx, dy, r in ((0, 0, 9), (12, -4, 11), (25, 0, 8)):
+            box = (x + dx - r, y + dy - r * 0.7, x + dx + r, y + dy + r * 0.7)
+            draw.ellipse(box, fill=(232, 238, 243))
+
+
+def _sea(draw: ImageDraw.ImageDraw, rng: np.random.Generator, horizon: int, n: int) -> None:
+    _clouds(draw, rng, horizon, n)
+    draw.rectangle((0, horizon, n, n), fill=(40, 110, 160))
+    for y in range(horizon + 5, n, 14):
+        for x in range(int(rng.integers(-34, 0)), n, 34):
+            draw.arc((x, y, x + 22, y + 12), 190, 350, fill=(150, 205, 232), width=3)
+
+
+def _mountain(draw: ImageDraw.ImageDraw, rng: np.random.Generator, horizon: int, n: int) -> None:
+    shades: tuple[Colour, ...] = ((150, 140, 150), (120, 100, 92), (92, 74, 64))
+    for layer, shade in enumerate(shades):
+        base = horizon + int(n * (0.16 + 0.18 * layer))
+        x = -30 + int(rng.integers(-25, 10))
+        while x < n:
+            half = int(rng.uniform(0.2, 0.34) * n)
+            peak = base - int(rng.uniform(0.38, 0.55) * n)
+            draw.polygon((x, base, x + half, peak, x + 2 * half, base), fill=shade)
+            if layer == 0:
+                cap, w = (peak - base) // 4, half // 4
+                snow = (x + half - w, peak - cap, x + half, peak, x + half + w, peak - cap)
+                draw.polygon(snow, fill=(240, 240, 245))
+            x += int(half * 1.25)
+        draw.rectangle((0, min(base, n), n, n), fill=shade)
+
+
+def _city(draw: ImageDraw.ImageDraw, rng: np.random.Generator, horizon: int, n: int) -> None:
+    x = int(rng.integers(-14, 0))
+    while x < n:
+        width = int(rng.integers(22, 36))
+        top = int(n * rng.uniform(0.12, 0.45))
+        grey = int(rng.integers(105, 150))
+        draw.rectangle((x, top, x + width - 2, n), fill=(grey, grey, grey + 8))
+        for wy in range(top + 6, int(n * 0.8), 13):
+            for wx in range(x + 4, x + width - 8, 9):
+                draw.rectangle((wx, wy, wx + 4, wy + 6), fill=(70, 76, 92))
+        x += width
+    road = int(n * 0.8)
+    draw.rectangle((0, road, n, n), fill=(72, 72, 76))
+    for wx in range(int(rng.integers(-20, 0)), n, 32):
+        draw.rectangle((wx, road + 16, wx + 16, road + 20), fill=(205, 205, 195))
+
+
+def _field(draw: ImageDraw.ImageDraw, rng: np.random.Generator, horizon: int, n: int) -> None:
+    _clouds(draw, rng, horizon, n)
+    draw.rectangle((0, horizon, n, n), fill=(150, 190, 92))
+    # Furrows that meet at the horizon: straight lines that only a field has.
+    vanish = n * rng.uniform(0.35, 0.65)
+    for k in range(-9, 10):
+        foot = vanish + (k + rng.uniform(-0.2, 0.2)) * n * 0.2
+        head = vanish + 0.2 * (foot - vanish)
+        draw.line((head, horizon, foot, n), fill=(104, 148, 58), width=3)
+
+
+#: place → (colour of the sky, painter of the rest).
+_PLACES: dict[str, tuple[Colour, _Painter]] = {
+    "sea": ((178, 216, 238), _sea),
+    "mountain": ((196, 208, 224), _mountain),
+    "city": ((204, 200, 196), _city),
+    "field": ((206, 226, 236), _field),
+}
+
+
+def draw_place(place: str, rng: np.random.Generator, side: int) -> Image.Image:
+    """A place in daylight, RGB, ``side`` × ``side`` pixels; details are drawn for about 192."""
+    sky, paint = _PLACES[place]
+    image = Image.new("RGB", (side, side), sky)
+    paint(ImageDraw.Draw(image), rng, int(side * rng.uniform(0.42, 0.52)), side)
+    return image
+
 
 _OVERSAMPLE = 2
 #: Side of the background canvas; one zoomed to the full is still finer than a 96 px frame.

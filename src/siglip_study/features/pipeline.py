@@ -85,7 +85,7 @@ def stream_frames(
     Raises:
         StudyError: a clip cannot be read, or ``prepare`` gives it another size; it is named.
     """
-    from siglip_study.data.clip_error import ClipError
+    from siglip_study.base.errors import ClipError
 
     count = workers or len(os.sched_getaffinity(0))
     ahead = max(batches, default=0) + count
@@ -202,7 +202,7 @@ def embed_split(
 
     Args and errors as in :func:`encode_split`; ``path`` is the safetensors file.
     """
-    from siglip_study.features.frame_embeddings import write_frame_embeddings
+    from siglip_study.features.store import write_frame_embeddings
 
     ids, paths = list(rows["id"]), _paths(rows, root)
     overlap, parts = Overlap(scorer.device), []

@@ -16,13 +16,17 @@ from torch import Tensor
 
 from siglip_study.base.errors import StudyError
 from siglip_study.features.chunking import chunk_text, split_sentences
-from siglip_study.features.frame_embeddings import (
+from siglip_study.features.images import (
+    FrameTransform,
+    PatchTransform,
+    image_settings,
+    transform_from,
+)
+from siglip_study.features.store import (
     read_frame_embeddings,
     read_frame_facts,
     write_frame_embeddings,
 )
-from siglip_study.features.images import FrameTransform, image_settings, transform_from
-from siglip_study.features.naflex import PatchTransform
 from siglip_study.features.towers import random_tower
 from siglip_study.models.architectures import settings_of
 from siglip_study.models.devices import pick_device

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
+import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Queue
 from types import TracebackType
@@ -15,15 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path, write_json
-from siglip_study.features.shards import (
-    PLAN,
-    clip_name,
-    finished_shards,
-    plan_shards,
-    shard_header,
-    shard_name,
-)
+from siglip_study.base.io import atomic_path, read_json, write_json
 
 SCHEMA = "features/1"
 
@@ -209,3 +204,120 @@ def _check_finite(clips: Sequence[str], features: Tensor, finite: Tensor | None)
     if not known.all():
         bad = clips[int((~known).nonzero()[0])]
         raise StudyError(f"features of clip '{bad}' are not finite; expected numbers.")
+
+
+def write_features(
+    folder: str | Path,
+    resume_folder: str | Path,
+    ids: Sequence[str],
+    encode: Callable[[list[str]], Tensor],
+    shard_clips: int,
+    facts: dict[str, Any],
+    sources: Sequence[str] = (),
+) -> None:
+    """Encode a split shard by shard; a killed call keeps its finished shards.
+
+    Shards grow in ``resume_folder``, which becomes ``folder`` by one rename; the two must lie on
+    one file system. What is found there from other ids, facts or shard sizes is discarded.
+
+    Args:
+        folder: where the finished features appear.
+        resume_folder: where unfinished work is kept.
+        ids: clip ids in order; only those of unfinished shards are encoded.
+        encode: ids of one shard → ``[B, F, P, V]``.
+        shard_clips: clips a shard.
+        facts: what made the features; goes into the index and decides whether shards are reused.
+        sources: hashes of the clips' files; a changed one means that shards are not reused.
+
+    Raises:
+        StudyError: an id repeats, there is none, or ``encode`` gives another shape or numbers that
+            are not finite.
+    """
+    with FeatureWriter(folder, resume_folder, ids, shard_clips, facts, sources) as writer:
+        for clips in writer.todo:
+            features = encode(list(clips))
+            if len(features) != len(clips):
+                raise StudyError(
+                    f"{folder}: encoded features are {tuple(features.shape)}; expected "
+                    f"({len(clips)}, frames, patches, width)."
+                )
+            writer.put(features.cpu())
+
+
+PLAN = "plan.json"
+
+
+_PLAN_SCHEMA = "features_plan/1"
+
+
+def plan_shards(ids: Sequence[str], shard_clips: int) -> list[list[str]]:
+    """Ids cut into shards, in order.
+
+    Raises:
+        StudyError: there is no id, or one repeats.
+    """
+    if not ids:
+        raise StudyError("no clip to encode; expected at least one clip in the split.")
+    if len(set(ids)) != len(ids):
+        twice = next(clip for clip in ids if list(ids).count(clip) > 1)
+        raise StudyError(f"clip '{twice}' occurs twice in a split; expected ids that differ.")
+    return [list(ids[i : i + shard_clips]) for i in range(0, len(ids), shard_clips)]
+
+
+def finished_shards(
+    resume_folder: str | Path,
+    ids: Sequence[str],
+    shard_clips: int,
+    facts: dict[str, Any],
+    sources: Sequence[str] = (),
+) -> set[int]:
+    """Numbers of the shards that an earlier call with the same plan finished.
+
+    The resume folder is made, and emptied where it holds the work of another plan.
+    """
+    work = Path(resume_folder)
+    # As JSON gives it back, so that tuples and lists compare equal.
+    plan = json.loads(
+        json.dumps({"ids": ids, "clips": shard_clips, "facts": facts, "sources": sources})
+    )
+    if (work / PLAN).is_file() and read_json(work / PLAN, _PLAN_SCHEMA) == {
+        "schema": _PLAN_SCHEMA,
+        **plan,
+    }:
+        # Shards appear by rename, so one that exists is whole.
+        numbers = range(len(plan_shards(ids, shard_clips)))
+        return {n for n in numbers if (work / shard_name(n)).is_file()}
+    shutil.rmtree(work, ignore_errors=True)
+    write_json(work / PLAN, plan, _PLAN_SCHEMA)
+    return set()
+
+
+def clip_name(position: int) -> str:
+    """The tensor name of the clip at this position in the split."""
+    return f"{position:07d}"
+
+
+def shard_name(number: int) -> str:
+    """The file name of a shard."""
+    return f"shard-{number:05d}.safetensors"
+
+
+def shard_header(names: Sequence[str], shape: Sequence[int]) -> bytes:
+    """What precedes the data of bf16 tensors of one shape, in the safetensors format.
+
+    The tensors' bytes follow in the order of ``names``. Known before any tensor is, it lets a
+    shard be written while its clips are still being encoded.
+    """
+    size = 2 * math.prod(shape)
+    entries = {
+        name: {
+            "dtype": "BF16",
+            "shape": list(shape),
+            "data_offsets": [i * size, (i + 1) * size],
+        }
+        for i, name in enumerate(names)
+    }
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    # The data begin at a multiple of eight bytes.
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text

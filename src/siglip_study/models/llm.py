@@ -70,7 +70,7 @@ def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     _require_plain_logits(text, config)
     model: nn.Module
     if random:
-        from siglip_study.models.random_weights import random_llm
+        from siglip_study.models.quantization import random_llm
 
         model = random_llm(text, device, config.quantization)
     else:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from siglip_study.base.errors import StudyError
-from siglip_study.models.head_loss import head_cross_entropy
+from siglip_study.models.fast_layers import head_cross_entropy
 from siglip_study.models.llm import PromptLayout, embedding_rms
 from siglip_study.projectors.base import Projector
 

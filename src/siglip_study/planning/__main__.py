@@ -10,10 +10,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from siglip_study.base.commands import exit_status
+from siglip_study.base.jobs import exit_status
 from siglip_study.config.loading import load_config
-from siglip_study.planning.arguments import add_assumptions, given_assumptions, show_progress
-from siglip_study.planning.run import rehearse
+from siglip_study.planning.rehearse import (
+    add_assumptions,
+    given_assumptions,
+    rehearse,
+    show_progress,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from siglip_study.base.commands import exit_status
-from siglip_study.config.loading import Config, load_config
+from siglip_study.base.jobs import exit_status
+from siglip_study.config.loading import load_config
+from siglip_study.config.study import Config
 from siglip_study.planning.dataset import describe_dataset
 from siglip_study.planning.facts import model_facts, prompt_at_hand, tokenizer_at_hand
 from siglip_study.planning.measure import Trial
@@ -26,8 +27,8 @@ from siglip_study.planning.workload import StageShape, Workload
 from siglip_study.runs.clips import Clips
 from siglip_study.study.grid import Study
 from siglip_study.training.loop import train_stage
-from siglip_study.training.plan import StagePlan
 from siglip_study.training.resume import ResumePoint
+from siglip_study.training.step import StagePlan
 
 
 @dataclass(frozen=True)

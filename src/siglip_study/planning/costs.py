@@ -8,8 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from siglip_study.planning.forecast import Forecast
-from siglip_study.planning.gpus import Gpu
+from siglip_study.planning.forecast import Forecast, Gpu
 from siglip_study.planning.rows import Cost
 from siglip_study.planning.workload import Connector, StageShape, Workload
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.loading import Config
+from siglip_study.config.study import Config
 from siglip_study.data.layouts import LabelKeys, get_layout
 from siglip_study.study.paths import Paths
 

@@ -14,12 +14,19 @@ from pathlib import Path
 
 import yaml
 
-from siglip_study.base.commands import exit_status
 from siglip_study.base.io import atomic_path
-from siglip_study.config.loading import Config, load_config
-from siglip_study.planning.arguments import add_assumptions, given_assumptions, show_progress
-from siglip_study.planning.budgets import Budget, equal_budgets, require_reference
-from siglip_study.planning.step_times import StepTimes, read_step_times, step_times
+from siglip_study.base.jobs import exit_status
+from siglip_study.config.loading import load_config
+from siglip_study.config.study import Config
+from siglip_study.planning.budgets import (
+    Budget,
+    StepTimes,
+    equal_budgets,
+    read_step_times,
+    require_reference,
+    step_times,
+)
+from siglip_study.planning.rehearse import add_assumptions, given_assumptions, show_progress
 
 
 def budget_table(budgets: Sequence[Budget]) -> list[str]:
@@ -88,7 +95,7 @@ def _run(given: argparse.Namespace) -> None:
     if given.rehearsal is not None:
         times = read_step_times(given.rehearsal, config)
     else:
-        from siglip_study.planning.run import rehearse
+        from siglip_study.planning.rehearse import rehearse
 
         rehearsed = rehearse(config, given_assumptions(given))
         rehearsed.write(Path(config.output_dir))

@@ -6,9 +6,8 @@ efficiency of a GPU allows for it.
 
 from __future__ import annotations
 
-from siglip_study.models.flops import Sequence
-from siglip_study.models.sizes import LlmShape
-from siglip_study.training.memory_plan import ClipCost, bytes_needed, kept_layers, least_pass
+from siglip_study.models.sizes import LlmShape, Sequence
+from siglip_study.training.memory import ClipCost, bytes_needed, kept_layers, least_pass
 
 #: Bytes a weight in NF4 with double quantisation: 4 bits, an 8-bit scale for each 64 weights and
 #: an fp32 scale for each 256 of those (Dettmers et al. 2023): 4.127 bits.

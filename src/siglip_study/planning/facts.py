@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from siglip_study.config.loading import Config
+from siglip_study.config.study import Config
 from siglip_study.models.sizes import LlmShape, TowerShape, llm_shape, text_shape, vision_shape
 
 if TYPE_CHECKING:
@@ -110,8 +110,7 @@ def prompt_at_hand(config: Config, tokenizer: Any, vocab: int) -> PromptLayout:
 
 def frame_size(config: Mapping[str, Any], model: str, key: str) -> tuple[int, int]:
     """Pixels of a frame: as the image processor makes it where its settings are at hand."""
-    from siglip_study.features.images import image_settings, transform_from
-    from siglip_study.features.naflex import PatchTransform
+    from siglip_study.features.images import PatchTransform, image_settings, transform_from
     from siglip_study.models.architectures import image_processor
     from siglip_study.models.hub import is_folder
 

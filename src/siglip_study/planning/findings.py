@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.loading import Config
+from siglip_study.config.study import Config
 from siglip_study.study.grid import Study
 
 Level = Literal["ok", "warning", "failed"]

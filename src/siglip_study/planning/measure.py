@@ -13,25 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from siglip_study.captioning import Timings, generate_captions, memory
+from siglip_study.captioning import Timings, generate, generate_captions
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.captioning.weights import weights_for_captions
-from siglip_study.config.loading import Config
+from siglip_study.config.study import Config
 from siglip_study.models.devices import free_bytes
 from siglip_study.models.llm import PromptLayout, add_lora, load_llm
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.planning.dataset import Dataset
 from siglip_study.planning.facts import ModelFacts
-from siglip_study.planning.meter import measured, wait
-from siglip_study.planning.rows import Cost
+from siglip_study.planning.rows import Cost, measured, wait
 from siglip_study.planning.workload import Connector, StageShape
-from siglip_study.runs.losses import caption_losses
-from siglip_study.runs.prefetch import prefetched
+from siglip_study.runs.clips import prefetched
+from siglip_study.runs.losses import caption_losses, forward_passes
 from siglip_study.runs.run import use_device
-from siglip_study.training.memory import plan_memory
-from siglip_study.training.memory_plan import MemoryPlan
-from siglip_study.training.optimizer import make_optimizer, parameter_groups
-from siglip_study.training.step import forward_passes, optimizer_step
+from siglip_study.training.memory import MemoryPlan, plan_memory
+from siglip_study.training.step import make_optimizer, optimizer_step, parameter_groups
 
 #: New tokens of the run that times captions; on a CPU every token counts alike.
 _NEW_TOKENS = {"cuda": 40, "cpu": 6}
@@ -225,16 +222,16 @@ class Trial:
         if given is not None:
             return min(clips, given)
         if self.device.type != "cuda":
-            return min(clips, memory.CPU_ROWS)
+            return min(clips, generate.CPU_ROWS)
         config: Any = self.llm.config
         itemsize = model.llm.get_input_embeddings().weight.dtype.itemsize  # type: ignore[operator]
         prompt = model.prompt_length(self.features(1))
-        most = memory.rows_that_fit(
+        most = generate.rows_that_fit(
             free_bytes(self.device, self.config.runtime.memory_gb),
-            memory.row_bytes(config, prompt + budget, itemsize),
-            memory.prefill_bytes(config, prompt, itemsize),
+            generate.row_bytes(config, prompt + budget, itemsize),
+            generate.prefill_bytes(config, prompt, itemsize),
         )
-        return memory.split_evenly(clips, most)[0]
+        return generate.split_evenly(clips, most)[0]
 
     def _planned(self, shape: StageShape) -> tuple[VisionLanguageModel, MemoryPlan]:
         """The model that a job of this shape would train, and its plan."""

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from siglip_study.config.loading import Config
-from siglip_study.config.study import RuntimeConfig, ScorerConfig
+from siglip_study.config.study import Config, RuntimeConfig, ScorerConfig
 from siglip_study.models.architectures import architecture, image_processor
 from siglip_study.models.devices import pick_device
 from siglip_study.models.hub import cached_file, is_folder
-from siglip_study.planning.meter import measured, wait
-from siglip_study.planning.rows import Cost
+from siglip_study.planning.rows import Cost, measured, wait
 
 
 def measure_features(config: Config) -> Cost:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from siglip_study.base.commands import exit_status
 from siglip_study.base.errors import StudyError
+from siglip_study.base.jobs import exit_status
 
 if TYPE_CHECKING:
     from siglip_study.planning.power_design import Assumptions

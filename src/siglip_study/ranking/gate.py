@@ -14,13 +14,80 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
-from siglip_study.ranking.gate_inputs import Candidate, GateThresholds, References
 from siglip_study.ranking.gate_reason import CATEGORY_ONLY, gate_reason
-from siglip_study.ranking.intervals import study_noise
-from siglip_study.ranking.one_sided import Bounds, bounds_of
-from siglip_study.ranking.scores import Scores
-from siglip_study.ranking.variance import Array, holm
+from siglip_study.ranking.scores import Scores, study_noise
+from siglip_study.ranking.variance import Array, Bounds, bounds_of, holm
 from siglip_study.ranking.within import WithinDemand, within_demand
+
+# ---- What the gate is given: its thresholds, the human captions' figures, and a projector's.
+
+
+@dataclass(frozen=True)
+class GateThresholds:
+    """Thresholds of the gate; the config's ``gate`` section has the same names.
+
+    Attributes:
+        min_effective_ratio: below this share of the references' effective captions: low diversity.
+        top_share_floor: a top cluster over this share is low diversity, if also over …
+        top_share_ratio: … this multiple of the references' top share.
+        templated_reference: references under this effective value switch the diversity test off.
+        ungrounded_ratio: upper bound of D under this share of the references' D: ungrounded.
+        within_category: grounded asks for D within category too, where the references pass.
+        alpha: level of the one-sided bounds.
+    """
+
+    min_effective_ratio: float = 0.5
+    top_share_floor: float = 0.10
+    top_share_ratio: float = 2.0
+    templated_reference: float = 0.2
+    ungrounded_ratio: float = 0.1
+    within_category: bool = True
+    alpha: float = 0.05
+
+    def __post_init__(self) -> None:
+        # At a level of 1 every caption would be grounded, whatever its D.
+        if not 0 < self.alpha < 0.5:
+            raise StudyError(f"gate.alpha is {self.alpha}; expected more than 0, less than 0.5.")
+
+
+@dataclass(frozen=True)
+class References:
+    """The human captions: effective captions in (0, 1], top cluster share, mean D.
+
+    ``within`` is their D within category, one a source video ``[G]``, NaN where a video has none;
+    ``None`` where no clip has a category.
+    """
+
+    effective: float
+    top_share: float
+    mean_margin: float
+    within: ArrayLike | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        # Comparisons with NaN are false: diversity would be neither low nor off.
+        for name in ("effective", "top_share"):
+            value, word = getattr(self, name), name.replace("_", " ")
+            if not 0 <= value <= 1:
+                raise StudyError(f"the human captions' {word} is {value}; expected 0 to 1.")
+        if not np.isfinite(self.mean_margin):
+            raise StudyError(
+                f"the human captions' mean D is {self.mean_margin}; expected a number."
+            )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the gate sees of one projector.
+
+    ``effective`` and ``top_share`` are one value a seed, ``margins`` is D as ``[S, G]``, and
+    ``within`` is D within category likewise, NaN where a source video has none.
+    """
+
+    effective: ArrayLike
+    top_share: ArrayLike
+    margins: ArrayLike
+    within: ArrayLike | None = field(default=None, compare=False)
+
 
 Verdict = Literal["grounded", "ungrounded", "undetermined", "category_only", "collapsed"]
 
@@ -255,3 +322,33 @@ def gate(
         None if within is None else np.atleast_2d(np.asarray(within, dtype=float)),
     )
     return gate_all({label: candidate}, reference, thresholds, own_runs=True)[label]
+
+
+# ---- The gate for published rows, of which only the share of distinct strings is known.
+
+
+def gate_by_diversity_alone(
+    distinct_ratio: float,
+    reference_distinct_ratio: float = 1.0,
+    thresholds: GateThresholds | None = None,
+) -> GateVerdict:
+    """Verdict on a published row, of which only distinct strings / strings is known.
+
+    Effective captions cannot exceed the distinct ratio (near-duplicates merge, entropy is at most
+    the logarithm of the number of clusters), so a low ratio proves low diversity. A high one proves
+    nothing: the published runs had 1.00 where every caption opened alike.
+    """
+    limits = thresholds or GateThresholds()
+    for name, value in (("distinct", distinct_ratio), ("reference", reference_distinct_ratio)):
+        if not 0 <= value <= 1:
+            raise StudyError(f"{name} ratio of a published run is {value}; expected 0 to 1.")
+    limit = limits.min_effective_ratio * reference_distinct_ratio
+    low = distinct_ratio < limit
+    numbers = {"distinct_ratio": distinct_ratio, "effective_captions_limit": limit}
+    numbers["reference_distinct_ratio"] = reference_distinct_ratio
+    found = f"{distinct_ratio:.2f} distinct captions a clip against a limit of {limit:.2f}"
+    if low:
+        reason = f"Collapsed by diversity alone: {found}; effective captions cannot exceed that."
+        return GateVerdict("collapsed", True, ("collapsed by diversity alone",), numbers, reason)
+    reason = f"Undetermined: {found}, and distinct strings cannot show near-duplicates."
+    return GateVerdict("undetermined", None, ("published figures only",), numbers, reason)

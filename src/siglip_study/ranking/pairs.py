@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
-from siglip_study.ranking.intervals import study_noise
-from siglip_study.ranking.scores import Scores
+from siglip_study.ranking.scores import Scores, study_noise
 from siglip_study.ranking.variance import (
     Array,
     Method,

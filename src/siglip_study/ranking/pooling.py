@@ -209,6 +209,6 @@ def _losses(clips: pl.DataFrame) -> dict[str, Any] | None:
 
 
 def _truth(clips: pl.DataFrame, facts: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    from siglip_study.scoring.truth import truth_of
+    from siglip_study.scoring.cell_scores import truth_of
 
     return truth_of(clips["caption"].to_list(), [facts[clip] for clip in clips["id"]])

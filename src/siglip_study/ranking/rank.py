@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
-from siglip_study.ranking.copies import copied_runs
 from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate_all
 from siglip_study.ranking.influence import leave_one_out
-from siglip_study.ranking.intervals import mean_intervals
 from siglip_study.ranking.pairs import baseline_tests, pair_tests, rank_intervals
 from siglip_study.ranking.scorer_check import ScorerCheck
-from siglip_study.ranking.scores import group_means
+from siglip_study.ranking.scores import group_means, mean_intervals
+from siglip_study.ranking.variance import MARGIN_ROUNDING, Array
 from siglip_study.ranking.within import known_group_means, within_demand
 from siglip_study.ranking.wording import (
     Circumstances,
@@ -25,6 +25,24 @@ from siglip_study.ranking.wording import (
     verdict_sentence,
     why_no_ranks,
 )
+
+# ---- Runs that are one run under two seeds: their agreement says nothing of what a seed does.
+
+
+def copied_runs(margins: Mapping[str, Array]) -> list[str]:
+    """Projectors of which two runs have the same D on every clip, ``{projector: [S, n]}``.
+
+    Trainings that differ at all differ in some digit of some clip. D of 0 everywhere is left out:
+    captions that are all the same have it, whatever they are.
+    """
+    return [
+        label
+        for label, table in margins.items()
+        if any(
+            np.array_equal(a, b) and np.abs(a).max() > MARGIN_ROUNDING
+            for a, b in combinations(np.asarray(table, dtype=float), 2)
+        )
+    ]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from siglip_study.ranking.rank import Entry, rank
 from siglip_study.ranking.scorer_check import ScorerCheck
 from siglip_study.ranking.selection_file import candidate, reference_figures
 from siglip_study.ranking.wording import Circumstances
-from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import SELECTION_SCHEMA
 
 
 def rank_projectors(

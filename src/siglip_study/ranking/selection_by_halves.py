@@ -12,7 +12,7 @@ from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.selection import worse
 from siglip_study.ranking.selection_file import tuned_cells
 from siglip_study.study.cells import Cell
-from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import SELECTION_SCHEMA
 
 
 def select_by_halves(

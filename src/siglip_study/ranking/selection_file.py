@@ -17,7 +17,7 @@ from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.selection import TuningCell, select_cells
 from siglip_study.ranking.within import known_group_means
 from siglip_study.study.cells import Cell
-from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import SELECTION_SCHEMA
 
 WITHIN = "grounding_margin_within"
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from siglip_study.ranking.one_sided import bounds_of
 from siglip_study.ranking.scores import group_means
+from siglip_study.ranking.variance import bounds_of
 
 #: Source videos that must have a margin within category. With fewer the demand would rest on a
 #: small part of the clips, and projectors would be lost for want of power.

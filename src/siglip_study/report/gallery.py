@@ -7,10 +7,13 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
+from siglip_study.data.decoding import get_decoder
 from siglip_study.report.inline_json import json_island
 
 #: Clip id → JPEG files of its frames, in order of time.
@@ -158,3 +161,20 @@ def _entry(
 def _frames(source: FrameSource, clip: str) -> list[str]:
     files = source(clip) if callable(source) else source.get(clip, ())
     return [base64.b64encode(file).decode() for file in files]
+
+
+# ---- Pictures of clips for the gallery, decoded from the videos themselves.
+
+
+def clip_pictures(
+    manifest: Path, root: Path, decoder: str, frames: int
+) -> Callable[[str], list[bytes]]:
+    """A function from a clip's id to JPEG files of ``frames`` frames, uniform in time."""
+    table = pl.read_parquet(manifest, columns=["id", "path"])
+    where = dict(zip(table["id"].to_list(), table["path"].to_list(), strict=True))
+    reader = get_decoder(decoder)
+
+    def pictures(clip: str) -> list[bytes]:
+        return jpeg_thumbnails(reader.read(root / where[clip], frames))
+
+    return pictures

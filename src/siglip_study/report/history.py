@@ -14,6 +14,8 @@ from siglip_study.study.paths import Paths
 
 #: Tokens whose share of the video falls under this part of what it was before training lost it.
 LOST = 0.1
+
+
 #: A share of the video under this is none, also before training.
 NOTHING = 0.005
 

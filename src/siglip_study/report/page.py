@@ -11,13 +11,12 @@ import yaml
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path, read_json
-from siglip_study.report import charts, curves, grid_view
+from siglip_study.report import charts, runs
 from siglip_study.report.beyond_category import sight
 from siglip_study.report.diagnosis import diagnosis_view
-from siglip_study.report.every_metric import every_metric
 from siglip_study.report.fonts import embedded_fonts
 from siglip_study.report.gallery import GallerySettings, gallery_columns, gallery_island
-from siglip_study.report.glossary import glossary_rows
+from siglip_study.report.glossary import every_metric, glossary_rows
 from siglip_study.report.headline import headline
 from siglip_study.report.inline_json import content_policy, inline_script, json_island
 from siglip_study.report.ledger import ledger_view
@@ -26,7 +25,7 @@ from siglip_study.report.results import Cell, read_cells
 from siglip_study.report.sensitivity import sensitivity_view
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import trust, truth
-from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import SELECTION_SCHEMA
 
 #: The page's own scripts, in the order in which they run.
 SCRIPTS = ("script.js", "gallery.js")
@@ -120,8 +119,8 @@ def _view(
     selection = read_json(results / "tables" / "selection.json", schema=SELECTION_SCHEMA)
     projectors = [row["projector"] for row in tables["ranking"]]
     head = headline(tables["ranking"], ranking, cells)
-    curve_data = curves.curve_island(results, tables["cells"])
-    scatter = grid_view.scatter_rows(tables["cells"])
+    curve_data = runs.curve_island(results, tables["cells"])
+    scatter = runs.scatter_rows(tables["cells"])
     colours = charts.projector_colours(projectors)
     specs = {
         "ranking": charts.ranking_chart(
@@ -156,13 +155,13 @@ def _view(
         "truth": truth(cells, projectors),
         "sight": sight(results, ranking, tables["controls"], cells),
         "diagnosis": diagnosis,
-        "grids": grid_view.tuning_grids(selection),
+        "grids": runs.tuning_grids(selection),
         "cross_fitted": "halves" in selection,
-        "cells": grid_view.cell_rows(tables["cells"]),
+        "cells": runs.cell_rows(tables["cells"]),
         "rejected": tables["rejected"],
         "glossary": glossary_rows(cells),
         "every_metric": every_metric(cells, projectors),
-        "costs": grid_view.costs(tables["cells"]),
+        "costs": runs.costs(tables["cells"]),
         "published": published_view(published, tables["cells"], config.get("gate")),
         "colours": colours,
         "bucket": curve_data["bucket"],

@@ -39,8 +39,7 @@ def published_view(
 
 
 def _published(run: dict[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:
-    from siglip_study.ranking.gate_inputs import GateThresholds
-    from siglip_study.ranking.gate_published import gate_by_diversity_alone
+    from siglip_study.ranking.gate import GateThresholds, gate_by_diversity_alone
 
     final = run.get("final") or {}
     siglip = final.get("siglip", (run["stage2"].get("siglip") or [None])[-1])

@@ -10,14 +10,13 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path, read_json, write_parquet
 from siglip_study.report import schema
-from siglip_study.report.controls import control_rows, gate_controls
+from siglip_study.report.controls import control_rows, gate_controls, join_draws
 from siglip_study.report.glossary import metric_rows
 from siglip_study.report.ledger import ledger_rows
-from siglip_study.report.permuted_control import join_draws
 from siglip_study.report.results import Cell, chosen_by, chosen_text, mean, only, read_cells
 from siglip_study.report.sensitivity import sensitivity_rows
 from siglip_study.report.words import gate_reason
-from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import SELECTION_SCHEMA
 from siglip_study.study.paths import Paths
 
 if TYPE_CHECKING:

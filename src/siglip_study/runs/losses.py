@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from siglip_study.runs.prefetch import prefetched
-from siglip_study.training.step import LossModel, forward_passes
+from siglip_study.runs.clips import prefetched
 
 
 @torch.no_grad()
@@ -44,3 +44,25 @@ def caption_losses(
     in_passes = torch.cat(losses).tolist()
     by_caption = dict(zip((i for rows in passes for i in rows), in_passes, strict=True))
     return [by_caption[i] for i in range(len(captions))], lengths
+
+
+class LossModel(Protocol):
+    """What a step needs of a model: summed loss and target tokens, ``[B]`` each."""
+
+    def caption_loss(
+        self, features: Tensor, captions: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def eval(self) -> Any: ...
+
+
+def forward_passes(lengths: Sequence[int], clips: int) -> list[list[int]]:
+    """Positions of the clips of each forward pass of at most ``clips``.
+
+    Several passes take the longest captions first: rows of one pass need little padding, and a GPU
+    whose memory does not suffice says so at once. One pass keeps the order.
+    """
+    if len(lengths) <= clips:
+        return [list(range(len(lengths)))]
+    longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    return [longest_first[start : start + clips] for start in range(0, len(lengths), clips)]

@@ -9,21 +9,81 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import nn
 
-from siglip_study.captioning import generate_captions
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import atomic_dir, read_json, write_json
+from siglip_study.base.seeds import derived_seed
 from siglip_study.config.study import RuntimeConfig
-from siglip_study.metrics.diversity import clusters, distinct_ratio, effective_captions
-from siglip_study.models.devices import limit_memory, pick_device
-from siglip_study.models.llm import load_llm, load_tokenizer, prompt_layout
+from siglip_study.config.training import LlmConfig
+from siglip_study.models.devices import limit_memory, pick_device, single
+from siglip_study.models.llm import load_llm, load_tokenizer, merge_adapters, prompt_layout
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.projectors.registry import build_projector
-from siglip_study.runs.checkpoint import load_adapters
 from siglip_study.runs.clips import Clips, NoiseFeatures, derangement, tokenize_captions
 from siglip_study.study.cells import RunSpec
-from siglip_study.training.diagnosis import diagnose
-from siglip_study.training.loop import QuickLook
-from siglip_study.training.schedule import derived_seed
-from siglip_study.training.team import single
+
+# ---- The checkpoint a stage leaves: projector, adapters, and what they were trained with.
+#
+# ``projector.safetensors`` holds the projector and the two scales, ``lora/`` is a standard peft
+# adapter, ``checkpoint.json`` says which run it is. (What a running stage needs beyond it,
+# optimizer
+# and position, lives in its resume point.)
+
+SCHEMA = "checkpoint/1"
+
+
+def save_checkpoint(folder: Path, model: VisionLanguageModel, facts: dict[str, Any]) -> None:
+    """Write the checkpoint whole: the adapters too where the LLM has any."""
+    with atomic_dir(folder) as partial:
+        tensors = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in model.state_dict().items()
+            if not name.startswith("llm.")
+        }
+        save_file(tensors, partial / "projector.safetensors")
+        if hasattr(model.llm, "peft_config"):
+            # "auto", the default, asks the hub whether the vocabulary was resized.
+            model.llm.save_pretrained(  # type: ignore[operator]
+                partial / "lora", save_embedding_layers=False
+            )
+        write_json(partial / "checkpoint.json", facts, SCHEMA)
+
+
+def load_projector(folder: Path, model: VisionLanguageModel) -> None:
+    """Load projector and scales into ``model``.
+
+    Raises:
+        StudyError: the checkpoint is absent, or was made for another architecture.
+    """
+    path = folder / "projector.safetensors"
+    if not path.is_file():
+        raise StudyError(f"{path}: no such checkpoint; expected stage 1 or 2 to have written it.")
+    tensors = load_file(path)
+    expected = {k: v.shape for k, v in model.state_dict().items() if not k.startswith("llm.")}
+    found = {k: v.shape for k, v in tensors.items()}
+    if found != expected:
+        differing = sorted(set(found.items()) ^ set(expected.items()))[0][0]
+        raise StudyError(
+            f"{path}: tensor '{differing}' does not fit; expected a checkpoint of this projector."
+        )
+    model.load_state_dict(tensors, strict=False)
+
+
+def load_adapters(folder: Path, llm: nn.Module, config: LlmConfig) -> nn.Module:
+    """Put the adapters of a checkpoint on ``llm`` and merge them where that is exact."""
+    from peft import PeftModel
+
+    return merge_adapters(
+        PeftModel.from_pretrained(llm, folder / "lora", is_trainable=False), config
+    )
+
+
+def checkpoint_facts(folder: Path) -> dict[str, Any]:
+    """The JSON part of a checkpoint."""
+    return read_json(folder / "checkpoint.json", SCHEMA)
+
 
 log = logging.getLogger(__name__)
 
@@ -102,41 +162,6 @@ class Bench:
             log.info("%s: %d captions cut to %d tokens", split, cut, limit)
         features = NoiseFeatures(store) if self.run.sabotage == "noise_features" else store
         return Clips(tuple(ids), features, tokens, cut)
-
-    def quick_look(self, clips: Clips) -> QuickLook:
-        """Caption a few selection clips and measure how diverse the captions are."""
-        training = self.run.training
-        ids = clips.ids[: training.quick_clips]
-
-        def look(model: VisionLanguageModel) -> dict[str, Any]:
-            if not ids:
-                return {
-                    "quick_n": 0,
-                    "quick_effective_captions": None,
-                    "quick_distinct_ratio": None,
-                }
-            captions = generate_captions(
-                model,
-                self.tokenizer,
-                ids,
-                clips.features.batch,
-                max_new_tokens=training.quick_tokens,
-                batch_size=len(ids),
-                memory_gb=self.memory_gb,
-            )
-            texts = [caption.text for caption in captions]
-            return {
-                "quick_n": len(texts),
-                "quick_effective_captions": float(effective_captions(clusters(texts))),
-                "quick_distinct_ratio": float(distinct_ratio(texts)),
-            }
-
-        return look
-
-    def diagnosis(self, clips: Clips) -> QuickLook:
-        """Measure what the projector makes of a few selection clips, always the same ones."""
-        ids = clips.ids[: self.run.training.diagnosis_clips]
-        return lambda model: diagnose(model, clips.features.batch, ids, self.accelerator)
 
     def log_masked_sample(self, clips: Clips, video_tokens: int) -> None:
         """Show what is read and what is learned, so that a wrong mask is seen before step 1."""

@@ -6,8 +6,8 @@ captioner's captions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,22 @@ from siglip_study.metrics.ids import check_same_ids
 from siglip_study.metrics.tokens import Tokens
 from siglip_study.scoring.collect import Scores
 from siglip_study.scoring.score_captions import score_captions
-from siglip_study.scoring.truth import truth_of
 
 if TYPE_CHECKING:
     from siglip_study.metrics.bertscore import BertScore
+
+
+# ---- Truth in the demo: what captions say of the facts of a world that is known.
+
+
+def truth_of(captions: Sequence[str], facts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """κ per attribute with its interval: ``{attribute: {kappa, low, high, accuracy, …}}``."""
+    from siglip_study.demo.facts import kappa, parse_facts
+
+    said = [parse_facts(caption) for caption in captions]
+    true = [dict(row) for row in facts]
+    return {attribute: asdict(kappa(said, true, attribute)) for attribute in true[0]}
+
 
 REFERENCES = "references"
 

@@ -9,15 +9,41 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
+
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, write_json
-from siglip_study.metrics import morphemes
-from siglip_study.scoring import processes
+from siglip_study.metrics import grounding, morphemes, siglip
+from siglip_study.ranking.scorer_check import TextScorer
+from siglip_study.scoring import split_scorer
 from siglip_study.scoring.cell_scores import REFERENCES, Captioner
 from siglip_study.scoring.split_scorer import SplitScorer
 from siglip_study.study.cells import BASELINES
-from siglip_study.study.choice import Scoring, read_choice
-from siglip_study.study.grid import Study
+from siglip_study.study.grid import Scoring, Study, read_choice
+
+# ---- The temperature of ``bits``, fitted on references of clips that it does not score.
+
+
+def fit_on_references(
+    manifest: pl.DataFrame, split: str, frames: Mapping[str, np.ndarray], scorer: TextScorer
+) -> float:
+    """Temperature at which the references of a split identify their clips best.
+
+    Args:
+        manifest: all splits.
+        split: whose references are asked; under cross-fitting the half that is not scored.
+        frames: the scorer's frame embeddings of that split, id → ``[F, E]``.
+        scorer: embeds captions.
+    """
+    clips = manifest.filter(pl.col("split") == split).sort("id")
+    pairs = scorer.caption_embeddings([texts[0] for texts in clips["captions"].to_list()])
+    made = siglip.Chunks(
+        [chunks.numpy() for chunks, _ in pairs], [weights.numpy() for _, weights in pairs]
+    )
+    images = siglip.clip_vectors([frames[clip] for clip in clips["id"].to_list()])
+    return float(grounding.fit_temperature(siglip.score_matrix(made, None, images)))
+
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +134,13 @@ def _score_all(
     elif fresh:
         scorer.remember_references(references.scored)
     others = [captioner for captioner in fresh if captioner != references]
-    many = len(others) * len(scorer.ids) >= processes.WORTHWHILE
+    many = len(others) * len(scorer.ids) >= split_scorer.WORTHWHILE
     if workers < 2 or not many or scorer.settings.bertscore is not None:
         for captioner in others:
             scorer.score(captioner, keys[captioner.name])
         return
     embedded = (scorer.embed(captioner, keys[captioner.name]) for captioner in others)
-    processes.write_in_processes(scorer.described(), embedded, workers)
+    split_scorer.write_in_processes(scorer.described(), embedded, workers)
 
 
 def _bytes_of(captioner: Captioner) -> list[str]:

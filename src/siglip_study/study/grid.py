@@ -5,17 +5,76 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.loading import Config
+from siglip_study.base.io import read_json
+from siglip_study.config.study import Config
 from siglip_study.config.training import ProjectorConfig, StageConfig
 from siglip_study.study.cells import BASELINES, HELD_OUT, Cell, Role, RunSpec, Sabotage, keys_hash
-from siglip_study.study.choice import Choice, Entry, Scoring
 from siglip_study.study.paths import Paths
 from siglip_study.study.versions import rule_code
+
+# ---- Which cells were chosen, and which of them report which clips.
+
+#: Schema of ``selection.json``.
+SELECTION_SCHEMA = "selection/2"
+#: Earlier ones, in which the choice itself is told alike.
+_OLDER_SCHEMAS = ("selection/1",)
+#: Projector → held-out split → the tuning cell whose fresh runs report it.
+Choice = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One scoring job: captions of a split, of the tuning cells or of all that is reported.
+
+    ``other`` is the half that fits what this half's scores need, under cross-fitting.
+    """
+
+    name: str
+    split: str
+    tunes: bool
+    other: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands for a projector and seed in the ranking: split → the cell that reports it.
+
+    One cell, under its own name, but where the halves of a held-out split chose differently.
+    """
+
+    name: str
+    label: str
+    parts: Mapping[str, str]
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether two cells report a half each."""
+        return len(set(self.parts.values())) > 1
+
+
+def chosen_cells(choice: Choice) -> list[str]:
+    """The distinct tuning cells of a choice, which are trained afresh."""
+    return list(dict.fromkeys(name for parts in choice.values() for name in parts.values()))
+
+
+def read_choice(path: Path) -> Choice:
+    """The choice that ``selection.json`` holds.
+
+    That of an earlier version is read too: the study asks what was chosen before it chooses anew.
+
+    Raises:
+        StudyError: the file is missing or of another schema.
+    """
+    projectors = read_json(path, SELECTION_SCHEMA, *_OLDER_SCHEMAS)["projectors"]
+    return {
+        label: row.get("reports") or {"report": row["chosen"]} for label, row in projectors.items()
+    }
 
 
 def _slug(model: str) -> str:

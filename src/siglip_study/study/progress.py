@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from siglip_study.study.choice import chosen_cells, read_choice
-from siglip_study.study.grid import Study
+from siglip_study.study.grid import Study, chosen_cells, read_choice
 
 
 def _milestones(study: Study) -> dict[str, list[Path]]:

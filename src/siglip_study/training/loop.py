@@ -16,22 +16,28 @@ from torch import Tensor
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import EarlyStopping
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.runs.clips import Clips
+from siglip_study.runs.clips import Clips, prefetched
 from siglip_study.runs.losses import caption_losses
-from siglip_study.runs.prefetch import prefetched
-from siglip_study.training.diagnosis import at_start
-from siglip_study.training.gradients import (
+from siglip_study.training.diagnosis import (
+    at_start,
     gradient_norms,
     gradient_parts,
     gradient_shares,
     norm_columns,
 )
-from siglip_study.training.optimizer import make_optimizer, parameter_groups, set_rates
-from siglip_study.training.parallel import copy_from_rank_0, require_same_weights, sum_numbers
-from siglip_study.training.plan import StagePlan, dropout_seed, step_share
 from siglip_study.training.resume import Position, ResumePoint
-from siglip_study.training.schedule import lr_factor
-from siglip_study.training.step import optimizer_step, share_of
+from siglip_study.training.step import (
+    StagePlan,
+    dropout_seed,
+    lr_factor,
+    make_optimizer,
+    optimizer_step,
+    parameter_groups,
+    set_rates,
+    share_of,
+    step_share,
+)
+from siglip_study.training.team import copy_from_rank_0, require_same_weights, sum_numbers
 
 log = logging.getLogger(__name__)
 

@@ -9,25 +9,170 @@ and what a layer that keeps its activations adds.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from siglip_study.base.errors import StudyError
 from siglip_study.config.study import RuntimeConfig
-from siglip_study.models.devices import free_bytes
-from siglip_study.models.llm_layers import decoder_layers, set_layers
-from siglip_study.models.lora_layers import use_lean_adapters
+from siglip_study.models.devices import USABLE, free_bytes
+from siglip_study.models.fast_layers import decoder_layers, set_layers, use_lean_adapters
 from siglip_study.models.quantization import dequantize, dequantized_growth
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.training.memory_plan import (
-    GIB,
-    MemoryPlan,
-    bytes_for_passes,
-    clip_cost,
-    fit,
-    kept_layers,
-)
+
+# ---- How an optimizer step is cut so that it fits the memory and is soon done: pure arithmetic.
+
+GIB = 2**30
+# A forward and backward pass reads, and under NF4 unpacks, every weight once more: as long as
+# this many tokens take (measured on an H200: 20 ms, and 47 µs a token of an 8 B model).
+_PASS_IN_TOKENS = 400
+# A recomputed layer runs forward twice: three units of work in place of two.
+_RECOMPUTE = 0.5
+# A trained weight's gradient, two moments and best value so far, each in fp32.
+_OPTIMIZER_BYTES = 16
+# Features on the GPU at once: read, two waiting, and one in use.
+_BATCHES_UNDER_WAY = 4
+
+# Bytes above what is allocated now, at the worst moment of one clip's pass, for a number of
+# recomputed layers, with or without a backward pass.
+Probe = Callable[[int, bool], float]
+
+
+@dataclass(frozen=True)
+class ClipCost:
+    """What one clip of the longest sequence needs in a forward and backward pass, in bytes."""
+
+    recomputed: float  # with all layers recomputed
+    first_kept: float  # with the first kept layer, without what that layer adds
+    kept_layer: float  # more, for each layer that keeps its activations
+    validated: float  # in a forward pass alone
+    features: float  # of one batch; several batches are under way at once
+    tokens: int
+
+    def of_pass(self, kept: int) -> float:
+        """A clip's share of a training pass in which so many layers keep their activations."""
+        layers = max(self.recomputed, self.first_kept + kept * self.kept_layer if kept else 0.0)
+        return layers + _BATCHES_UNDER_WAY * self.features
+
+    def of_validation(self) -> float:
+        """A clip's share of a validation pass."""
+        return self.validated + _BATCHES_UNDER_WAY * self.features
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Clips a forward pass, recomputed layers, and clips a validation batch."""
+
+    forward_clips: int
+    recomputed: int
+    eval_clips: int
+    unpacked: bool = False  # NF4 weights take 16 bits for as long as the job runs
+
+
+def bytes_for_passes(available: float, trained: int) -> float:
+    """What passes may take of ``available`` bytes beside the optimizer of ``trained`` weights."""
+    return available * USABLE - _OPTIMIZER_BYTES * trained
+
+
+def bytes_needed(a_pass: float, trained: int) -> float:
+    """The inverse: available bytes that leave ``a_pass`` for passes."""
+    return (a_pass + _OPTIMIZER_BYTES * trained) / USABLE
+
+
+def kept_layers(checkpointing: str, layers: int) -> Sequence[int]:
+    """Numbers of layers that may keep their activations, by ``runtime.checkpointing``."""
+    choices = {"auto": range(layers + 1), "all": [0], "none": [layers]}
+    return choices[checkpointing]
+
+
+def clip_cost(probe: Probe, layers: int, features: float, tokens: int) -> ClipCost:
+    """Try one clip.
+
+    The peak with every layer recomputed already holds the activations of the one layer that is
+    just run again. What a kept layer adds is therefore read off two passes that keep some.
+
+    Raises:
+        StudyError: one clip does not fit with every layer recomputed.
+    """
+    try:
+        probe(layers, True)  # compiles, and lets libraries take their workspaces
+        recomputed = probe(layers, True)
+        validated = probe(layers, False)
+    except torch.OutOfMemoryError as error:
+        raise StudyError(
+            f"the GPU's memory does not hold one clip of {tokens} tokens in training "
+            f"({str(error).splitlines()[0]}); expected a larger GPU, a smaller model or a "
+            "projector with fewer tokens."
+        ) from None
+    first_kept, kept_layer = recomputed, float("inf")
+    for kept in (max(1, layers // 8), 1):
+        try:
+            few, more = probe(layers - kept, True), probe(max(0, layers - 2 * kept), True)
+        except torch.OutOfMemoryError:
+            continue
+        kept_layer = max(0.0, (more - few) / kept)
+        first_kept = few - kept * kept_layer
+        break
+    return ClipCost(recomputed, first_kept, kept_layer, validated, features, tokens)
+
+
+def least_pass(cost: ClipCost, kept: Sequence[int]) -> float:
+    """Bytes of the leanest training pass there is: one clip, and any of these numbers of layers."""
+    return min(map(cost.of_pass, kept))
+
+
+def fit(
+    cost: ClipCost,
+    free: float,
+    batch: int,
+    eval_batch: int,
+    layers: int,
+    kept: Sequence[int] | None = None,
+    growth: float = 0.0,
+) -> MemoryPlan:
+    """The fastest plan within ``free`` bytes.
+
+    Larger forward passes read the weights less often; layers that keep their activations are not
+    run twice. Every size of forward pass is tried with every number of kept layers.
+
+    Args:
+        cost: what a clip needs.
+        free: bytes that tensors may take.
+        batch: most clips of a forward pass.
+        eval_batch: most clips of a validation pass.
+        layers: of the LLM.
+        kept: numbers of kept layers to choose from; null: all.
+        growth: bytes that unpacking NF4 weights would take; 0: there are none.
+
+    Raises:
+        StudyError: not even one clip fits.
+    """
+    best: tuple[float, int, int] | None = None
+    choices = range(layers + 1) if kept is None else kept
+    for clips in range(1, batch + 1):
+        for n in choices:
+            if clips * cost.of_pass(n) > free:
+                continue
+            again = _RECOMPUTE * (layers - n) / layers
+            work = math.ceil(batch / clips) * _PASS_IN_TOKENS + batch * cost.tokens * (1 + again)
+            if best is None or work < best[0]:
+                best = work, clips, n
+    if best is None:
+        raise StudyError(
+            f"runtime.memory_gb and runtime.checkpointing: {free / GIB:.1f} GiB are free for a "
+            f"training pass, and one clip needs {least_pass(cost, choices) / GIB:.1f}; "
+            "expected a larger GPU, a smaller model or a projector with fewer tokens."
+        )
+    _, clips, n = best
+    # Room that nothing else can use: NF4 weights are unpacked once, not in every pass.
+    unpacked = n == layers and 0 < growth <= free - clips * cost.of_pass(n)
+    left = free - growth if unpacked else free
+    eval_clips = max(1, min(eval_batch, int(left // max(cost.of_validation(), 1))))
+    return MemoryPlan(clips, layers - n, eval_clips, unpacked)
+
 
 log = logging.getLogger(__name__)
 

@@ -2,38 +2,85 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from siglip_study.base.errors import StudyError
+from siglip_study.models.sizes import llm_shape, projector_flops, run_flops
+from siglip_study.projectors.registry import build_projector
+
+if TYPE_CHECKING:
+    from siglip_study.models.vlm import VisionLanguageModel
+    from siglip_study.study.cells import RunSpec
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from siglip_study.base.io import write_json, write_parquet
-from siglip_study.base.loading import loading
+from siglip_study.base.jobs import loading
+from siglip_study.base.seeds import derived_seed
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import StageConfig
 from siglip_study.models.llm import add_lora, import_libraries
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.runs.checkpoint import load_projector, save_checkpoint
 from siglip_study.runs.clips import Clips
-from siglip_study.runs.run import Bench, Inputs
+from siglip_study.runs.run import Bench, Inputs, load_projector, save_checkpoint
 from siglip_study.study import versions
 from siglip_study.study.cells import Cell, RunSpec
+from siglip_study.training.looks import diagnosis, quick_look
 from siglip_study.training.loop import train_stage
-from siglip_study.training.memory import plan_memory
-from siglip_study.training.memory_plan import MemoryPlan
-from siglip_study.training.plan import StagePlan
+from siglip_study.training.memory import MemoryPlan, plan_memory
 from siglip_study.training.resume import Position, ResumePoint
-from siglip_study.training.schedule import derived_seed
-from siglip_study.training.stage_flops import stage_flops
+from siglip_study.training.step import StagePlan
 from siglip_study.training.team import team
 
+# ---- How much a finished stage computed.
+
 log = logging.getLogger(__name__)
+
+
+def stage_flops(
+    model: VisionLanguageModel, run: RunSpec, steps: Iterable[Mapping[str, Any]]
+) -> float | None:
+    """FLOP of a stage's optimizer steps, by the formulas of :mod:`siglip_study.models.sizes`.
+
+    None, said in the log, for a language model whose config does not spell its sizes: a finished
+    training is not lost over a figure that stands beside it.
+
+    Args:
+        model: as it was trained; adapters count where it has them.
+        run: the run it belongs to.
+        steps: rows of ``steps.parquet`` (``samples``, ``target_tokens``).
+    """
+    settings: Any = model.llm.config
+    try:
+        llm = llm_shape(settings.to_dict(), f"llm.model {run.llm.model}")
+    except StudyError as error:
+        log.warning("FLOP of this stage are not counted: %s", error)
+        return None
+    rows = list(steps)
+    built, layout = model.projector, model.layout
+    # A twin that holds no memory: counting runs it forward and backward.
+    with torch.device("meta"):
+        twin = build_projector(
+            run.projector, built.vision_dim, built.llm_dim, built.grid, built.frames, **run.options
+        )
+    video = twin.tokens_per_video(run.vision.frames, built.patches)
+    return run_flops(
+        llm,
+        sum(row["samples"] for row in rows),
+        sum(row["target_tokens"] for row in rows),
+        len(layout.before) + video + len(layout.after),
+        projector_flops(twin, 1, built.patches, built.vision_dim),
+        sum(p.numel() for name, p in model.llm.named_parameters() if "lora_" in name),
+    )
 
 
 def _cost(position: Position, accelerator: Accelerator, runtime: RuntimeConfig) -> dict[str, Any]:
@@ -239,10 +286,10 @@ def _train(
         train,
         selection,
         resume,
-        bench.quick_look(selection),
+        quick_look(bench, selection),
         accelerator,
         _on_epoch(job.name, job.settings.epochs, progress),
-        bench.diagnosis(selection),
+        diagnosis(bench, selection),
     )
     return _Trained(bench, model, train, position)
 

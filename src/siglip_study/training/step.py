@@ -2,26 +2,102 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from siglip_study.training.parallel import sum_gradients
+from siglip_study.config.training import StageConfig
+from siglip_study.runs.losses import LossModel
+from siglip_study.training.team import sum_gradients
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from siglip_study.base.seeds import derived_seed
+from siglip_study.runs.clips import Clips, epoch_order
+from siglip_study.runs.losses import forward_passes
+
+# ---- Learning rate by optimizer step, and the seeds that make every step repeatable.
 
 
-class LossModel(Protocol):
-    """What a step needs of a model: summed loss and target tokens, ``[B]`` each."""
+def lr_factor(step: int, total: int, warmup_ratio: float, floor: float) -> float:
+    """Linear warm-up, then cosine to ``floor``; counted in optimizer steps.
 
-    def caption_loss(
-        self, features: Tensor, captions: Sequence[Sequence[int]]
-    ) -> tuple[Tensor, Tensor]: ...
+    Args:
+        step: optimizer step, 0 ≤ step < total.
+        total: optimizer steps of the stage.
+        warmup_ratio: share of the steps spent rising; the last warm-up step reaches 1.
+        floor: value of the last step, as a share of the peak.
 
-    def eval(self) -> Any: ...
+    Returns:
+        A factor in [0, 1]. The last step of a schedule longer than its warm-up has ``floor``.
+    """
+    warmup = math.ceil(total * warmup_ratio)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup + 1) / max(total - warmup, 1)
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+# ---- AdamW with a learning rate for the projector and one for the adapters.
+
+
+def is_lora(name: str) -> bool:
+    """Whether a parameter of the whole model belongs to an adapter."""
+    return "lora_" in name
+
+
+def parameter_groups(
+    trainable: dict[str, nn.Parameter], no_decay: set[str], stage: StageConfig
+) -> list[dict[str, Any]]:
+    """Groups by peak rate and weight decay.
+
+    Args:
+        trainable: name → parameter of the whole model.
+        no_decay: names that never decay (biases, norms, queries).
+        stage: rates and decay.
+
+    Returns:
+        Groups with ``peak`` (the learning rate at factor 1) and ``part`` ("projector" or "lora").
+    """
+    rates = {
+        "projector": stage.learning_rate,
+        "lora": stage.lora_learning_rate or stage.learning_rate,
+    }
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in trainable.items():
+        part = "lora" if is_lora(name) else "projector"
+        # DoRA's magnitudes are vectors too: scales of rows, as in a norm.
+        decays = name not in no_decay and parameter.dim() > 1
+        groups.setdefault((part, decays), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "part": part,
+            "peak": rates[part],
+            "lr": rates[part],
+            "weight_decay": stage.weight_decay if decays else 0.0,
+        }
+        for (part, decays), parameters in groups.items()
+    ]
+
+
+def make_optimizer(groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019), betas .9 and .999; fused where the parameters allow."""
+    return torch.optim.AdamW(groups, fused=device.type == "cuda")
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
+    """Set every group's rate to ``peak × factor``; returns the rate of each part."""
+    rates = {"projector": 0.0, "lora": 0.0}
+    for group in optimizer.param_groups:
+        group["lr"] = rates[group["part"]] = group["peak"] * factor
+    return rates
 
 
 def share_of(lengths: Sequence[int], rank: int, ranks: int) -> list[int]:
@@ -32,18 +108,6 @@ def share_of(lengths: Sequence[int], rank: int, ranks: int) -> list[int]:
     longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     dealt = [*range(ranks), *reversed(range(ranks))]
     return [clip for turn, clip in enumerate(longest_first) if dealt[turn % len(dealt)] == rank]
-
-
-def forward_passes(lengths: Sequence[int], clips: int) -> list[list[int]]:
-    """Positions of the clips of each forward pass of at most ``clips``.
-
-    Several passes take the longest captions first: rows of one pass need little padding, and a GPU
-    whose memory does not suffice says so at once. One pass keeps the order.
-    """
-    if len(lengths) <= clips:
-        return [list(range(len(lengths)))]
-    longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    return [longest_first[start : start + clips] for start in range(0, len(lengths), clips)]
 
 
 def optimizer_step(
@@ -92,3 +156,74 @@ def optimizer_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss, norm
+
+
+# ---- What a stage does step by step, apart from the model: a function of settings and seed.
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage does, apart from the model: its number, settings, seed and pace of saving.
+
+    ``forward_clips`` bounds a forward pass below the settings' batch size where memory demands it;
+    the steps stay the same.
+    """
+
+    number: int
+    settings: StageConfig
+    seed: int
+    eval_batch: int
+    save_seconds: float
+    forward_clips: int | None = None
+
+    def steps_per_epoch(self, clips: int) -> int:
+        """Optimizer steps that see every clip once; the last one may be smaller."""
+        return math.ceil(clips / self.clips_per_step)
+
+    @property
+    def clips_per_step(self) -> int:
+        return self.settings.batch_size * self.settings.gradient_accumulation
+
+    @property
+    def clips_per_forward(self) -> int:
+        return min(self.settings.batch_size, self.forward_clips or self.settings.batch_size)
+
+    def total_steps(self, clips: int) -> int:
+        return self.settings.epochs * self.steps_per_epoch(clips)
+
+
+@dataclass(frozen=True)
+class StepShare:
+    """What one rank does of a step: its forward passes, and the size of the whole step."""
+
+    passes: list[list[int]]
+    captions: dict[int, tuple[int, ...]]
+    tokens: int
+    samples: int
+    weight: float
+
+
+def step_share(plan: StagePlan, train: Clips, step: int, accelerator: Accelerator) -> StepShare:
+    """The share of this rank in a stage's step, counted from 0."""
+    epoch, in_epoch = divmod(step, plan.steps_per_epoch(len(train)))
+    order = epoch_order(len(train), plan.seed, plan.number, epoch)
+    chosen = order[in_epoch * plan.clips_per_step : (in_epoch + 1) * plan.clips_per_step]
+    captions = {i: train.caption(i, epoch, plan.seed) for i in chosen}
+    own, weight = chosen, 1.0
+    if accelerator.num_processes > 1:
+        lengths = [len(captions[i]) for i in chosen]
+        dealt = share_of(lengths, accelerator.process_index, accelerator.num_processes)
+        # More ranks than clips: see optimizer_step's weight.
+        own, weight = ([chosen[i] for i in dealt], 1.0) if dealt else (chosen[:1], 0.0)
+    passes = forward_passes([len(captions[i]) for i in own], plan.clips_per_forward)
+    # Every token weighs the same, however the clips fall into forward passes and ranks.
+    tokens = sum(len(caption) for caption in captions.values())
+    return StepShare(
+        [[own[i] for i in rows] for rows in passes], captions, tokens, len(chosen), weight
+    )
+
+
+def dropout_seed(plan: StagePlan, step: int, accelerator: Accelerator) -> int:
+    """Ranks see different clips, and drop different activations of them."""
+    rank = (accelerator.process_index,) if accelerator.num_processes > 1 else ()
+    return derived_seed("step", plan.seed, plan.number, step, *rank)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from siglip_study.base.io import write_json, write_parquet
-from siglip_study.study.choice import SELECTION_SCHEMA
+from siglip_study.study.grid import SELECTION_SCHEMA
 from support.made_study.captioner import Bench, Captioner, write_captioner
 from support.made_study.figures import HUMAN_MARGIN, PROJECTORS, TRUTH, skill_of
 from support.made_study.ranking import made_ranking

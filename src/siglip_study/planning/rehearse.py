@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import shutil
+import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from siglip_study.config.loading import Config
+from siglip_study.base.io import atomic_path, write_json
+from siglip_study.config.study import Config
+from siglip_study.planning.budgets import SCHEMA, step_times_json
 from siglip_study.planning.costs import (
     Key,
     by_tokens,
@@ -18,8 +24,7 @@ from siglip_study.planning.costs import (
     merged,
     shape_name,
 )
-from siglip_study.planning.dataset import describe_dataset
-from siglip_study.planning.disk import Disk, disk_needed
+from siglip_study.planning.dataset import assumed_from_arguments, describe_dataset
 from siglip_study.planning.estimate import llm_bytes
 from siglip_study.planning.facts import (
     ASSUMED_PROMPT,
@@ -28,15 +33,86 @@ from siglip_study.planning.facts import (
     prompt_at_hand,
     tokenizer_at_hand,
 )
-from siglip_study.planning.forecast import Forecast
-from siglip_study.planning.gpus import GPUS, Gpu, gpu_of_device, named_gpu
-from siglip_study.planning.resource_checks import existing_folder
-from siglip_study.planning.result import Rehearsal
-from siglip_study.planning.rows import Cost, Row
-from siglip_study.planning.step_times import step_times_json
-from siglip_study.planning.table import gigabytes
+from siglip_study.planning.forecast import (
+    GPUS,
+    Disk,
+    Forecast,
+    Gpu,
+    disk_needed,
+    gpu_of_device,
+    named_gpu,
+)
+from siglip_study.planning.preflight import existing_folder
+from siglip_study.planning.rows import Cost, Row, gigabytes, rows_table
 from siglip_study.planning.workload import Workload
 from siglip_study.study.grid import Study
+
+# ---- What a rehearsal found: as lines for a terminal, and as JSON.
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The table, and what is said around it."""
+
+    device: str
+    how: str
+    rows: list[Row]
+    sources: tuple[str, ...]
+    disk: Disk
+    disk_free: int
+    problems: list[str]
+    elsewhere: list[str]
+    runs: str
+    training: dict[str, Any]
+    seconds: float
+
+    @property
+    def hours(self) -> float:
+        """Device hours of the whole study."""
+        return sum(row.hours or 0.0 for row in self.rows)
+
+    def text(self) -> str:
+        """The whole of it as lines for a terminal."""
+        disk = self.disk
+        lines = [f"Rehearsal on {self.device}: {self.how}.", self.runs]
+        lines += [f"  {source}" for source in self.sources]
+        lines += ["", *rows_table(self.rows), ""]
+        lines += [
+            "Hours are device hours. Not in the table: decoding of clips and metrics (CPU).",
+            f"Disk: features {gigabytes(disk.features)}, "
+            f"checkpoints {gigabytes(disk.checkpoints)}, "
+            f"running stage {gigabytes(disk.resume)}; {gigabytes(self.disk_free)} are free. "
+            f"Models to fetch once: {gigabytes(disk.models)}.",
+            *self.elsewhere,
+        ]
+        if self.problems:
+            lines += ["What will not fit:", *(f"  {problem}" for problem in self.problems)]
+        else:
+            lines += ["Everything fits."]
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON types, for ``rehearsal.json``."""
+        return {
+            "device": self.device,
+            "how": self.how,
+            "runs": self.runs,
+            "sources": list(self.sources),
+            "rows": [row.as_json() for row in self.rows],
+            "hours": self.hours,
+            "training": self.training,
+            "disk": asdict(self.disk) | {"free": self.disk_free},
+            "problems": self.problems,
+            "elsewhere": self.elsewhere,
+            "seconds": self.seconds,
+        }
+
+    def write(self, folder: Path) -> None:
+        """``rehearsal.json`` and ``rehearsal.txt`` in ``folder``."""
+        write_json(folder / "rehearsal.json", self.as_json(), SCHEMA)
+        with atomic_path(folder / "rehearsal.txt") as partial:
+            partial.write_text(self.text() + "\n", encoding="utf-8")
+
 
 #: Weights of an LLM that is also timed on a CPU: more would take too long.
 _CPU_WEIGHTS = 100_000_000
@@ -214,3 +290,31 @@ def _elsewhere(workload: Workload, forecast: Forecast) -> list[str]:
         told = f"does not fit: {least:.0f} of {gpu.gib:.0f} GiB" if problem else f"{hours:.0f} h"
         lines.append(f"  {gpu.name:16} {told}")
     return lines
+
+
+# ---- What the rehearsal's commands have in common: assumptions, and progress on standard error.
+
+
+def add_assumptions(parser: argparse.ArgumentParser) -> None:
+    """Options for what cannot be counted or timed here."""
+    parser.add_argument("--gpu", choices=GPUS, default="h200", help="to estimate for without one")
+    parser.add_argument("--train", type=int, help="training clips to assume")
+    parser.add_argument("--held-out", type=int, help="held-out clips to assume")
+    parser.add_argument("--caption-tokens", type=int, help="mean caption length to assume")
+
+
+def given_assumptions(given: argparse.Namespace, presets: bool = False) -> Assumptions:
+    """The options as given."""
+    return Assumptions(
+        clips=assumed_from_arguments(given.train, given.held_out),
+        caption_tokens=given.caption_tokens,
+        gpu=given.gpu,
+        presets=presets,
+    )
+
+
+def show_progress() -> None:
+    """The package's log goes to standard error."""
+    log = logging.getLogger("siglip_study")
+    log.setLevel(logging.INFO)
+    log.addHandler(logging.StreamHandler(sys.stderr))
