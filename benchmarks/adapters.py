@@ -16,8 +16,8 @@ from torch import nn
 from benchmarks import inputs
 from benchmarks.inputs import FULL, Size
 from benchmarks.tables import Result, Table
-from siglip_study.captioning import generate_captions
 from siglip_study.captioning.exactness import adapter_rounding
+from siglip_study.captioning.generate import generate_captions
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.training import LlmConfig
 from siglip_study.models.llm import add_lora

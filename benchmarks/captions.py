@@ -15,7 +15,7 @@ from benchmarks.published.captions import caption_one
 from benchmarks.published.train import prepare_llm
 from benchmarks.tables import Result, Table
 from benchmarks.timing import Timing, free, measure, synchronize
-from siglip_study.captioning import Caption, generate_captions
+from siglip_study.captioning.generate import Caption, generate_captions
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.training import LlmConfig
 from siglip_study.models.llm import add_lora

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from siglip_study.captioning import decoding, generate_captions
+from siglip_study.captioning import decoding
 from siglip_study.captioning.cache import DenseCache, layer_windows
 from siglip_study.captioning.decoding import Batch, Limits, decode, prefill
+from siglip_study.captioning.generate import generate_captions
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing `repetition_penalty`")
 EOS = 2

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from siglip_study.captioning import Caption, finish, generate_captions
+from siglip_study.captioning.generate import Caption, finish, generate_captions
 
 IDS = [f"clip{i}" for i in range(7)]
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from siglip_study.captioning import decoding, generate_captions
+from siglip_study.captioning import decoding
 from siglip_study.captioning import decoding as steps
+from siglip_study.captioning.generate import generate_captions
 from siglip_study.config.training import LoraConfig
 from siglip_study.models.llm import add_lora
 

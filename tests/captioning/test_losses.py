@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from siglip_study.captioning import generate, generate_captions
+from siglip_study.captioning import generate
 from siglip_study.captioning.cache import grouped_attention
+from siglip_study.captioning.generate import generate_captions
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.models.llm import add_lora
 

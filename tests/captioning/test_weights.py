@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from siglip_study.captioning import generate_captions
+from siglip_study.captioning.generate import generate_captions
 from siglip_study.captioning.weights import AdaptedLinear, settle_adapters, weights_for_captions
 from siglip_study.models.llm import add_lora
 from siglip_study.models.quantization import dequantize, dequantized_growth

@@ -110,7 +110,7 @@ def test_embedding_rms_is_that_of_the_table(llm_config):
 
 def test_nf4_loads_frozen_trains_adapters_and_captions(make_model, llm_config, features, tokenizer):
     pytest.importorskip("bitsandbytes")
-    from siglip_study.captioning import generate_captions
+    from siglip_study.captioning.generate import generate_captions
     from siglip_study.models.llm import merge_adapters
 
     config = llm_config.model_copy(update={"quantization": "nf4"})

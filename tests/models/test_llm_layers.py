@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from siglip_study.captioning import generate_captions
+from siglip_study.captioning.generate import generate_captions
 from siglip_study.models import fast_layers
 from siglip_study.models.fast_layers import decoder_layers, layer_settings, set_layers
 

@@ -138,7 +138,7 @@ def test_after_adapters_projector_and_lora_train_and_nothing_else(make_model, fe
 
 def test_eos_is_learned(make_model, features, tokenizer):
     """A few steps on one short caption, and greedy decoding stops where the caption did."""
-    from siglip_study.captioning import generate_captions
+    from siglip_study.captioning.generate import generate_captions
 
     model = make_model("mlp_2l", lora=True).train()
     target = [*tokenizer("빨간 공")["input_ids"], tokenizer.eos_token_id]

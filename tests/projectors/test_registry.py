@@ -151,3 +151,33 @@ def test_a_file_must_register_its_own_name(clean_registry, monkeypatch, tmp_path
         projector_class("silent")
     with pytest.raises(StudyError, match="registers projector 'other'; expected 'misnamed'"):
         projector_class("misnamed")
+
+
+@pytest.fixture
+def code_after(tmp_path, monkeypatch):
+    """The code hash of a projector after a line is added to a file of a copy of the package."""
+    home = Path(registry.__file__).parent
+
+    def of(name, changed=None):
+        for path in home.glob("*.py"):
+            line = "\nADDED = 1\n" if path.name == changed else ""
+            (tmp_path / path.name).write_text(path.read_text(encoding="utf-8") + line)
+        monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
+        return registry.projector_code.__wrapped__(name)
+
+    return of
+
+
+@pytest.mark.parametrize("changed", ["linear.py", "_pooling.py", "base.py"])
+def test_a_projector_counts_with_its_own_file_and_what_it_imports(code_after, changed):
+    assert code_after("linear", changed) != code_after("linear")
+
+
+@pytest.mark.parametrize("changed", ["perceiver.py", "_attention.py", "registry.py"])
+def test_a_projector_does_not_count_with_the_others(code_after, changed):
+    assert code_after("linear", changed) == code_after("linear")
+
+
+def test_the_code_of_an_unknown_projector_names_the_nearest():
+    with pytest.raises(StudyError, match="'linear'"):
+        registry.projector_code("liner")

@@ -179,7 +179,7 @@ class World:
     frames: dict[str, np.ndarray]
     scorer: object
     names: tuple[str, ...] = ("b", "a", "references")
-    code: str = "v1"
+    version: int = 1
     facts: dict | None = None
     language: str = "other"
     record = staticmethod(record)
@@ -199,7 +199,7 @@ class World:
             "selection",
             self.manifest,
             self.frames,
-            ScoreSettings(ScorerConfig(model="stand-in"), None, self.language, self.code),
+            ScoreSettings(ScorerConfig(model="stand-in"), None, self.language, self.version),
             self.facts,
             None,
         )

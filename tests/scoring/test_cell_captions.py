@@ -204,8 +204,8 @@ def test_captions_of_a_half_do_not_depend_on_the_other_half(study, tmp_path):
 
 
 def test_what_a_model_says_of_nothing_and_of_the_mean_stands_apart_from_the_clips(study, tmp_path):
-    from siglip_study.captioning import generate_captions
     from siglip_study.captioning.blind_captions import BlindPrompt
+    from siglip_study.captioning.generate import generate_captions
 
     bench, model = study.model()
     write_captions(bench, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")

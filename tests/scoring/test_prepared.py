@@ -24,8 +24,8 @@ def cell(role="report", **run) -> Cell:
     return Cell("linear", role, RunSpec(projector="linear", **run))
 
 
-def path(checkpoint, cell=cell(), settings=CaptionConfig(), code="a") -> Path:  # noqa: B008
-    return Paths("out").prepared(cell.name, captions_key(cell, checkpoint, settings, code))
+def path(checkpoint, cell=cell(), settings=CaptionConfig(), version=1) -> Path:  # noqa: B008
+    return Paths("out").prepared(cell.name, captions_key(cell, checkpoint, settings, version))
 
 
 def test_the_same_inputs_have_the_same_key(checkpoint):
@@ -50,7 +50,7 @@ def test_the_key_follows_what_decides_captions_and_losses(checkpoint, change):
 def test_the_key_follows_split_code_and_run(checkpoint):
     paths = {
         path(checkpoint),
-        path(checkpoint, code="b"),
+        path(checkpoint, version=2),
         path(checkpoint, cell=cell("tuning")),
         path(checkpoint, cell=cell(seed=1)),
     }

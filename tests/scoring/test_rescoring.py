@@ -52,7 +52,7 @@ FACTS = {clip: {"colour": "red" if i % 2 else "blue"} for i, clip in enumerate(I
 @pytest.mark.parametrize(
     "change",
     [
-        {"code": "v2"},
+        {"version": 2},
         {"language": "en"},
         {"facts": FACTS},
         {"manifest": None},

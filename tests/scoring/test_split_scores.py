@@ -177,7 +177,7 @@ def test_the_report_split_keeps_the_temperature_it_is_given(
 ):
     ids = [f"report-{i}" for i in range(4)]
     frames = {clip: embed(clip)[None] for clip in ids}
-    settings = ScoreSettings(ScorerConfig(model="stand-in"), None, "other", "v1")
+    settings = ScoreSettings(ScorerConfig(model="stand-in"), None, "other", 1)
     folder = tmp_path / "report-references"
     captions = folder / "captions.json"
     records = [world.record(clip, f"about {clip}", "report") for clip in ids]

@@ -1,12 +1,16 @@
-"""What a rule's hash notices, and what it does not."""
+"""What makes finished work run again: what code does, never how it is worded or where it lies."""
 
+import ast
 import subprocess
 
 import pytest
 
 from siglip_study.study import versions
+from siglip_study.study.versions import code_hash, what_it_does
 
 BASE = '''"""Module."""
+import math
+
 LIMIT = 3
 """What the limit is."""
 
@@ -16,6 +20,9 @@ class A:
 
     def f(self, x: int) -> int:
         """Method."""
+        log.info("adding %d", x)
+        if x > LIMIT:
+            raise ValueError(f"x is {x}; expected at most {LIMIT}.")
         return x + LIMIT  # why
 '''
 SAME = {
@@ -25,7 +32,11 @@ SAME = {
     "a class docstring": BASE.replace('    """Class."""\n\n', ""),
     "a method docstring": BASE.replace("Method", "A method"),
     "blank lines": BASE.replace("\n\n\n", "\n"),
-    "quotes and brackets": BASE.replace("x + LIMIT", "(x + LIMIT)"),
+    "quotes and brackets": BASE.replace("x + LIMIT ", "(x + LIMIT) "),
+    "an error's words": BASE.replace('f"x is {x}; expected at most {LIMIT}."', '"Too large."'),
+    "a line of the log": BASE.replace('        log.info("adding %d", x)\n', ""),
+    "an import": BASE.replace("import math", "import math, json"),
+    "an annotation": BASE.replace("x: int", "x: float"),
 }
 OTHER = {
     "a constant": BASE.replace("= 3", "= 4"),
@@ -33,48 +44,33 @@ OTHER = {
     "a name": BASE.replace("class A", "class B"),
     "a text that is used": BASE.replace("x + LIMIT", "x + LIMIT if x else 'Method.'"),
     "a default": BASE.replace("x: int)", "x: int = 1)"),
+    "another error": BASE.replace("ValueError", "KeyError"),
+    "when an error comes": BASE.replace("x > LIMIT", "x >= LIMIT"),
 }
 
 
-@pytest.fixture
-def hash_of(tmp_path, monkeypatch):
-    monkeypatch.setattr(versions, "_PACKAGE", tmp_path)
-
-    def of(text, name="part"):
-        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-        return versions.algorithm_hash(name)
-
-    return of
+def does(text):
+    return what_it_does(ast.parse(text))
 
 
 @pytest.mark.parametrize("what", SAME)
-def test_what_does_nothing_changes_nothing(hash_of, what):
-    assert SAME[what] != BASE and hash_of(SAME[what]) == hash_of(BASE)
+def test_what_only_people_read_does_nothing(what):
+    assert SAME[what] != BASE
+    assert does(SAME[what]) == does(BASE)
 
 
 @pytest.mark.parametrize("what", OTHER)
-def test_what_does_something_is_noticed(hash_of, what):
-    assert hash_of(OTHER[what]) != hash_of(BASE)
+def test_what_computes_something_else_is_noticed(what):
+    assert does(OTHER[what]) != does(BASE)
 
 
-def test_a_file_added_to_a_package_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(versions, "_PACKAGE", tmp_path)
-    (tmp_path / "room").mkdir()
-    (tmp_path / "room" / "a.py").write_text("A = 1")
-    before = versions.algorithm_hash("room")
-    (tmp_path / "room" / "b.py").write_text("B = 1")
-    assert versions.algorithm_hash("room") != before
-
-
-@pytest.mark.parametrize("rule", versions.RULE_CODE)
-def test_every_rule_names_files_that_exist(rule):
-    assert len(versions.rule_code(rule)) == 12
-    assert versions._files(versions.RULE_CODE[rule])
-
-
-def test_a_mistyped_module_is_an_error():
-    with pytest.raises(FileNotFoundError):
-        versions.algorithm_hash("no_such_module")
+def test_names_and_order_of_files_do_not_count(tmp_path):
+    one, two, moved = tmp_path / "one.py", tmp_path / "two.py", tmp_path / "moved.py"
+    one.write_text("A = 1")
+    two.write_text("B = 2")
+    moved.write_text("A = 1")
+    assert code_hash([one, two]) == code_hash([two, moved])
+    assert code_hash([one]) != code_hash([one, two])
 
 
 def test_versions_tell_the_packages_that_decide():

@@ -3,12 +3,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from siglip_study.study.cells import HELD_OUT, SPLITS
-from siglip_study.study.grid import read_choice
-from siglip_study.config.loading import parse_config
 from siglip_study.base.errors import StudyError
-from siglip_study.study.grid import Study, cell_pattern
-from siglip_study.study.versions import rule_code
+from siglip_study.config.loading import parse_config
+from siglip_study.study.cells import HELD_OUT, SPLITS
+from siglip_study.study.grid import Study, cell_pattern, read_choice
+from siglip_study.training import code as training_code
 
 try:
     STUDY = Study(parse_config(config))
@@ -35,7 +34,6 @@ SCORER_FEATURES = {
 }
 # Held-out splits that choose.
 CHOOSING = HELD_OUT if STUDY.cross_fit else ("selection",)
-TRAINING_CODE = rule_code("training")
 
 
 wildcard_constraints:

@@ -1,4 +1,6 @@
+from siglip_study.data import VERSION as MANIFEST_VERSION
 from siglip_study.data.fingerprint import dataset_fingerprint
+from siglip_study.demo import VERSION as DEMO_VERSION
 
 if CONFIG.demo:
 
@@ -14,7 +16,7 @@ if CONFIG.demo:
             "../../environment.yml"
         params:
             demo=CONFIG.demo.model_dump(),
-            code=rule_code("demo"),
+            version=DEMO_VERSION,
         message:
             "making the demo's clips"
         script:
@@ -37,7 +39,7 @@ rule manifest:
         root=lambda wildcards: str(CONFIG.data_root),
         data=CONFIG.data.model_dump(exclude={"workers", "cross_fit"}),
         dataset=dataset_fingerprint(CONFIG.data_root),
-        code=rule_code("manifest"),
+        version=MANIFEST_VERSION,
     message:
         "checking every clip and caption"
     script:

@@ -1,3 +1,7 @@
+from siglip_study.ranking import CHECK_VERSION, VERSION as SELECTION_VERSION
+from siglip_study.scoring import BASELINES_VERSION, VERSION as SCORES_VERSION
+
+
 # Asked before anything is trained: a scorer that cannot tell makes every GPU hour vain.
 rule scorer_check:
     input:
@@ -15,7 +19,7 @@ rule scorer_check:
     params:
         scorer=CONFIG.scorer.scoring_keys(),
         alpha=CONFIG.gate.alpha,
-        code=rule_code("scorer_check"),
+        version=CHECK_VERSION,
     message:
         "asking whether the scorer can tell right captions from wrong ones"
     script:
@@ -63,7 +67,7 @@ rule baselines:
         "../../environment.yml"
     params:
         scorer=CONFIG.scorer.scoring_keys(),
-        code=rule_code("baselines"),
+        version=BASELINES_VERSION,
     message:
         "captions of the references, the nearest training clip and the blind adversaries"
     script:
@@ -88,7 +92,7 @@ rule score:
         scorer=CONFIG.scorer.scoring_keys(),
         bertscore=CONFIG.bertscore and CONFIG.bertscore.model_dump(),
         language=CONFIG.data.language,
-        code=rule_code("score"),
+        version=SCORES_VERSION,
     message:
         "scoring captions: {wildcards.scoring}"
     script:
@@ -108,7 +112,7 @@ checkpoint select:
         "../../environment.yml"
     params:
         gate=CONFIG.gate.model_dump(),
-        code=rule_code("select"),
+        version=SELECTION_VERSION,
     message:
         "choosing each projector's cell"
     script:
@@ -130,7 +134,7 @@ if STUDY.cross_fit:
         conda:
             "../../environment.yml"
         params:
-            code=rule_code("pool"),
+            version=SELECTION_VERSION,
         message:
             "putting both halves together"
         script:

@@ -1,3 +1,6 @@
+from siglip_study.features import SCORER_VERSION, VISION_VERSION
+
+
 rule vision_features:
     input:
         manifest=PATHS.manifest,
@@ -16,7 +19,7 @@ rule vision_features:
         root=str(CONFIG.data_root),
         decoder=CONFIG.data.decoder,
         resume=str(PATHS.resume("features", CONFIG.vision.model_dump())),
-        code=rule_code("vision_features"),
+        version=VISION_VERSION,
     message:
         "encoding clips with the frozen vision encoder"
     script:
@@ -42,7 +45,7 @@ rule scorer_features:
         scorer=CONFIG.scorer.scoring_keys(),
         root=str(CONFIG.data_root),
         decoder=CONFIG.data.decoder,
-        code=rule_code("scorer_features"),
+        version=SCORER_VERSION,
     message:
         "embedding frames with the scorer"
     script:

@@ -1,3 +1,5 @@
+from siglip_study.report import TABLES_VERSION, VERSION as PAGE_VERSION
+
 TABLES = [
     "ranking",
     "cells",
@@ -32,7 +34,7 @@ rule tables:
         "../../environment.yml"
     params:
         gate=CONFIG.gate.model_dump(),
-        code=rule_code("tables"),
+        version=TABLES_VERSION,
     message:
         "testing differences and ranking"
     script:
@@ -56,7 +58,7 @@ rule report:
     params:
         report=CONFIG.report.model_dump(),
         templates=lambda wildcards: str(HOUSE / "report"),
-        code=rule_code("report"),
+        version=PAGE_VERSION,
     message:
         "writing the report"
     script:

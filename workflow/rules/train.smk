@@ -1,3 +1,6 @@
+from siglip_study.captioning import VERSION as CAPTIONS_VERSION
+
+
 rule stage1:
     input:
         manifest=PATHS.manifest,
@@ -21,9 +24,12 @@ rule stage1:
     params:
         run_keys=lambda wildcards: stage1_run(wildcards).stage1_keys(),
         resume=lambda wildcards: str(
-            STUDY.stage1_resume(STUDY.stage1_cells[wildcards.stage1])
+            STUDY.stage1_resume(
+                STUDY.stage1_cells[wildcards.stage1],
+                training_code(stage1_run(wildcards).projector),
+            )
         ),
-        code=TRAINING_CODE,
+        code=lambda wildcards: training_code(stage1_run(wildcards).projector),
     message:
         "stage 1 of {wildcards.stage1}: the projector alone"
     script:
@@ -55,8 +61,12 @@ rule stage2:
         **TRAINING_GPUS,
     params:
         run_keys=lambda wildcards: cell_of(wildcards).run.keys(),
-        resume=lambda wildcards: str(STUDY.stage2_resume(cell_of(wildcards))),
-        code=TRAINING_CODE,
+        resume=lambda wildcards: str(
+            STUDY.stage2_resume(
+                cell_of(wildcards), training_code(cell_of(wildcards).run.projector)
+            )
+        ),
+        code=lambda wildcards: training_code(cell_of(wildcards).run.projector),
     message:
         "stage 2 of {wildcards.cell}: projector and LoRA"
     script:
@@ -83,7 +93,7 @@ rule captions:
         **GPU,
     params:
         captions=CONFIG.captions.model_dump(exclude={"batch_size"}),
-        code=rule_code("captions"),
+        version=CAPTIONS_VERSION,
     message:
         "captions of {wildcards.cell}"
     script:

@@ -7,6 +7,7 @@ from siglip_study.base.jobs import job, loading
 from siglip_study.captioning.cell import captions_key, take_prepared
 from siglip_study.config.loading import parse_config
 from siglip_study.study.grid import Study
+from siglip_study.training import code as training_code
 
 with job(snakemake.log[0]):
     study = Study(parse_config(snakemake.config))
@@ -15,8 +16,8 @@ with job(snakemake.log[0]):
     checkpoint = Path(snakemake.input.checkpoint)
     out = Path(snakemake.output.captions).parent
     # Stage 2 has succeeded, so nothing will ask for its resume point again.
-    remove_dir(study.stage2_resume(cell))
-    key = captions_key(cell, checkpoint, config.captions, snakemake.params.code)
+    remove_dir(study.stage2_resume(cell, training_code(cell.run.projector)))
+    key = captions_key(cell, checkpoint, config.captions, snakemake.params.version)
     if not take_prepared(paths.prepared(cell.name, key), out):
         with loading():
             from siglip_study.captioning.cell import caption_from_checkpoint

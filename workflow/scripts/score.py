@@ -39,7 +39,7 @@ with job(snakemake.log[0]):
             config.scorer,
             config.bertscore,
             config.data.language,
-            snakemake.params.code,
+            snakemake.params.version,
             config.runtime,
         ),
         facts,

@@ -7,12 +7,13 @@ from siglip_study.base.jobs import job, loading
 from siglip_study.config.loading import parse_config
 from siglip_study.study.grid import Study
 from siglip_study.study.progress import progress_line
-from siglip_study.study.versions import rule_code
 
 with job(snakemake.log[0]):
     with loading():
+        from siglip_study.captioning import VERSION as CAPTIONS_VERSION
         from siglip_study.captioning.cell import caption_while_loaded, captions_key
         from siglip_study.runs.run import Inputs
+        from siglip_study.training import code as training_code
         from siglip_study.training.stages import run_stage2
 
     study = Study(parse_config(snakemake.config))
@@ -20,7 +21,7 @@ with job(snakemake.log[0]):
     cell = study.cells[snakemake.wildcards.cell]
     checkpoint = Path(snakemake.output.checkpoint)
     # Stage 1 has succeeded, so nothing will ask for its resume point again.
-    remove_dir(study.stage1_resume(cell))
+    remove_dir(study.stage1_resume(cell, training_code(cell.run.projector)))
     features = {
         "train": Path(snakemake.input.train),
         "selection": Path(snakemake.input.selection),
@@ -28,7 +29,7 @@ with job(snakemake.log[0]):
     }
 
     def prepare_captions(bench, model):
-        key = captions_key(cell, checkpoint, config.captions, rule_code("captions"))
+        key = captions_key(cell, checkpoint, config.captions, CAPTIONS_VERSION)
         prepared = paths.prepared(cell.name, key)
         caption_while_loaded(bench, model, cell, config.captions, config.runtime, prepared)
 

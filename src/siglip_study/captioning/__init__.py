@@ -9,6 +9,5 @@ captions differ from those of the checked path, it pins its own torch, and at th
 prompts of a cell, which fit memory at once, it has no idle row to fill.
 """
 
-from siglip_study.captioning.generate import Caption, Timings, finish, generate_captions
-
-__all__ = ["Caption", "Timings", "finish", "generate_captions"]
+#: Raise it when captions or losses of the same checkpoint come out otherwise.
+VERSION = 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from siglip_study.captioning import generate_captions
+from siglip_study.captioning.generate import generate_captions
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
 from siglip_study.models.vlm import VisionLanguageModel
 

@@ -14,8 +14,8 @@ import polars as pl
 
 from siglip_study.base.io import atomic_dir, write_json, write_parquet
 from siglip_study.base.jobs import loading
-from siglip_study.captioning import generate_captions
 from siglip_study.captioning.blind_captions import unseeing_records
+from siglip_study.captioning.generate import generate_captions
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
@@ -37,14 +37,14 @@ from siglip_study.study.cells import Cell
 _FILES = ("captions.json", "losses.parquet")
 
 
-def captions_key(cell: Cell, checkpoint: Path, settings: CaptionConfig, code: str) -> list[Any]:
+def captions_key(cell: Cell, checkpoint: Path, settings: CaptionConfig, version: int) -> list[Any]:
     """What captions depend on: weights, run, splits, settings and the code that makes them."""
     weights = [
         hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(checkpoint.rglob("*.safetensors"))
     ]
     chosen = settings.model_dump(exclude={"batch_size"})
-    return [cell.name, *cell.captioned, json.dumps(chosen), weights, code]
+    return [cell.name, *cell.captioned, json.dumps(chosen), weights, version]
 
 
 def take_prepared(prepared: Path, out: Path) -> bool:

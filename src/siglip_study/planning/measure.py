@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from siglip_study.captioning import Timings, generate, generate_captions
+from siglip_study.captioning import generate
+from siglip_study.captioning.generate import Timings, generate_captions
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.study import Config

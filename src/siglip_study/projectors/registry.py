@@ -6,16 +6,20 @@ importing torch. Files that begin with an underscore, and ``base`` and ``registr
 
 from __future__ import annotations
 
+import ast
 import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from siglip_study.base.errors import StudyError
+from siglip_study.study.versions import code_hash
 
 if TYPE_CHECKING:
     from siglip_study.projectors.base import Projector
@@ -78,6 +82,29 @@ def projector_class(name: str) -> type[Projector]:
             )
         _import(name)
     return _REGISTRY[name]
+
+
+@functools.cache
+def projector_code(name: str) -> str:
+    """Hash of what a projector's file and the files of this package that it imports do.
+
+    Nothing is imported. Changing one projector leaves the hash of every other as it was.
+
+    Raises:
+        StudyError: no projector has that name.
+    """
+    if name not in _file_names():
+        raise StudyError(
+            f"projector {name!r} is unknown; expected {_nearest(name, projector_names())}."
+        )
+    files = [Path(__file__).with_name(f"{name}.py")]
+    for path in files:  # grows while it is read
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_PACKAGE + "."):
+                helper = path.with_name(f"{(node.module or '').rpartition('.')[2]}.py")
+                if helper.stem != "registry" and helper not in files:
+                    files.append(helper)
+    return code_hash(files)
 
 
 def projector_options(name: str) -> dict[str, inspect.Parameter]:

@@ -105,7 +105,7 @@ def score_split(
         scorer.settings.scorer.scoring_keys(),
         scorer.settings.bertscore and scorer.settings.bertscore.model_dump(),
         scorer.settings.language,
-        scorer.settings.code,
+        scorer.settings.version,
         scorer.temperature,
         scorer.facts and [scorer.facts[clip] for clip in scorer.ids],
         hashlib.sha256(frames_path.read_bytes()).hexdigest(),

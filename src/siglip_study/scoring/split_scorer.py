@@ -75,12 +75,12 @@ def _write(made: Embedded) -> None:
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """What scoring depends on besides its inputs; ``code`` is the algorithm's hash."""
+    """What scoring depends on besides its inputs."""
 
     scorer: ScorerConfig
     bertscore: BertScoreConfig | None
     language: str
-    code: str
+    version: int
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 

@@ -16,7 +16,6 @@ from siglip_study.config.study import Config
 from siglip_study.config.training import ProjectorConfig, StageConfig
 from siglip_study.study.cells import BASELINES, HELD_OUT, Cell, Role, RunSpec, Sabotage, keys_hash
 from siglip_study.study.paths import Paths
-from siglip_study.study.versions import rule_code
 
 # ---- Which cells were chosen, and which of them report which clips.
 
@@ -212,18 +211,17 @@ class Study:
             for seed in self.config.seeds.report
         ]
 
-    def stage1_resume(self, cell: Cell) -> Path:
+    def stage1_resume(self, cell: Cell, code: str) -> Path:
         """Resume point of a cell's first stage; its second stage gives it up.
 
         A job cannot give up its own: killed as it exits, it counts as failed, and Snakemake deletes
         its outputs. Only a later job knows that it succeeded.
         """
-        keys = [cell.run.stage1_keys(), rule_code("training")]
-        return self.paths.resume(cell.stage1_name, keys)
+        return self.paths.resume(cell.stage1_name, [cell.run.stage1_keys(), code])
 
-    def stage2_resume(self, cell: Cell) -> Path:
+    def stage2_resume(self, cell: Cell, code: str) -> Path:
         """Resume point of a cell's second stage; its captions job gives it up."""
-        return self.paths.resume(cell.name, [cell.run.keys(), rule_code("training")])
+        return self.paths.resume(cell.name, [cell.run.keys(), code])
 
     @cached_property
     def scorings(self) -> dict[str, Scoring]:

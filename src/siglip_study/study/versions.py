@@ -1,123 +1,22 @@
-"""What code, versions and commit a result came from."""
+"""What code, versions and commit a result came from, and what of the code decides that it stays.
+
+A stage of the workflow (manifest, features, training …) carries a number that stands beside its
+code, ``VERSION`` in the package's ``__init__.py``: raised when the stage computes something else,
+and then its results are made again. A test holds that nobody forgets it (``tools/stage_code.py``).
+A projector is code that users write, so its own file decides by itself (:func:`code_hash`).
+"""
 
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
-
-# The modules and sub-packages that decide what a rule computes.
-RULE_CODE: dict[str, tuple[str, ...]] = {
-    "demo": (
-        "demo/world",
-        "demo/render",
-        "demo/render",
-        "demo/render",
-        "demo/lexicon",
-        "demo/captions",
-        "demo/dataset",
-    ),
-    "manifest": ("data",),
-    "vision_features": (
-        "data/decoding",
-        "data/probing",
-        "data/decoding",
-        "features/towers",
-        "features/images",
-        "features/pipeline",
-        "features/store",
-    ),
-    "scorer_features": (
-        "data/decoding",
-        "data/probing",
-        "data/decoding",
-        "features/towers",
-        "features/store",
-        "features/images",
-        "features/images",
-        "features/pipeline",
-        "features/scorer",
-    ),
-    "training": (
-        "models/vlm",
-        "models/llm",
-        "models/prompt",
-        "models/quantization",
-        "models/fast_layers",
-        "models/fast_layers",
-        "models/fast_layers",
-        "training",
-        "runs",
-        "projectors",
-    ),
-    "captions": ("captioning",),
-    "baselines": (
-        "scoring/baselines",
-        "scoring/baselines",
-        "features/chunking",
-        "features/scorer",
-        "metrics/siglip",
-    ),
-    "scorer_check": (
-        "ranking/scorer_check",
-        "features/chunking",
-        "features/towers",
-        "features/scorer",
-        "metrics/grounding",
-        "metrics/siglip",
-        "ranking/variance",
-        "ranking/scorer_check",
-        "ranking/scores",
-        "ranking/variance",
-        "ranking/within",
-    ),
-    "score": (
-        "demo/facts",
-        "scoring/cell_scores",
-        "scoring/split_scorer",
-        "scoring/scores",
-        "scoring/split_scorer",
-        "scoring/scores",
-        "scoring/cell_scores",
-        "features/chunking",
-        "features/towers",
-        "features/scorer",
-        "metrics",
-        "scoring",
-    ),
-    "select": ("ranking",),
-    "pool": (
-        "demo/facts",
-        "ranking/pooling",
-        "scoring/cell_scores",
-        "metrics/grounding",
-        "metrics/registry",
-        "scoring/score_captions",
-    ),
-    "tables": (
-        "ranking/ranking_file",
-        "ranking/selection_file",
-        "metrics/grounding",
-        "metrics/registry",
-        "ranking",
-        "report/controls",
-        "report/controls",
-        "report/glossary",
-        "report/ledger",
-        "report/results",
-        "report/schema",
-        "report/sensitivity",
-        "report/tables",
-        "report/words",
-    ),
-    "report": ("demo/facts", "ranking/truth_order", "ranking", "report"),
-}
 _REPORTED = (
     "siglip-study",
     "torch",
@@ -135,48 +34,60 @@ _REPORTED = (
 )
 
 
-def _without_docstrings(tree: ast.AST) -> ast.AST:
-    # Any bare string, not only a body's first statement: attributes carry docstrings too.
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            body[:] = [statement for statement in body if not _is_text(statement)]
-    return tree
+class _Wordless(ast.NodeTransformer):
+    """Leaves of a syntax tree what it computes: no docstrings, imports, messages, annotations."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        if isinstance(node.value, ast.Constant) or _is_logging(node.value):
+            return None
+        return self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        return None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        return None
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        if isinstance(node.exc, ast.Call):
+            node.exc.args = [value for value in node.exc.args if not _has_text(value)]
+        return self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
+        # Texts of a config key (pydantic) and of a command's option (argparse).
+        return None if node.arg in ("description", "help") else self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
 
 
-def _is_text(node: ast.AST) -> bool:
+def _is_logging(node: ast.AST) -> bool:
+    called = node.func if isinstance(node, ast.Call) else None
     return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
+        isinstance(called, ast.Attribute)
+        and isinstance(called.value, ast.Name)
+        and called.value.id == "log"
     )
 
 
-def _files(names: tuple[str, ...]) -> list[Path]:
-    files: list[Path] = []
-    for name in names:
-        path = _PACKAGE / name
-        files += sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    return files
+def _has_text(node: ast.AST) -> bool:
+    return any(isinstance(n, ast.Constant) and isinstance(n.value, str) for n in ast.walk(node))
 
 
-def algorithm_hash(*names: str) -> str:
-    """Hash of what the named modules or sub-packages *do*: their syntax trees without docstrings.
-
-    A rule carries it in ``params``: a changed algorithm reruns it, a changed comment does not.
-    """
-    digest = hashlib.sha256()
-    for path in _files(names):
-        tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()[:12]
+def what_it_does(tree: ast.AST) -> str:
+    """A syntax tree as text, without what only people read: comments, docstrings, messages."""
+    return ast.dump(_Wordless().visit(tree))
 
 
-@functools.cache
-def rule_code(rule: str) -> str:
-    """The algorithm hash that a rule carries; one process asks for it once a cell."""
-    return algorithm_hash(*RULE_CODE[rule])
+def code_hash(files: Iterable[Path]) -> str:
+    """Twelve hex digits of what the files do; neither their names nor their order count."""
+    trees = [what_it_does(ast.parse(path.read_text(encoding="utf-8"))) for path in files]
+    return hashlib.sha256("\n".join(sorted(trees)).encode()).hexdigest()[:12]
 
 
 def source_hash() -> str:
@@ -200,20 +111,17 @@ def versions() -> dict[str, str]:
 
 def git_commit(folder: Path | None = None) -> str:
     """The commit of the code, with ``+changes`` when the tree differs; ``unknown`` outside git."""
-    where = folder or _PACKAGE
+    where = str(folder or _PACKAGE)
     try:
-        commit = subprocess.run(
-            ["git", "-C", str(where), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "-C", str(where), "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", where, *command], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in (
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no"],
+            )
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit + ("+changes" if dirty else "")
+    return commit + ("+changes" if changes else "")

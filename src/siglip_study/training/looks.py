@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from siglip_study.captioning import generate_captions
+from siglip_study.captioning.generate import generate_captions
 from siglip_study.metrics.diversity import clusters, distinct_ratio, effective_captions
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips
