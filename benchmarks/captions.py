@@ -51,7 +51,7 @@ def run(size: Size, device: torch.device) -> Result:
     )
     for case in size.cases:
         mine, published = ours[case.projector], theirs[case.projector]
-        tokens = inputs.projector(size, case.projector).tokens_per_video(size.frames, size.patches)
+        tokens = inputs.projector(size, case.projector).tokens_per_video(size.frames)
         for budget, seconds in mine.seconds.items():
             each = seconds / size.clips
             slow, measured = at_budget(published.seconds, budget)

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from siglip_study import projectors
 from siglip_study.config.training import LoraConfig
 from siglip_study.models.llm import PromptLayout
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.projectors.registry import build_projector
 
 SEED = 20
 
@@ -166,7 +166,8 @@ def llm(size: Size, device: torch.device) -> nn.Module:
 def projector(size: Size, name: str) -> Any:
     """A fresh projector in fp32; the same weights at every call."""
     torch.manual_seed(SEED)
-    return build_projector(name, size.vision_dim, size.hidden, size.grid, size.frames)
+    shape = projectors.FeatureShape(size.frames, size.grid, size.vision_dim)
+    return projectors.build(name, shape, size.hidden)
 
 
 def vlm(size: Size, name: str, language_model: nn.Module) -> VisionLanguageModel:

@@ -116,15 +116,17 @@ def make_model(llm_config, tokenizer, features):
     """Builder of a calibrated model; with ``lora=True`` as stage 2 sees it."""
     import torch
 
+    from siglip_study import projectors
     from siglip_study.models.llm import add_lora, load_llm, prompt_layout
     from siglip_study.models.vlm import VisionLanguageModel
-    from siglip_study.projectors.registry import build_projector
 
     def build(projector="linear", lora=False, seed=0, config=llm_config, **options):
         torch.set_num_threads(1)
         llm = load_llm(config, torch.device("cpu"))
         torch.manual_seed(seed)
-        made = build_projector(projector, DIM, 32, GRID, FRAMES, **options)
+        made = projectors.build(
+            projector, projectors.FeatureShape(FRAMES, GRID, DIM), 32, **options
+        )
         model = VisionLanguageModel(made, llm, prompt_layout(tokenizer, config))
         model.calibrate(features.batch([f"clip{i}" for i in range(8)]), match_embeddings=True)
         if lora:

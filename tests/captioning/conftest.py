@@ -43,9 +43,9 @@ def make_family(features):
     """Builder of an fp32 model of a family; ``eos_bias`` makes captions end early now and then."""
     from transformers import AutoModelForCausalLM
 
+    from siglip_study import projectors
     from siglip_study.models.llm import PromptLayout
     from siglip_study.models.vlm import VisionLanguageModel
-    from siglip_study.projectors.registry import build_projector
 
     def build(family, eos_bias=0.0, dtype=torch.float32):
         torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def make_family(features):
         if eos_bias:
             bias = eos_bias * torch.eye(300, dtype=dtype)[EOS]
             llm.lm_head.bias = torch.nn.Parameter(bias, requires_grad=False)
-        projector = build_projector("linear", 12, 32, (2, 2), 2)
+        projector = projectors.build("linear", projectors.FeatureShape(2, (2, 2), 12), 32)
         layout = PromptLayout((3, 4, 5), (6, 7), (3, 4, 7), EOS, 0)
         model = VisionLanguageModel(projector, llm, layout)
         model.calibrate(features.batch([f"clip{i}" for i in range(8)]), match_embeddings=True)

@@ -7,8 +7,8 @@ import torch
 
 from siglip_study.config.loading import load_config
 from siglip_study.config.study import Config
+from siglip_study.projectors import FeatureShape, build
 from siglip_study.projectors.base import Projector
-from siglip_study.projectors.registry import build_projector
 from siglip_study.study.grid import Study
 
 ROOT = Path(__file__).parents[2]
@@ -31,9 +31,10 @@ def config() -> Config:
 
 @pytest.fixture(scope="module")
 def built(config: Config) -> dict[str, Projector]:
+    shape = FeatureShape(8, (24, 24), 1024)
     with torch.device("meta"):
         return {
-            label: build_projector(p.type or label, 1024, 4096, (24, 24), 8, **p.options)
+            label: build(p.type or label, shape, 4096, **p.options)
             for label, p in config.projectors.items()
         }
 
@@ -49,7 +50,7 @@ def test_every_connector_stands_at_both_counts(config: Config) -> None:
 
 def test_tokens_are_exactly_those_of_the_name(built: dict[str, Projector]) -> None:
     for label, projector in built.items():
-        assert projector.tokens_per_video(8, 576) == int(label.split(".")[1]), label
+        assert projector.tokens_per_video(8) == int(label.split(".")[1]), label
     features = torch.empty(1, 8, 576, 1024, device="meta")
     for label in ("linear.64", "mlp_2l.1152", "c_abstractor.64", "perceiver.1152"):
         assert built[label](features).shape == (1, int(label.split(".")[1]), 4096)

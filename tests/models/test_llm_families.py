@@ -16,12 +16,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from siglip_study import projectors
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import LlmConfig, LoraConfig
 from siglip_study.models.llm import add_lora, embedding_rms, load_llm
 from siglip_study.models.prompt import PromptLayout
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.projectors.registry import build_projector
 
 CPU = torch.device("cpu")
 SIZES = wide_llm_sizes()
@@ -104,7 +104,7 @@ def test_the_text_model_is_loaded_with_its_own_weights(saved, family):
 def test_every_family_takes_a_video_and_trains(saved, family, quantization, weights):
     llm = load(saved, family, quantization, weights=weights)
     torch.manual_seed(1)
-    projector = build_projector("linear", 12, 64, (2, 2), 2)
+    projector = projectors.build("linear", projectors.FeatureShape(2, (2, 2), 12), 64)
     layout = PromptLayout(before=(1, 5), after=(6, 7), blind=(1, 5, 6, 7), eos=2, pad=0)
     model = VisionLanguageModel(projector, llm, layout)
     features = 7.0 * torch.randn(3, 2, 4, 12) + 2.0

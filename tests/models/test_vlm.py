@@ -96,7 +96,7 @@ def test_only_the_video_span_depends_on_the_features(make_model, features):
     model = make_model()
     one, other = (model.prompt_embeddings(features.batch([clip])) for clip in "ab")
     differs = (one != other).any(-1)[0]
-    first, video = len(model.layout.before), model.projector.tokens_per_video(2, 4)
+    first, video = len(model.layout.before), model.projector.tokens_per_video(2)
     assert one.shape[1] == first + video + len(model.layout.after)
     assert differs[first : first + video].all()
     assert not differs[:first].any() and not differs[first + video :].any()

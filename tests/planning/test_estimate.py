@@ -194,22 +194,22 @@ def test_tower_flops_are_what_pytorch_counts():
 def test_a_linear_projector_by_hand():
     import torch
 
-    from siglip_study.projectors.registry import build_projector
+    from siglip_study import projectors
 
     with torch.device("meta"):
-        projector = build_projector("linear", 12, 32, (2, 2), 3)
+        projector = projectors.build("linear", projectors.FeatureShape(3, (2, 2), 12), 32)
     # Forward 2 × 12 × 32 a patch, as much again for the weights' gradient; features need none.
-    assert sizes.projector_flops(projector, 5, 4, 12) == 2 * (2 * 12 * 32) * (5 * 3 * 4)
+    assert sizes.projector_flops(projector) == 2 * (2 * 12 * 32) * (3 * 4)
 
 
 def test_a_prefix_that_sees_nothing_costs_nothing_to_speak_of():
     import torch
 
-    from siglip_study.projectors.registry import build_projector
+    from siglip_study import projectors
 
     with torch.device("meta"):
-        projector = build_projector("constant_prefix", 12, 32, (2, 2), 3)
-    assert sizes.projector_flops(projector, 1, 4, 12) == 0
+        projector = projectors.build("constant_prefix", projectors.FeatureShape(3, (2, 2), 12), 32)
+    assert sizes.projector_flops(projector) == 0
 
 
 def test_disk():

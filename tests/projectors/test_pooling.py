@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from siglip_study.base.errors import StudyError
+from siglip_study.projectors import build
 from siglip_study.projectors._pooling import average_patches, token_grid
-from siglip_study.projectors.registry import build_projector
+from siglip_study.projectors.base import FeatureShape
 
 
 @pytest.mark.parametrize(
@@ -41,8 +42,8 @@ def test_frames_and_clips_do_not_mix():
 
 def test_a_linear_map_of_means_is_the_mean_of_its_outputs():
     torch.manual_seed(0)
-    pooled = build_projector("linear", 5, 7, (4, 4), 2, tokens_per_frame=4)
-    plain = build_projector("linear", 5, 7, (4, 4), 2)
+    pooled = build("linear", FeatureShape(2, (4, 4), 5), 7, tokens_per_frame=4)
+    plain = build("linear", FeatureShape(2, (4, 4), 5), 7)
     plain.load_state_dict(pooled.state_dict())
     features = torch.randn(2, 2, 16, 5)
     every = plain(features).reshape(2, 2, 16, 7)
@@ -55,13 +56,13 @@ def test_a_linear_map_of_means_is_the_mean_of_its_outputs():
 def test_tokens_that_fit_no_grid_are_refused(name):
     for tokens in (0, 17, 29):
         with pytest.raises(StudyError, match=f"tokens_per_frame is {tokens}; expected"):
-            build_projector(name, 8, 8, (4, 4), 2, tokens_per_frame=tokens)
+            build(name, FeatureShape(2, (4, 4), 8), 8, tokens_per_frame=tokens)
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp_2l"])
 def test_tokens_add_no_weight(name):
     plain, pooled = (
-        build_projector(name, 8, 8, (4, 4), 2, **o) for o in ({}, {"tokens_per_frame": 2})
+        build(name, FeatureShape(2, (4, 4), 8), 8, **o) for o in ({}, {"tokens_per_frame": 2})
     )
     assert plain.n_parameters() == pooled.n_parameters()
-    assert (plain.tokens_per_video(2, 16), pooled.tokens_per_video(2, 16)) == (32, 4)
+    assert (plain.tokens_per_video(2), pooled.tokens_per_video(2)) == (32, 4)

@@ -11,12 +11,12 @@ import torch
 import siglip_study.projectors as package
 from siglip_study.base.errors import StudyError
 from siglip_study.projectors import (
-    build_projector,
+    FeatureShape,
+    build,
     check_options,
     projector_class,
     projector_names,
     register,
-    register_all,
     registry,
 )
 from siglip_study.projectors.linear import LinearProjector
@@ -27,7 +27,8 @@ GUIDE = Path(__file__).parents[2] / "docs" / "add-a-projector.md"
 @pytest.fixture
 def clean_registry(monkeypatch):
     """Forget what a test registers, and the modules it imports."""
-    register_all()
+    for name in projector_names():
+        projector_class(name)
     before = set(sys.modules)
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     yield
@@ -37,8 +38,8 @@ def clean_registry(monkeypatch):
 
 
 def test_names_are_sorted_and_complete():
-    names = register_all()
-    assert names == sorted(names) == projector_names()
+    names = projector_names()
+    assert names == sorted(names)
     assert set(names) >= {
         *("linear", "mlp_2l", "query_abstractor", "query_perceiver"),
         *("c_abstractor", "perceiver", "constant_prefix"),
@@ -56,16 +57,9 @@ def test_listing_names_imports_no_torch():
 @pytest.mark.parametrize(
     ("wrong", "nearest"),
     [
-        ("mlp", "mlp_2l"),
-        ("linear ", "linear"),
-        ("Linear", "linear"),
-        ("mof_mlp_2l", "mlp_2l"),
-        ("query", "query_perceiver"),
-        ("perceive", "perceiver"),
-        ("base", ""),
-        ("registry", ""),
-        ("_regstage", ""),
-        ("", ""),
+        *[("mlp", "mlp_2l"), ("mof_mlp_2l", "mlp_2l"), ("linear ", "linear"), ("Linear", "linear")],
+        *[("query", "query_perceiver"), ("perceive", "perceiver")],
+        *[("base", ""), ("registry", ""), ("_pooling", ""), ("", "")],
     ],
 )
 def test_only_exact_names_are_found(wrong, nearest):
@@ -82,7 +76,7 @@ def test_the_exact_name_is_found():
     [
         ("mlp_2l", {"hiden": 8}, "option 'hiden' is unknown; expected 'hidden'"),
         ("linear", {"hidden": 8}, "option 'hidden' is unknown; expected one of: tok"),
-        ("linear", {"vision_dim": 8}, "option 'vision_dim' is unknown"),
+        ("linear", {"shape": 8}, "option 'shape' is unknown"),
         ("mlp_2l", {"hidden": "8"}, r"option 'hidden' is '8'; expected type int \| None"),
         ("mlp_2l", {"hidden": 8.0}, "expected type int"),
         ("mlp_2l", {"hidden": True}, "expected type int"),
@@ -112,7 +106,7 @@ def test_a_name_cannot_be_taken_twice(clean_registry):
         with pytest.raises(StudyError, match=f"projector '{name}' is registered twice"):
             register(name)(Mine)
     assert "mine" in projector_names()
-    assert isinstance(build_projector("mine", 4, 6, (1, 2), 1), Mine)
+    assert isinstance(build("mine", FeatureShape(1, (1, 2), 4), 6), Mine)
 
 
 def _guide_files() -> dict[str, str]:
@@ -130,13 +124,22 @@ def test_the_guide_works_as_written(clean_registry, monkeypatch, tmp_path):
     (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
     assert name not in projector_names()
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-    assert name in register_all()
-    projector = build_projector(name, 8, 16, (4, 6), 3, side=2)
+    assert name in projector_names()
+    shape = FeatureShape(3, (4, 6), 8)
+    projector = build(name, shape, 16, side=2)
     tokens = projector(torch.randn(2, 3, 24, 8))
-    assert tokens.shape == (2, projector.tokens_per_video(3, 24), 16)
+    assert tokens.shape == (2, projector.tokens_per_video(3), 16)
     assert projector.no_decay_parameters() == {"proj.bias", "frame_embeddings"}
     with pytest.raises(StudyError, match="expected 'side'"):
-        build_projector(name, 8, 16, (4, 6), 3, sied=2)
+        build(name, shape, 16, sied=2)
+
+
+@pytest.mark.parametrize(
+    ("frames", "grid", "dim"), [(0, (1, 1), 1), (1, (0, 1), 1), (1, (1,), 1), (1, (1, 1), 0)]
+)
+def test_sizes_of_features_are_positive(frames, grid, dim):
+    with pytest.raises(StudyError, match=r"expected .* at least 1"):
+        FeatureShape(frames, grid, dim)
 
 
 def test_a_file_must_register_its_own_name(clean_registry, monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from siglip_study.projectors.registry import build_projector
+from siglip_study import projectors
 from siglip_study.training.diagnosis import (
     attention_watched,
     diagnose,
@@ -26,6 +26,8 @@ from siglip_study.training.geometry import (
 )
 
 IDS = [f"clip{i}" for i in range(12)]
+
+SHAPE = projectors.FeatureShape(2, (2, 2), 12)
 
 
 def rows(*vectors):
@@ -158,7 +160,7 @@ ATTENDING = {
 def test_attention_to_the_video_is_watched_and_changes_nothing(name):
     options, modules = ATTENDING[name]
     torch.manual_seed(0)
-    projector = build_projector(name, 12, 32, (2, 2), 2, **options).eval()
+    projector = projectors.build(name, SHAPE, 32, **options).eval()
     features = torch.randn(1, 2, 4, 12)
     with torch.no_grad():
         plain = projector(features)
@@ -172,8 +174,8 @@ def test_attention_to_the_video_is_watched_and_changes_nothing(name):
 @pytest.mark.parametrize(("scale", "expected"), [(0.0, 1.0), (1e4, 0.0)])
 def test_entropy_of_flat_and_of_hard_attention(scale, expected):
     torch.manual_seed(0)
-    abstractor = build_projector("query_abstractor", 12, 32, (2, 2), 2, queries=3, heads=4)
-    perceiver = build_projector("perceiver", 12, 32, (2, 2), 2, latents=3, heads=2, head_dim=4)
+    abstractor = projectors.build("query_abstractor", SHAPE, 32, queries=3, heads=4)
+    perceiver = projectors.build("perceiver", SHAPE, 32, latents=3, heads=2, head_dim=4)
     with torch.no_grad():
         abstractor.attention.in_proj_weight.mul_(scale)
         for layer in perceiver.layers:
@@ -186,7 +188,7 @@ def test_entropy_of_flat_and_of_hard_attention(scale, expected):
 
 def test_attention_weights_of_the_perceiver_are_those_it_attends_with():
     torch.manual_seed(0)
-    projector = build_projector("perceiver", 12, 32, (2, 2), 2, latents=3, heads=2, head_dim=4)
+    projector = projectors.build("perceiver", SHAPE, 32, latents=3, heads=2, head_dim=4)
     attention = projector.layers[0].attention
     latents, context = torch.randn(5, 3, 12), torch.randn(5, 4, 12)
     weights = attention.attention_weights(latents, context)

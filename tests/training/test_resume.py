@@ -222,7 +222,7 @@ from accelerate import Accelerator
 from pathlib import Path
 from siglip_study.config.training import LlmConfig, LoraConfig, StageConfig
 from siglip_study.models.llm import add_lora, load_llm, load_tokenizer, prompt_layout
-from siglip_study.projectors.registry import build_projector
+from siglip_study import projectors
 from siglip_study.runs.clips import Clips, tokenize_captions
 from siglip_study.training.loop import StagePlan, train_stage
 from siglip_study.training.resume import ResumePoint
@@ -241,7 +241,8 @@ config = LlmConfig(model={llm!r}, quantization="none", lora=LoraConfig(r=4, alph
 tokenizer = load_tokenizer(config)
 llm = load_llm(config, torch.device("cpu"))
 torch.manual_seed(0)
-projector = build_projector("linear", conftest.DIM, 32, conftest.GRID, conftest.FRAMES)
+shape = projectors.FeatureShape(conftest.FRAMES, conftest.GRID, conftest.DIM)
+projector = projectors.build("linear", shape, 32)
 model = VisionLanguageModel(projector, llm, prompt_layout(tokenizer, config))
 first = conftest.MadeFeatures().batch([f"clip{{i}}" for i in range(8)])
 model.calibrate(first, match_embeddings=True)

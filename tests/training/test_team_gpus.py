@@ -20,7 +20,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from siglip_study.config.training import LoraConfig, StageConfig
 from siglip_study.base.errors import StudyError
 from siglip_study.models.llm import PromptLayout, add_lora
-from siglip_study.projectors.registry import build_projector
+from siglip_study import projectors
 from siglip_study.runs.clips import Clips
 from siglip_study.training.loop import train_stage
 from siglip_study.training.step import StagePlan
@@ -54,7 +54,7 @@ def stage(order, accelerator):
     )
     torch.manual_seed(0)
     llm = Qwen3ForCausalLM(config).to(accelerator.device, torch.bfloat16).eval()
-    projector = build_projector("linear", 64, 256, (2, 2), 2)
+    projector = projectors.build("linear", projectors.FeatureShape(2, (2, 2), 64), 256)
     layout = PromptLayout((1, 3), (4,), (1, 3, 4), 2, 0)
     model = VisionLanguageModel(projector, llm.requires_grad_(False), layout)
     model = model.to(accelerator.device)

@@ -219,17 +219,18 @@ def tower_flops(tower: TowerShape) -> float:
     return 2.0 * tower.parameters * tower.tokens + attention
 
 
-def projector_flops(projector: Projector, clips: int, patches: int, vision_dim: int) -> float:
-    """A projector's forward and backward pass, counted without data.
+def projector_flops(projector: Projector) -> float:
+    """A projector's forward and backward pass over one clip, counted without data.
 
     The projector may live on the ``meta`` device, where nothing is computed.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    parameter = next(projector.parameters())
-    shape = (clips, projector.frames, patches, vision_dim)
-    features = torch.empty(shape, device=parameter.device, dtype=parameter.dtype)
+    parameter, shape = next(projector.parameters()), projector.shape
+    features = torch.empty(
+        (1, shape.frames, shape.patches, shape.dim), device=parameter.device, dtype=parameter.dtype
+    )
     with FlopCounterMode(display=False) as counter:
         projector(features).sum().backward()
     projector.zero_grad(set_to_none=True)

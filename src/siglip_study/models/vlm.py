@@ -72,7 +72,7 @@ class VisionLanguageModel(nn.Module):
 
     def prompt_length(self, features: Tensor) -> int:
         """Positions of the prompt of one clip of ``[B, F, P, V]``, the video's tokens included."""
-        video = self.projector.tokens_per_video(features.shape[1], features.shape[2])
+        video = self.projector.tokens_per_video(features.shape[1])
         return len(self.layout.before) + video + len(self.layout.after)
 
     def caption_loss(

@@ -42,17 +42,11 @@ class ModelFacts:
         """A projector of this connector; on ``meta`` it costs neither time nor memory."""
         import torch
 
-        from siglip_study.projectors.registry import build_projector
+        from siglip_study import projectors
 
+        shape = projectors.FeatureShape(frames, self.grid, self.vision_dim)
         with torch.device(device):
-            return build_projector(
-                connector.type,
-                self.vision_dim,
-                self.llm.width,
-                self.grid,
-                frames,
-                **connector.options,
-            )
+            return projectors.build(connector.type, shape, self.llm.width, **connector.options)
 
 
 def model_facts(config: Config) -> ModelFacts:

@@ -119,12 +119,12 @@ class Forecast:
     def projector(self, connector: Connector) -> ProjectorFacts:
         """Counted once, on a projector that holds no memory."""
         if connector not in self._projectors:
-            frames, patches = self.config.vision.frames, self.facts.patches
+            frames = self.config.vision.frames
             made = self.facts.projector(connector, frames)
             self._projectors[connector] = ProjectorFacts(
                 made.n_parameters(),
-                made.tokens_per_video(frames, patches),
-                arithmetic.projector_flops(made, 1, patches, self.facts.vision_dim),
+                made.tokens_per_video(frames),
+                arithmetic.projector_flops(made),
             )
         return self._projectors[connector]
 

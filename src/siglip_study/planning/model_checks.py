@@ -136,7 +136,7 @@ def check_projectors(premises: Premises) -> Iterator[Finding]:
         except StudyError as error:
             yield Finding("failed", "projectors", f"{label}: {error}")
             continue
-        tokens = projector.tokens_per_video(config.vision.frames, facts.patches)
+        tokens = projector.tokens_per_video(config.vision.frames)
         millions = projector.n_parameters() / 1e6
         sentence = f"{label}: {tokens} tokens a video, {millions:.3g} M parameters."
         yield Finding("ok", "projectors", sentence)

@@ -4,24 +4,38 @@ One file per projector, named as the projector is. This package is cheap to impo
 reads file names only, and torch is imported when a projector is looked up.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from siglip_study.projectors.registry import (
-    build_projector,
+    build,
     check_options,
     projector_class,
     projector_code,
     projector_names,
     projector_options,
     register,
-    register_all,
 )
 
+if TYPE_CHECKING:
+    from siglip_study.projectors.base import FeatureShape
+
 __all__ = [
-    "build_projector",
+    "FeatureShape",
+    "build",
     "check_options",
     "projector_class",
     "projector_code",
     "projector_names",
     "projector_options",
     "register",
-    "register_all",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "FeatureShape":  # its module imports torch
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from siglip_study.projectors.base import FeatureShape
+
+    return FeatureShape

@@ -40,10 +40,10 @@ def cells_of(projector: Projector, tokens: int | None) -> tuple[int, int] | None
     """
     if tokens is None:
         return None
-    cells = token_grid(tokens, projector.grid) if tokens >= 1 else None
+    cells = token_grid(tokens, projector.shape.grid) if tokens >= 1 else None
     projector.require(
         cells is not None,
         f"tokens_per_frame is {tokens}; expected rows × columns of at most "
-        f"{projector.grid[0]} × {projector.grid[1]}",
+        f"{projector.shape.grid[0]} × {projector.shape.grid[1]}",
     )
     return cells

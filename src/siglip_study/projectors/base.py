@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,10 +15,36 @@ EMBEDDING_STD = 0.02
 """Standard deviation at initialisation of learned queries and position embeddings."""
 
 
+@dataclass(frozen=True)
+class FeatureShape:
+    """What a clip's features look like: F frames of a grid of patches, each a vector of width V.
+
+    Raises:
+        StudyError: a size is below 1, or the grid has not two sides.
+    """
+
+    frames: int
+    #: rows and columns of patches, which are in row-major order
+    grid: tuple[int, int]
+    dim: int
+
+    def __post_init__(self) -> None:
+        if len(self.grid) != 2 or min(self.frames, self.dim, *self.grid) < 1:
+            raise StudyError(
+                f"features of {self.frames} frames, grid {self.grid} and width {self.dim}; "
+                "expected (rows, columns) and each number at least 1."
+            )
+
+    @property
+    def patches(self) -> int:
+        """P, the patches of a frame."""
+        return self.grid[0] * self.grid[1]
+
+
 class Projector(nn.Module, ABC):
     """Base of all projectors.
 
-    A subclass takes the four arguments below by position, its own options as keyword-only
+    A subclass takes the two arguments below by position, its own options as keyword-only
     arguments with type annotations (these are the options a config may set), and implements
     :meth:`project` and :meth:`tokens_per_video`.
 
@@ -29,39 +56,22 @@ class Projector(nn.Module, ABC):
     grid, V vision width, T tokens of a clip, L width of the language model.
 
     Args:
-        vision_dim: V.
+        shape: of the features it is built for. Only projectors that learn something per frame are
+            bound to its F; the others take any number of frames.
         llm_dim: L.
-        grid: rows and columns of patches; P is their product.
-        frames: F the projector is built for. Only projectors that learn something per frame are
-            bound to it; the others take any F.
     """
 
     embeddings: ClassVar[tuple[str, ...]] = ()
     """Names of learned queries, latents and position embeddings: no weight decay on them."""
 
-    sees_video: ClassVar[bool] = True
-    """False for a control whose output does not depend on its input."""
-
     per_frame: bool = True
     """Whether frames are projected one by one; tokens are then frame-major (frame 0 first)."""
 
-    def __init__(self, vision_dim: int, llm_dim: int, grid: tuple[int, int], frames: int) -> None:
+    def __init__(self, shape: FeatureShape, llm_dim: int) -> None:
         super().__init__()
-        self.vision_dim = vision_dim
+        self.shape = shape
         self.llm_dim = llm_dim
-        self.grid = grid
-        self.frames = frames
-        for key, value in {"vision_dim": vision_dim, "llm_dim": llm_dim, "frames": frames}.items():
-            self.require(value >= 1, f"{key} is {value}; expected at least 1")
-        self.require(
-            len(grid) == 2 and min(grid) >= 1,
-            f"grid is {grid}; expected (rows, columns), each >= 1",
-        )
-
-    @property
-    def patches(self) -> int:
-        """P, the patches of a frame."""
-        return self.grid[0] * self.grid[1]
+        self.require(llm_dim >= 1, f"llm_dim is {llm_dim}; expected at least 1")
 
     def forward(self, features: Tensor) -> Tensor:
         """Project a batch of clips: ``[B, F, P, V]`` → ``[B, T, L]``.
@@ -71,10 +81,11 @@ class Projector(nn.Module, ABC):
         Raises:
             StudyError: the shape of the input is not what the projector was built for.
         """
-        if features.dim() != 4 or features.shape[2:] != (self.patches, self.vision_dim):
+        expected = (self.shape.patches, self.shape.dim)
+        if features.dim() != 4 or features.shape[2:] != expected:
             raise StudyError(
                 f"projector {type(self).__name__}: features have shape {list(features.shape)}; "
-                f"expected [clips, frames, {self.patches}, {self.vision_dim}]."
+                f"expected [clips, frames, {expected[0]}, {expected[1]}]."
             )
         parameter = next(self.parameters(), None)
         return self.project(features if parameter is None else features.to(parameter.dtype))
@@ -84,8 +95,8 @@ class Projector(nn.Module, ABC):
         """Do the work of :meth:`forward` on features whose shape and dtype are checked."""
 
     @abstractmethod
-    def tokens_per_video(self, frames: int, patches: int) -> int:
-        """T of a clip of ``frames`` frames with ``patches`` patches each."""
+    def tokens_per_video(self, frames: int) -> int:
+        """T of a clip of ``frames`` frames."""
 
     def n_parameters(self) -> int:
         """Exact number of parameters."""

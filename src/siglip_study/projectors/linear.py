@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from siglip_study.projectors._pooling import average_patches, cells_of
-from siglip_study.projectors.base import Projector
+from siglip_study.projectors.base import FeatureShape, Projector
 from siglip_study.projectors.registry import register
 
 
@@ -17,31 +17,26 @@ class LinearProjector(Projector):
     order; the language model's own positions tell them apart. None is added here.
 
     Args:
-        vision_dim: V.
-        llm_dim: L.
-        grid: rows and columns of patches.
-        frames: F; any number of frames is taken.
         tokens_per_frame: tokens of a frame, means of neighbouring patches; None: one a patch.
     """
 
     def __init__(
         self,
-        vision_dim: int,
+        shape: FeatureShape,
         llm_dim: int,
-        grid: tuple[int, int],
-        frames: int,
         *,
         tokens_per_frame: int | None = None,
     ) -> None:
-        super().__init__(vision_dim, llm_dim, grid, frames)
+        super().__init__(shape, llm_dim)
         self.cells = cells_of(self, tokens_per_frame)
-        self.proj = nn.Linear(vision_dim, llm_dim)
+        self.proj = nn.Linear(shape.dim, llm_dim)
 
     def project(self, features: Tensor) -> Tensor:
         if self.cells is not None:
-            features = average_patches(features, self.grid, self.cells)
+            features = average_patches(features, self.shape.grid, self.cells)
         return self.proj(features).flatten(1, 2)  # [B, F, P, L] → [B, F·P, L]
 
-    def tokens_per_video(self, frames: int, patches: int) -> int:
+    def tokens_per_video(self, frames: int) -> int:
         """F · P, or F · ``tokens_per_frame``."""
-        return frames * (patches if self.cells is None else self.cells[0] * self.cells[1])
+        rows, columns = self.cells or self.shape.grid
+        return frames * rows * columns

@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from siglip_study.projectors._pooling import average_patches, cells_of
-from siglip_study.projectors.base import Projector
+from siglip_study.projectors.base import FeatureShape, Projector
 from siglip_study.projectors.registry import register
 
 
@@ -17,37 +17,32 @@ class Mlp2lProjector(Projector):
     Position: as ``linear``, the order of the tokens alone (frame-major, row-major).
 
     Args:
-        vision_dim: V.
-        llm_dim: L.
-        grid: rows and columns of patches.
-        frames: F; any number of frames is taken.
         hidden: H; None is L, the LLaVA-1.5 form.
         tokens_per_frame: tokens of a frame, means of neighbouring patches; None: one a patch.
     """
 
     def __init__(
         self,
-        vision_dim: int,
+        shape: FeatureShape,
         llm_dim: int,
-        grid: tuple[int, int],
-        frames: int,
         *,
         hidden: int | None = None,
         tokens_per_frame: int | None = None,
     ) -> None:
-        super().__init__(vision_dim, llm_dim, grid, frames)
+        super().__init__(shape, llm_dim)
         hidden = llm_dim if hidden is None else hidden
         self.require(hidden >= 1, f"hidden is {hidden}; expected at least 1")
         self.cells = cells_of(self, tokens_per_frame)
         self.net = nn.Sequential(
-            nn.Linear(vision_dim, hidden), nn.GELU(), nn.Linear(hidden, llm_dim)
+            nn.Linear(shape.dim, hidden), nn.GELU(), nn.Linear(hidden, llm_dim)
         )
 
     def project(self, features: Tensor) -> Tensor:
         if self.cells is not None:
-            features = average_patches(features, self.grid, self.cells)
+            features = average_patches(features, self.shape.grid, self.cells)
         return self.net(features).flatten(1, 2)  # [B, F, P, L] → [B, F·P, L]
 
-    def tokens_per_video(self, frames: int, patches: int) -> int:
+    def tokens_per_video(self, frames: int) -> int:
         """F · P, or F · ``tokens_per_frame``."""
-        return frames * (patches if self.cells is None else self.cells[0] * self.cells[1])
+        rows, columns = self.cells or self.shape.grid
+        return frames * rows * columns

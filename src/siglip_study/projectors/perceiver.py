@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from siglip_study.projectors.base import Projector, learned_embedding
+from siglip_study.projectors.base import FeatureShape, Projector, learned_embedding
 from siglip_study.projectors.registry import register
 
 FFN_RATIO = 4
@@ -80,16 +80,12 @@ class Perceiver(Projector):
     of a patch survives only as far as the vision encoder wrote it into the features.
 
     Args:
-        vision_dim: V.
-        llm_dim: L.
-        grid: rows and columns of patches.
-        frames: F. Over the whole video there is one embedding a frame, so a clip may have at
-            most this many; per frame any number of frames is taken.
         latents: Q, tokens of a frame (or of the video).
         depth: number of layers.
         heads: attention heads.
         head_dim: width of a head.
-        per_frame: resample each frame by itself, or all frames together.
+        per_frame: resample each frame by itself, or all frames together: with one embedding a frame
+            then, so that a clip may have at most as many frames as the shape says.
         width: D, width of the resampler; None is V.
     """
 
@@ -97,10 +93,8 @@ class Perceiver(Projector):
 
     def __init__(
         self,
-        vision_dim: int,
+        shape: FeatureShape,
         llm_dim: int,
-        grid: tuple[int, int],
-        frames: int,
         *,
         latents: int = 64,
         depth: int = 6,
@@ -109,20 +103,20 @@ class Perceiver(Projector):
         per_frame: bool = True,
         width: int | None = None,
     ) -> None:
-        super().__init__(vision_dim, llm_dim, grid, frames)
-        width = vision_dim if width is None else width
+        super().__init__(shape, llm_dim)
+        width = shape.dim if width is None else width
         self.require(
             min(latents, depth, heads, head_dim, width) >= 1,
             f"latents {latents}, depth {depth}, heads {heads}, head_dim {head_dim}, width {width}; "
             "expected each at least 1",
         )
         self.per_frame = per_frame
-        same = width == vision_dim
-        self.proj_in = nn.Identity() if same else nn.Linear(vision_dim, width)
+        same = width == shape.dim
+        self.proj_in = nn.Identity() if same else nn.Linear(shape.dim, width)
         # OpenFlamingo draws both from N(0, 1): they meet features behind a LayerNorm.
         self.latents = learned_embedding(latents, width, std=1.0)
         self.frame_embeddings: nn.Parameter | None = (
-            None if per_frame else learned_embedding(frames, width, std=1.0)
+            None if per_frame else learned_embedding(shape.frames, width, std=1.0)
         )
         self.layers = nn.ModuleList(_Layer(width, heads, head_dim) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
@@ -135,7 +129,8 @@ class Perceiver(Projector):
             context = context.flatten(0, 1)  # [B·F, P, D]
         else:
             self.require(
-                frames <= self.frames, f"a clip has {frames} frames; expected {self.frames} at most"
+                frames <= self.shape.frames,
+                f"a clip has {frames} frames; expected {self.shape.frames} at most",
             )
             context = (context + self.frame_embeddings[:frames, None]).flatten(1, 2)  # [B, F·P, D]
         latents = self.latents.expand(len(context), -1, -1)
@@ -143,6 +138,6 @@ class Perceiver(Projector):
             latents = layer(latents, context)
         return self.proj(self.norm(latents)).reshape(batch, -1, self.llm_dim)
 
-    def tokens_per_video(self, frames: int, patches: int) -> int:
+    def tokens_per_video(self, frames: int) -> int:
         """F · Q per frame, Q over the whole video."""
         return frames * len(self.latents) if self.per_frame else len(self.latents)

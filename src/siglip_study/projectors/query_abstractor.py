@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from siglip_study.projectors._attention import cross_attend, feed_forward
-from siglip_study.projectors.base import Projector, learned_embedding
+from siglip_study.projectors.base import FeatureShape, Projector, learned_embedding
 from siglip_study.projectors.registry import register
 
 
@@ -24,10 +24,6 @@ class QueryAbstractor(Projector):
     the place within a frame survives only as far as the vision encoder wrote it into the features.
 
     Args:
-        vision_dim: V.
-        llm_dim: L.
-        grid: rows and columns of patches.
-        frames: F; any number of frames is taken.
         queries: Q, tokens of a clip.
         heads: attention heads; L must be divisible by it.
         ffn_ratio: width of the FFN in units of L.
@@ -38,16 +34,14 @@ class QueryAbstractor(Projector):
 
     def __init__(
         self,
-        vision_dim: int,
+        shape: FeatureShape,
         llm_dim: int,
-        grid: tuple[int, int],
-        frames: int,
         *,
         queries: int = 64,
         heads: int = 8,
         ffn_ratio: int = 4,
     ) -> None:
-        super().__init__(vision_dim, llm_dim, grid, frames)
+        super().__init__(shape, llm_dim)
         self.require(
             min(queries, heads, ffn_ratio) >= 1,
             f"queries {queries}, heads {heads}, ffn_ratio {ffn_ratio}; expected each at least 1",
@@ -56,7 +50,7 @@ class QueryAbstractor(Projector):
             llm_dim % heads == 0, f"heads is {heads}; expected a divisor of llm_dim {llm_dim}"
         )
         self.queries = learned_embedding(queries, llm_dim)
-        self.proj = nn.Linear(vision_dim, llm_dim)
+        self.proj = nn.Linear(shape.dim, llm_dim)
         self.attention = nn.MultiheadAttention(llm_dim, heads, batch_first=True)
         self.attention_norm = nn.LayerNorm(llm_dim)
         self.ffn = feed_forward(llm_dim, ffn_ratio)
@@ -68,6 +62,6 @@ class QueryAbstractor(Projector):
         tokens = self.attention_norm(tokens + cross_attend(self.attention, tokens, context))
         return self.ffn_norm(tokens + self.ffn(tokens))
 
-    def tokens_per_video(self, frames: int, patches: int) -> int:
+    def tokens_per_video(self, frames: int) -> int:
         """Q, whatever the length of the clip."""
         return len(self.queries)

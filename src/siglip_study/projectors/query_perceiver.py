@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from siglip_study.projectors._attention import cross_attend, feed_forward
-from siglip_study.projectors.base import Projector, learned_embedding
+from siglip_study.projectors.base import FeatureShape, Projector, learned_embedding
 from siglip_study.projectors.registry import register
 
 
@@ -42,10 +42,6 @@ class QueryPerceiver(Projector):
     Position: none, as in ``query_abstractor``: frame order is lost.
 
     Args:
-        vision_dim: V.
-        llm_dim: L.
-        grid: rows and columns of patches.
-        frames: F; any number of frames is taken.
         queries: Q, tokens of a clip.
         depth: number of layers.
         heads: attention heads; L must be divisible by it.
@@ -57,17 +53,15 @@ class QueryPerceiver(Projector):
 
     def __init__(
         self,
-        vision_dim: int,
+        shape: FeatureShape,
         llm_dim: int,
-        grid: tuple[int, int],
-        frames: int,
         *,
         queries: int = 64,
         depth: int = 2,
         heads: int = 8,
         ffn_ratio: int = 4,
     ) -> None:
-        super().__init__(vision_dim, llm_dim, grid, frames)
+        super().__init__(shape, llm_dim)
         self.require(
             min(queries, depth, heads, ffn_ratio) >= 1,
             f"queries {queries}, depth {depth}, heads {heads}, ffn_ratio {ffn_ratio}; "
@@ -77,7 +71,7 @@ class QueryPerceiver(Projector):
             llm_dim % heads == 0, f"heads is {heads}; expected a divisor of llm_dim {llm_dim}"
         )
         self.queries = learned_embedding(queries, llm_dim)
-        self.proj = nn.Linear(vision_dim, llm_dim)
+        self.proj = nn.Linear(shape.dim, llm_dim)
         self.layers = nn.ModuleList(_Layer(llm_dim, heads, ffn_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(llm_dim)
 
@@ -88,6 +82,6 @@ class QueryPerceiver(Projector):
             tokens = layer(tokens, context)
         return self.norm(tokens)
 
-    def tokens_per_video(self, frames: int, patches: int) -> int:
+    def tokens_per_video(self, frames: int) -> int:
         """Q, whatever the length of the clip."""
         return len(self.queries)

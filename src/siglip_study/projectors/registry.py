@@ -22,7 +22,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.study.versions import code_hash
 
 if TYPE_CHECKING:
-    from siglip_study.projectors.base import Projector
+    from siglip_study.projectors.base import FeatureShape, Projector
 
 _PACKAGE = __name__.rpartition(".")[0]
 _NOT_PROJECTORS = {"base", "registry"}
@@ -60,13 +60,6 @@ def register(name: str) -> Callable[[ProjectorType], ProjectorType]:
 def projector_names() -> list[str]:
     """All names, sorted. Imports neither torch nor any projector."""
     return sorted({*_file_names(), *_REGISTRY})
-
-
-def register_all() -> list[str]:
-    """Import every projector file, in the order of names, and return the names."""
-    for name in _file_names():
-        _import(name)
-    return projector_names()
 
 
 def projector_class(name: str) -> type[Projector]:
@@ -150,30 +143,19 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def build_projector(
-    name: str,
-    vision_dim: int,
-    llm_dim: int,
-    grid: tuple[int, int],
-    frames: int,
-    **options: Any,
-) -> Projector:
+def build(name: str, shape: FeatureShape, llm_dim: int, **options: Any) -> Projector:
     """Build a freshly initialised projector (weights follow torch's global seed).
 
     Args:
         name: exact name, see :func:`projector_names`.
-        vision_dim: V, width of the vision features.
+        shape: of the vision features.
         llm_dim: L, width of the language model's embeddings.
-        grid: rows and columns of patches of a frame.
-        frames: frames of a clip.
         **options: the projector's own options, see :func:`projector_options`.
 
     Raises:
         StudyError: unknown name or option, or a value the projector cannot be built with.
     """
-    return projector_class(name)(
-        vision_dim, llm_dim, (grid[0], grid[1]), frames, **check_options(name, options)
-    )
+    return projector_class(name)(shape, llm_dim, **check_options(name, options))
 
 
 def _file_names() -> list[str]:

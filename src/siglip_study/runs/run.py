@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from siglip_study import projectors
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_dir, read_json, write_json
 from siglip_study.base.seeds import derived_seed
@@ -20,7 +21,6 @@ from siglip_study.config.training import LlmConfig
 from siglip_study.models.devices import limit_memory, pick_device, single
 from siglip_study.models.llm import load_llm, load_tokenizer, merge_adapters, prompt_layout
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.projectors.registry import build_projector
 from siglip_study.runs.clips import Clips, NoiseFeatures, derangement, tokenize_captions
 from siglip_study.study.cells import RunSpec
 
@@ -135,14 +135,8 @@ class Bench:
             llm = load_adapters(adapters, llm, run.llm)
         facts = next(iter(self.stores.values())).facts
         torch.manual_seed(derived_seed("projector", run.seed))
-        projector = build_projector(
-            run.projector,
-            facts["dim"],
-            width,
-            tuple(facts["grid"]),
-            run.vision.frames,
-            **run.options,
-        )
+        shape = projectors.FeatureShape(run.vision.frames, tuple(facts["grid"]), facts["dim"])
+        projector = projectors.build(run.projector, shape, width, **run.options)
         return VisionLanguageModel(projector, llm, self.layout).to(self.accelerator.device)
 
     def clips(self, split: str) -> Clips:

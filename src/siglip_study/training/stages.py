@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from siglip_study import projectors
 from siglip_study.base.errors import StudyError
 from siglip_study.models.sizes import llm_shape, projector_flops, run_flops
-from siglip_study.projectors.registry import build_projector
 
 if TYPE_CHECKING:
     from siglip_study.models.vlm import VisionLanguageModel
@@ -69,16 +69,14 @@ def stage_flops(
     built, layout = model.projector, model.layout
     # A twin that holds no memory: counting runs it forward and backward.
     with torch.device("meta"):
-        twin = build_projector(
-            run.projector, built.vision_dim, built.llm_dim, built.grid, built.frames, **run.options
-        )
-    video = twin.tokens_per_video(run.vision.frames, built.patches)
+        twin = projectors.build(run.projector, built.shape, built.llm_dim, **run.options)
+    video = twin.tokens_per_video(run.vision.frames)
     return run_flops(
         llm,
         sum(row["samples"] for row in rows),
         sum(row["target_tokens"] for row in rows),
         len(layout.before) + video + len(layout.after),
-        projector_flops(twin, 1, built.patches, built.vision_dim),
+        projector_flops(twin),
         sum(p.numel() for name, p in model.llm.named_parameters() if "lora_" in name),
     )
 
@@ -341,5 +339,4 @@ def _origin(manifest: Path, model: VisionLanguageModel) -> str:
 
 
 def _tokens_per_video(model: VisionLanguageModel, bench: Bench) -> int:
-    patches = next(iter(bench.stores.values())).facts["patches"]
-    return model.projector.tokens_per_video(bench.run.vision.frames, patches)
+    return model.projector.tokens_per_video(bench.run.vision.frames)
