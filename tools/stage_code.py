@@ -14,20 +14,13 @@ carries its own projector's hash instead.
 from __future__ import annotations
 
 import argparse
-import ast
-import functools
-import hashlib
 import importlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
-from siglip_study.study.versions import what_it_does
+from tools.reach import PACKAGE, ROOT, Reach
 
-ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src"
 RECORD = ROOT / "tests" / "study" / "stage_code.json"
-PACKAGE = "siglip_study"
 # How a job is run and where things lie, not what comes out: a rule's parameters carry the config.
 PLUMBING = ("base.errors", "base.io", "base.jobs", "config", "study")
 
@@ -69,125 +62,11 @@ STAGES = {
 }
 
 
-class Module:
-    """One file: its top-level definitions by name, and what its imports stand for."""
-
-    def __init__(self, path: Path) -> None:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        self.definitions: dict[str, ast.stmt] = {}
-        self.effects: list[ast.stmt] = []
-        for statement in tree.body:
-            names = _defined(statement)
-            for name in names:
-                self.definitions[name] = statement
-            if not names and not _is_silent(statement):
-                self.effects.append(statement)
-        self.imports = imports_of(tree)
-
-
-def _defined(statement: ast.stmt) -> list[str]:
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        return [statement.name]
-    if isinstance(statement, ast.Assign | ast.AnnAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        return [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
-    return []
-
-
-def _is_silent(statement: ast.stmt) -> bool:
-    """An import, a docstring, or imports for type checkers alone."""
-    return (
-        isinstance(statement, ast.Import | ast.ImportFrom)
-        or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-        or (isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test))
-    )
-
-
-def imports_of(tree: ast.AST) -> dict[str, str]:
-    """Local name → dotted name, of everything that is imported from this library."""
-    found = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
-            for alias in node.names:
-                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-    return found
-
-
-@functools.cache
-def module_file(dotted: str) -> Path | None:
-    """The file of a dotted module name, or nothing."""
-    path = SOURCE / dotted.replace(".", "/")
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-@functools.cache
-def module_of(path: Path) -> Module:
-    return Module(path)
-
-
-class _Reach:
-    """Collects the definitions that are reached from dotted names."""
-
-    def __init__(self, without: tuple[str, ...]) -> None:
-        self.without = tuple(f"{PACKAGE}.{name}" for name in (*PLUMBING, *without))
-        self.texts: dict[tuple[Path, int], str] = {}
-
-    def name(self, dotted: str) -> None:
-        """Follow ``package.module.definition``; a module by itself gives nothing."""
-        if module_file(dotted):
-            return
-        parent, _, name = dotted.rpartition(".")
-        path = module_file(parent)
-        if path is None or any(f"{parent}.".startswith(f"{out}.") for out in self.without):
-            return
-        module = module_of(path)
-        if name in module.definitions:
-            for effect in module.effects:
-                self.statement(path, effect)
-            self.statement(path, module.definitions[name])
-        elif name in module.imports:
-            self.name(module.imports[name])
-
-    def statement(self, path: Path, statement: ast.stmt) -> None:
-        """Keep what a top-level statement does, and follow the names in it."""
-        if (path, statement.lineno) in self.texts:
-            return
-        module = module_of(path)
-        # A copy: parsing anew is the simplest one, and the transformer changes what it visits.
-        copy = ast.parse(ast.unparse(statement))
-        for node in ast.walk(copy):
-            if isinstance(node, ast.Name) and module_file(module.imports.get(node.id, "")):
-                node.id = "module"
-        self.texts[path, statement.lineno] = what_it_does(copy)
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name):
-                if node.id in module.definitions:
-                    self.statement(path, module.definitions[node.id])
-                elif node.id in module.imports:
-                    self.name(module.imports[node.id])
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                self.name(f"{module.imports.get(node.value.id, '')}.{node.attr}")
-
-    def hash(self) -> str:
-        """Neither the order of definitions nor the files that they stand in count."""
-        return hashlib.sha256("\n".join(sorted(set(self.texts.values()))).encode()).hexdigest()[:12]
-
-
-def reached(stage: Stage) -> _Reach:
+def reached(stage: Stage) -> Reach:
     """What the library functions do that the stage's scripts import."""
-    reach = _Reach(stage.without)
+    reach = Reach((*PLUMBING, *stage.without))
     for script in stage.scripts:
-        path = ROOT / "workflow" / "scripts" / f"{script}.py"
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = imports_of(tree)
-        for dotted in names.values():
-            reach.name(dotted)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                reach.name(f"{names.get(node.value.id, '')}.{node.attr}")
+        reach.script(ROOT / "workflow" / "scripts" / f"{script}.py")
     return reach
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools import stage_code
+from tools import reach, stage_code
 from tools.stage_code import Stage, complaints, reached
 
 FILES = {
@@ -52,19 +52,19 @@ with job(snakemake.log[0]):
 def hash_after(tmp_path, monkeypatch):
     """The hash of a small library's one stage after files are changed, added or removed."""
     monkeypatch.setattr(stage_code, "ROOT", tmp_path)
-    monkeypatch.setattr(stage_code, "SOURCE", tmp_path / "src")
+    monkeypatch.setattr(reach, "SOURCE", tmp_path / "src")
 
     def of(changed=None, without=()):
         for name, text in {**FILES, **(changed or {})}.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
-        stage_code.module_file.cache_clear()
-        stage_code.module_of.cache_clear()
+        reach.module_file.cache_clear()
+        reach.module_of.cache_clear()
         return reached(Stage(("job",), "work", without=without)).hash()
 
     yield of
-    stage_code.module_file.cache_clear()
-    stage_code.module_of.cache_clear()
+    reach.module_file.cache_clear()
+    reach.module_of.cache_clear()
 
 
 def edited(name, old, new):

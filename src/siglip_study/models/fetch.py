@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -310,7 +309,3 @@ def main(arguments: list[str] | None = None, hub: Hub | None = None) -> int:
         return 0 if all(state(model)[0] in ("folder", "cached") for model in models) else 1
 
     return exit_status(run)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
