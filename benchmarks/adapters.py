@@ -104,9 +104,9 @@ def _regret(
     rows = []
     for i, caption in enumerate(captions):
         prompt = model.prompt_embeddings(features.batch([str(i)]).to(device)).float()
-        fed = model._embed([caption[:-1]]).float()
-        hidden: Any = model._backbone(inputs_embeds=torch.cat([prompt, fed], 1), use_cache=False)
-        logits = model._head(hidden.last_hidden_state[0, prompt.shape[1] - 1 :]).float()
+        fed = model.embed([caption[:-1]]).float()
+        hidden: Any = model.backbone(inputs_embeds=torch.cat([prompt, fed], 1), use_cache=False)
+        logits = model.head(hidden.last_hidden_state[0, prompt.shape[1] - 1 :]).float()
         chosen = torch.tensor(caption, device=device)[:, None]
         rows.append(logits.amax(dim=1) - logits.gather(1, chosen)[:, 0])
     return torch.stack(rows).cpu()

@@ -55,7 +55,7 @@ def prepare(
 
 
 def make_accelerator(device: torch.device) -> Accelerator:
-    """As ``training.bench`` makes it: bf16 autocast on a GPU, fp32 on the CPU."""
+    """As a job of one process has it: bf16 autocast on a GPU, fp32 on the CPU."""
     on_cpu = device.type == "cpu"
     return Accelerator(cpu=on_cpu, mixed_precision="no" if on_cpu else "bf16")
 

@@ -12,10 +12,10 @@ from siglip_study.base.errors import StudyError
 from siglip_study.captioning.cell import (
     caption_from_checkpoint,
     caption_while_loaded,
-    condition_losses,
 )
+from siglip_study.captioning.losses import condition_losses
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
-from siglip_study.runs.run import Bench, Inputs, checkpoint_facts, use_device
+from siglip_study.runs.run import Inputs, LoadedRun, checkpoint_facts, use_device
 from siglip_study.study.cells import Cell
 from siglip_study.training import stages
 from siglip_study.training.stages import run_stage1, run_stage2
@@ -70,10 +70,10 @@ def stage1(world, cell: Cell, out="s1"):
     return world.root / out
 
 
-def stage2(world, cell: Cell, parent, out="s2", prepared=None):
-    def loaded(bench, model):
-        if prepared is not None:
-            caption_while_loaded(bench, model, cell, SETTINGS, RUNTIME, prepared)
+def stage2(world, cell: Cell, parent, out="s2", handover=None):
+    def loaded(loaded, model):
+        if handover is not None:
+            caption_while_loaded(loaded, model, cell, SETTINGS, RUNTIME, handover)
 
     run_stage2(
         cell,
@@ -91,7 +91,7 @@ def stage2(world, cell: Cell, parent, out="s2", prepared=None):
 @pytest.fixture
 def done(world):
     first = stage1(world, world.cell)
-    second = stage2(world, world.cell, first, prepared=world.root / "prepared")
+    second = stage2(world, world.cell, first, handover=world.root / "handover")
     return first, second
 
 
@@ -136,11 +136,11 @@ def test_captions_are_the_same_right_after_training_and_from_the_checkpoint(worl
     )
     late, early = (
         json.loads((folder / "captions.json").read_text())
-        for folder in (out, world.root / "prepared")
+        for folder in (out, world.root / "handover")
     )
     assert late["records"] == early["records"]
     assert [r["id"] for r in late["records"]] == ["selection0", "selection1", "selection2"]
-    tables = [pl.read_parquet(f / "losses.parquet") for f in (out, world.root / "prepared")]
+    tables = [pl.read_parquet(f / "losses.parquet") for f in (out, world.root / "handover")]
     assert tables[0].equals(tables[1])
 
 
@@ -196,13 +196,13 @@ def test_a_resume_point_of_an_older_dataset_is_not_continued(world, monkeypatch)
     assert one.read_bytes() == two.read_bytes()
 
 
-def bench_of(world, cell):
-    return Bench(cell.run, world.inputs, use_device(RUNTIME))
+def loaded_run(world, cell):
+    return LoadedRun(cell.run, world.inputs, use_device(RUNTIME))
 
 
 def test_only_training_captions_are_permuted_and_only_for_that_control(world):
     controls = {cell.role: cell for cell in world.study.controls}
-    plain, permuted = (bench_of(world, c) for c in (world.cell, controls["control_permuted"]))
+    plain, permuted = (loaded_run(world, c) for c in (world.cell, controls["control_permuted"]))
     true, spoiled = plain.clips("train").captions, permuted.clips("train").captions
     assert sorted(true) == sorted(spoiled)
     assert all(a != b for a, b in zip(true, spoiled, strict=True))
@@ -212,7 +212,7 @@ def test_only_training_captions_are_permuted_and_only_for_that_control(world):
 
 def test_noise_replaces_the_features_of_every_split(world):
     controls = {cell.role: cell for cell in world.study.controls}
-    plain, noise = (bench_of(world, c) for c in (world.cell, controls["control_noise"]))
+    plain, noise = (loaded_run(world, c) for c in (world.cell, controls["control_noise"]))
     for split in SIZES:
         one, two = plain.clips(split), noise.clips(split)
         assert one.captions == two.captions and one.ids == two.ids
@@ -220,18 +220,18 @@ def test_noise_replaces_the_features_of_every_split(world):
 
 
 def test_projectors_start_alike_for_a_seed_and_apart_for_another(world):
-    bench = bench_of(world, world.cell)
-    one, two = bench.model().projector, bench.model().projector
-    other = bench_of(world, world.study.reported([world.cell.name])[0]).model().projector
+    loaded = loaded_run(world, world.cell)
+    one, two = loaded.model().projector, loaded.model().projector
+    other = loaded_run(world, world.study.reported([world.cell.name])[0]).model().projector
     assert torch.equal(one.proj.weight, two.proj.weight)
     assert not torch.equal(one.proj.weight, other.proj.weight)
 
 
 def test_conditions_of_a_model_that_does_not_look_are_equal(world):
     blind = next(c for c in world.study.controls if c.role == "control_blind")
-    bench = bench_of(world, blind)
-    clips = bench.clips("report")
-    table = condition_losses(bench.model(), bench, clips, "report", 3, RUNTIME)
+    loaded = loaded_run(world, blind)
+    clips = loaded.clips("report")
+    table = condition_losses(loaded.model(), clips, "report", 3, 4, loaded.accelerator)
     by = {
         c: table.filter(condition=c)["loss"].to_list() for c in ("matched", "shuffled", "reversed")
     }
@@ -242,10 +242,10 @@ def test_conditions_of_a_model_that_does_not_look_are_equal(world):
 
 
 def test_conditions_are_the_losses_they_claim_to_be(world):
-    bench = bench_of(world, world.cell)
-    model, clips = bench.model().eval(), bench.clips("report")
+    loaded = loaded_run(world, world.cell)
+    model, clips = loaded.model().eval(), loaded.clips("report")
     model.calibrate(clips.features.batch(clips.ids), match_embeddings=True)
-    table = condition_losses(model, bench, clips, "report", 2, RUNTIME)
+    table = condition_losses(model, clips, "report", 2, 4, loaded.accelerator)
 
     def mean_loss(i, batch):
         with torch.no_grad():

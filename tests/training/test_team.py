@@ -49,8 +49,8 @@ def on_epoch(*args):
     return report
 stages._on_epoch = on_epoch
 
-def loaded(bench, model):
-    assert bench.accelerator.num_processes == 1 and not children()
+def loaded(loaded, model):
+    assert loaded.accelerator.num_processes == 1 and not children()
     (out / "loaded").touch()
 
 out.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from siglip_study.base.io import read_json
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.features.writer import write_features
-from siglip_study.runs.run import Bench, Inputs, use_device
+from siglip_study.runs.run import Inputs, LoadedRun, use_device
 from siglip_study.training.stages import run_stage2
 
 
@@ -46,7 +46,7 @@ def train(world, checkpointing="auto", out="out"):
 def test_the_projector_stays_as_initialised_and_calibrated_while_adapters_learn(world):
     cell, inputs, _ = world
     out = train(world)
-    first = Bench(cell.run, inputs, use_device(RuntimeConfig(device="cpu"))).model()
+    first = LoadedRun(cell.run, inputs, use_device(RuntimeConfig(device="cpu"))).model()
     kept = load_file(out / "checkpoint" / "projector.safetensors")
     for name, parameter in first.projector.named_parameters():
         assert torch.equal(kept[f"projector.{name}"], parameter), name

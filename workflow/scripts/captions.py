@@ -4,7 +4,7 @@ from pathlib import Path
 
 from siglip_study.base.io import remove_dir
 from siglip_study.base.jobs import job, loading
-from siglip_study.captioning.cell import captions_key, take_prepared
+from siglip_study.captioning.handover import handover_key, take_handover
 from siglip_study.config.loading import parse_config
 from siglip_study.study.grid import Study
 from siglip_study.training import code as training_code
@@ -17,8 +17,8 @@ with job(snakemake.log[0]):
     out = Path(snakemake.output.captions).parent
     # Stage 2 has succeeded, so nothing will ask for its resume point again.
     remove_dir(study.stage2_resume(cell, training_code(cell.run.projector)))
-    key = captions_key(cell, checkpoint, config.captions, snakemake.params.version)
-    if not take_prepared(paths.prepared(cell.name, key), out):
+    key = handover_key(cell, checkpoint, config.captions, snakemake.params.version)
+    if not take_handover(paths.handover(cell.name, key), out):
         with loading():
             from siglip_study.captioning.cell import caption_from_checkpoint
             from siglip_study.runs.run import Inputs

@@ -11,7 +11,8 @@ from siglip_study.study.progress import progress_line
 with job(snakemake.log[0]):
     with loading():
         from siglip_study.captioning import VERSION as CAPTIONS_VERSION
-        from siglip_study.captioning.cell import caption_while_loaded, captions_key
+        from siglip_study.captioning.cell import caption_while_loaded
+        from siglip_study.captioning.handover import handover_key
         from siglip_study.runs.run import Inputs
         from siglip_study.training import code as training_code
         from siglip_study.training.stages import run_stage2
@@ -28,10 +29,10 @@ with job(snakemake.log[0]):
         **dict(zip(cell.captioned, map(Path, snakemake.input.captioned), strict=True)),
     }
 
-    def prepare_captions(bench, model):
-        key = captions_key(cell, checkpoint, config.captions, CAPTIONS_VERSION)
-        prepared = paths.prepared(cell.name, key)
-        caption_while_loaded(bench, model, cell, config.captions, config.runtime, prepared)
+    def hand_over_captions(loaded, model):
+        key = handover_key(cell, checkpoint, config.captions, CAPTIONS_VERSION)
+        handover = paths.handover(cell.name, key)
+        caption_while_loaded(loaded, model, cell, config.captions, config.runtime, handover)
 
     run_stage2(
         cell=cell,
@@ -41,5 +42,5 @@ with job(snakemake.log[0]):
         resume_folder=Path(snakemake.params.resume),
         runtime=config.runtime,
         progress=lambda: progress_line(study),
-        while_loaded=prepare_captions,
+        while_loaded=hand_over_captions,
     )

@@ -45,13 +45,13 @@ class Batch:
         self.row = torch.arange(rows, device=device)  # of ``tokens``, for each row still decoded
         self.last = torch.zeros(rows, dtype=torch.long, device=device)
         self.done = torch.zeros(rows, dtype=torch.bool, device=device)
-        vocabulary = model._head.weight.shape[0] if limits.repetition_penalty != 1.0 else 0
+        vocabulary = model.head.weight.shape[0] if limits.repetition_penalty != 1.0 else 0
         self.seen = torch.zeros(rows, vocabulary, dtype=torch.bool, device=device)
         self.choose(hidden)
 
     def choose(self, hidden: Tensor) -> None:
         """Take the likeliest next token after hidden states ``[B, L]``."""
-        logits = self.model._head(hidden).float()
+        logits = self.model.head(hidden).float()
         factor = self.limits.repetition_penalty
         if factor != 1.0:  # Keskar et al. 2019, section 4.1
             discouraged = torch.where(logits < 0, logits * factor, logits / factor)
@@ -65,8 +65,8 @@ class Batch:
 
     def feed(self, cache: DenseCache, position: Tensor, mask: Tensor | dict | None = None) -> None:
         """Read the last tokens at ``position`` ``[1]`` and choose the next ones."""
-        hidden: Tensor = self.model._backbone(
-            inputs_embeds=self.model._embedding(self.last[:, None]),
+        hidden: Tensor = self.model.backbone(
+            inputs_embeds=self.model.embedding(self.last[:, None]),
             attention_mask=mask,
             position_ids=position[None],
             past_key_values=cache,
@@ -112,10 +112,10 @@ class RecordedSteps:
 
     def __init__(self, batch: Batch, cache: DenseCache) -> None:
         """Raises ValueError for attention that a mask does not describe."""
-        if not can_group(batch.model._causal_lm):
+        if not can_group(batch.model.causal_lm):
             raise ValueError("steps of attention with sinks or capped scores are not recorded")
         self.batch, self.cache = batch, cache
-        self.config = batch.model._causal_lm.config
+        self.config = batch.model.causal_lm.config
         self.position = torch.full((1,), cache.cursor.length, device=batch.last.device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.bound = 0
@@ -170,7 +170,7 @@ def prefill(model: VisionLanguageModel, prompt: Tensor, cache: DenseCache) -> Te
     """Read prompts ``[b, S, L]`` into the rows of the cursor → hidden states ``[b, L]`` at their
     last position. The cursor stays."""
     with kernels(prompt.device, _READING), autocast(model):
-        hidden: Tensor = model._backbone(
+        hidden: Tensor = model.backbone(
             inputs_embeds=prompt, past_key_values=cache, use_cache=True
         ).last_hidden_state
     return hidden[:, -1].contiguous()

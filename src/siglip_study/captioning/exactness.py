@@ -74,13 +74,13 @@ def _log_probabilities(
 ) -> list[Tensor]:
     """Per caption ``[n, vocabulary]`` in fp32, in the LLM's own precision throughout."""
     model.llm = llm
-    dtype = model._embedding.weight.dtype
+    dtype = model.embedding.weight.dtype
     rows = []
     for start, caption in zip(prompt, captions, strict=True):
-        fed = model._embed([list(caption[:-1])])
+        fed = model.embed([list(caption[:-1])])
         inputs = torch.cat([start[None].to(dtype), fed.to(dtype)], dim=1)
-        hidden = model._backbone(inputs_embeds=inputs, use_cache=False).last_hidden_state
-        logits = model._head(hidden[0, len(start) - 1 :].contiguous())
+        hidden = model.backbone(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        logits = model.head(hidden[0, len(start) - 1 :].contiguous())
         rows.append(logits.float().log_softmax(dim=-1).cpu())
     return rows
 

@@ -11,6 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from siglip_study.captioning.cache import DenseCache, can_group, layer_windows
+from siglip_study.captioning.decoding import (
+    Limits,
+    decode,
+    generate_through_transformers,
+    prefill,
+)
 from siglip_study.models.devices import USABLE, free_bytes
 from siglip_study.models.vlm import VisionLanguageModel
 
@@ -116,16 +123,13 @@ def generate_captions(
             can be recorded. ValueError for a model whose attention cannot.
         timings: filled with seconds and counts if given.
     """
-    from siglip_study.captioning.cache import can_group, layer_windows
-    from siglip_study.captioning.decoding import Limits
-
     if not ids:
         return []
     model.eval()
     if graphs is None:
-        graphs = model.feature_scale.device.type == "cuda" and can_group(model._causal_lm)
+        graphs = model.feature_scale.device.type == "cuda" and can_group(model.causal_lm)
     limits = Limits(model.layout.eos, max_new_tokens, repetition_penalty, graphs)
-    windows = layer_windows(model._causal_lm.config)
+    windows = layer_windows(model.causal_lm.config)
     length = model.prompt_length(features(ids[:1]))
     most = _batch_rows(model, length, max_new_tokens, batch_size, memory_gb)
     sizes = split_evenly(len(ids), most) if batch_size is None else None
@@ -134,8 +138,6 @@ def generate_captions(
         size = most if sizes is None else sizes.pop()
         chosen = list(ids[len(captions) : len(captions) + size])
         if windows is None:
-            from siglip_study.captioning.decoding import generate_through_transformers
-
             tokens = generate_through_transformers(
                 model, embed_prompts(model, features(chosen)), limits
             )
@@ -151,13 +153,10 @@ def _dense(
     features: FeatureBatch,
     length: int,
     windows: list[int | None],
-    limits: Any,
+    limits: Limits,
     timings: Timings | None,
 ) -> Tensor:
     """Token ids ``[B, max_new_tokens]`` of one batch."""
-    from siglip_study.captioning.cache import DenseCache
-    from siglip_study.captioning.decoding import decode, prefill
-
     # A multiple of 8: masks of other lengths are copied before every attention.
     capacity = -(-(length + limits.max_new_tokens) // 8) * 8
     cache = DenseCache(windows, len(ids), capacity)
@@ -200,8 +199,8 @@ def _batch_rows(
     device = model.feature_scale.device
     if device.type != "cuda":
         return batch_size or CPU_ROWS
-    config = model._causal_lm.config
-    itemsize = model._embedding.weight.dtype.itemsize
+    config = model.causal_lm.config
+    itemsize = model.embedding.weight.dtype.itemsize
     fit = rows_that_fit(
         free_bytes(device, memory_gb),
         row_bytes(config, length + max_new_tokens, itemsize),

@@ -1,14 +1,16 @@
-"""Losses of several captions under one video: the prompt is read once, not once a caption.
+"""Losses of a cell's references under the right and the wrong video.
 
-A prompt of 4,608 video tokens is ten times as long as its caption; with five captions a video this
-is the difference between five prompts and one.
+Several captions are tried under one video, whose prompt is read once: a prompt of 4,608 video
+tokens is ten times as long as its caption.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import polars as pl
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from siglip_study.captioning import generate
@@ -20,25 +22,116 @@ from siglip_study.captioning.cache import (
     layer_windows,
 )
 from siglip_study.captioning.decoding import autocast, prefill
-from siglip_study.captioning.generate import embed_prompts
 from siglip_study.models.fast_layers import head_cross_entropy
 from siglip_study.models.vlm import VisionLanguageModel
+from siglip_study.runs.clips import Clips, derangement
+from siglip_study.runs.losses import caption_losses
 
 Tokens = Sequence[int]
+#: Numbers of videos → their features ``[B, F, P, V]``.
+VideoBatch = Callable[[list[int]], Tensor]
+
+
+def condition_losses(
+    model: VisionLanguageModel,
+    clips: Clips,
+    split: str,
+    shuffles: int,
+    batch: int,
+    accelerator: Accelerator,
+) -> pl.DataFrame:
+    """Mean loss a target token (nats) of each reference under three conditions.
+
+    ``matched``: its own video. ``shuffled``: another clip's, averaged over ``shuffles``
+    derangements that are the same for every cell. ``reversed``: its own, frames in reverse order.
+
+    Args:
+        model: projector and LLM.
+        clips: of one split; the first caption of each is its reference.
+        split: name of the split, which seeds the derangements.
+        shuffles: derangements.
+        batch: most videos of a forward pass.
+        accelerator: gives device and autocast.
+    """
+    captions = [options[0] for options in clips.captions]
+    own = list(range(len(clips)))
+    orders = [derangement(len(clips), "shuffled", split, k) for k in range(shuffles)]
+
+    def forwards(videos: list[int]) -> Tensor:
+        return clips.features.batch([clips.ids[i] for i in videos])
+
+    def backwards(videos: list[int]) -> Tensor:
+        return forwards(videos).flip(1)
+
+    def losses(videos: VideoBatch, orders: list[list[int]]) -> list[list[float]]:
+        """Mean losses of all captions, for each order: caption i is tried with video order[i]."""
+        sums = _losses_by_order(model, videos, captions, orders, batch, accelerator)
+        return [
+            [total / len(caption) for total, caption in zip(row, captions, strict=True)]
+            for row in sums
+        ]
+
+    matched, *tries = losses(forwards, [own, *orders])
+    by_condition = {
+        "matched": matched,
+        "shuffled": [sum(values) / shuffles for values in zip(*tries, strict=True)],
+        "reversed": losses(backwards, [own])[0],
+    }
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "id": clips.ids,
+                "split": split,
+                "condition": condition,
+                "loss": values,
+                "n_tokens": [len(caption) for caption in captions],
+            }
+        )
+        for condition, values in by_condition.items()
+    )
+
+
+def _losses_by_order(
+    model: VisionLanguageModel,
+    videos: VideoBatch,
+    captions: list[tuple[int, ...]],
+    orders: list[list[int]],
+    batch: int,
+    accelerator: Accelerator,
+) -> list[list[float]]:
+    """Summed loss of every caption for each order, each prompt read once where the model allows."""
+    if not can_share_prompts(model):
+        return [
+            caption_losses(
+                model,
+                lambda rows, order=order: videos([order[i] for i in rows]),  # type: ignore[misc]
+                captions,
+                batch,
+                accelerator,
+            )[0]
+            for order in orders
+        ]
+    # Which caption a video is tried with in each order: the inverse of which video a caption has.
+    tried = [[captions[order.index(video)] for order in orders] for video in range(len(captions))]
+    sums = losses_under_videos(model, videos, tried, batch)
+    return [[sums[video][k] for video in order] for k, order in enumerate(orders)]
+
+
+# ---- One prompt, several captions.
 
 
 def can_share_prompts(model: object) -> bool:
     """Whether a dense cache describes this model's layers, and a mask all of its attention."""
     if not isinstance(model, VisionLanguageModel):
         return False
-    llm = model._causal_lm
+    llm = model.causal_lm
     return layer_windows(llm.config) is not None and can_group(llm)
 
 
 @torch.no_grad()
 def losses_under_videos(
     model: VisionLanguageModel,
-    features: Callable[[list[int]], Tensor],
+    features: VideoBatch,
     captions: Sequence[Sequence[Tokens]],
     most: int,
 ) -> list[list[float]]:
@@ -55,7 +148,7 @@ def losses_under_videos(
         for each video the losses of its captions, in their order.
     """
     model.eval()
-    windows = layer_windows(model._causal_lm.config)
+    windows = layer_windows(model.causal_lm.config)
     if windows is None or not can_share_prompts(model):
         raise ValueError("a dense cache does not describe this model; see can_share_prompts")
     length = model.prompt_length(features([0]))
@@ -65,7 +158,7 @@ def losses_under_videos(
     for start in range(0, len(captions), most):
         videos = list(range(start, min(start + most, len(captions))))
         cache = DenseCache(windows, len(videos), -(-(length + longest) // 8) * 8)
-        hidden = prefill(model, embed_prompts(model, features(videos)), cache)
+        hidden = prefill(model, generate.embed_prompts(model, features(videos)), cache)
         cache.advance(length)
         rounds = zip(*(captions[video] for video in videos), strict=True)
         found = [_losses_after(model, cache, hidden, list(tried)) for tried in rounds]
@@ -90,11 +183,11 @@ def _losses_after(
         fed = [[*row[:-1], *[pad] * (longest - len(row))] for row in captions]
         end = start + longest - 1
         positions = torch.arange(start, end, device=device)
-        config = model._causal_lm.config
+        config = model.causal_lm.config
         masks = causal_masks(config, cache.windows, positions, end)
         with grouped(config), autocast(model), cache.fixed(positions, end):
-            after: Tensor = model._backbone(
-                inputs_embeds=model._embed(fed),
+            after: Tensor = model.backbone(
+                inputs_embeds=model.embed(fed),
                 attention_mask=masks,
                 position_ids=positions[None],
                 past_key_values=cache,
@@ -105,5 +198,5 @@ def _losses_after(
     real = torch.arange(longest) < lengths[:, None]
     rows, places = (index.to(device) for index in real.nonzero(as_tuple=True))
     targets = torch.tensor([token for caption in captions for token in caption], device=device)
-    losses = head_cross_entropy(states[rows, places], model._head, targets)
+    losses = head_cross_entropy(states[rows, places], model.head, targets)
     return torch.zeros(len(captions), device=device).index_add_(0, rows, losses)

@@ -63,12 +63,12 @@ class VisionLanguageModel(nn.Module):
         rows = video.shape[0]
         return torch.cat(
             [
-                self._embed([self.layout.before] * rows),
+                self.embed([self.layout.before] * rows),
                 video,
-                self._embed([self.layout.after] * rows),
+                self.embed([self.layout.after] * rows),
             ],
             dim=1,
-        ).to(self._embedding.weight.dtype)
+        ).to(self.embedding.weight.dtype)
 
     def prompt_length(self, features: Tensor) -> int:
         """Positions of the prompt of one clip of ``[B, F, P, V]``, the video's tokens included."""
@@ -98,11 +98,11 @@ class VisionLanguageModel(nn.Module):
         )
 
         # The last token of a row predicts nothing, so it is not fed.
-        inputs = torch.cat([prompt, self._embed([row[:-1] for row in padded])], dim=1)
-        hidden = self._backbone(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        inputs = torch.cat([prompt, self.embed([row[:-1] for row in padded])], dim=1)
+        hidden = self.backbone(inputs_embeds=inputs, use_cache=False).last_hidden_state
         # Position i predicts i + 1: the prompt's last position predicts the caption's first token.
         hidden = hidden[:, prompt.shape[1] - 1 :].flatten(0, 1)
-        losses = head_cross_entropy(hidden[real], self._head, targets)
+        losses = head_cross_entropy(hidden[real], self.head, targets)
         per_clip = torch.zeros(len(captions), device=hidden.device).index_add(0, rows, losses)
         return per_clip, lengths
 
@@ -110,27 +110,31 @@ class VisionLanguageModel(nn.Module):
         """Name → parameter of what trains now: the projector, and adapters once they are there."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
-    # The causal LM may be wrapped by peft; these reach through.
     @property
-    def _causal_lm(self) -> Any:
+    def causal_lm(self) -> Any:
+        """The language model without peft's wrapper."""
         base = getattr(self.llm, "get_base_model", None)
         return base() if base is not None else self.llm
 
     @property
-    def _backbone(self) -> Any:
-        return self._causal_lm.model
+    def backbone(self) -> Any:
+        """Its layers, without the head."""
+        return self.causal_lm.model
 
     @property
-    def _head(self) -> Any:
-        return self._causal_lm.get_output_embeddings()
+    def head(self) -> Any:
+        """Hidden states → logits."""
+        return self.causal_lm.get_output_embeddings()
 
     @property
-    def _embedding(self) -> Any:
-        return self._causal_lm.get_input_embeddings()
+    def embedding(self) -> Any:
+        """Token ids → embeddings."""
+        return self.causal_lm.get_input_embeddings()
 
-    def _embed(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        ids = _send(torch.tensor(rows, dtype=torch.long), self._embedding.weight.device)
-        embedded: Tensor = self._embedding(ids)
+    def embed(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """Token ids, rows of one length → ``[B, S, L]``."""
+        ids = _send(torch.tensor(rows, dtype=torch.long), self.embedding.weight.device)
+        embedded: Tensor = self.embedding(ids)
         return embedded
 
 

@@ -101,7 +101,7 @@ def use_device(runtime: RuntimeConfig) -> Accelerator:
     return single(pick_device(runtime.device))
 
 
-class Bench:
+class LoadedRun:
     """A run on a device: tokenizer, prompt layout and clips, from which models are built."""
 
     def __init__(

@@ -54,7 +54,7 @@ class Paths:
         """A resume point outside the declared outputs, which Snakemake deletes when a job fails."""
         return self.root / ".resume" / f"{name}-{keys_hash({'params': params})}"
 
-    def prepared(self, cell: str, key: Any) -> Path:
+    def handover(self, cell: str, key: Any) -> Path:
         """Captions made while the model was loaded, waiting for the job that declares them."""
         return self.root / ".resume" / f"captions-{cell}-{keys_hash({'key': key})}"
 

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
+from siglip_study.captioning.generate import generate_captions
+from siglip_study.metrics.diversity import clusters, distinct_ratio, effective_captions
+from siglip_study.models.vlm import VisionLanguageModel
+from siglip_study.runs.clips import Clips
+from siglip_study.runs.run import LoadedRun
 from siglip_study.training.geometry import (
     VideoShare,
     attention_entropy,
@@ -20,12 +26,6 @@ from siglip_study.training.geometry import (
     effective_rank,
     neighbour_overlap,
 )
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from siglip_study.models.vlm import VisionLanguageModel
-
 
 # ---- Which part of the model the gradient falls on, without waiting for the GPU in a step.
 
@@ -203,3 +203,46 @@ def _spaced(tokens: Tensor, most: int) -> Tensor:
     count = min(most, len(tokens))
     rows = torch.arange(count, device=tokens.device) * len(tokens) // count
     return tokens[rows]
+
+
+# ---- What is looked at after each epoch.
+
+# Looks at a handful of selection clips; returns columns for epochs.parquet.
+Look = Callable[[VisionLanguageModel], dict[str, Any]]
+
+
+def quick_look(loaded: LoadedRun, clips: Clips) -> Look:
+    """Caption a few selection clips and measure how diverse the captions are."""
+    training = loaded.run.training
+    ids = clips.ids[: training.quick_clips]
+
+    def look(model: VisionLanguageModel) -> dict[str, Any]:
+        if not ids:
+            return {
+                "quick_n": 0,
+                "quick_effective_captions": None,
+                "quick_distinct_ratio": None,
+            }
+        captions = generate_captions(
+            model,
+            loaded.tokenizer,
+            ids,
+            clips.features.batch,
+            max_new_tokens=training.quick_tokens,
+            batch_size=len(ids),
+            memory_gb=loaded.memory_gb,
+        )
+        texts = [caption.text for caption in captions]
+        return {
+            "quick_n": len(texts),
+            "quick_effective_captions": float(effective_captions(clusters(texts))),
+            "quick_distinct_ratio": float(distinct_ratio(texts)),
+        }
+
+    return look
+
+
+def clip_diagnosis(loaded: LoadedRun, clips: Clips) -> Look:
+    """Measure what the projector makes of a few selection clips, always the same ones."""
+    ids = clips.ids[: loaded.run.training.diagnosis_clips]
+    return lambda model: diagnose(model, clips.features.batch, ids, loaded.accelerator)

@@ -19,6 +19,7 @@ from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips, prefetched
 from siglip_study.runs.losses import caption_losses
 from siglip_study.training.diagnosis import (
+    Look,
     at_start,
     gradient_norms,
     gradient_parts,
@@ -41,9 +42,6 @@ from siglip_study.training.team import copy_from_rank_0, require_same_weights, s
 
 log = logging.getLogger(__name__)
 
-# Looks at a handful of selection clips; returns columns for epochs.parquet.
-QuickLook = Callable[[VisionLanguageModel], dict[str, Any]]
-
 
 def train_stage(
     model: VisionLanguageModel,
@@ -51,10 +49,10 @@ def train_stage(
     train: Clips,
     selection: Clips,
     resume: ResumePoint,
-    quick_look: QuickLook,
+    quick_look: Look,
     accelerator: Accelerator,
     on_epoch: Callable[[dict[str, Any]], None],
-    diagnosis: QuickLook | None = None,
+    diagnosis: Look | None = None,
 ) -> Position:
     """Train what is trainable in ``model``; leave it with the weights the stage keeps.
 
@@ -84,7 +82,7 @@ def train_stage(
         log.info("stage %d continues at optimizer step %d", plan.number, position.step)
 
     parts = gradient_parts(trainable)
-    looks: list[QuickLook] = [quick_look] if diagnosis is None else [quick_look, diagnosis]
+    looks: list[Look] = [quick_look] if diagnosis is None else [quick_look, diagnosis]
     if diagnosis is not None and accelerator.is_main_process and position.step == 0:
         position.at_start = at_start(diagnosis(model))
 
@@ -218,7 +216,7 @@ def _end_epoch(
     selection: Clips,
     position: Position,
     best: dict[str, Tensor],
-    looks: Sequence[QuickLook],
+    looks: Sequence[Look],
     accelerator: Accelerator,
 ) -> dict[str, Tensor]:
     """Validate, watch for collapse, and remember the weights if they are the best so far."""

@@ -31,10 +31,10 @@ from siglip_study.config.training import StageConfig
 from siglip_study.models.llm import add_lora, import_libraries
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips
-from siglip_study.runs.run import Bench, Inputs, load_projector, save_checkpoint
+from siglip_study.runs.run import Inputs, LoadedRun, load_projector, save_checkpoint
 from siglip_study.study import versions
 from siglip_study.study.cells import Cell, RunSpec
-from siglip_study.training.looks import diagnosis, quick_look
+from siglip_study.training.diagnosis import clip_diagnosis, quick_look
 from siglip_study.training.loop import train_stage
 from siglip_study.training.memory import MemoryPlan, plan_memory
 from siglip_study.training.resume import Position, ResumePoint
@@ -169,7 +169,7 @@ class StageJob:
 class _Trained:
     """What training leaves in rank 0's memory."""
 
-    bench: Bench
+    loaded: LoadedRun
     model: VisionLanguageModel
     train: Clips
     position: Position
@@ -193,7 +193,7 @@ def run_stage1(
         save_checkpoint(out / "checkpoint", done.model, {"run": run.stage1_keys(), "stage": 1})
         _write_history(out, done.position)
         wall = time.monotonic() - began
-        cost = _cost(done.position, done.bench.accelerator, runtime)
+        cost = _cost(done.position, done.loaded.accelerator, runtime)
         flops = stage_flops(done.model, run, done.position.steps)
         write_json(out / "stage.json", {"wall_s": wall, "flops": flops, **cost}, "stage/1")
 
@@ -206,7 +206,7 @@ def run_stage2(
     resume_folder: Path,
     runtime: RuntimeConfig,
     progress: Callable[[], str],
-    while_loaded: Callable[[Bench, VisionLanguageModel], None],
+    while_loaded: Callable[[LoadedRun, VisionLanguageModel], None],
 ) -> None:
     """Train projector and adapters; write ``checkpoint/``, history and ``cell.json``.
 
@@ -219,7 +219,7 @@ def run_stage2(
     resume = ResumePoint(resume_folder)
     with resume.owned():
         done = _train_together(job, resume, progress)
-        bench, model, position = done.bench, done.model, done.position
+        loaded, model, position = done.loaded, done.model, done.position
         save_checkpoint(out / "checkpoint", model, {"run": run.keys(), "stage": 2})
         _write_history(out, position)
         trainable = model.trainable()
@@ -232,16 +232,16 @@ def run_stage2(
             "stage1_cell": stage1 and stage1.name,
             "projector_parameters": model.projector.n_parameters(),
             "lora_parameters": sum(p.numel() for n, p in trainable.items() if "lora_" in n),
-            "tokens_per_video": _tokens_per_video(model, bench),
+            "tokens_per_video": _tokens_per_video(model, loaded),
             "truncated_targets": done.train.truncated,
             "flops": stage_flops(model, run, position.steps),
             "wall_s": time.monotonic() - began,
-            **_cost(position, bench.accelerator, runtime),
+            **_cost(position, loaded.accelerator, runtime),
             "versions": versions.versions(),
             "git_commit": versions.git_commit(),
         }
         write_json(out / "cell.json", facts, "cell/1")
-        while_loaded(bench, model)
+        while_loaded(loaded, model)
 
 
 def _train_together(job: StageJob, resume: ResumePoint, progress: Callable[[], str]) -> _Trained:
@@ -263,10 +263,10 @@ def _train(
     run, runtime = job.run, job.runtime
     with loading():
         import_libraries(run.llm, adapters=job.number == 2)
-    bench = Bench(run, job.inputs, accelerator, runtime.memory_gb)
-    train, selection = bench.clips("train"), bench.clips("selection")
-    model = _first_model(job, bench, train)
-    memory = _plan_memory(job, bench, model, train, selection)
+    loaded = LoadedRun(run, job.inputs, accelerator, runtime.memory_gb)
+    train, selection = loaded.clips("train"), loaded.clips("selection")
+    model = _first_model(job, loaded, train)
+    memory = _plan_memory(job, loaded, model, train, selection)
     plan = StagePlan(
         job.number,
         job.settings,
@@ -276,45 +276,45 @@ def _train(
         memory.forward_clips,
     )
     log.debug("plan: %s", asdict(plan))
-    resume.origin = _origin(bench.inputs.manifest, model)
-    bench.log_masked_sample(train, _tokens_per_video(model, bench))
+    resume.origin = _origin(loaded.inputs.manifest, model)
+    loaded.log_masked_sample(train, _tokens_per_video(model, loaded))
     position = train_stage(
         model,
         plan,
         train,
         selection,
         resume,
-        quick_look(bench, selection),
+        quick_look(loaded, selection),
         accelerator,
         _on_epoch(job.name, job.settings.epochs, progress),
-        diagnosis(bench, selection),
+        clip_diagnosis(loaded, selection),
     )
-    return _Trained(bench, model, train, position)
+    return _Trained(loaded, model, train, position)
 
 
 def _plan_memory(
-    job: StageJob, bench: Bench, model: VisionLanguageModel, train: Clips, selection: Clips
+    job: StageJob, loaded: LoadedRun, model: VisionLanguageModel, train: Clips, selection: Clips
 ) -> MemoryPlan:
     clips_per_step = job.settings.batch_size * job.settings.gradient_accumulation
     options = [own for clips in (train, selection) for own in clips.captions]
     return plan_memory(
         model,
-        train.features.batch(train.ids[:1]).to(bench.accelerator.device),
+        train.features.batch(train.ids[:1]).to(loaded.accelerator.device),
         max((caption for own in options for caption in own), key=len),
         min(job.settings.batch_size, -(-clips_per_step // job.runtime.gpus)),
         job.runtime.eval_batch_clips,
         job.runtime,
-        bench.accelerator.autocast,
+        loaded.accelerator.autocast,
     )
 
 
-def _first_model(job: StageJob, bench: Bench, train: Clips) -> VisionLanguageModel:
+def _first_model(job: StageJob, loaded: LoadedRun, train: Clips) -> VisionLanguageModel:
     """The model before the stage's first step."""
-    model, run = bench.model(), job.run
+    model, run = loaded.model(), job.run
     if job.stage1 is None:
         first = train.features.batch(train.ids[: min(64, len(train))])
         model.calibrate(
-            first.to(bench.accelerator.device), run.training.output_scale == "embedding"
+            first.to(loaded.accelerator.device), run.training.output_scale == "embedding"
         )
         if job.number == 2:
             model.projector.requires_grad_(False)
@@ -338,5 +338,5 @@ def _origin(manifest: Path, model: VisionLanguageModel) -> str:
     return digest.hexdigest()
 
 
-def _tokens_per_video(model: VisionLanguageModel, bench: Bench) -> int:
-    return model.projector.tokens_per_video(bench.run.vision.frames)
+def _tokens_per_video(model: VisionLanguageModel, loaded: LoadedRun) -> int:
+    return model.projector.tokens_per_video(loaded.run.vision.frames)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from siglip_study.captioning.cell import captions_key, take_prepared
+from siglip_study.captioning.handover import handover_key, take_handover
 from siglip_study.config.study import CaptionConfig
 from siglip_study.study.cells import Cell, RunSpec
 from siglip_study.study.paths import Paths
@@ -25,7 +25,7 @@ def cell(role="report", **run) -> Cell:
 
 
 def path(checkpoint, cell=cell(), settings=CaptionConfig(), version=1) -> Path:  # noqa: B008
-    return Paths("out").prepared(cell.name, captions_key(cell, checkpoint, settings, version))
+    return Paths("out").handover(cell.name, handover_key(cell, checkpoint, settings, version))
 
 
 def test_the_same_inputs_have_the_same_key(checkpoint):
@@ -62,25 +62,25 @@ def test_the_key_ignores_the_batch_size(checkpoint):
 
 
 def test_taking_moves_both_files(tmp_path):
-    prepared, out = tmp_path / "prepared", tmp_path / "runs" / "cell"
-    prepared.mkdir()
+    handover, out = tmp_path / "handover", tmp_path / "runs" / "cell"
+    handover.mkdir()
     for name in ("captions.json", "losses.parquet"):
-        (prepared / name).write_text(name)
-    inode = (prepared / "captions.json").stat().st_ino
-    assert take_prepared(prepared, out)
+        (handover / name).write_text(name)
+    inode = (handover / "captions.json").stat().st_ino
+    assert take_handover(handover, out)
     assert (out / "captions.json").stat().st_ino == inode
     assert (out / "losses.parquet").read_text() == "losses.parquet"
-    assert not prepared.exists()
-    assert not take_prepared(prepared, out)
+    assert not handover.exists()
+    assert not take_handover(handover, out)
 
 
 @pytest.mark.parametrize("missing", ["captions.json", "losses.parquet"])
 def test_half_of_the_files_are_not_taken(tmp_path, missing):
-    prepared, out = tmp_path / "prepared", tmp_path / "out"
-    prepared.mkdir()
+    handover, out = tmp_path / "handover", tmp_path / "out"
+    handover.mkdir()
     for name in {"captions.json", "losses.parquet"} - {missing}:
-        (prepared / name).write_text(name)
-    assert not take_prepared(prepared, out)
+        (handover / name).write_text(name)
+    assert not take_handover(handover, out)
     assert not out.exists()
 
 
@@ -89,7 +89,7 @@ def test_nothing_heavy_is_imported():
     import sys
 
     code = (
-        "import sys, siglip_study.captioning.cell; "
+        "import sys, siglip_study.captioning.handover; "
         "assert not {'torch', 'transformers', 'polars'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,10 +11,10 @@ from siglip_study.base.io import read_json
 from siglip_study.captioning.cell import (
     caption_from_checkpoint,
     caption_while_loaded,
-    condition_losses,
-    take_prepared,
     write_captions,
 )
+from siglip_study.captioning.handover import take_handover
+from siglip_study.captioning.losses import condition_losses
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
 from siglip_study.config.training import VisionConfig
 from siglip_study.features.writer import write_features
@@ -53,9 +53,7 @@ def table_of(model, n=7, shuffles=3, batch=2) -> pl.DataFrame:
 
     captions = tuple(((i,) * (1 + i % 3), (99,)) for i in range(n))
     clips = Clips(tuple(str(i) for i in range(n)), Ordered(), captions, 0)
-    bench = SimpleNamespace(accelerator=Accelerator(cpu=True))
-    runtime = RuntimeConfig(device="cpu", eval_batch_clips=batch)
-    return condition_losses(model, bench, clips, "report", shuffles, runtime)
+    return condition_losses(model, clips, "report", shuffles, batch, Accelerator(cpu=True))
 
 
 def of(table: pl.DataFrame, condition: str) -> list[float]:
@@ -95,8 +93,8 @@ def test_batches_change_no_loss():
 
 @pytest.fixture
 def study(tmp_path: Path, llm_config, features):
-    """Manifest, feature folders, a cell, and a trained-looking model of it on its bench."""
-    from siglip_study.runs.run import Bench, Inputs, use_device
+    """Manifest, feature folders, a cell, and a trained-looking model of it on its loaded."""
+    from siglip_study.runs.run import Inputs, LoadedRun, use_device
 
     torch.set_num_threads(1)
     rows = [
@@ -119,8 +117,8 @@ def study(tmp_path: Path, llm_config, features):
     def model():
         from siglip_study.models.llm import add_lora
 
-        bench = Bench(run, inputs, use_device(RUNTIME))
-        made = bench.model()
+        loaded = LoadedRun(run, inputs, use_device(RUNTIME))
+        made = loaded.model()
         made.calibrate(features.batch([f"train{i}" for i in range(8)]), match_embeddings=True)
         made.llm = add_lora(made.llm, run.llm.lora)
         torch.manual_seed(5)
@@ -128,7 +126,7 @@ def study(tmp_path: Path, llm_config, features):
             for name, parameter in made.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(0, 0.2)
-        return bench, made
+        return loaded, made
 
     return SimpleNamespace(cell=Cell("linear", "report", run), inputs=inputs, model=model)
 
@@ -136,12 +134,12 @@ def study(tmp_path: Path, llm_config, features):
 def test_prepared_captions_equal_those_of_the_checkpoint(study, tmp_path):
     from siglip_study.runs.run import save_checkpoint
 
-    bench, model = study.model()
-    checkpoint, prepared = tmp_path / "checkpoint", tmp_path / "prepared"
+    loaded, model = study.model()
+    checkpoint, handover = tmp_path / "checkpoint", tmp_path / "handover"
     save_checkpoint(checkpoint, model, {})
-    caption_while_loaded(bench, model, study.cell, SETTINGS, RUNTIME, prepared)
+    caption_while_loaded(loaded, model, study.cell, SETTINGS, RUNTIME, handover)
     early, late = tmp_path / "early", tmp_path / "late"
-    assert take_prepared(prepared, early)
+    assert take_handover(handover, early)
     caption_from_checkpoint(study.cell, study.inputs, checkpoint, SETTINGS, RUNTIME, late)
     first, second = (read_json(f / "captions.json", "captions/1") for f in (early, late))
     assert first["records"] == second["records"]
@@ -152,16 +150,16 @@ def test_prepared_captions_equal_those_of_the_checkpoint(study, tmp_path):
 
 
 def test_prompts_read_once_give_the_losses_of_whole_sequences(study, monkeypatch):
-    from siglip_study.captioning import cell as captions
+    from siglip_study.captioning import losses
 
-    bench, model = study.model()
-    clips = bench.clips("report")
+    loaded, model = study.model()
+    clips = loaded.clips("report")
 
     def table():
-        return condition_losses(model, bench, clips, "report", 3, RUNTIME)
+        return condition_losses(model, clips, "report", 3, 2, loaded.accelerator)
 
     shared = table()
-    monkeypatch.setattr(captions, "can_share_prompts", lambda model: False)
+    monkeypatch.setattr(losses, "can_share_prompts", lambda model: False)
     whole = table()
     assert shared.drop("loss").equals(whole.drop("loss"))
     assert shared["loss"].to_list() == pytest.approx(whole["loss"].to_list(), rel=1e-5)
@@ -169,8 +167,8 @@ def test_prompts_read_once_give_the_losses_of_whole_sequences(study, monkeypatch
 
 
 def test_the_cells_own_split_is_captioned(study, tmp_path):
-    bench, model = study.model()
-    write_captions(bench, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
+    loaded, model = study.model()
+    write_captions(loaded, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
     told = read_json(tmp_path / "out" / "captions.json", "captions/1")
     assert told["cell"] == study.cell.name and told["wall_s"] > 0 and told["gpu_s"] == 0
     matched = [row for row in told["records"] if row["condition"] == "matched"]
@@ -189,8 +187,8 @@ def test_the_cells_own_split_is_captioned(study, tmp_path):
 def test_captions_of_a_half_do_not_depend_on_the_other_half(study, tmp_path):
     both = Cell("linear", "report", study.cell.run, exchanged=True)
     for cell, name in ((study.cell, "alone"), (both, "both")):
-        bench, model = study.model()
-        write_captions(bench, model, cell, SETTINGS, RUNTIME, tmp_path / name)
+        loaded, model = study.model()
+        write_captions(loaded, model, cell, SETTINGS, RUNTIME, tmp_path / name)
     alone, halves = (
         read_json(tmp_path / name / "captions.json", "captions/1")["records"]
         for name in ("alone", "both")
@@ -204,11 +202,11 @@ def test_captions_of_a_half_do_not_depend_on_the_other_half(study, tmp_path):
 
 
 def test_what_a_model_says_of_nothing_and_of_the_mean_stands_apart_from_the_clips(study, tmp_path):
-    from siglip_study.captioning.blind_captions import BlindPrompt
+    from siglip_study.captioning.cell import BlindPrompt
     from siglip_study.captioning.generate import generate_captions
 
-    bench, model = study.model()
-    write_captions(bench, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
+    loaded, model = study.model()
+    write_captions(loaded, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
     told = read_json(tmp_path / "out" / "captions.json", "captions/1")["records"]
     extra = {row["condition"]: row for row in told if row["condition"] != "matched"}
     assert set(extra) == {"blind", "mean"} and len(told) == 7
@@ -216,23 +214,25 @@ def test_what_a_model_says_of_nothing_and_of_the_mean_stands_apart_from_the_clip
 
     def say(shown, features):
         ask = {"max_new_tokens": SETTINGS.max_new_tokens, "batch_size": 1}
-        return generate_captions(shown, bench.tokenizer, ["x"], lambda ids: features, **ask)[0].text
+        return generate_captions(shown, loaded.tokenizer, ["x"], lambda ids: features, **ask)[
+            0
+        ].text
 
-    train = bench.clips("train")
+    train = loaded.clips("train")
     mean = train.features.batch(train.ids).float().mean(dim=0, keepdim=True)
     assert extra["mean"]["caption"] == say(model, mean)
     # Blind: nothing that is shown makes a difference, and the prompt holds no video.
     blind = BlindPrompt(model)
     assert extra["blind"]["caption"] == say(blind, mean) == say(blind, 100 * mean)
     prompt = blind.prompt_embeddings(mean)
-    assert prompt.shape[1] == len(bench.layout.blind) == blind.prompt_length(mean)
-    assert torch.equal(prompt, model._embed([bench.layout.blind]).to(prompt.dtype))
+    assert prompt.shape[1] == len(loaded.layout.blind) == blind.prompt_length(mean)
+    assert torch.equal(prompt, model.embed([loaded.layout.blind]).to(prompt.dtype))
 
 
 def test_cells_that_are_not_published_are_not_asked(study, tmp_path):
-    bench, model = study.model()
+    loaded, model = study.model()
     control = Cell("x", "control_hot", study.cell.run)
-    write_captions(bench, model, control, SETTINGS, RUNTIME, tmp_path / "out")
+    write_captions(loaded, model, control, SETTINGS, RUNTIME, tmp_path / "out")
     told = read_json(tmp_path / "out" / "captions.json", "captions/1")["records"]
     assert {row["condition"] for row in told} == {"matched"}
 
@@ -243,31 +243,31 @@ def test_a_killed_captioning_leaves_nothing_to_take(study, tmp_path, monkeypatch
     def killed(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    bench, model = study.model()
+    loaded, model = study.model()
     monkeypatch.setattr(captions, "condition_losses", killed)
-    prepared = tmp_path / "prepared"
+    handover = tmp_path / "handover"
     with pytest.raises(KeyboardInterrupt):
-        caption_while_loaded(bench, model, study.cell, SETTINGS, RUNTIME, prepared)
-    assert not take_prepared(prepared, tmp_path / "out")
-    assert not list(tmp_path.glob(".prepared*"))
+        caption_while_loaded(loaded, model, study.cell, SETTINGS, RUNTIME, handover)
+    assert not take_handover(handover, tmp_path / "out")
+    assert not list(tmp_path.glob(".handover*"))
 
 
 def test_noise_features_stand_in_for_held_out_clips_too(study):
-    from siglip_study.runs.run import Bench, use_device
+    from siglip_study.runs.run import LoadedRun, use_device
 
     noisy = study.cell.run.model_copy(update={"sabotage": "noise_features"})
-    real = Bench(study.cell.run, study.inputs, use_device(RUNTIME)).clips("report")
-    noise = Bench(noisy, study.inputs, use_device(RUNTIME)).clips("report")
+    real = LoadedRun(study.cell.run, study.inputs, use_device(RUNTIME)).clips("report")
+    noise = LoadedRun(noisy, study.inputs, use_device(RUNTIME)).clips("report")
     assert real.ids == noise.ids and real.captions == noise.captions
     assert not torch.equal(real.features.batch(real.ids), noise.features.batch(real.ids))
 
 
 def test_permuted_captions_spoil_training_alone(study):
-    from siglip_study.runs.run import Bench, use_device
+    from siglip_study.runs.run import LoadedRun, use_device
 
     permuted = study.cell.run.model_copy(update={"sabotage": "permuted_captions"})
-    real = Bench(study.cell.run, study.inputs, use_device(RUNTIME))
-    spoiled = Bench(permuted, study.inputs, use_device(RUNTIME))
+    real = LoadedRun(study.cell.run, study.inputs, use_device(RUNTIME))
+    spoiled = LoadedRun(permuted, study.inputs, use_device(RUNTIME))
     assert real.clips("report").captions == spoiled.clips("report").captions
     pairs = zip(real.clips("train").captions, spoiled.clips("train").captions, strict=True)
     assert all(a != b for a, b in pairs)
