@@ -15,7 +15,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from siglip_study.config.loading import load_config
+from siglip_study.config import load
 from siglip_study.models.fetch import models_of
 
 ROOT = Path(__file__).parents[1]
@@ -130,7 +130,7 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 def test_the_cluster_page_fetches_the_models_of_the_study() -> None:
     page = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
     assert "-m siglip_study.models fetch config/study.yaml" in page
-    pinned = {m.key for m in models_of(load_config(ROOT / "config/study.yaml")) if m.revision}
+    pinned = {m.key for m in models_of(load(ROOT / "config/study.yaml")) if m.revision}
     assert pinned == {"llm.model", "scorer.model"}
 
 

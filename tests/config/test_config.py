@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.loading import load_config, parse_config, plain_config
+from siglip_study.config import load, parse, plain_config
 from siglip_study.study.grid import Study
 from tools.config_docs import schema_text
 
@@ -20,7 +20,7 @@ def minimal(**changes):
 
 def complaint(raw, source="study.yaml"):
     with pytest.raises(StudyError) as error:
-        parse_config(raw, source)
+        parse(raw, source)
     message = str(error.value)
     assert message.startswith(f"{source}: ")
     assert message[-1] in ".?!" and "\n" not in message
@@ -119,9 +119,9 @@ def test_numeric_strings_are_numbers():
     """YAML 1.1 reads 1e-3, without a point, as text."""
     raw = yaml.safe_load("learning_rate: 1e-3\nepochs: '3'\nwarmup_ratio: 1e-1")
     assert raw["learning_rate"] == "1e-3"
-    stage = parse_config(minimal(stage1=raw)).stage1
+    stage = parse(minimal(stage1=raw)).stage1
     assert (stage.learning_rate, stage.epochs, stage.warmup_ratio) == (1e-3, 3, 0.1)
-    grid = parse_config(minimal(grid={"learning_rate": ["2e-5"]})).grid
+    grid = parse(minimal(grid={"learning_rate": ["2e-5"]})).grid
     assert grid.learning_rate == (2e-5,)
 
 
@@ -142,20 +142,20 @@ def test_a_file_that_is_no_config_is_one_sentence(tmp_path, content, says):
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(StudyError, match=says) as error:
-        load_config(path)
+        load(path)
     message = str(error.value)
     assert str(path) in message and message.endswith(".") and "\n" not in message
 
 
 def test_a_folder_is_no_config(tmp_path):
     with pytest.raises(StudyError, match="cannot be read"):
-        load_config(tmp_path)
+        load(tmp_path)
 
 
 def test_a_valid_file_is_read(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(minimal(llm={"prompt": "이건 뭐죠?"}), allow_unicode=True))
-    config = load_config(path)
+    config = load(path)
     assert config.llm.prompt == "이건 뭐죠?" and str(config.data_root) == "somewhere"
     with pytest.raises(Exception, match="frozen"):
         config.llm.prompt = "x"
@@ -163,9 +163,9 @@ def test_a_valid_file_is_read(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_what_the_report_prints_is_the_same_study_again(path):
-    config = load_config(path)
+    config = load(path)
     printed = yaml.safe_dump(plain_config(config), allow_unicode=True, sort_keys=False)
-    again = parse_config(yaml.safe_load(printed))
+    again = parse(yaml.safe_load(printed))
     assert again.model_dump() == config.model_dump()
     mine, theirs = Study(config), Study(again)
     assert mine.tuning and theirs.tuning == mine.tuning and theirs.controls == mine.controls
@@ -190,7 +190,7 @@ def test_reading_a_config_imports_nothing_heavy():
 
 def test_an_unexchanged_half_may_choose_weights():
     raw = {"projectors": {"linear": {}}, "data": HALVED}
-    assert parse_config(raw).cross_fit
+    assert parse(raw).cross_fit
     apart = {**raw, "data": {**HALVED, "cross_fit": False}, "stage1": {"keep": "val_loss"}}
-    assert not parse_config(apart).cross_fit
-    assert not parse_config({**raw, "data": {"root": "x"}}).cross_fit
+    assert not parse(apart).cross_fit
+    assert not parse({**raw, "data": {"root": "x"}}).cross_fit

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from siglip_study.config.loading import load_config
+from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.models.architectures import architecture
 from siglip_study.study.grid import Study
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def small() -> Config:
-    return load_config(ROOT / "config/small.yaml")
+    return load(ROOT / "config/small.yaml")
 
 
 def test_its_grid_expands(small: Config) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from siglip_study.config.loading import load_config
+from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.study.grid import Study
 
@@ -17,7 +17,7 @@ RUNS = {run["id"]: run for run in PUBLISHED["runs"]}
 
 @pytest.fixture(scope="module")
 def study() -> Config:
-    return load_config(ROOT / "config/study.yaml")
+    return load(ROOT / "config/study.yaml")
 
 
 def test_every_published_run_has_a_preset_and_no_other(study: Config) -> None:

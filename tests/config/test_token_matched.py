@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from siglip_study.config.loading import load_config
+from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.projectors import FeatureShape, build
 from siglip_study.projectors.base import Projector
@@ -26,7 +26,7 @@ COMPRESSORS = CONNECTORS[2:]
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return load_config(ROOT / "config/token_matched.yaml")
+    return load(ROOT / "config/token_matched.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_each_mlp_is_as_large_as_its_compressor(
 
 
 def test_budgets_are_equal_and_what_is_shared_is_the_study_s(config: Config) -> None:
-    study = load_config(ROOT / "config/study.yaml")
+    study = load(ROOT / "config/study.yaml")
     for part in ("data", "vision", "llm", "scorer", "training", "stage1", "stage2", "grid"):
         assert getattr(config, part) == getattr(study, part), part
     assert config.captions == study.captions and config.seeds == study.seeds

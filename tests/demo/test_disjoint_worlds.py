@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from siglip_study.config.loading import load_config
+from siglip_study.config import load
 from siglip_study.demo.captions import caption
 from siglip_study.demo.dataset import Clip, plan_dataset
 from siglip_study.demo.world import (
@@ -41,7 +41,7 @@ def fingerprint(values: dict[str, str]) -> str:
 @pytest.fixture(scope="module")
 def demo_clips() -> list[Clip]:
     """The clips of the demo as its config asks for them."""
-    demo = load_config(CONFIG).demo
+    demo = load(CONFIG).demo
     assert demo is not None
     sizes = {"train": demo.train, "selection": demo.selection, "report": demo.report}
     return plan_dataset(sizes, demo.seed)

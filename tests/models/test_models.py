@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.loading import load_config, parse_config
+from siglip_study.config import load, parse
 from siglip_study.models import fetch as models
 from siglip_study.models.fetch import (
     HuggingFaceHub,
@@ -215,7 +215,7 @@ def test_folders_are_checked_not_fetched(tmp_path):
 
 
 def test_the_models_of_a_config():
-    study = load_config(ROOT / "config/study.yaml")
+    study = load(ROOT / "config/study.yaml")
     assert [(m.key, m.model, m.revision) for m in models_of(study)] == [
         (f"{part}.model", getattr(study, part).model, getattr(study, part).revision)
         for part in ("vision", "llm", "scorer")
@@ -226,7 +226,7 @@ def test_the_models_of_a_config():
         "bertscore": {"model": "a/b", "layer": 2},
         "llm": {"weights": "random"},
     }
-    found = models_of(parse_config(raw))
+    found = models_of(parse(raw))
     assert found[-1] == Model("bertscore.model", "a/b", None, True, True, can_be_pinned=False)
     assert not found[1].needs_weights and found[1].needs_tokenizer
 

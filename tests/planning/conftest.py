@@ -20,7 +20,7 @@ def models(tmp_path):
 @pytest.fixture
 def study(tmp_path, models):
     """Builder of a config of the demo's kind; keywords replace top-level keys."""
-    from siglip_study.config.loading import parse_config
+    from siglip_study.config import parse
 
     def build(**changes):
         raw = {
@@ -44,7 +44,7 @@ def study(tmp_path, models):
             "captions": {"max_new_tokens": 24},
             "runtime": {"device": "cpu", "encode_batch_clips": 2, "eval_batch_clips": 4},
         }
-        return parse_config(raw | changes)
+        return parse(raw | changes)
 
     return build
 

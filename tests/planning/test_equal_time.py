@@ -5,7 +5,7 @@ import yaml
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import write_json
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.planning.budgets import (
     StepTimes,
     equal_budgets,
@@ -242,4 +242,4 @@ def test_labels_that_yaml_would_read_as_something_else(study):
     times = StepTimes("by hand", CLIPS, {"1.5": (1.0, 1.0), "no": (1.0, 1.0)})
     laid = yaml.safe_load(overlay(config, equal_budgets(config, times, "no")))
     assert set(laid["projectors"]) == {"1.5", "no"}
-    assert parse_config(config.model_dump(mode="json", exclude_unset=True) | {"output_dir": "x"})
+    assert parse(config.model_dump(mode="json", exclude_unset=True) | {"output_dir": "x"})

@@ -20,11 +20,11 @@ def edit(path, **changes):
 
 
 def test_the_demo_is_ready_before_its_clips_exist(monkeypatch, tmp_path):
-    from siglip_study.config.loading import load_config
+    from siglip_study.config import load
 
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root)
-    config = load_config("config/config.yaml").model_copy(update={"output_dir": str(tmp_path)})
+    config = load("config/config.yaml").model_copy(update={"output_dir": str(tmp_path)})
     findings = preflight(config)
     assert {f.what for f in findings} == {name for name, _ in CHECKS}
     assert [str(f) for f in findings if f.level != "ok"] == []
@@ -162,11 +162,11 @@ def test_the_report_s_place(study, tmp_path):
 
 def test_gpu_memory():
     """The full study: 12 GiB do not hold a 541 M projector's optimizer beside Qwen3-8B."""
-    from siglip_study.config.loading import load_config
+    from siglip_study.config import load
     from siglip_study.planning.findings import Premises
     from siglip_study.planning.preflight import memory_finding
 
-    premises = Premises(load_config(Path(__file__).parents[2] / "config" / "study.yaml"))
+    premises = Premises(load(Path(__file__).parents[2] / "config" / "study.yaml"))
     small = memory_finding(premises, 12 * GIB, "a small GPU")
     assert small.level == "failed" and "query_perceiver" in small.sentence
     assert memory_finding(premises, 140 * GIB, "a large GPU").level == "ok"
@@ -175,12 +175,12 @@ def test_gpu_memory():
 @pytest.mark.parametrize("checkpointing", ["auto", "none"])
 def test_gpu_memory_is_reckoned_as_each_training_will(checkpointing):
     """The plan leaves 6 % of what is free, and keeps every layer where the config says so."""
-    from siglip_study.config.loading import load_config
+    from siglip_study.config import load
     from siglip_study.planning.estimate import OVERHEAD_BYTES
     from siglip_study.planning.findings import Premises
     from siglip_study.planning.preflight import memory_finding
 
-    config = load_config(Path(__file__).parents[2] / "config" / "study.yaml")
+    config = load(Path(__file__).parents[2] / "config" / "study.yaml")
     runtime = config.runtime.model_copy(update={"checkpointing": checkpointing})
     config = config.model_copy(update={"runtime": runtime})
     premises = Premises(config)

@@ -69,11 +69,11 @@ def test_no_weight_is_needed(study, models, one_thread):
 def test_the_full_study_is_estimated_without_a_gpu(monkeypatch):
     import torch
 
-    from siglip_study.config.loading import load_config
+    from siglip_study.config import load
     from siglip_study.planning.rehearse import Assumptions, rehearse
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = load_config(ROOT / "config" / "study.yaml")
+    config = load(ROOT / "config" / "study.yaml")
     found = rehearse(config)
     text = found.text()
     assert {row.part for row in found.rows} == PARTS

@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.config.training import LlmConfig, LoraConfig, StageConfig
 from siglip_study.study.cells import Cell, RunSpec, keys_hash
 from siglip_study.study.grid import Study, cell_pattern, chosen_cells
@@ -21,7 +21,7 @@ def study(**changes: Any) -> Study:
         "grid": {"learning_rate": [1e-4, 1e-3], "epochs": [2, 4]},
         "seeds": {"tuning": 0, "report": [1, 2]},
     }
-    return Study(parse_config({**raw, **changes}))
+    return Study(parse({**raw, **changes}))
 
 
 def test_the_grid_is_every_projector_times_every_axis():

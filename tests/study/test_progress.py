@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.study.grid import SELECTION_SCHEMA, Study
 from siglip_study.study.progress import progress_line
 
@@ -12,7 +12,7 @@ from siglip_study.study.progress import progress_line
 @pytest.fixture
 def study(tmp_path):
     return Study(
-        parse_config(
+        parse(
             {
                 "output_dir": str(tmp_path),
                 "data": {"root": "x"},

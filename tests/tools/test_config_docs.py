@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.loading import load_config
+from siglip_study.config import load
 from siglip_study.config.study import Config
 from tools.config_docs import documents, main
 
@@ -36,7 +36,7 @@ def test_the_schema_knows_every_top_key_and_forbids_others() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_config_of_the_folder_loads(path: Path) -> None:
-    assert load_config(path).projectors
+    assert load(path).projectors
 
 
 def test_a_changed_table_is_written_back_and_the_text_above_it_kept(tmp_path: Path) -> None:

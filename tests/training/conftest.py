@@ -68,7 +68,7 @@ def bits():
 @pytest.fixture
 def micro_study(tmp_path, tiny_llm):
     """Builder of a study of one projector in ``tmp_path``; keywords are top-level keys."""
-    from siglip_study.config.loading import parse_config
+    from siglip_study.config import parse
     from siglip_study.study.grid import Study
 
     def build(**changes):
@@ -83,6 +83,6 @@ def micro_study(tmp_path, tiny_llm):
             "stage2": {"batch_size": 2, "gradient_accumulation": 1},
             "grid": {"learning_rate": [1e-2], "epochs": [1]},
         }
-        return Study(parse_config(raw | changes))
+        return Study(parse(raw | changes))
 
     return build

@@ -24,7 +24,7 @@ SIZES = {"train": 11, "selection": 3}
 LIFE = """
 import json, os, signal, sys
 from pathlib import Path
-from siglip_study.config import parse_config
+from siglip_study.config import parse
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.study.grid import Study
 from siglip_study.base.jobs import job
@@ -55,7 +55,7 @@ def loaded(loaded, model):
 
 out.mkdir(exist_ok=True)
 with job(str(out / "job.log")):
-    study = Study(parse_config(json.loads((world / "config.json").read_text())))
+    study = Study(parse(json.loads((world / "config.json").read_text())))
     cell = study.tuning[0]
     inputs = Inputs(world / "manifest.parquet", {{s: world / s for s in ("train", "selection")}})
     runtime = RuntimeConfig(device="cpu", gpus=gpus, eval_batch_clips=2, save_minutes=1e-9)

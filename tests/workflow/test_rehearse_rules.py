@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from siglip_study.base.io import write_json
-from siglip_study.config.loading import load_config, parse_config
+from siglip_study.config import load, parse
 from siglip_study.planning.budgets import timed_settings
 from siglip_study.planning.equal_time import main
 from siglip_study.study.grid import Study
@@ -42,7 +42,7 @@ def test_preflight_fails_with_its_count_after_all_checks(house: Any) -> None:
 def test_equal_gpu_time_is_laid_over_the_config(house: Any, tmp_path: Any) -> None:
     """Snakemake merges the file that the command writes, and plans cells of those epochs."""
     config = house.write_config("base.yaml")
-    study = load_config(config)
+    study = load(config)
     steps = {"linear": (3.0, 4.0), "query_abstractor": (1.0, 1.5)}
     record = {
         "train_clips": 24,
@@ -60,7 +60,7 @@ def test_equal_gpu_time_is_laid_over_the_config(house: Any, tmp_path: Any) -> No
     whole = yaml.safe_load(config.read_text("utf-8"))
     whole["projectors"]["linear"]["epochs"] = [1]
     whole["projectors"]["query_abstractor"]["epochs"] = [4]
-    expected = {cell.name for cell in Study(parse_config(whole)).tuning}
+    expected = {cell.name for cell in Study(parse(whole)).tuning}
     plain = house.snakemake("--dry-run", config=config)
     plan = house.snakemake("--dry-run", "--configfile", config, laid)
     assert plan.status == 0, plan.text

@@ -4,13 +4,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.study.cells import HELD_OUT, SPLITS
 from siglip_study.study.grid import Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
 
 try:
-    STUDY = Study(parse_config(config))
+    STUDY = Study(parse(config))
     STUDY.cells
 except StudyError as error:
     raise WorkflowError(str(error)) from None

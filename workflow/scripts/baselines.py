@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job, loading
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.study.cells import HELD_OUT, SPLITS
 
 with job(snakemake.log[0]):
@@ -14,7 +14,7 @@ with job(snakemake.log[0]):
         from siglip_study.models.devices import pick_device
         from siglip_study.scoring.baselines import write_adversaries, write_baselines
 
-    config = parse_config(snakemake.config)
+    config = parse(snakemake.config)
     manifest = pl.read_parquet(snakemake.input.manifest)
     write_baselines(
         manifest=manifest,

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 
 with job(snakemake.log[0]):
     from siglip_study.base.io import write_parquet
     from siglip_study.data.manifest import build_manifest, halve_split
 
-    config = parse_config(snakemake.config)
+    config = parse(snakemake.config)
     data = config.data
     manifest, rejected = build_manifest(
         Path(snakemake.params.root),

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.study.grid import Study, read_choice
 
 with job(snakemake.log[0]):
     from siglip_study.base.io import read_json
     from siglip_study.ranking.pooling import pool_study
 
-    study = Study(parse_config(snakemake.config))
+    study = Study(parse(snakemake.config))
     paths = study.paths
     pool_study(
         paths,

@@ -2,12 +2,12 @@
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.jobs import job, log
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 
 with job(snakemake.log[0]):
     from siglip_study.planning.preflight import preflight, verdict
 
-    findings = preflight(parse_config(snakemake.config))
+    findings = preflight(parse(snakemake.config))
     for finding in findings:
         log.info("%s", finding)
     ready, sentence = verdict(findings)

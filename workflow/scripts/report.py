@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job
-from siglip_study.config.loading import parse_config, plain_config
+from siglip_study.config import parse, plain_config
 from siglip_study.study.grid import Study
 
 with job(snakemake.log[0]):
@@ -11,7 +11,7 @@ with job(snakemake.log[0]):
     from siglip_study.report.page import write_report
     from siglip_study.study import versions
 
-    study = Study(parse_config(snakemake.config))
+    study = Study(parse(snakemake.config))
     config = study.config
     templates = Path(snakemake.params.templates)
     write_report(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job, loading
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.study.grid import Study
 
 with job(snakemake.log[0]):
@@ -20,7 +20,7 @@ with job(snakemake.log[0]):
         )
         from siglip_study.scoring.split_scorer import ScoreSettings, SplitScorer
 
-    study = Study(parse_config(snakemake.config))
+    study = Study(parse(snakemake.config))
     config, paths = study.config, study.paths
     scoring = study.scorings[snakemake.wildcards.scoring]
     split = scoring.split

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job, loading
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 
 with job(snakemake.log[0]):
     with loading():
@@ -13,7 +13,7 @@ with job(snakemake.log[0]):
         from siglip_study.models.devices import pick_device
         from siglip_study.ranking.scorer_check import check_references
 
-    config = parse_config(snakemake.config)
+    config = parse(snakemake.config)
     settings = config.scorer
     splits = {name: Path(snakemake.input[name]) for name in ("selection", "report")}
     check_references(

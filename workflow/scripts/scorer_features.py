@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job, loading
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 
 with job(snakemake.log[0]):
     with loading():
@@ -14,7 +14,7 @@ with job(snakemake.log[0]):
         from siglip_study.features.scorer import Scorer
         from siglip_study.models.devices import pick_device
 
-    config = parse_config(snakemake.config)
+    config = parse(snakemake.config)
     settings, runtime = config.scorer, config.runtime
     scorer = Scorer(
         settings.model,

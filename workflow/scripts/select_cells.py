@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.study.cells import HELD_OUT
 from siglip_study.study.grid import Study
 
@@ -12,7 +12,7 @@ with job(snakemake.log[0]):
     from siglip_study.ranking.selection_by_halves import select_by_halves
     from siglip_study.ranking.selection_file import select_tuned
 
-    study = Study(parse_config(snakemake.config))
+    study = Study(parse(snakemake.config))
     paths = study.paths
     thresholds = GateThresholds(**snakemake.params.gate)
     out = Path(snakemake.output.selection)

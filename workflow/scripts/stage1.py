@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job, loading
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.study.grid import Study
 from siglip_study.study.progress import progress_line
 
@@ -12,7 +12,7 @@ with job(snakemake.log[0]):
         from siglip_study.runs.run import Inputs
         from siglip_study.training.stages import run_stage1
 
-    study = Study(parse_config(snakemake.config))
+    study = Study(parse(snakemake.config))
     name = snakemake.wildcards.stage1
     features = {"train": snakemake.input.train, "selection": snakemake.input.selection}
     run_stage1(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from siglip_study.base.io import remove_dir
 from siglip_study.base.jobs import job, loading
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.study.grid import Study
 from siglip_study.study.progress import progress_line
 
@@ -17,7 +17,7 @@ with job(snakemake.log[0]):
         from siglip_study.training import code as training_code
         from siglip_study.training.stages import run_stage2
 
-    study = Study(parse_config(snakemake.config))
+    study = Study(parse(snakemake.config))
     config, paths = study.config, study.paths
     cell = study.cells[snakemake.wildcards.cell]
     checkpoint = Path(snakemake.output.checkpoint)

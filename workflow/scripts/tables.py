@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.study.grid import Study, read_choice
 
 with job(snakemake.log[0]):
@@ -12,7 +12,7 @@ with job(snakemake.log[0]):
     from siglip_study.ranking.scorer_check import read_check
     from siglip_study.report.tables import build_tables
 
-    study = Study(parse_config(snakemake.config))
+    study = Study(parse(snakemake.config))
     paths = study.paths
     choice = read_choice(Path(snakemake.input.selection))
     thresholds = GateThresholds(**snakemake.params.gate)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job, loading
-from siglip_study.config.loading import parse_config
+from siglip_study.config import parse
 from siglip_study.study.cells import SPLITS
 
 with job(snakemake.log[0]):
@@ -15,7 +15,7 @@ with job(snakemake.log[0]):
         from siglip_study.features.towers import VisionEncoder
         from siglip_study.models.devices import pick_device
 
-    config = parse_config(snakemake.config)
+    config = parse(snakemake.config)
     vision, runtime = config.vision, config.runtime
     encoder = VisionEncoder(
         vision.model,

@@ -1,9 +1,4 @@
-"""The config as typed, validated objects: the only place that knows key names and defaults.
-
-``load_config`` reads YAML, fills defaults and rejects what it does not know. ``config_docs`` writes
-the same truth as a table and as JSON Schema. Nothing heavy is imported: Snakemake reads this every
-time.
-"""
+"""Reading a config: YAML or a mapping → a validated :class:`Config`, or one sentence on a mistake."""
 
 from __future__ import annotations
 
@@ -77,14 +72,14 @@ def error_sentence(error: Mapping[str, Any], source: str, root: type[BaseModel])
 
 
 def plain_config(config: Config) -> dict[str, Any]:
-    """Every key with its value, defaults included, as ``parse_config`` reads it back."""
+    """Every key with its value, defaults included, as ``parse`` reads it back."""
     values = config.model_dump(mode="json")
     for tuned in ("learning_rate", "epochs"):  # of stage 2: the grid has them
         del values["stage2"][tuned]
     return values
 
 
-def parse_config(raw: Mapping[str, Any], source: str = "config") -> Config:
+def parse(raw: Mapping[str, Any], source: str = "config") -> Config:
     """Validate a mapping as it came from YAML or from Snakemake.
 
     Raises:
@@ -96,7 +91,7 @@ def parse_config(raw: Mapping[str, Any], source: str = "config") -> Config:
         raise StudyError(error_sentence(error.errors()[0], source, Config)) from None
 
 
-def load_config(path: str | Path) -> Config:
+def load(path: str | Path) -> Config:
     """Read a YAML config file.
 
     Raises:
@@ -113,4 +108,4 @@ def load_config(path: str | Path) -> Config:
         raise StudyError(f"{path}: not readable as YAML ({problem}).") from None
     if not isinstance(raw, dict):
         raise StudyError(f"{path}: found {type(raw).__name__}; expected a mapping of keys.")
-    return parse_config(raw, str(path))
+    return parse(raw, str(path))

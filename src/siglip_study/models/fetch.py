@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.jobs import exit_status
-from siglip_study.config.loading import load_config
+from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.models.hub import cached_file, is_folder, read_settings, require_folder
 
@@ -300,7 +300,7 @@ def main(arguments: list[str] | None = None, hub: Hub | None = None) -> int:
     given = parser.parse_args(arguments)
 
     def run() -> int:
-        models = models_of(load_config(given.config))
+        models = models_of(load(given.config))
         if given.action == "fetch":
             for model in models:
                 fetch(model, hub or HuggingFaceHub())

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from siglip_study.base.jobs import exit_status
-from siglip_study.config.loading import load_config
+from siglip_study.config import load
 from siglip_study.planning.rehearse import (
     add_assumptions,
     given_assumptions,
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    config = load_config(given.config)
+    config = load(given.config)
     found = rehearse(config, given_assumptions(given, given.presets))
     found.write(given.out or Path(config.output_dir))
     print(found.text())

@@ -18,7 +18,7 @@ from pathlib import Path
 from torch import Tensor
 
 from siglip_study.base.jobs import exit_status
-from siglip_study.config.loading import load_config
+from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.planning.dataset import describe_dataset
 from siglip_study.planning.facts import model_facts, prompt_at_hand, tokenizer_at_hand
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    config = load_config(given.config)
+    config = load(given.config)
     rehearsed, trained = rehearsed_and_trained(config, given.projector, given.stage, given.steps)
     if rehearsed is None:
         print(f"stage {given.stage} of {given.projector} does not fit.")

@@ -16,7 +16,7 @@ import yaml
 
 from siglip_study.base.io import atomic_path
 from siglip_study.base.jobs import exit_status
-from siglip_study.config.loading import load_config
+from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.planning.budgets import (
     Budget,
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    config = load_config(given.config)
+    config = load(given.config)
     require_reference(config, given.reference)
     if given.rehearsal is not None:
         times = read_step_times(given.rehearsal, config)

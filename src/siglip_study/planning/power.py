@@ -147,10 +147,10 @@ def report(given: argparse.Namespace) -> str:
     seeds, projectors, alpha, path = given.seeds, given.projectors, given.alpha, given.references
     wanted = True
     if given.config is not None:
-        from siglip_study.config.loading import load_config
+        from siglip_study.config import load
         from siglip_study.study.paths import Paths
 
-        config = load_config(given.config)
+        config = load(given.config)
         seeds = _either(seeds, len(config.seeds.report))
         projectors = _either(projectors, len(config.projectors))
         alpha = _either(alpha, config.gate.alpha)
