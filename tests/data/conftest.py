@@ -10,7 +10,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+import polars as pl
 import pytest
+
+from siglip_study.config.study import DataConfig
+from siglip_study.data.manifest import build_manifest
 
 TICKS = 600  # a second, in the clips' time base
 
@@ -141,6 +145,19 @@ def broken(
         (folder / f"{name}.mp4").write_bytes(content)
         made[name] = (folder / f"{name}.mp4", "unreadable")
     made["audio_only"] = (audio_only, "audio only")
+    return made
+
+
+@pytest.fixture
+def build() -> Callable[..., tuple[pl.DataFrame, pl.DataFrame]]:
+    """``build_manifest`` of some splits (ours → folder) with one worker and other keys of data."""
+
+    def made(
+        root: Path, splits: dict[str, str], **keys: object
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        data = DataConfig.model_construct(**{"splits": splits, "workers": 1, **keys})
+        return build_manifest(root, data)
+
     return made
 
 

@@ -1,4 +1,6 @@
 import json
+import re
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -6,23 +8,28 @@ from pathlib import Path
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data.layouts import LabelKeys, Scan, get_layout
+from siglip_study.config.study import DataConfig
+from siglip_study.data import layouts
+from siglip_study.data.layouts import get_layout, layout_names, scan_split
+from siglip_study.data.layouts.base import Scan
 
 Add = Callable[..., Path]
+GUIDE = Path(__file__).parents[2] / "docs" / "add-a-dataset.md"
 
 
-def scan(root: Path, layout: str = "aihub", keys: LabelKeys | None = None) -> Scan:
-    return get_layout(layout)(root, "train", keys or LabelKeys())
+def scan(root: Path, **keys: str) -> Scan:
+    return scan_split(DataConfig(**keys), root, "train")
 
 
-def reasons(found: Scan) -> dict[str, str]:
+def kinds(found: Scan) -> dict[str, str]:
+    """Id → kind of the reason."""
     return {r.id: r.reason.split(":")[0] for r in found.rejected}
 
 
 def test_aihub_reads_clips_in_subfolders(aihub: Add) -> None:
     aihub("a/one", source="tape 7", category="동물")
     root = aihub("two", caption=["첫째 문장. ", "", "둘째 문장."])
-    first, second = scan(root).entries
+    first, second = scan(root).clips
     assert (first.id, first.path, first.group) == ("one", "train/videos/a/one.mp4", "tape 7")
     assert first.category == "동물"
     assert second.captions == ("첫째 문장.", "둘째 문장.")
@@ -35,54 +42,42 @@ def test_a_name_is_the_same_in_nfc_and_nfd(aihub: Add) -> None:
     (root / "train/labels" / f"{unicodedata.normalize('NFD', name)}.json").rename(
         root / "train/labels" / f"{name}.json"
     )
-    (entry,) = scan(root).entries
-    assert entry.id == name and (root / entry.path).is_file()
+    (clip,) = scan(root).clips
+    assert clip.id == name and (root / clip.path).is_file()
 
 
-@pytest.mark.parametrize(
-    ("caption", "kind"),
-    [
-        ("", "no caption"),
-        (" \n\t", "no caption"),
-        ([], "no caption"),
-        (["", " "], "no caption"),
-        (None, "no caption"),
-        (7, "broken label"),
-        (["좋다", 7], "broken label"),
-        ({"ko": "좋다"}, "broken label"),
-    ],
-)
-def test_unusable_captions(aihub: Add, caption: object, kind: str) -> None:
+@pytest.mark.parametrize("caption", ["", " \n\t", [], ["", " "], None])
+def test_an_empty_caption_is_none(aihub: Add, caption: object) -> None:
     found = scan(aihub("clip", caption=caption))
-    assert not found.entries and reasons(found) == {"clip": kind}
+    assert not found.clips and kinds(found) == {"clip": "no caption"}
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"{", b"", b"[1]", b'"text"', b"\xff\xfe", b"[" * 100_000, b'{"meta": {"source": []}}'],
+    [
+        *[b"{", b"", b"[1]", b'"text"', b"\xff\xfe", b"[" * 100_000],
+        *[
+            b'{"annotation": {"description_kr": %s}}' % caption.encode()
+            for caption in ("7", '["a", 7]', '{"ko": "a"}', '"\\ud83d"')
+        ],
+        b'{"annotation": {"description_kr": "a"}, "meta": {"source": []}}',
+    ],
+    ids=lambda content: content[-20:],
 )
 def test_broken_labels(aihub: Add, content: bytes) -> None:
     root = aihub("clip")
     (root / "train/labels/clip.json").write_bytes(content)
     found = scan(root)
-    assert not found.entries
+    assert not found.clips and kinds(found) == {"clip": "broken label"}
     assert found.rejected[0].path == "train/labels/clip.json"
-    assert reasons(found)["clip"] in ("broken label", "no caption")
-
-
-def test_half_a_character_is_a_broken_label(aihub: Add) -> None:
-    root = aihub("clip")
-    label = '{"annotation": {"description_kr": "공 \\ud83d"}}'
-    (root / "train/labels/clip.json").write_text(label)
-    assert reasons(scan(root)) == {"clip": "broken label"}
 
 
 def test_other_keys_can_be_named(aihub: Add) -> None:
     root = aihub("clip")
     label = {"a": {"b": {"c": "말"}}, "tape": 12, "kind": "x"}
     (root / "train/labels/clip.json").write_text(json.dumps(label))
-    (entry,) = scan(root, keys=LabelKeys("a.b.c", "tape", "kind")).entries
-    assert (entry.captions, entry.group, entry.category) == (("말",), "12", "x")
+    (clip,) = scan(root, caption_key="a.b.c", group_key="tape", category_key="kind").clips
+    assert (clip.captions, clip.group, clip.category) == (("말",), "12", "x")
 
 
 def test_lonely_and_doubled_files_are_told_apart(aihub: Add) -> None:
@@ -93,8 +88,8 @@ def test_lonely_and_doubled_files_are_told_apart(aihub: Add) -> None:
     (root / "train/videos/._whole.mp4").write_bytes(b"macOS")
     (root / "train/videos/notes.txt").write_text("not a clip")
     found = scan(root)
-    assert [e.id for e in found.entries] == ["whole"]
-    assert reasons(found) == {
+    assert [clip.id for clip in found.clips] == ["whole"]
+    assert kinds(found) == {
         "no_label": "clip without label",
         "no_clip": "label without clip",
         "twice": "duplicate id",
@@ -107,14 +102,13 @@ def test_links_that_leave_the_root_are_refused(
 ) -> None:
     root = aihub("clip")
     aihub("inside")
-    outside = tmp_path_factory.mktemp("outside")
     (root / "train/videos/leak.mp4").symlink_to(clips["plain"])
-    (root / "train/videos/folder").symlink_to(outside)
+    (root / "train/videos/folder").symlink_to(tmp_path_factory.mktemp("outside"))
     (root / "train/videos/alias.mp4").symlink_to(root / "train/videos/inside.mp4")
     (root / "train/labels/alias.json").write_bytes((root / "train/labels/inside.json").read_bytes())
     found = scan(root)
-    assert [e.id for e in found.entries] == ["alias", "clip", "inside"]
-    assert reasons(found) == {"leak": "outside", "folder": "outside"}
+    assert [clip.id for clip in found.clips] == ["alias", "clip", "inside"]
+    assert kinds(found) == {"leak": "outside", "folder": "outside"}
 
 
 def test_a_split_folder_that_leaves_the_root_is_an_error(
@@ -126,14 +120,18 @@ def test_a_split_folder_that_leaves_the_root_is_an_error(
         scan(tmp_path)
 
 
-def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="train/videos: no such folder"):
-        scan(tmp_path)
-
-
-def test_unknown_layout_is_named() -> None:
-    with pytest.raises(StudyError, match=r"data\.layout is 'AIHub'; expected one of aihub, jsonl"):
-        get_layout("AIHub")
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        ("aihub", "train/videos: no such folder"),
+        ("jsonl", r"train\.jsonl: no such file"),
+        ("AIHub", r"data\.layout is 'AIHub'; expected one of aihub, jsonl"),
+        ("base", r"data\.layout is 'base'; expected one of aihub, jsonl"),
+    ],
+)
+def test_what_is_not_there_is_named(tmp_path: Path, layout: str, says: str) -> None:
+    with pytest.raises(StudyError, match=says):
+        scan(tmp_path, layout=layout)
 
 
 def test_jsonl(tmp_path: Path) -> None:
@@ -154,24 +152,55 @@ def test_jsonl(tmp_path: Path) -> None:
     ]
     text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n{broken\n"
     (tmp_path / "train.jsonl").write_text(text, encoding="utf-8")
-    found = scan(tmp_path, "jsonl")
-    assert [(e.id, e.path, e.group, e.category) for e in found.entries] == [
-        ("a", "v/a.mp4", "a", None),
-        ("b", "v/b.mp4", "3", "k"),
+    found = scan(tmp_path, layout="jsonl")
+    assert [(c.id, c.path, c.captions, c.group, c.category) for c in found.clips] == [
+        ("a", "v/a.mp4", ("하나",), "a", None),
+        ("b", "v/b.mp4", ("둘", "셋"), "3", "k"),
     ]
-    assert found.entries[1].captions == ("둘", "셋")
-    assert reasons(found) == {
-        "c": "outside",
-        "d": "outside",
-        "e": "label without clip",
-        "f": "no caption",
-        "g": "duplicate id",
-        "train.jsonl:9": "broken label",
-        "train.jsonl:10": "broken label",
-        "train.jsonl:12": "broken label",
+    assert kinds(found) == {
+        **{"c": "outside", "d": "outside", "e": "label without clip"},
+        **{"f": "no caption", "g": "duplicate id"},
+        **{f"train.jsonl:{number}": "broken label" for number in (9, 10, 12)},
     }
 
 
-def test_jsonl_missing(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"train\.jsonl"):
-        scan(tmp_path, "jsonl")
+@pytest.fixture
+def written_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Put a file into the package, for the length of a test."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    monkeypatch.setattr(layouts, "__path__", [*layouts.__path__, str(folder)])
+
+    def write(name: str, source: str) -> None:
+        monkeypatch.delitem(sys.modules, f"{layouts.__name__}.{name}", raising=False)
+        (folder / f"{name}.py").write_text(source, encoding="utf-8")
+
+    return write
+
+
+def test_the_guide_works_as_written(tmp_path: Path, written_layout: Callable) -> None:
+    """The block of the guide that names its file, under another name, reads what it says."""
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = [re.match(r"# src/siglip_study/data/layouts/(\w+)\.py\n", block) for block in blocks]
+    ((match, source),) = [(m, b) for m, b in zip(named, blocks, strict=True) if m]
+    name = f"{match[1]}_of_the_guide"
+    written_layout(name, source)
+    assert name in layout_names()
+    for folder, suffix, names in (("clips", "mp4", "abd"), ("texts", "txt", "abc")):
+        (tmp_path / "train" / folder).mkdir(parents=True)
+        for stem in names:
+            content = "\n 빨간 공. \n둘째.\n" if stem == "a" else "\n"
+            (tmp_path / "train" / folder / f"{stem}.{suffix}").write_text(content)
+    found = scan(tmp_path, layout=name)
+    (clip,) = found.clips
+    assert (clip.id, clip.path) == ("a", "train/clips/a.mp4")
+    assert clip.captions == ("빨간 공.", "둘째.")
+    assert kinds(found) == {
+        **{"b": "no caption", "c": "label without clip", "d": "clip without label"}
+    }
+
+
+def test_a_layout_is_a_function_read(written_layout: Callable) -> None:
+    written_layout("silent", "VALUE = 1\n")
+    with pytest.raises(StudyError, match=r"silent\.py has no function read"):
+        get_layout("silent")

@@ -6,18 +6,20 @@ import polars as pl
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data.manifest import MANIFEST_SCHEMA, build_manifest, halve_split
+from siglip_study.data.layouts.base import Rejection
+from siglip_study.data.manifest import MANIFEST_SCHEMA, halve_split, settle_copies
 
 Add = Callable[..., Path]
+Build = Callable[..., tuple[pl.DataFrame, pl.DataFrame]]
 SPLITS = {"train": "train", "selection": "val", "report": "test"}
 
 
-def test_good_clips_become_rows_in_order(aihub: Add, clips: dict[str, Path]) -> None:
+def test_good_clips_become_rows_in_order(build: Build, aihub: Add, clips: dict[str, Path]) -> None:
     for name in ("b", "a"):
         aihub(name, "train", source="tape")
     aihub("z", "val", clips["clockwise"], category="c")
     root = aihub("가", "test", clips["vfr"])
-    manifest, rejected = build_manifest(root, "aihub", SPLITS, workers=2)
+    manifest, rejected = build(root, SPLITS, workers=2)
     assert manifest.schema == pl.Schema(MANIFEST_SCHEMA) and rejected.is_empty()
     assert rejected.columns == ["id", "path", "reason"]
     assert list(zip(manifest["split"], manifest["id"], strict=True)) == [
@@ -31,12 +33,12 @@ def test_good_clips_become_rows_in_order(aihub: Add, clips: dict[str, Path]) -> 
     file = root / row["path"]
     assert row["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert row["duration_s"] == pytest.approx(1.0) and row["n_frames"] == 30
-    again, _ = build_manifest(root, "aihub", SPLITS, workers=1, decoder="pyav")
+    again, _ = build(root, SPLITS, decoder="pyav")
     assert again.equals(manifest)
 
 
 def test_each_bad_clip_is_rejected_by_name_and_reason(
-    aihub: Add, clips: dict[str, Path], broken: dict[str, tuple[Path, str]]
+    build: Build, aihub: Add, clips: dict[str, Path], broken: dict[str, tuple[Path, str]]
 ) -> None:
     expected = {}
     for name, (path, kind) in broken.items():
@@ -49,44 +51,43 @@ def test_each_bad_clip_is_rejected_by_name_and_reason(
     expected["train/videos/short.mp4"] = "too short"
     for split in ("train", "val", "test"):
         root = aihub(f"good_{split}", split)
-    manifest, rejected = build_manifest(root, "aihub", SPLITS, workers=2)
+    manifest, rejected = build(root, SPLITS, workers=2)
     assert manifest["id"].to_list() == ["good_train", "good_val", "good_test"]
     found = {path: reason.split(":")[0] for _, path, reason in rejected.iter_rows()}
     assert found == expected
     assert rejected["path"].to_list() == sorted(expected)
 
 
-def test_a_source_with_clips_in_two_splits_is_refused(aihub: Add) -> None:
+def test_a_source_with_clips_in_two_splits_is_refused(build: Build, aihub: Add) -> None:
     aihub("a", "train", source="tape")
     aihub("b", "val")
     root = aihub("c", "test", source="tape")
     with pytest.raises(StudyError, match=r"source video 'tape' .* train and report .*'c'"):
-        build_manifest(root, "aihub", SPLITS, workers=1)
+        build(root, SPLITS)
 
 
-def test_limits_on_length(aihub: Add, clips: dict[str, Path]) -> None:
+def test_limits_on_length(build: Build, aihub: Add, clips: dict[str, Path]) -> None:
     aihub("one", "train", clips["one"])
     root = aihub("long", "train")
 
     def rejected(**limits: float) -> list[str]:
-        _, bad = build_manifest(root, "aihub", {"train": "train"}, workers=1, **limits)  # type: ignore[arg-type]
-        return bad["reason"].to_list()
+        return build(root, {"train": "train"}, **limits)[1]["reason"].to_list()
 
     assert rejected(min_duration_s=0.01, min_frames=1) == []
     assert rejected(min_duration_s=0.01) == ["too short: 1 frames; expected at least 2"]
     assert rejected(min_frames=1) == ["too short: 0.0333 s; expected at least 0.5 s"]
 
 
-def test_an_empty_split_is_an_error_that_says_why(aihub: Add) -> None:
+def test_an_empty_split_is_an_error_that_says_why(build: Build, aihub: Add) -> None:
     aihub("a", "train")
     root = aihub("b", "val", caption=" ")
     with pytest.raises(StudyError, match=r"split 'report'.*val/labels/b\.json: no caption"):
-        build_manifest(root, "aihub", {"train": "train", "report": "val"}, workers=1)
+        build(root, {"train": "train", "report": "val"})
 
 
-def test_missing_root(tmp_path: Path) -> None:
+def test_missing_root(build: Build, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"data\.root"):
-        build_manifest(tmp_path / "none", "aihub", SPLITS)
+        build(tmp_path / "none", SPLITS)
 
 
 def held_out(groups: list[str]) -> pl.DataFrame:
@@ -122,3 +123,90 @@ def test_both_halves_get_something_from_uneven_groups() -> None:
 def test_one_group_cannot_be_halved() -> None:
     with pytest.raises(StudyError, match=r"found 1 group"):
         halve_split(held_out(["only"] * 5))
+
+
+# ---- The same file under several ids: no leak between splits, no clip that counts twice.
+
+
+def row(clip: str, split: str, file: str, group: str | None = None) -> dict[str, object]:
+    path = f"{split}/{clip}.mp4"
+    return {"id": clip, "split": split, "sha256": file, "group": group or clip, "path": path}
+
+
+def settled(*rows: dict[str, object]) -> tuple[dict[str, str], dict[str, str]]:
+    """Groups of the kept by id, and reasons of the rejected."""
+    rejected: list[Rejection] = []
+    kept = settle_copies(list(rows), rejected)
+    return {str(r["id"]): r["group"] for r in kept}, {r.id: r.reason for r in rejected}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("train", "selection"), ("train", "report"), ("selection", "report"), ("train", "held_out")],
+)
+def test_a_file_of_two_splits_stays_in_the_later(first: str, second: str) -> None:
+    rows = [row("a", first, "x"), row("b", second, "x"), row("c", first, "y")]
+    for order in (rows, rows[::-1]):
+        kept, rejected = settled(*order)
+        assert kept == {"b": "b", "c": "c"}
+        assert rejected == {"a": f"copy: the same file as 'b' in the split {second}"}
+
+
+def test_copies_within_a_split_are_one_group() -> None:
+    kept, rejected = settled(
+        row("a", "report", "x"), row("b", "report", "x"), row("c", "report", "y")
+    )
+    assert kept == {"a": "a", "b": "a", "c": "c"} and not rejected
+
+
+def test_groups_are_joined_through_chains_of_copies() -> None:
+    kept, _ = settled(
+        row("a", "report", "x", "g3"),
+        row("b", "report", "x", "g2"),
+        row("c", "report", "y", "g2"),
+        row("d", "report", "y", "g1"),
+        row("e", "report", "z", "g3"),
+        row("f", "report", "w", "g4"),
+    )
+    assert kept == {**dict.fromkeys("abcde", "g1"), "f": "g4"}
+
+
+def test_nothing_changes_where_files_differ() -> None:
+    rows = [row(name, "train", name, "g") for name in "abc"]
+    rejected: list[Rejection] = []
+    assert settle_copies(rows, rejected) == rows and not rejected
+
+
+def test_a_manifest_has_each_file_once(build: Build, aihub: Add, clips: dict[str, Path]) -> None:
+    for split, names in {"train": "abc", "val": "de", "test": "fgh"}.items():
+        for name in names:
+            root = aihub(name, split)
+    for name, split in (("leak", "train"), ("shown", "test"), ("again", "test")):
+        root = aihub(name, split, clips["odd"])
+    manifest, rejected = build(root, SPLITS)
+    assert rejected.select("id", "reason").rows() == [
+        ("leak", "copy: the same file as 'again' in the split report")
+    ]
+    groups = dict(manifest.select("id", "group").iter_rows())
+    assert groups["shown"] == groups["again"] == "again" and groups["f"] == "f"
+    assert manifest.height == 10
+
+
+def test_copies_never_stand_in_two_halves(build: Build, aihub: Add, clips: dict) -> None:
+    aihub("t", "train")
+    for name in "abcd":
+        root = aihub(name, "held", clips["odd" if name in "ad" else "narrow"])
+    manifest, _ = build(root, {"train": "train", "held_out": "held"})
+    halves = dict(halve_split(manifest).select("id", "split").iter_rows())
+    assert halves["a"] == halves["d"] != halves["b"] == halves["c"]
+    assert pl.Series(list(halves.values())).n_unique() == 3
+
+
+def test_joined_groups_may_not_be_torn_apart(build: Build, aihub: Add, clips: dict) -> None:
+    """A copy ties two source videos, one of which has clips in another split too."""
+    aihub("t", "train")
+    aihub("s", "val", source="one")
+    aihub("a", "test", clips["odd"], source="one-again")
+    root = aihub("b", "test", clips["odd"], source="one")
+    with pytest.raises(StudyError, match="source video 'one' has clips in the splits"):
+        build(root, SPLITS)

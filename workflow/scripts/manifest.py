@@ -9,20 +9,8 @@ with job(snakemake.log[0]):
     from siglip_study.base.io import write_parquet
     from siglip_study.data.manifest import build_manifest, halve_split
 
-    config = parse(snakemake.config)
-    data = config.data
-    manifest, rejected = build_manifest(
-        Path(snakemake.params.root),
-        layout=data.layout,
-        splits=data.splits,
-        caption_key=data.caption_key,
-        group_key=data.group_key,
-        category_key=data.category_key,
-        min_duration_s=data.min_duration_s,
-        min_frames=data.min_frames,
-        decoder=data.decoder,
-        workers=data.workers,
-    )
+    data = parse(snakemake.config).data
+    manifest, rejected = build_manifest(Path(snakemake.params.root), data)
     if "held_out" in data.splits:
         manifest = halve_split(manifest)
     write_parquet(snakemake.output.manifest, manifest)

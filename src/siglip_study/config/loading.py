@@ -1,4 +1,4 @@
-"""Reading a config: YAML or a mapping → a validated :class:`Config`, or one sentence on a mistake."""
+"""Reading a config: YAML or a mapping → a validated Config, or one sentence on a mistake."""
 
 from __future__ import annotations
 

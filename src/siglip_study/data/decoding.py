@@ -83,7 +83,7 @@ def frame_indices(pts_s: ArrayLike, n: int, duration_s: float | None = None) -> 
 _FRAME_A_PACKET = ("h264", "hevc")
 
 
-def decode_sparingly(
+def selective_decode(
     container: Any, stream: Any, info: ClipInfo, targets: list[int]
 ) -> dict[int, Any]:
     """PyAV's frames at these ticks, as far as they are found; others must be decoded plainly.
@@ -252,7 +252,7 @@ def _pick_from(container: Any, path: Path, info: ClipInfo, wanted: list[int]) ->
     targets = sorted({info.ticks[i] for i in wanted})
     try:
         stream = video_stream(container)
-        found = decode_sparingly(container, stream, info, targets)
+        found = selective_decode(container, stream, info, targets)
         if len(found) < len(targets):
             found = _decode_forward(path, info, targets)
         frames = {tick: frame.to_ndarray(format="rgb24") for tick, frame in found.items()}

@@ -11,7 +11,9 @@ from typing import Any
 import polars as pl
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data.layouts import Entry, LabelKeys, Rejection, get_layout
+from siglip_study.config.study import DataConfig
+from siglip_study.data.layouts import scan_split
+from siglip_study.data.layouts.base import ListedClip, Rejection
 from siglip_study.data.vetting import vet_clips
 
 # ---- The same file under several ids: not trained on and reported, nor counted twice.
@@ -72,69 +74,50 @@ MANIFEST_SCHEMA: dict[str, pl.DataType] = {
 REJECTED_SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("id", "path", "reason")}
 
 
-def build_manifest(
-    root: str | Path,
-    layout: str,
-    splits: Mapping[str, str],
-    *,
-    caption_key: str = "annotation.description_kr",
-    group_key: str = "meta.source",
-    category_key: str = "meta.category",
-    min_duration_s: float = 0.5,
-    min_frames: int = 2,
-    decoder: str = "decord",
-    workers: int = 0,
-    sampled_frames: int = 8,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+#: Frames a clip that are read with the study's decoder, to see whether it can.
+_SAMPLED_FRAMES = 8
+
+
+def build_manifest(root: Path, data: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read labels, open and decode every clip, and say of each one that is left out why.
 
     An id that occurs twice, within a split or across splits, is rejected everywhere: there is no
     telling which label belongs to it, and a clip must not be trained on and reported. The same file
-    under several ids: see ``data/copies.py``.
+    under several ids: see :func:`settle_copies`.
 
     Args:
         root: the dataset's folder; paths in both tables are relative to it.
-        layout: exact name of a reader of ``data/layouts.py``.
-        splits: our split → the folder (or file stem) of the dataset.
-        caption_key: dotted key of the caption in a label file; likewise the next two.
-        group_key: of the source video.
-        category_key: of the category.
-        min_duration_s: shorter clips are rejected; likewise ``min_frames``.
-        min_frames: see above.
-        decoder: exact name of the study's decoder.
-        workers: processes that open clips; 0: one a core.
-        sampled_frames: frames a clip that the study will look at.
+        data: layout, splits, keys, limits and decoder.
 
     Returns:
-        The manifest, in the order of ``splits`` and then of ids, and the rejected (id, path,
+        The manifest, in the order of ``data.splits`` and then of ids, and the rejected (id, path,
         reason: ``kind: detail``), by path. The manifest's columns are ``MANIFEST_SCHEMA``.
 
     Raises:
         StudyError: a folder is missing, a split is left without a clip, or a source video has
             clips in two splits.
     """
-    root = Path(root)
     if not root.is_dir():
         raise StudyError(f"data.root is {root}, which is no folder; expected a dataset.")
-    read, keys = get_layout(layout), LabelKeys(caption_key, group_key, category_key)
     rejected: list[Rejection] = []
-    entries: list[tuple[str, Entry]] = []
-    for split, folder in splits.items():
-        scan = read(root, folder, keys)
+    listed: list[tuple[str, ListedClip]] = []
+    for split, folder in data.splits.items():
+        scan = scan_split(data, root, folder)
         rejected += scan.rejected
-        entries += [(split, entry) for entry in sorted(scan.entries, key=lambda e: e.id)]
-    entries = _without_shared_ids(entries, rejected)
-    facts = vet_clips([root / e.path for _, e in entries], decoder, sampled_frames, workers)
+        listed += [(split, clip) for clip in sorted(scan.clips, key=lambda clip: clip.id)]
+    listed = _without_shared_ids(listed, rejected)
+    paths = [root / clip.path for _, clip in listed]
+    answers = vet_clips(paths, data.decoder, _SAMPLED_FRAMES, data.workers)
     rows: list[dict[str, Any]] = []
-    for (split, entry), fact in zip(entries, facts, strict=True):
-        reason = fact.get("reason") or _too_short(fact, min_duration_s, min_frames)
+    for (home, clip), found in zip(listed, answers, strict=True):
+        reason = found.get("reason") or _too_short(found, data)
         if reason:
-            rejected.append(Rejection(entry.id, entry.path, reason))
+            rejected.append(Rejection(clip.id, clip.path, reason))
         else:
-            rows.append({**vars(entry), "split": split, "captions": list(entry.captions), **fact})
+            rows.append({**vars(clip), "split": home, "captions": list(clip.captions), **found})
     rows = settle_copies(rows, rejected)
-    for split, folder in splits.items():
-        if not any(row["split"] == split for row in rows):
+    for split, folder in data.splits.items():
+        if all(row["split"] != split for row in rows):
             raise StudyError(_empty(split, root / folder, rejected))
     _keep_groups_apart(rows)
     manifest = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
@@ -156,23 +139,24 @@ def _keep_groups_apart(rows: list[dict[str, Any]]) -> None:
 
 
 def _without_shared_ids(
-    entries: list[tuple[str, Entry]], rejected: list[Rejection]
-) -> list[tuple[str, Entry]]:
+    listed: list[tuple[str, ListedClip]], rejected: list[Rejection]
+) -> list[tuple[str, ListedClip]]:
     homes: dict[str, list[str]] = defaultdict(list)
-    for split, entry in entries:
-        homes[entry.id].append(split)
-    for _, entry in entries:
-        if len(homes[entry.id]) > 1:
-            reason = f"duplicate id: in the splits {', '.join(homes[entry.id])}"
-            rejected.append(Rejection(entry.id, entry.path, reason))
-    return [(split, entry) for split, entry in entries if len(homes[entry.id]) == 1]
+    for split, clip in listed:
+        homes[clip.id].append(split)
+    for _, clip in listed:
+        if len(homes[clip.id]) > 1:
+            reason = f"duplicate id: in the splits {', '.join(homes[clip.id])}"
+            rejected.append(Rejection(clip.id, clip.path, reason))
+    return [(split, clip) for split, clip in listed if len(homes[clip.id]) == 1]
 
 
-def _too_short(fact: Mapping[str, Any], min_duration_s: float, min_frames: int) -> str | None:
-    if fact["duration_s"] < min_duration_s:
-        return f"too short: {fact['duration_s']:.3g} s; expected at least {min_duration_s:g} s"
-    if fact["n_frames"] < min_frames:
-        return f"too short: {fact['n_frames']} frames; expected at least {min_frames}"
+def _too_short(found: Mapping[str, Any], data: DataConfig) -> str | None:
+    seconds, frames = found["duration_s"], found["n_frames"]
+    if seconds < data.min_duration_s:
+        return f"too short: {seconds:.3g} s; expected at least {data.min_duration_s:g} s"
+    if frames < data.min_frames:
+        return f"too short: {frames} frames; expected at least {data.min_frames}"
     return None
 
 

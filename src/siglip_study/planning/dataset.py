@@ -10,7 +10,7 @@ from typing import Any
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import Config
-from siglip_study.data.layouts import LabelKeys, get_layout
+from siglip_study.data.layouts import scan_split
 from siglip_study.study.paths import Paths
 
 #: Clips of the published study, assumed where there is no dataset yet.
@@ -104,17 +104,15 @@ def _clips(config: Config, given: dict[str, int] | None) -> tuple[dict[str, int]
     root = config.data_root
     if root.is_dir():
         data = config.data
-        read = get_layout(data.layout)
-        keys = LabelKeys(data.caption_key, data.group_key, data.category_key)
-        scans = {split: read(root, folder, keys) for split, folder in data.splits.items()}
-        counted = {split: len(scan.entries) for split, scan in scans.items()}
+        scans = {split: scan_split(data, root, folder) for split, folder in data.splits.items()}
+        counted = {split: len(scan.clips) for split, scan in scans.items()}
         empty = next((split for split, n in counted.items() if n == 0), None)
         if empty is not None:
             raise StudyError(
                 f"{root / data.splits[empty]}: no clip with a label for split '{empty}'; "
                 "expected at least one."
             )
-        captions = [entry.captions[0] for scan in scans.values() for entry in scan.entries]
+        captions = [clip.captions[0] for scan in scans.values() for clip in scan.clips]
         return counted, _sampled(captions), f"clips {_listed(counted)}: counted in {root}"
     if config.demo is not None:
         demo = config.demo

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import Config
-from siglip_study.data.layouts import LabelKeys, Scan, get_layout
+from siglip_study.data.layouts import scan_split
+from siglip_study.data.layouts.base import Scan
 from siglip_study.planning.findings import Check, Finding, Premises, run_checks
 from siglip_study.planning.model_checks import (
     check_bertscore,
@@ -38,28 +39,22 @@ def check_data(premises: Premises) -> Iterator[Finding]:
         return
     for split, folder in config.data.splits.items():
         try:
-            scan = _scan(config, root, folder)
+            scan = scan_split(config.data, root, folder)
         except StudyError as error:
             yield Finding("failed", "data", str(error))
             continue
         yield from _split(config, root, split, folder, scan)
 
 
-def _scan(config: Config, root: Path, folder: str) -> Scan:
-    data = config.data
-    keys = LabelKeys(data.caption_key, data.group_key, data.category_key)
-    return get_layout(data.layout)(root, folder, keys)
-
-
 def _split(config: Config, root: Path, split: str, folder: str, scan: Scan) -> Iterator[Finding]:
-    if not scan.entries:
+    if not scan.clips:
         reasons = "; ".join(f"{r.path}: {r.reason}" for r in scan.rejected[:2])
         found = f" ({len(scan.rejected)} rejected: {reasons})" if scan.rejected else ""
         yield Finding(
             "failed", "data", f"{split} ({root / folder}) has no usable clip with a label{found}."
         )
         return
-    count = len(scan.entries)
+    count = len(scan.clips)
     if scan.rejected:
         first = scan.rejected[0]
         yield Finding(
@@ -72,7 +67,7 @@ def _split(config: Config, root: Path, split: str, folder: str, scan: Scan) -> I
         yield Finding("ok", "data", f"{split}: {count} clips with labels.")
     if split != "train" and count < _FEW_CLIPS:
         yield Finding("warning", "data", f"{split}: {count} clips; intervals will be wide.")
-    groups = {entry.group for entry in scan.entries}
+    groups = {clip.group for clip in scan.clips}
     if split == "held_out" and len(groups) < 2:
         yield Finding(
             "failed", "data", f"{split}: one source video; expected two, to halve the split."
@@ -85,14 +80,14 @@ def _decodes(config: Config, root: Path, split: str, scan: Scan) -> Finding:
     from siglip_study.base.errors import ClipError
     from siglip_study.data.decoding import get_decoder
 
-    entry = scan.entries[0]
+    clip = scan.clips[0]
     try:
-        frames = get_decoder(config.data.decoder).read(root / entry.path, config.vision.frames)
+        frames = get_decoder(config.data.decoder).read(root / clip.path, config.vision.frames)
     except ClipError as error:
         # One clip may be broken; the manifest rejects it by name.
-        return Finding("warning", "data", f"{split}: {entry.path} cannot be decoded ({error}).")
+        return Finding("warning", "data", f"{split}: {clip.path} cannot be decoded ({error}).")
     height, width = frames.shape[1:3]
-    return Finding("ok", "data", f"{split}: {entry.path} decodes, {width}×{height} pixels.")
+    return Finding("ok", "data", f"{split}: {clip.path} decodes, {width}×{height} pixels.")
 
 
 # ---- Is there room: on disk, on the GPU, and for the report?

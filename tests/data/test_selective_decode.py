@@ -1,4 +1,4 @@
-"""Frames that are decoded sparingly are those of a whole decode, bit by bit."""
+"""Frames of a selective decode are those of a whole decode, bit by bit."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from siglip_study.data import decoding
-from siglip_study.data.decoding import decode_sparingly, get_decoder
+from siglip_study.data.decoding import get_decoder, selective_decode
 from siglip_study.data.probing import ClipInfo, open_clip, probe_clip, video_stream
 
 # Name → encoder and its options.
@@ -54,7 +54,7 @@ def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if encoder not in av.codecs_available:
         pytest.skip(f"this PyAV has no {encoder}")
     suffix = ".webm" if "vp9" in encoder else ".mp4"
-    folder = tmp_path_factory.mktemp("sparing")
+    folder = tmp_path_factory.mktemp("selective")
     return write(folder / f"{request.param}{suffix}", encoder, options)
 
 
@@ -71,11 +71,11 @@ def test_frames_are_those_of_a_whole_decode(clip: Path) -> None:
         assert np.array_equal(found, np.stack([every[i] for i in wanted])), wanted
 
 
-def test_the_sparing_way_finds_its_frames(clip: Path) -> None:
+def test_it_finds_its_frames(clip: Path) -> None:
     info = probe_clip(clip)
     targets = [info.ticks[i] for i in (3, 20, 41)]
     container = open_clip(clip)
-    found = decode_sparingly(container, video_stream(container), info, targets)
+    found = selective_decode(container, video_stream(container), info, targets)
     container.close()
     # With groups so small seeking may land behind the target: it is then decoded plainly.
     if clip.stem != "groups of two":
@@ -109,7 +109,7 @@ def test_few_frames_are_decoded(tmp_path: Path) -> None:
         def demux(self, of: Any) -> Iterator[Packet]:
             return map(Packet, container.demux(of))
 
-    found = decode_sparingly(Counting(), stream, info, [info.ticks[30]])
+    found = selective_decode(Counting(), stream, info, [info.ticks[30]])
     assert list(found) == [info.ticks[30]] and str(context.skip_frame).endswith("DEFAULT")
     # 31 frames precede it or are it; those that nothing refers to are left out.
     assert len(decoded) < 24
@@ -146,8 +146,8 @@ def test_what_is_not_found_is_decoded_plainly(
     expected = get_decoder("pyav").read(clip, 8)
 
     def some(container: Any, stream: Any, info: ClipInfo, targets: list[int]) -> dict[int, Any]:
-        found = decode_sparingly(container, stream, info, targets)
+        found = selective_decode(container, stream, info, targets)
         return dict(list(found.items())[lost:])
 
-    monkeypatch.setattr(decoding, "decode_sparingly", some)
+    monkeypatch.setattr(decoding, "selective_decode", some)
     assert np.array_equal(get_decoder("pyav").read(clip, 8), expected)
