@@ -4,13 +4,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config import parse
+# Under another name: rules share their namespace with Snakemake, which has a `parse`.
+from siglip_study.config import parse as parsed
 from siglip_study.study.cells import HELD_OUT, SPLITS
 from siglip_study.study.grid import Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
 
 try:
-    STUDY = Study(parse(config))
+    STUDY = Study(parsed(config))
     STUDY.cells
 except StudyError as error:
     raise WorkflowError(str(error)) from None
