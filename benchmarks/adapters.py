@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from benchmarks import inputs
+from benchmarks.exactness import adapter_rounding
 from benchmarks.inputs import FULL, Size
 from benchmarks.tables import Result, Table
-from siglip_study.captioning.exactness import adapter_rounding
 from siglip_study.captioning.generate import generate_captions
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.training import LlmConfig

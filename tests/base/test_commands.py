@@ -6,7 +6,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.jobs import exit_status
 from siglip_study.models import fetch
 from siglip_study.planning import __main__ as rehearse
-from siglip_study.planning import check, equal_time, power
+from siglip_study.planning import equal_time, power
 
 
 def test_statuses(capsys):
@@ -24,7 +24,6 @@ def test_statuses(capsys):
     [
         (fetch.main, ["list", "none.yaml"]),
         (rehearse.main, ["none.yaml"]),
-        (check.main, ["none.yaml"]),
         (equal_time.main, ["none.yaml", "--reference", "linear"]),
     ],
 )

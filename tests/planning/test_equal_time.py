@@ -1,20 +1,18 @@
 """Budgets of equal GPU time, worked out by hand, and the file that Snakemake merges."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import torch
 import yaml
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import write_json
 from siglip_study.config import parse
-from siglip_study.planning.budgets import (
-    StepTimes,
-    equal_budgets,
-    read_step_times,
-    step_times_json,
-    timed_settings,
-)
-from siglip_study.planning.equal_time import main, overlay
-from siglip_study.study.grid import Study
+from siglip_study.planning.equal_time import StepTimes, equal_budgets, main, overlay, step_times
+from siglip_study.planning.estimate import Cost, Forecast
+from siglip_study.planning.rehearse import REHEARSAL_SCHEMA, timed_settings, training_record
 
 # 20 clips in steps of 2 × 2: 5 steps an epoch.
 CLIPS = 20
@@ -98,41 +96,28 @@ def test_what_cannot_be_equal_is_one_sentence(study, reference, changes, seconds
 
 # --- the rehearsal's file -------------------------------------------------------------------------
 
-
-@pytest.fixture
-def rehearsal(study, tmp_path):
-    """Writer of a rehearsal.json with given (stage 1, stage 2) seconds a step."""
-
-    def write(config=None, problem=None, **seconds):
-        steps = {
-            label: [{"seconds": s, "problem": problem} for s in both]
-            for label, both in seconds.items()
-        }
-        training = {
-            "train_clips": CLIPS,
-            "settings": timed_settings(config or study()),
-            "steps": steps,
-        }
-        path = tmp_path / "rehearsal.json"
-        record = {"device": "H200", "how": "measured", "training": training}
-        write_json(path, record, "rehearsal/2")
-        return path
-
-    return write
+STEPS = {"linear": (3.0, 4.0), "query_abstractor": (1.0, 1.5)}
 
 
-def test_step_times_come_back_from_the_file(study, rehearsal):
-    path = rehearsal(linear=(3.0, 4.0), query_abstractor=(1.0, 1.5))
-    read = read_step_times(path, study())
-    assert read.seconds == {"linear": (3.0, 4.0), "query_abstractor": (1.0, 1.5)}
-    assert (read.told, read.train_clips) == ("H200: measured", CLIPS)
+def rehearsal(config, problem=None):
+    """Content of a rehearsal.json with these seconds a step of stage 1 and of stage 2."""
+    steps = {
+        label: [{"seconds": s, "problem": problem} for s in both] for label, both in STEPS.items()
+    }
+    training = {"train_clips": CLIPS, "settings": timed_settings(config), "steps": steps}
+    return {"device": "H200", "how": "measured", "training": training}
+
+
+def test_step_times_come_back_from_the_file(study):
+    read = step_times(rehearsal(study()), study(), "rehearsal.json")
+    assert read == StepTimes("H200: measured", CLIPS, STEPS)
     # Budgets and rates are what one chooses with it; clips captioned in passing cost no step.
     other = study(
         grid={"learning_rate": [5e-4], "epochs": [7]},
         training={"max_target_tokens": 24, "quick_clips": 9},
         projectors={"linear": {"epochs": [2]}},
     )
-    assert read_step_times(path, other).seconds == {"linear": (3.0, 4.0)}
+    assert step_times(rehearsal(study()), other, "").seconds == {"linear": (3.0, 4.0)}
 
 
 @pytest.mark.parametrize(
@@ -156,32 +141,27 @@ def test_step_times_come_back_from_the_file(study, rehearsal):
         ),
     ],
 )
-def test_a_rehearsal_of_another_config(study, rehearsal, changes, sentence):
-    path = rehearsal(linear=(3.0, 4.0), query_abstractor=(1.0, 1.5))
+def test_a_rehearsal_of_another_config(study, changes, sentence):
     with pytest.raises(StudyError, match=sentence):
-        read_step_times(path, study(**changes))
+        step_times(rehearsal(study()), study(**changes), "rehearsal.json")
 
 
-def test_a_step_that_did_not_fit_and_a_file_of_an_older_version(study, rehearsal, tmp_path):
-    path = rehearsal(problem="needs at least 12 GiB", linear=(1, 1), query_abstractor=(1, 1))
+def test_a_step_that_did_not_fit(study):
+    record = rehearsal(study(), problem="needs at least 12 GiB")
     with pytest.raises(StudyError, match=r"stage 1 of linear has no step time \(needs at least"):
-        read_step_times(path, study())
-    write_json(tmp_path / "old.json", {}, "rehearsal/1")
-    with pytest.raises(StudyError, match="expected 'rehearsal/2'"):
-        read_step_times(tmp_path / "old.json", study())
+        step_times(record, study(), "rehearsal.json")
 
 
 def test_twins_share_their_step_times_and_controls_have_none(study):
     """Two labels of one connector are timed once."""
-    from siglip_study.planning.costs import Key
-    from siglip_study.planning.dataset import describe_dataset
-    from siglip_study.planning.rows import Cost
-    from siglip_study.planning.workload import Workload
-
     config = study(projectors={"linear": {}, "linear.again": {"type": "linear"}})
-    workload = Workload(Study(config), describe_dataset(config, None))
-    measured = {Key("step", shape): Cost(float(shape.stage)) for shape in workload.steps}
-    told = step_times_json(workload, {}, measured)
+    forecast = Forecast(config)
+    rows = [
+        replace(row, measured=Cost(float(row.about.stage)))
+        for row in forecast.rows()
+        if row.part.startswith("stage")
+    ]
+    told = training_record(forecast, rows)
     both = [{"seconds": 1.0, "problem": None}, {"seconds": 2.0, "problem": None}]
     assert told["steps"] == {"linear": both, "linear.again": both}
     assert told["train_clips"] == 20
@@ -190,11 +170,17 @@ def test_twins_share_their_step_times_and_controls_have_none(study):
 # --- the command ----------------------------------------------------------------------------------
 
 
-def test_the_command_prints_a_table_and_writes_an_overlay(study, rehearsal, tmp_path, capsys):
-    config = study()
-    base, out = tmp_path / "study.yaml", tmp_path / "equal.yaml"
-    base.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
-    path = rehearsal(linear=(3.0, 4.0), query_abstractor=(1.0, 1.5))
+@pytest.fixture
+def base(study, tmp_path):
+    """The study as a config file."""
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study().model_dump(mode="json", exclude_unset=True)))
+    return path
+
+
+def test_the_command_prints_a_table_and_writes_an_overlay(study, base, tmp_path, capsys):
+    out, path = tmp_path / "equal.yaml", tmp_path / "rehearsal.json"
+    write_json(path, rehearsal(study()), REHEARSAL_SCHEMA)
     arguments = [str(base), "--reference", "linear", "--rehearsal", str(path), "--out", str(out)]
     assert main(arguments) == 0
     told = capsys.readouterr().out
@@ -204,27 +190,29 @@ def test_the_command_prints_a_table_and_writes_an_overlay(study, rehearsal, tmp_
     written = out.read_text("utf-8")
     assert f"--configfile {base} {out}" in written
     assert yaml.safe_load(written) == {
-        "output_dir": f"{config.output_dir}_equal_time",
+        "output_dir": f"{study().output_dir}_equal_time",
         "projectors": {"linear": {"epochs": [1, 3]}, "query_abstractor": {"epochs": [5, 11]}},
     }
 
 
-def test_mistakes_end_in_one_sentence(study, tmp_path, capsys):
-    base = tmp_path / "study.yaml"
-    base.write_text(yaml.safe_dump(study().model_dump(mode="json", exclude_unset=True)))
-    assert main([str(base), "--reference", "mlp"]) == 1
-    assert main([str(base), "--reference", "linear", "--rehearsal", "nowhere.json"]) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[0] for line in told] == ["siglip-study"] * 2
-    assert "nowhere.json: no such file" in told[1]
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--reference", "mlp"], "--reference is 'mlp'"),
+        (["--reference", "linear", "--rehearsal", "nowhere.json"], "nowhere.json: no such file"),
+        (["--reference", "linear", "--rehearsal", "old.json"], "expected 'rehearsal/2'"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(base, tmp_path, monkeypatch, capsys, options, said):
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "old.json", {}, "rehearsal/1")
+    assert main([str(base), *options]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("siglip-study: ") and told.count("\n") == 1 and said in told
 
 
 def test_without_a_gpu_the_full_study_is_estimated(monkeypatch, tmp_path, capsys):
     """About ten times the tokens take about ten times as long; nothing is off by more than 3 %."""
-    from pathlib import Path
-
-    import torch
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
     config = Path(__file__).parents[2] / "config" / "study.yaml"

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from siglip_study.planning.preflight import CHECKS, preflight, verdict
+from siglip_study.config import load
+from siglip_study.planning.estimate import OVERHEAD_BYTES, Forecast
+from siglip_study.planning.preflight import CHECKS, memory_finding, preflight, verdict
 
-GIB = 2**30
+ROOT, GIB = Path(__file__).parents[2], 2**30
 
 
 def failures(config):
@@ -20,13 +22,10 @@ def edit(path, **changes):
 
 
 def test_the_demo_is_ready_before_its_clips_exist(monkeypatch, tmp_path):
-    from siglip_study.config import load
-
-    root = Path(__file__).parents[2]
-    monkeypatch.chdir(root)
+    monkeypatch.chdir(ROOT)
     config = load("config/config.yaml").model_copy(update={"output_dir": str(tmp_path)})
     findings = preflight(config)
-    assert {f.what for f in findings} == {name for name, _ in CHECKS}
+    assert {f.what for f in findings} == set(CHECKS)
     assert [str(f) for f in findings if f.level != "ok"] == []
     assert any("the demo's clips will be made" in f.sentence for f in findings)
     assert verdict(findings)[0]
@@ -162,39 +161,34 @@ def test_the_report_s_place(study, tmp_path):
 
 def test_gpu_memory():
     """The full study: 12 GiB do not hold a 541 M projector's optimizer beside Qwen3-8B."""
-    from siglip_study.config import load
-    from siglip_study.planning.findings import Premises
-    from siglip_study.planning.preflight import memory_finding
 
-    premises = Premises(load(Path(__file__).parents[2] / "config" / "study.yaml"))
-    small = memory_finding(premises, 12 * GIB, "a small GPU")
-    assert small.level == "failed" and "query_perceiver" in small.sentence
-    assert memory_finding(premises, 140 * GIB, "a large GPU").level == "ok"
+    from siglip_study.config import load
+
+    forecast = Forecast(load(ROOT / "config" / "study.yaml"))
+    level, sentence = memory_finding(forecast, 12 * GIB, "a small GPU")
+    assert level == "failed" and "query_perceiver" in sentence
+    assert memory_finding(forecast, 140 * GIB, "a large GPU")[0] == "ok"
 
 
 @pytest.mark.parametrize("checkpointing", ["auto", "none"])
 def test_gpu_memory_is_reckoned_as_each_training_will(checkpointing):
     """The plan leaves 6 % of what is free, and keeps every layer where the config says so."""
-    from siglip_study.config import load
-    from siglip_study.planning.estimate import OVERHEAD_BYTES
-    from siglip_study.planning.findings import Premises
-    from siglip_study.planning.preflight import memory_finding
 
-    config = load(Path(__file__).parents[2] / "config" / "study.yaml")
+    config = load(ROOT / "config" / "study.yaml")
     runtime = config.runtime.model_copy(update={"checkpointing": checkpointing})
     config = config.model_copy(update={"runtime": runtime})
-    premises = Premises(config)
-    most = max(map(premises.forecast.training_bytes, premises.workload.steps))
+    forecast = Forecast(config)
+    most = max(map(forecast.training_bytes, forecast.workload.steps))
     room = most + OVERHEAD_BYTES
-    assert memory_finding(premises, room + 1e6, "a GPU").level == "ok"
-    found = memory_finding(premises, room - 1e6, "a GPU")
-    assert found.level == "failed" and f"at least {most / GIB:.1f} GiB" in found.sentence
+    assert memory_finding(forecast, room + 1e6, "a GPU")[0] == "ok"
+    level, sentence = memory_finding(forecast, room - 1e6, "a GPU")
+    assert level == "failed" and f"at least {most / GIB:.1f} GiB" in sentence
     # 36 layers of 4,636 positions before the caption do not fit 24 GiB unless they are recomputed.
-    assert (memory_finding(premises, 24 * GIB, "a GPU").level == "ok") == (checkpointing == "auto")
+    assert (memory_finding(forecast, 24 * GIB, "a GPU")[0] == "ok") == (checkpointing == "auto")
     # A limit of the config holds for tensors alone.
     runtime = runtime.model_copy(update={"memory_gb": (most - 1e6) / GIB})
-    bound = Premises(config.model_copy(update={"runtime": runtime}))
-    assert memory_finding(bound, 1000 * GIB, "a GPU").level == "failed"
+    bound = Forecast(config.model_copy(update={"runtime": runtime}))
+    assert memory_finding(bound, 1000 * GIB, "a GPU")[0] == "failed"
 
 
 def test_the_scorer_must_not_be_the_encoder(study, models):

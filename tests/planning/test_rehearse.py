@@ -7,6 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import read_json
+from siglip_study.config import load
+from siglip_study.models import devices
+from siglip_study.planning.__main__ import main
+from siglip_study.planning.estimate import Cost, Disk, Row
+from siglip_study.planning.measure import measured
+from siglip_study.planning.premises import Assumptions
+from siglip_study.planning.rehearse import problems, rehearse
 
 ROOT = Path(__file__).parents[2]
 PARTS = {
@@ -26,18 +37,11 @@ PARTS = {
 @pytest.fixture
 def one_thread(monkeypatch):
     """Threads of a test machine's other jobs would be waited for."""
-    import torch
-
-    from siglip_study.models import devices
-
     monkeypatch.setattr(devices.torch, "set_num_threads", lambda n: None)
     torch.set_num_threads(1)
 
 
 def test_a_micro_study_is_timed_on_the_cpu(study, tmp_path, one_thread):
-    from siglip_study.base.io import read_json
-    from siglip_study.planning.rehearse import rehearse
-
     config = study()
     found = rehearse(config)
     assert {row.part for row in found.rows} == PARTS
@@ -58,8 +62,6 @@ def test_a_micro_study_is_timed_on_the_cpu(study, tmp_path, one_thread):
 
 def test_no_weight_is_needed(study, models, one_thread):
     """Sizes, image settings and the tokenizer are all that a rehearsal opens."""
-    from siglip_study.planning.rehearse import rehearse
-
     for path in models.glob("*/model.safetensors"):
         path.unlink()
     config = study(projectors={"linear": {}}, controls={"blind_trained": False})
@@ -67,11 +69,6 @@ def test_no_weight_is_needed(study, models, one_thread):
 
 
 def test_the_full_study_is_estimated_without_a_gpu(monkeypatch):
-    import torch
-
-    from siglip_study.config import load
-    from siglip_study.planning.rehearse import Assumptions, rehearse
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = load(ROOT / "config" / "study.yaml")
     found = rehearse(config)
@@ -89,27 +86,18 @@ def test_the_full_study_is_estimated_without_a_gpu(monkeypatch):
     assert any("12 GB" in line and "does not fit" in line for line in found.elsewhere)
     slow = rehearse(config, Assumptions(gpu="rtx3090"))
     assert slow.hours > 5 * found.hours
-    short = rehearse(config, Assumptions(caption_tokens=100, clips={"train": 100, "held_out": 10}))
+    short = rehearse(config, Assumptions(train=100, held_out=10, caption_tokens=100))
     assert short.hours < found.hours / 4
 
 
-def test_what_does_not_fit_is_said(study):
-    from siglip_study.planning.forecast import Disk
-    from siglip_study.planning.rehearse import _problems
-    from siglip_study.planning.rows import Cost, Row
-
-    rows = [Row("stage 2", "linear", "step", 1, None, Cost(None, 12.0, "does not fit"))]
-    found = _problems(rows, Disk(10**12, 0, 0, 0), 10**9, study())
+def test_what_does_not_fit_is_said():
+    rows = [Row("stage 2", "linear", "step", 1, measured=Cost(None, 12.0, "does not fit"))]
+    found = problems(rows, Disk(10**12, 0, 0, 0), 10**9, "results")
     assert found[0] == "stage 2, linear: does not fit"
     assert "1e+03 GB will be written and 1 GB are free" in found[1]
 
 
 def test_running_out_of_memory_is_a_finding():
-    import torch
-
-    from siglip_study.base.errors import StudyError
-    from siglip_study.planning.rows import measured
-
     with measured(torch.device("cpu")) as meter:
         raise torch.cuda.OutOfMemoryError("no room")
     assert meter.cost.seconds is None and "does not fit" in meter.cost.problem
@@ -123,7 +111,7 @@ def test_the_command_works_without_snakemake_and_tables(tmp_path):
         "import sys\n"
         "for name in ('polars', 'snakemake', 'decord', 'av', 'evaluate', 'kiwipiepy'):\n"
         "    sys.modules[name] = None\n"
-        "from siglip_study.planning import measure, measure_towers\n"
+        "from siglip_study.planning import measure\n"
         "from siglip_study.planning.__main__ import main\n"
         "raise SystemExit(main(sys.argv[1:]))\n"
     )
@@ -140,15 +128,13 @@ def test_the_command_works_without_snakemake_and_tables(tmp_path):
 
 
 def test_a_wrong_config_ends_in_one_sentence(tmp_path, capsys):
-    from siglip_study.planning.__main__ import main
-
     assert main([str(tmp_path / "none.yaml")]) == 1
     assert "no such config file" in capsys.readouterr().err
 
 
 def test_a_rehearsed_step_can_be_held_against_the_trainer_s(study, one_thread):
-    from siglip_study.planning.check import rehearsed_and_trained
+    from benchmarks.rehearsed_step import rehearsed_and_trained
 
     rehearsed, trained = rehearsed_and_trained(study(), "linear", 2, 3)
-    # How near they are is for a quiet machine to say: `python -m siglip_study.planning.check`.
+    # How near they are is for a quiet machine to say: `python -m benchmarks.rehearsed_step`.
     assert rehearsed is not None and rehearsed > 0 and math.isfinite(trained)

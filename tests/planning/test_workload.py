@@ -3,9 +3,18 @@
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.planning.dataset import Dataset, assumed_from_arguments, describe_dataset
+from siglip_study.planning.premises import (
+    Assumptions,
+    Dataset,
+    describe_dataset,
+    tokenizer_at_hand,
+)
 from siglip_study.planning.workload import Workload
 from siglip_study.study.grid import Study
+
+
+def described(config, tokenizer=None, **given):
+    return describe_dataset(config, tokenizer, Assumptions(**given))
 
 
 def counted(config, presets=False, **clips):
@@ -83,24 +92,22 @@ def test_labels_that_build_the_same_projector_share_their_shape(study):
     config = study(projectors={"a": {"type": "linear"}, "b": {"type": "linear"}, "linear": {}})
     workload = counted(config)
     assert [c.type for c in workload.connectors] == ["linear", "constant_prefix"]
-    assert workload.label(workload.connectors[0]) == "a"
+    assert list(workload.connectors.values()) == ["a", "blind"]
 
 
 def test_a_dataset_is_counted_where_it_is(study, dataset, clip):
     root = dataset(clips=3)
     config = study(data={"root": str(root)}, demo=None)
-    found = describe_dataset(config)
+    found = described(config)
     assert found.clips == {"train": 3, "selection": 3, "report": 3}
     assert f"counted in {root}" in found.sources[0]
     assert "characters of 9 captions" in found.sources[1]
 
 
 def test_captions_are_tokenised_where_the_tokenizer_is_at_hand(study, dataset):
-    from siglip_study.planning.facts import tokenizer_at_hand
-
     config = study(data={"root": str(dataset(clips=2))}, demo=None)
     tokenizer = tokenizer_at_hand(config)
-    found = describe_dataset(config, tokenizer)
+    found = described(config, tokenizer)
     by_hand = [len(tokenizer(f"빨간 공이 {i}번 굴러간다.")["input_ids"]) + 1 for i in (0, 1)]
     assert found.lengths == tuple(sorted(by_hand * 3)) and "tokenised" in found.sources[1]
 
@@ -108,7 +115,7 @@ def test_captions_are_tokenised_where_the_tokenizer_is_at_hand(study, dataset):
 def test_a_held_out_split_is_halved(study, dataset):
     root = dataset(clips=5, splits=("train", "val"))
     data = {"root": str(root), "splits": {"train": "train", "held_out": "val"}}
-    assert describe_dataset(study(data=data, demo=None)).clips == {
+    assert described(study(data=data, demo=None)).clips == {
         "train": 5,
         "selection": 2,
         "report": 3,
@@ -119,18 +126,13 @@ def test_an_absent_dataset_is_assumed_and_said(study, tmp_path):
     config = study(
         data={"root": str(tmp_path / "none")}, demo=None, training={"max_target_tokens": 768}
     )
-    found = describe_dataset(config)
-    assert found.clips == {"train": 865, "selection": 0, "report": 0} | {
-        "train": 865,
-        "selection": 48,
-        "report": 49,
-    }
+    found = described(config)
+    assert found.clips == {"train": 865, "selection": 48, "report": 49}
     assert "assumed, since" in found.sources[0]
     assert found.mean_tokens == pytest.approx(450, rel=0.01)
-    given = describe_dataset(config, None, assumed_from_arguments(100, None), 200)
+    given = described(config, train=100, caption_tokens=200)
     assert given.clips == {"train": 100, "selection": 48, "report": 49}
     assert given.mean_tokens == pytest.approx(200, rel=0.01)
-    assert assumed_from_arguments(None, None) is None
 
 
 def test_a_dataset_without_a_split_is_an_error(study, dataset):
@@ -140,7 +142,7 @@ def test_a_dataset_without_a_split_is_an_error(study, dataset):
     shutil.rmtree(root / "report" / "labels")
     (root / "report" / "labels").mkdir()
     with pytest.raises(StudyError, match="no clip with a label for split 'report'"):
-        describe_dataset(study(data={"root": str(root)}, demo=None))
+        described(study(data={"root": str(root)}, demo=None))
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 50])

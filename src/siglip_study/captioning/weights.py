@@ -45,7 +45,7 @@ def weights_for_captions(
         config: how it was loaded.
         memory_gb: GPU memory (GiB) the job may fill; null: what is free.
         adapters: "merged" rounds their sum with the base to bf16, which lies no farther from fp32
-            than "apart" does (measured in benchmarks/RESULTS.md by :mod:`.exactness`).
+            than "apart" does (measured in benchmarks/RESULTS.md by `benchmarks.exactness`).
     """
     llm = merge_adapters(llm, config)
     weight: Tensor = llm.get_input_embeddings().weight  # type: ignore[operator]

@@ -54,7 +54,7 @@ class _Family:
 
 
 # SigLIP reads the last position, so that its texts must always have the length of its training.
-_FAMILIES = {
+SCORER_FAMILIES = {
     "siglip": _Family("SiglipModel", True),
     "siglip2": _Family("Siglip2Model", True, naflex=True),
     "clip": _Family("CLIPModel", False),
@@ -95,12 +95,12 @@ class Scorer:
         self.dtype = dtype or torch.float32
         self.lowercase = lowercase
         raw = settings_of(model, revision, key, random=weights == "random")
-        family = _FAMILIES.get(raw.get("model_type", ""))
+        family = SCORER_FAMILIES.get(raw.get("model_type", ""))
         if family is None:
             raise StudyError(
                 f"{key} '{model}' is of type '{raw.get('model_type')}'; expected a scorer of type "
-                f"{', '.join(_FAMILIES)} (SigLIP 2 at a fixed resolution is 'siglip', NaFlex is "
-                "'siglip2')."
+                f"{', '.join(SCORER_FAMILIES)} (SigLIP 2 at a fixed resolution is 'siglip', NaFlex "
+                "is 'siglip2')."
             )
         settings, source = image_settings(model, revision, key, weights), f"{key} '{model}'"
         made = PatchTransform if family.naflex else transform_from

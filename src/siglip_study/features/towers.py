@@ -34,7 +34,7 @@ def _one(config: Any) -> int:
 _CLIP = _Family("CLIPVisionModel", "CLIPVisionConfig", _one)
 # Covers SigLIP 2 at a fixed resolution, whose checkpoints call themselves "siglip" as well.
 _SIGLIP = _Family("SiglipVisionModel", "SiglipVisionConfig", lambda config: 0)
-_FAMILIES: dict[str, _Family] = {
+VISION_FAMILIES: dict[str, _Family] = {
     "clip": _CLIP,
     "clip_vision_model": _CLIP,
     "siglip": _SIGLIP,
@@ -84,11 +84,11 @@ class VisionEncoder:
         self.device = pick_device(device)
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
         raw = vision_settings(model, revision, key, weights)
-        family = _FAMILIES.get(raw.get("model_type", ""))
+        family = VISION_FAMILIES.get(raw.get("model_type", ""))
         if family is None:
             raise StudyError(
                 f"{key} '{model}' is of type '{raw.get('model_type')}'; expected a vision tower of "
-                f"type {', '.join(_FAMILIES)}."
+                f"type {', '.join(VISION_FAMILIES)}."
             )
         self.transform = load_transform(model, revision, key, weights)
         loader = getattr(transformers, family.model)

@@ -152,7 +152,7 @@ def _size(raw: Mapping[str, Any], key: str, source: str) -> int:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class SequenceShape:
     """One clip's sequence: prompt positions (video included) and caption tokens (EOS included)."""
 
     prompt: int
@@ -175,7 +175,7 @@ def forward_flops(llm: LlmShape, length: int, logits: int) -> float:
     return 2.0 * llm.layer_parameters * length + attention_flops(llm, length) + head
 
 
-def training_flops(llm: LlmShape, sequence: Sequence, lora_parameters: int = 0) -> float:
+def training_flops(llm: LlmShape, sequence: SequenceShape, lora_parameters: int = 0) -> float:
     """One clip forward and backward through frozen weights (and adapters that train).
 
     Attention's gradient is twice its forward pass. Recomputed layers are not counted: they are
@@ -209,7 +209,7 @@ def run_flops(
     """
     if samples == 0:
         return 0.0
-    sequence = Sequence(prompt, round(target_tokens / samples))
+    sequence = SequenceShape(prompt, round(target_tokens / samples))
     return samples * (training_flops(llm, sequence, lora_parameters) + projector_flops)
 
 

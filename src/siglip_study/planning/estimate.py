@@ -1,13 +1,86 @@
-"""Memory traffic, memory and disk of a study's work, by formula; its arithmetic is in ``flops``.
+"""What each part of a study costs on a named GPU, by formula: time, memory and disk.
 
-What the arithmetic leaves out (norms, rotations, activations) is bound by memory: the assumed
-efficiency of a GPU allows for it.
+FLOP are those of :mod:`siglip_study.models.sizes`. What they leave out (norms, rotations,
+activations) is bound by memory: the assumed efficiency of a GPU allows for it.
 """
 
 from __future__ import annotations
 
-from siglip_study.models.sizes import LlmShape, Sequence
-from siglip_study.training.memory import ClipCost, bytes_needed, kept_layers, least_pass
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from siglip_study.config.study import Config
+from siglip_study.models.sizes import (
+    LlmShape,
+    SequenceShape,
+    TowerShape,
+    forward_flops,
+    projector_flops,
+    tower_flops,
+    training_flops,
+)
+from siglip_study.planning.premises import (
+    Assumptions,
+    Dataset,
+    ModelFacts,
+    describe_dataset,
+    model_facts,
+    prompt_at_hand,
+    tokenizer_at_hand,
+)
+from siglip_study.planning.workload import Connector, StageShape, Workload, connector_of
+from siglip_study.study.grid import Study
+from siglip_study.training.memory import GIB, ClipCost, bytes_needed, kept_layers, least_pass
+
+# ---- GPUs by name: what their makers state, and what of it a study is assumed to reach.
+
+#: Share of the stated matrix rate that training and encoding are assumed to reach.
+COMPUTE_EFFICIENCY = 0.6
+#: Share of the stated bandwidth that decoding is assumed to reach.
+BANDWIDTH_EFFICIENCY = 0.6
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU: dense bf16 rate (TFLOP/s), bandwidth (GB/s) and memory (GiB) as PyTorch sees it.
+
+    Rates are those of the data sheets, without sparsity and with fp32 accumulation. ``marks`` are
+    the parts of a device's name that tell it from the others.
+    """
+
+    name: str
+    tflops: float
+    gb_per_s: float
+    gib: float
+    marks: tuple[str, ...] = ()
+
+    def seconds(self, flops: float, traffic: float = 0.0) -> float:
+        """Time of work bound by arithmetic (FLOP) or by memory traffic (bytes), the longer one."""
+        compute = flops / (self.tflops * 1e12 * COMPUTE_EFFICIENCY)
+        memory = traffic / (self.gb_per_s * 1e9 * BANDWIDTH_EFFICIENCY)
+        return max(compute, memory)
+
+
+GPUS: dict[str, Gpu] = {
+    "h200": Gpu("H200", 989, 4800, 139.8, ("H200",)),
+    "h100": Gpu("H100 SXM 80 GB", 989, 3350, 79.1, ("H100",)),
+    "a100-80": Gpu("A100 80 GB", 312, 2039, 79.2, ("A100-SXM4-80GB", "A100 80GB")),
+    "a100-40": Gpu("A100 40 GB", 312, 1555, 39.4, ("A100-SXM4-40GB", "A100-PCIE-40GB")),
+    "l40s": Gpu("L40S", 362, 864, 44.4, ("L40S",)),
+    "rtx4090": Gpu("RTX 4090", 165, 1008, 23.5, ("4090",)),
+    "rtx3090": Gpu("RTX 3090", 71, 936, 23.6, ("3090",)),
+    "rtx4070": Gpu("RTX 4070 12 GB", 58, 504, 11.6, ("4070",)),
+}
+
+
+def gpu_of_device(device_name: str) -> Gpu | None:
+    """The GPU that a CUDA device of this name is, or None if it is not in the table."""
+    return next((g for g in GPUS.values() if any(m in device_name for m in g.marks)), None)
+
+
+# ---- Bytes.
 
 #: Bytes a weight in NF4 with double quantisation: 4 bits, an 8-bit scale for each 64 weights and
 #: an fp32 scale for each 256 of those (Dettmers et al. 2023): 4.127 bits.
@@ -15,9 +88,6 @@ NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 BF16_BYTES = 2
 #: What of a GPU's memory never holds a tensor: kernels and libraries' workspaces.
 OVERHEAD_BYTES = 1.5 * 2**30
-
-
-# --- language model -------------------------------------------------------------------------------
 
 
 def llm_bytes(llm: LlmShape, quantization: str) -> float:
@@ -45,25 +115,34 @@ def decode_bytes(llm: LlmShape, quantization: str, batch: int, length: float) ->
     return weights + batch * kv_bytes(llm, 1) * length
 
 
-def kept_activation_bytes(llm: LlmShape, length: int, lora: bool) -> float:
-    """What one sequence keeps for the backward pass if no layer is recomputed, in bf16.
+def caption_bytes(
+    llm: LlmShape, quantization: str, batch: int, prompt: int, new_tokens: int
+) -> float:
+    """GPU memory of captioning a batch: weights, caches, and the prompt's widest activations."""
+    widest = BF16_BYTES * (4 * llm.width + 3 * llm.intermediate) * prompt * batch
+    cache = batch * kv_bytes(llm, prompt + new_tokens)
+    return llm_bytes(llm, quantization) + cache + widest + OVERHEAD_BYTES
 
-    Residuals and their norms' inputs, queries, keys, values, rotated ones, attention's output, gate
-    and up. Adapters also need the inputs of their linear maps.
+
+def feature_bytes(frames: int, patches: int, dim: int) -> int:
+    """bf16 features of one clip."""
+    return BF16_BYTES * frames * patches * dim
+
+
+def training_pass(llm: LlmShape, sequence: SequenceShape, lora: bool, features: float) -> ClipCost:
+    """What the memory plan of a training would find by trying one clip of this length.
+
+    A layer that is not recomputed keeps, in bf16: residuals and their norms' inputs, queries, keys,
+    values, rotated ones, attention's output, gate and up; with adapters also the inputs of their
+    linear maps.
     """
-    width, queries, keys = llm.width, llm.attention_width, llm.kv_width
-    a_token = 2 * width + 3 * queries + 3 * keys + 2 * llm.intermediate
+    width, length = llm.width, sequence.length
+    a_token = 2 * width + 3 * llm.attention_width + 3 * llm.kv_width + 2 * llm.intermediate
     if lora:
         a_token += 2 * width + llm.intermediate
-    return float(BF16_BYTES) * a_token * llm.layers * length
-
-
-def training_pass(llm: LlmShape, sequence: Sequence, lora: bool, features: float) -> ClipCost:
-    """What the memory plan of a training would find by trying one clip of this length."""
+    layer, layer_input = float(BF16_BYTES) * a_token * length, float(BF16_BYTES) * width * length
     # A chunk of 1024 positions of fp32 logits at a time, and as much for their softmax.
     logits = 2 * 4.0 * llm.vocab * min(1024, sequence.caption)
-    layer = kept_activation_bytes(llm, sequence.length, lora) / llm.layers
-    layer_input = float(BF16_BYTES) * llm.width * sequence.length
     # One layer is recomputed at a time; its gradients exist beside its activations.
     recomputed = llm.layers * layer_input + 2 * layer + logits
     return ClipCost(
@@ -72,19 +151,14 @@ def training_pass(llm: LlmShape, sequence: Sequence, lora: bool, features: float
         kept_layer=layer - layer_input,
         validated=2 * layer + logits,
         features=features,
-        tokens=sequence.length,
+        tokens=length,
     )
-
-
-def held_bytes(llm: LlmShape, quantization: str, trained_parameters: int) -> float:
-    """Memory that is taken before a pass: the LLM, and the trained weights in fp32."""
-    return llm_bytes(llm, quantization) + 4.0 * trained_parameters
 
 
 def least_training_bytes(
     llm: LlmShape,
     quantization: str,
-    sequence: Sequence,
+    sequence: SequenceShape,
     trained_parameters: int,
     lora: bool,
     features: float,
@@ -96,40 +170,292 @@ def least_training_bytes(
         llm: sizes of the language model.
         quantization: of its weights.
         sequence: the longest one.
-        trained_parameters: of projector and adapters.
+        trained_parameters: of projector and adapters, held in fp32.
         lora: whether adapters are trained.
         features: bytes of one clip's features.
         checkpointing: layers that may keep their activations, as configured.
     """
-    a_pass = least_pass(
-        training_pass(llm, sequence, lora, features), kept_layers(checkpointing, llm.layers)
-    )
-    held = held_bytes(llm, quantization, trained_parameters)
+    clip = training_pass(llm, sequence, lora, features)
+    a_pass = least_pass(clip, kept_layers(checkpointing, llm.layers))
+    held = llm_bytes(llm, quantization) + 4.0 * trained_parameters
     return held + bytes_needed(a_pass, trained_parameters)
 
 
-def caption_bytes(
-    llm: LlmShape, quantization: str, batch: int, prompt: int, new_tokens: int
-) -> float:
-    """GPU memory of captioning a batch: weights, caches, and the prompt's widest activations."""
-    widest = BF16_BYTES * (4 * llm.width + 3 * llm.intermediate) * prompt * batch
-    cache = batch * kv_bytes(llm, prompt + new_tokens)
-    return llm_bytes(llm, quantization) + cache + widest + OVERHEAD_BYTES
+# ---- A study: its distinct pieces of work, and what each of them costs.
+
+#: Tokens of the scorer's text tower that one chunk of a caption fills, of 64.
+_TOKENS_A_CHUNK = 50
+#: Seconds a captioning step takes however small the model: launches and Python.
+_STEP_SECONDS = 0.005
+#: Seconds a job takes before its model is loaded, and bytes read a second.
+_IMPORTS_S, _READ_RATE = 10.0, 1.5e9
 
 
-# --- disk -----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Cost:
+    """Seconds a unit and GPU memory (GiB); ``problem`` says why there is none."""
+
+    seconds: float | None
+    gib: float | None = None
+    problem: str | None = None
 
 
-def feature_bytes(frames: int, patches: int, dim: int) -> int:
-    """bf16 features of one clip."""
-    return BF16_BYTES * frames * patches * dim
+@dataclass(frozen=True)
+class Row:
+    """A distinct piece of work: a line of the rehearsal's table.
+
+    ``unit`` is what is counted in ``units``, ``about`` what tells the piece from others of its
+    part. ``estimated`` follows from formulas and is None where the device is not in the table of
+    GPUs, ``measured`` is None where nothing could be timed.
+    """
+
+    part: str
+    shape: str
+    unit: str
+    units: int
+    about: StageShape | Connector | None = None
+    estimated: Cost | None = None
+    measured: Cost | None = None
+
+    @property
+    def cost(self) -> Cost:
+        """What counts: the measured cost where there is one."""
+        return self.measured or self.estimated or Cost(None)
+
+    @property
+    def hours(self) -> float | None:
+        """Device hours of all units."""
+        seconds = self.cost.seconds
+        return None if seconds is None else seconds * self.units / 3600
 
 
-def checkpoint_bytes(projector_parameters: int, lora_parameters: int) -> int:
-    """A finished stage's checkpoint: fp32 weights."""
-    return 4 * (projector_parameters + lora_parameters)
+@dataclass(frozen=True)
+class Disk:
+    """Bytes by purpose; ``resume`` is of the running stage, ``models`` are fetched once."""
+
+    features: int
+    checkpoints: int
+    resume: int
+    models: int
+
+    @property
+    def written(self) -> int:
+        """What the output folder must have room for."""
+        return self.features + self.checkpoints + self.resume
 
 
-def resume_bytes(projector_parameters: int, lora_parameters: int) -> int:
-    """A running stage's resume point: weights, two moments and the best weights so far, fp32."""
-    return 16 * (projector_parameters + lora_parameters)
+class Forecast:
+    """A study before it runs: what it consists of, each part read when it is first asked for.
+
+    Reading a part raises StudyError where a model's sizes, or the dataset, cannot be read.
+
+    Args:
+        config: the study.
+        given: what to assume in place of what is on disk.
+    """
+
+    def __init__(self, config: Config, given: Assumptions | None = None) -> None:
+        self.config = config
+        self.given = given or Assumptions()
+        self.study = Study(config)
+        self._projectors: dict[Connector, tuple[int, int, float]] = {}
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The LLM's tokenizer, or None where it is not on this machine."""
+        return tokenizer_at_hand(self.config)
+
+    @cached_property
+    def models(self) -> ModelFacts:
+        """Sizes of the models."""
+        return model_facts(self.config)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Clips and caption lengths."""
+        return describe_dataset(self.config, self.tokenizer, self.given)
+
+    @cached_property
+    def workload(self) -> Workload:
+        """Units of work of every cell."""
+        return Workload(self.study, self.dataset, self.given.presets)
+
+    @cached_property
+    def layout(self) -> Any:
+        """Tokens around the video."""
+        return prompt_at_hand(self.config, self.tokenizer, self.models.llm.vocab)
+
+    # --- sizes ----------------------------------------------------------------------------------
+
+    def projector(self, connector: Connector) -> tuple[int, int, float]:
+        """A projector's weights, its tokens a video, and FLOP of one clip forward and backward.
+
+        Counted once, on a projector that holds no memory.
+        """
+        if connector not in self._projectors:
+            frames = self.config.vision.frames
+            made = self.models.projector(connector, frames)
+            sizes = made.n_parameters(), made.tokens_per_video(frames), projector_flops(made)
+            self._projectors[connector] = sizes
+        return self._projectors[connector]
+
+    def sequence(self, connector: Connector, caption: int | None = None) -> SequenceShape:
+        """A clip's sequence with this connector and a caption of mean (or given) length."""
+        around = len(self.layout.before) + len(self.layout.after)
+        prompt = around + self.projector(connector)[1]
+        return SequenceShape(prompt, caption or round(self.dataset.mean_tokens))
+
+    @property
+    def lora_parameters(self) -> int:
+        """Weights of the adapters."""
+        lora = self.config.llm.lora
+        return self.models.llm.lora_parameters(lora.r, lora.targets)
+
+    @property
+    def caption_tokens(self) -> int:
+        """Tokens of a caption: as long as the references, within the configured budget."""
+        return min(round(self.dataset.mean_tokens), self.config.captions.max_new_tokens)
+
+    @property
+    def texts_a_caption(self) -> int:
+        """Texts that the scorer reads for a caption of mean length: its chunks, and it whole."""
+        limit = max(1, self.models.scorer_texts.tokens * _TOKENS_A_CHUNK // 64)
+        return 1 + -(-round(self.dataset.mean_tokens) // limit)
+
+    @property
+    def feature_bytes(self) -> int:
+        """Features of one clip."""
+        models = self.models
+        return feature_bytes(self.config.vision.frames, models.patches, models.vision_dim)
+
+    # --- work -----------------------------------------------------------------------------------
+
+    def rows(self) -> list[Row]:
+        """Every distinct piece of work and how often the study does it; its cost is left open."""
+        config, models, work = self.config, self.models, self.workload
+        frames, shown = config.vision.frames, config.scorer.frames
+        told = f"{frames} frames × {models.vision.tokens} tokens"
+        rows = [Row("features", told, "clip", work.encoded_clips)]
+        told = f"{shown} frames × {models.scorer_images.tokens} tokens"
+        rows.append(Row("scorer images", told, "clip", work.scored_clips))
+        for shape, steps in work.steps.items():
+            label = work.connectors[shape.connector]
+            told = f"{label}, {shape.batch} clips × {shape.accumulation}"
+            rows.append(Row(f"stage {shape.stage}", told, "step", steps, shape))
+        budget, quick = self.caption_tokens, config.training.quick_tokens
+        for part, unit, told, units in (
+            ("validation", "clip", f"{budget} caption tokens", work.validation),
+            ("quick captions", "caption", f"{quick} new tokens", work.quick_captions),
+            ("captions", "caption", f"{budget} new tokens", work.captions),
+            ("conditions", "clip", f"{2 + config.captions.shuffles} losses", work.captions),
+        ):
+            for connector, n in self._by_tokens(units).items():
+                prompt = self.sequence(connector).prompt
+                rows.append(Row(part, f"{prompt} prompt, {told}", unit, n, connector))
+        told = f"{self.texts_a_caption} texts × {models.scorer_texts.tokens} tokens"
+        rows.append(Row("scorer texts", told, "caption", work.scored_captions))
+        loading = Cost(_IMPORTS_S + llm_bytes(models.llm, "none") / _READ_RATE)
+        told = "imports, LLM (assumed)"
+        return [*rows, Row("loading", told, "job", work.jobs, estimated=loading)]
+
+    def _by_tokens(self, units: Counter[Connector]) -> Counter[Connector]:
+        """Units of connectors that give as many tokens, whose captions cost the same, added up."""
+        first: dict[int, Connector] = {}
+        for connector in self.workload.connectors:
+            first.setdefault(self.sequence(connector).prompt, connector)
+        sums: Counter[Connector] = Counter()
+        for connector, n in units.items():
+            sums[first[self.sequence(connector).prompt]] += n
+        return sums
+
+    def cost(self, row: Row, gpu: Gpu) -> Cost:
+        """A unit of a row on this GPU."""
+        config, models, about = self.config, self.models, row.about
+        if isinstance(about, StageShape):
+            return self._step(about, gpu)
+        if isinstance(about, Connector):
+            llm, sequence = models.llm, self.sequence(about)
+            whole = forward_flops(llm, sequence.length, sequence.caption)
+            if row.part == "validation":
+                return Cost(gpu.seconds(whole))
+            if row.part == "conditions":
+                # The prompt is read twice, once reversed, and a caption in each condition.
+                prompt = forward_flops(llm, sequence.prompt, 0)
+                captions = 2 + config.captions.shuffles
+                return Cost(gpu.seconds(2 * prompt + captions * (whole - prompt)))
+            if row.part == "quick captions":
+                training = config.training
+                clips = max(1, training.quick_clips)
+                return self._caption(sequence.prompt, gpu, training.quick_tokens, clips)
+            clips = self.dataset.clips["report"]
+            clips = min(clips, config.captions.batch_size or clips)
+            return self._caption(sequence.prompt, gpu, self.caption_tokens, clips)
+        towers: dict[str, tuple[int, TowerShape]] = {
+            "features": (config.vision.frames, models.vision),
+            "scorer images": (config.scorer.frames, models.scorer_images),
+            "scorer texts": (self.texts_a_caption, models.scorer_texts),
+        }
+        inputs, tower = towers[row.part]
+        return Cost(gpu.seconds(inputs * tower_flops(tower)))
+
+    def _step(self, shape: StageShape, gpu: Gpu) -> Cost:
+        """An optimizer step, and the memory of the leanest way to take it."""
+        lora = self.lora_parameters if shape.stage == 2 else 0
+        parameters, _, flops = self.projector(shape.connector)
+        flops += training_flops(self.models.llm, self.sequence(shape.connector), lora)
+        # The optimizer reads and writes every trained weight, its gradient and moments.
+        seconds = gpu.seconds(shape.batch * shape.accumulation * flops)
+        seconds += gpu.seconds(0, 28.0 * (parameters + lora))
+        least = (self.training_bytes(shape) + OVERHEAD_BYTES) / GIB
+        problem = f"needs at least {least:.0f} GiB" if least > gpu.gib else None
+        return Cost(seconds, least, problem)
+
+    def training_bytes(self, shape: StageShape) -> float:
+        """Memory for tensors of the leanest way to train, as the memory plan will reckon."""
+        lora = self.lora_parameters if shape.stage == 2 else 0
+        return least_training_bytes(
+            self.models.llm,
+            self.config.llm.quantization,
+            self.sequence(shape.connector, self.dataset.lengths[-1]),
+            self.projector(shape.connector)[0] + lora,
+            lora > 0,
+            self.feature_bytes,
+            self.config.runtime.checkpointing,
+        )
+
+    def _caption(self, prompt: int, gpu: Gpu, new_tokens: int, batch: int) -> Cost:
+        """One caption: its share of prefill and decoding in a batch as large as memory holds."""
+        llm, quantization, room = self.models.llm, self.config.llm.quantization, gpu.gib * GIB
+        # Captions are written with NF4 weights unpacked, where half of the memory stays free.
+        unpacked, packed = (llm_bytes(llm, q) for q in ("none", "nf4"))
+        if unpacked - packed <= (room - packed) / 2:
+            quantization = "none"
+
+        def needed(clips: int) -> float:
+            return caption_bytes(llm, quantization, clips, prompt, new_tokens)
+
+        one = needed(1)
+        if one > room:
+            return Cost(None, one / GIB, f"needs at least {one / GIB:.0f} GiB")
+        batch = max(1, min(batch, 1 + int((room - one) / (needed(2) - one))))
+        prefill = gpu.seconds(batch * forward_flops(llm, prompt, 1))
+        traffic = decode_bytes(llm, quantization, batch, prompt + new_tokens / 2)
+        step = max(_STEP_SECONDS, gpu.seconds(batch * forward_flops(llm, 1, 1), traffic))
+        return Cost((prefill + new_tokens * step) / batch, needed(batch) / GIB)
+
+    def disk(self) -> Disk:
+        """Bytes for every cell that the study trains."""
+        models, work, lora = self.models, self.workload, self.lora_parameters
+        trained = {connector: self.projector(connector)[0] for connector in work.connectors}
+        saved = [trained[connector_of(cell.run)] for cell in work.stage1_cells]
+        saved += [trained[connector_of(cell.run)] + lora for cell in work.cells]
+        towers = models.vision.stored + models.scorer_images.stored + models.scorer_texts.stored
+        llm = models.llm.layer_parameters + models.llm.embedding_parameters
+        return Disk(
+            features=work.encoded_clips * self.feature_bytes,
+            checkpoints=4 * sum(saved),  # fp32
+            # Weights, two moments and the best weights so far in fp32, twice: a stage's own, and
+            # that of the stage before it, given up once it has begun.
+            resume=2 * 16 * (max(trained.values()) + lora),
+            models=4 * towers + 2 * llm,  # hubs keep towers in fp32, LLMs in bf16
+        )

@@ -1,186 +1,182 @@
-"""Are the models here, of the right kind, safe to open, and do they fit each other?"""
+"""Are the models here, of the right kind, safe to open, and do they fit each other?
+
+Each check yields levels and sentences, as :mod:`siglip_study.planning.preflight` shows them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator
+import importlib.util
+import json
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import ScorerConfig
 from siglip_study.config.training import VisionConfig
 from siglip_study.models.hub import FETCH_HINT, cached_file, is_folder, require_folder
-from siglip_study.planning.findings import Finding, Premises
+from siglip_study.planning.estimate import Forecast
+from siglip_study.planning.premises import frame_size
+from siglip_study.planning.workload import Connector, connector_of
+
+Level = Literal["ok", "warning", "failed"]
+Told = Iterator[tuple[Level, str]]
 
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "pytorch_model.pt")
 
 
-def check_vision(premises: Premises) -> Iterator[Finding]:
+def check_vision(forecast: Forecast) -> Told:
     """The encoder: kind, weights, and an image processor that gives frames of the tower's size."""
-    from siglip_study.features.towers import _FAMILIES
+    from siglip_study.features.towers import VISION_FAMILIES
 
-    vision = premises.config.vision
-    raw = yield from _image_model("vision", vision, _FAMILIES)
-    if raw is None:
-        return
-    tower = raw.get("vision_config", raw)
-    layers = int(tower.get("num_hidden_layers", 12))
+    vision = forecast.config.vision
+    raw = _config(vision, "vision")
+    yield from _image_model("vision", vision, raw, VISION_FAMILIES)
+    layers = int(raw.get("vision_config", raw).get("num_hidden_layers", 12))
     depth = vision.layer if vision.layer >= 0 else layers + 1 + vision.layer
-    if not 1 <= depth <= layers:
-        yield Finding(
-            "failed", "vision", f"vision.layer is {vision.layer}; the tower has {layers} layers."
-        )
+    if raw.get("model_type", "") in VISION_FAMILIES and not 1 <= depth <= layers:
+        yield "failed", f"vision.layer is {vision.layer}; the tower has {layers} layers."
 
 
-def check_llm(premises: Premises) -> Iterator[Finding]:
+def check_llm(forecast: Forecast) -> Told:
     """The language model: kind and weights."""
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
-    from siglip_study.models.architectures import architecture
-
-    llm = premises.config.llm
-    raw = architecture(llm.model, llm.revision, "llm.model")
+    llm = forecast.config.llm
+    raw = _config(llm, "llm")
     kind = raw.get("model_type", "")
-    text: Any = None
-    if kind in CONFIG_MAPPING:
-        text = CONFIG_MAPPING[kind].from_dict(raw).get_text_config()
+    known = kind in CONFIG_MAPPING
+    text = CONFIG_MAPPING[kind].from_dict(raw).get_text_config() if known else None
     if text is None or type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        yield Finding(
-            "failed", "llm", f"{llm.model} is of type '{kind}'; expected a causal language model."
-        )
+        yield "failed", f"{llm.model} is of type '{kind}'; expected a causal language model."
         return
-    yield from _weights("llm", llm.model, llm.revision, llm.weights)
+    yield _weights("llm", llm.model, llm.revision, llm.weights)
     if llm.quantization == "nf4":
-        yield _bitsandbytes()
+        if importlib.util.find_spec("bitsandbytes") is None:
+            yield "failed", "llm.quantization is nf4 and bitsandbytes is not installed."
+        else:
+            yield "ok", "bitsandbytes is installed for NF4."
 
 
-def check_tokenizer(premises: Premises) -> Iterator[Finding]:
+def check_tokenizer(forecast: Forecast) -> Told:
     """The tokenizer: it fits the model's vocabulary, has a chat template, and knows the markers."""
     from siglip_study.models.llm import prompt_layout
-
-    llm, tokenizer = premises.config.llm, premises.tokenizer
-    if tokenizer is None:
-        sentence = f"that of {llm.model} is not on this machine; {FETCH_HINT}."
-        yield Finding("failed", "tokenizer", sentence)
-        return
-    from siglip_study.models.architectures import architecture
     from siglip_study.models.sizes import llm_shape
 
-    shape = llm_shape(architecture(llm.model, llm.revision, "llm.model"), f"llm.model {llm.model}")
-    if len(tokenizer) > shape.vocab:
-        yield Finding(
-            "failed",
-            "tokenizer",
-            f"it has {len(tokenizer)} tokens and the model {shape.vocab} embeddings; expected the "
-            "model's own tokenizer.",
-        )
+    llm, tokenizer = forecast.config.llm, forecast.tokenizer
+    if tokenizer is None:
+        yield "failed", f"that of {llm.model} is not on this machine; {FETCH_HINT}."
+        return
+    vocab = llm_shape(_config(llm, "llm"), f"llm.model {llm.model}").vocab
+    if len(tokenizer) > vocab:
+        told = f"it has {len(tokenizer)} tokens and the model {vocab} embeddings"
+        yield "failed", f"{told}; expected the model's own tokenizer."
         return
     layout = prompt_layout(tokenizer, llm)
     around = len(layout.before) + len(layout.after)
-    yield Finding(
-        "ok",
-        "tokenizer",
-        f"{len(tokenizer)} tokens for {shape.vocab} embeddings; {around} tokens around the video.",
-    )
+    told = f"{len(tokenizer)} tokens for {vocab} embeddings"
+    yield "ok", f"{told}; {around} tokens around the video."
     for marker in llm.vision_markers or ():
         pieces = tokenizer(marker, add_special_tokens=False)["input_ids"]
         if len(pieces) != 1:
-            yield Finding(
-                "warning",
-                "tokenizer",
-                f"the vision marker '{marker}' is {len(pieces)} tokens; expected one.",
-            )
+            told = f"the vision marker '{marker}' is {len(pieces)} tokens"
+            yield "warning", f"{told}; expected one."
 
 
-def check_scorer(premises: Premises) -> Iterator[Finding]:
+def check_scorer(forecast: Forecast) -> Told:
     """The scorer: kind, weights, frames of its size, and its tokenizer."""
-    from siglip_study.features.scorer import _FAMILIES
+    from siglip_study.features.scorer import SCORER_FAMILIES
 
-    scorer = premises.config.scorer
-    if (yield from _image_model("scorer", scorer, _FAMILIES)) is None:
+    scorer = forecast.config.scorer
+    raw = _config(scorer, "scorer")
+    yield from _image_model("scorer", scorer, raw, SCORER_FAMILIES)
+    if raw.get("model_type", "") not in SCORER_FAMILIES:
         return
-    if scorer.weights == "pretrained" and not _has(
-        scorer.model, scorer.revision, ("tokenizer.json", "spiece.model", "vocab.json")
-    ):
-        sentence = f"{scorer.model} has no tokenizer on this machine; {FETCH_HINT}."
-        yield Finding("failed", "scorer", sentence)
-    if scorer.model == premises.config.vision.model:
-        yield Finding(
-            "warning", "scorer", "it is the captioning encoder; expected another model as judge."
-        )
+    files = ("tokenizer.json", "spiece.model", "vocab.json")
+    if scorer.weights == "pretrained" and not _has(scorer.model, scorer.revision, files):
+        yield "failed", f"{scorer.model} has no tokenizer on this machine; {FETCH_HINT}."
+    if scorer.model == forecast.config.vision.model:
+        yield "warning", "it is the captioning encoder; expected another model as judge."
 
 
-def check_bertscore(premises: Premises) -> Iterator[Finding]:
+def check_bertscore(forecast: Forecast) -> Told:
     """BERTScore's encoder, where one is configured."""
-    bert = premises.config.bertscore
+    bert = forecast.config.bertscore
     if bert is None:
-        yield Finding("ok", "bertscore", "not configured, so not computed.")
-        return
-    yield from _weights("bertscore", bert.model, None, "pretrained")
+        yield "ok", "not configured, so not computed."
+    else:
+        yield _weights("bertscore", bert.model, None, "pretrained")
 
 
-def check_projectors(premises: Premises) -> Iterator[Finding]:
+def check_projectors(forecast: Forecast) -> Told:
     """Every projector can be built between these models."""
-    from siglip_study.planning.facts import model_facts
-    from siglip_study.planning.workload import Connector, connector_of
-
-    config = premises.config
-    facts = model_facts(config)
+    models, frames = forecast.models, forecast.config.vision.frames
     built: dict[Connector, str] = {}
-    for cell in [*premises.study.tuning, *premises.study.controls]:
+    for cell in [*forecast.study.tuning, *forecast.study.controls]:
         built.setdefault(connector_of(cell.run), cell.label)
     for connector, label in built.items():
         try:
-            projector = facts.projector(connector, config.vision.frames)
+            projector = models.projector(connector, frames)
         except StudyError as error:
-            yield Finding("failed", "projectors", f"{label}: {error}")
+            yield "failed", f"{label}: {error}"
             continue
-        tokens = projector.tokens_per_video(config.vision.frames)
+        tokens = projector.tokens_per_video(frames)
         millions = projector.n_parameters() / 1e6
-        sentence = f"{label}: {tokens} tokens a video, {millions:.3g} M parameters."
-        yield Finding("ok", "projectors", sentence)
+        yield "ok", f"{label}: {tokens} tokens a video, {millions:.3g} M parameters."
+
+
+def _config(section: Any, what: str) -> dict[str, Any]:
+    from siglip_study.models.architectures import architecture
+
+    return architecture(section.model, section.revision, f"{what}.model")
 
 
 def _image_model(
-    what: str, section: VisionConfig | ScorerConfig, families: Collection[str]
-) -> Generator[Finding, None, dict[str, Any] | None]:
-    """Kind, weights and frame size of a model that sees frames; its config, None if of no kind."""
-    from siglip_study.models.architectures import architecture
-
-    model, revision = section.model, section.revision
-    raw = architecture(model, revision, f"{what}.model")
-    kind = raw.get("model_type", "")
+    what: str,
+    section: VisionConfig | ScorerConfig,
+    raw: dict[str, Any],
+    families: Collection[str],
+) -> Told:
+    """Kind, weights and frame size of a model that sees frames."""
+    model, kind = section.model, raw.get("model_type", "")
     if kind not in families:
-        known = ", ".join(families)
-        yield Finding("failed", what, f"{model} is of type '{kind}'; expected {known}.")
-        return None
-    yield from _weights(what, model, revision, section.weights)
-    yield _frame_size(what, model, raw)
-    return raw
+        yield "failed", f"{model} is of type '{kind}'; expected {', '.join(families)}."
+        return
+    yield _weights(what, model, section.revision, section.weights)
+    width, height = frame_size(raw, model, f"{what}.model")
+    tower = raw.get("vision_config", raw)
+    side, patch = int(tower.get("image_size", 224)), int(tower.get("patch_size", 16))
+    free = str(tower.get("model_type", kind)).startswith(("dinov2", "siglip2"))
+    # A scorer's tower drops what is left over at the border; an encoder's grid may not.
+    uneven = what == "vision" and (width % patch or height % patch)
+    if ((width, height) != (side, side) and not free) or uneven:
+        told = f"its image processor gives {width}×{height} pixels"
+        yield "failed", f"{told}; the tower expects {side}×{side} in patches of {patch}."
+    else:
+        yield "ok", f"frames of {width}×{height} pixels fit the tower."
 
 
-def _weights(what: str, model: str, revision: str | None, weights: str) -> Iterator[Finding]:
+def _weights(what: str, model: str, revision: str | None, weights: str) -> tuple[Level, str]:
     """Safetensors are there, and whole; a pickle is never opened."""
     if weights == "random":
-        yield Finding("warning", what, f"{model} is given random weights; for speed alone.")
-        return
+        return "warning", f"{model} is given random weights; for speed alone."
     require_folder(model, f"{what}.model")
-    if not _has(model, revision, _SAFE):
+    whole, index = (_file(model, revision, name) for name in _SAFE)
+    if whole is None and index is None:
         if _has(model, revision, _PICKLES):
-            sentence = f"{model} has its weights as a pickle only; expected safetensors."
+            told = f"{model} has its weights as a pickle only; expected safetensors."
         elif is_folder(model):
-            sentence = f"{model} holds no model.safetensors; expected a model with its weights."
+            told = f"{model} holds no model.safetensors; expected a model with its weights."
         else:
-            sentence = f"the weights of {model} are not on this machine; {FETCH_HINT}."
-        yield Finding("failed", what, sentence)
-        return
-    absent = _absent_shards(model, revision)
-    if absent:
-        sentence = f"{model}: {absent[0]} is missing; expected every file of its index."
-        yield Finding("failed", what, sentence)
-        return
-    yield Finding("ok", what, f"{model} is here, in safetensors.")
+            told = f"the weights of {model} are not on this machine; {FETCH_HINT}."
+        return "failed", told
+    if whole is None and index is not None:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        for name in sorted(shards):
+            if _file(model, revision, name) is None:
+                return "failed", f"{model}: {name} is missing; expected every file of its index."
+    return "ok", f"{model} is here, in safetensors."
 
 
 def _file(model: str, revision: str | None, name: str) -> Path | None:
@@ -192,43 +188,3 @@ def _file(model: str, revision: str | None, name: str) -> Path | None:
 
 def _has(model: str, revision: str | None, names: tuple[str, ...]) -> bool:
     return any(_file(model, revision, name) is not None for name in names)
-
-
-def _absent_shards(model: str, revision: str | None) -> list[str]:
-    import json
-
-    index = _file(model, revision, _SAFE[1])
-    if index is None or _file(model, revision, _SAFE[0]) is not None:
-        return []
-    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    return [name for name in names if _file(model, revision, name) is None]
-
-
-def _frame_size(what: str, model: str, raw: dict[str, Any]) -> Finding:
-    from siglip_study.planning.facts import frame_size
-
-    size = frame_size(raw, model, f"{what}.model")
-    tower = raw.get("vision_config", raw)
-    side = int(tower.get("image_size", 224))
-    patch = int(tower.get("patch_size", 16))
-    free = str(tower.get("model_type", raw.get("model_type", ""))).startswith(("dinov2", "siglip2"))
-    # A scorer's tower drops what is left over at the border; an encoder's grid may not.
-    uneven = what == "vision" and (size[0] % patch or size[1] % patch)
-    if (size != (side, side) and not free) or uneven:
-        return Finding(
-            "failed",
-            what,
-            f"its image processor gives {size[0]}×{size[1]} pixels; the tower expects "
-            f"{side}×{side} in patches of {patch}.",
-        )
-    return Finding("ok", what, f"frames of {size[0]}×{size[1]} pixels fit the tower.")
-
-
-def _bitsandbytes() -> Finding:
-    import importlib.util
-
-    if importlib.util.find_spec("bitsandbytes") is None:
-        return Finding(
-            "failed", "llm", "llm.quantization is nf4 and bitsandbytes is not installed."
-        )
-    return Finding("ok", "llm", "bitsandbytes is installed for NF4.")

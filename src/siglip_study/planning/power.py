@@ -12,25 +12,26 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.jobs import exit_status
 
 if TYPE_CHECKING:
-    from siglip_study.planning.power_design import Assumptions
+    from siglip_study.planning.power_design import AssumedScores
     from siglip_study.ranking.within import WithinSpread
 
-T = TypeVar("T")
-
 #: A difference to ask for where none is given, as a share of the references' D.
-ASKED = 0.1
-GROUPS = (30, 60, 97, 200, 400, 1000)
+_ASKED = 0.1
+_GROUPS, _SEEDS = (30, 60, 97, 200, 400, 1000), (1, 2, 3, 5, 8)
 #: Projectors whose chance to pass the gate is told, by their share of the references' D.
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
-WITHIN = "grounding_margin_within"
+_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
+_WITHIN = "grounding_margin_within"
+_NO_FILE = "{}: no such file; expected the references' {}."
+_ONE_GROUP = "{}: {} group of clips; expected at least 2."
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def read_references(path: Path) -> ReferenceScores:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StudyError(f"{path}: no such file; expected the references' scores.") from None
+        raise StudyError(_NO_FILE.format(path, "scores")) from None
     except ValueError as error:
         raise StudyError(f"{path}: not readable as JSON ({error}).") from None
     if not isinstance(body, dict):
@@ -78,7 +79,7 @@ def read_references(path: Path) -> ReferenceScores:
         )
     groups = int(check["n_groups"])
     if check["low"] is None or groups < 2:
-        raise StudyError(f"{path}: {groups} group of clips; expected at least 2.")
+        raise StudyError(_ONE_GROUP.format(path, groups))
     from siglip_study.ranking.variance import t_quantile
     from siglip_study.ranking.within import WithinSpread
 
@@ -97,31 +98,37 @@ def _from_clips(path: Path) -> ReferenceScores:
 
     try:
         columns = ["group", "grounding_margin"]
-        if WITHIN in pl.read_parquet_schema(path):
-            columns.append(WITHIN)
+        if _WITHIN in pl.read_parquet_schema(path):
+            columns.append(_WITHIN)
         clips = pl.read_parquet(path, columns=columns)
     except FileNotFoundError:
-        raise StudyError(f"{path}: no such file; expected the references' clips.") from None
+        raise StudyError(_NO_FILE.format(path, "clips")) from None
     except (pl.exceptions.ColumnNotFoundError, pl.exceptions.ComputeError) as error:
         raise StudyError(f"{path}: {error}; expected columns group, grounding_margin.") from None
     groups = clips["group"].to_list()
     _, by_group = group_means(clips["grounding_margin"].to_numpy(), groups)
-    if len(by_group) < 2:
-        raise StudyError(f"{path}: {len(by_group)} group of clips; expected at least 2.")
+    n = len(by_group)
+    if n < 2:
+        raise StudyError(_ONE_GROUP.format(path, n))
     within = None
-    if WITHIN in columns:
-        known = clips[WITHIN].cast(pl.Float64).fill_null(math.nan).to_numpy()
+    if _WITHIN in columns:
+        known = clips[_WITHIN].cast(pl.Float64).fill_null(math.nan).to_numpy()
         within = spread_within(by_group, known_group_means(known, groups))
     return ReferenceScores(
-        float(by_group.mean()), float(by_group.std(ddof=1)), len(by_group), str(path), within
+        float(by_group.mean()), float(by_group.std(ddof=1)), n, str(path), within
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+# ---- The command.
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; 1 on a user's mistake."""
     parser = argparse.ArgumentParser(
-        prog="python -m siglip_study.planning.power", description=__doc__
+        prog="python -m siglip_study.planning.power",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("config", type=Path, nargs="?", help="a study whose scorer check has run")
     parser.add_argument("--references", type=Path, help="scorer_check.json or clips.parquet")
     parser.add_argument("--sd", type=float, help="SD of one run's D over source videos")
@@ -133,134 +140,123 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, help="seeds of the study")
     parser.add_argument("--projectors", type=int, help="projectors of the study")
     parser.add_argument("--alpha", type=float, help="level of the claims")
-    return parser
+    given = parser.parse_args(arguments)
+    return exit_status(lambda: print("\n".join(_report(given))))
 
 
-def report(given: argparse.Namespace) -> str:
-    """The text that the command prints.
+def _report(given: argparse.Namespace) -> Iterator[str]:
+    """The lines that the command prints.
 
     Raises:
         StudyError: neither references nor an SD, figures out of range, unreadable files.
     """
-    from siglip_study.planning.power_design import Design, from_references, power_table
+    from siglip_study.planning.power_design import Design, from_references, groups_needed
 
-    seeds, projectors, alpha, path = given.seeds, given.projectors, given.alpha, given.references
-    wanted = True
+    # What is not given comes from the config, the references, or the published study. A 0 is given.
+    study = {"seeds": 3, "projectors": 4, "alpha": 0.05}
+    path, wanted = given.references, True
     if given.config is not None:
         from siglip_study.config import load
         from siglip_study.study.paths import Paths
 
         config = load(given.config)
-        seeds = _either(seeds, len(config.seeds.report))
-        projectors = _either(projectors, len(config.projectors))
-        alpha = _either(alpha, config.gate.alpha)
+        seeds, projectors = len(config.seeds.report), len(config.projectors)
+        study = {"seeds": seeds, "projectors": projectors, "alpha": config.gate.alpha}
         wanted = config.gate.within_category
         if path is None and given.sd is None:
             path = Paths(config.output_dir).scorer_check
-    seeds, projectors, alpha = _either(seeds, 3), _either(projectors, 4), _either(alpha, 0.05)
+    study |= {key: value for key in study if (value := getattr(given, key)) is not None}
+    seeds, projectors, alpha = int(study["seeds"]), int(study["projectors"]), study["alpha"]
     if seeds < 1:
         raise StudyError(f"power: {seeds} seeds; expected at least 1.")
     references = read_references(path) if path is not None else None
-    named = {
-        "sd": given.sd,
-        "seed_sd": given.seed_sd,
-        "between_projectors": given.between_projectors,
-        "between_seeds": given.between_seeds,
-    }
-    named = {key: value for key, value in named.items() if value is not None}
     if references is None and given.sd is None:
         raise StudyError("power: no references and no --sd; expected a config, a file or an SD.")
-    assumed: Assumptions = from_references(references.sd if references else given.sd, **named)
-    groups = _either(given.groups, references.n_groups if references else 97)
-    difference = given.difference
+    keys = ("sd", "seed_sd", "between_projectors", "between_seeds")
+    named = {key: value for key in keys if (value := getattr(given, key)) is not None}
+    assumed = from_references(references.sd if references else given.sd, **named)
+    groups, difference = given.groups, given.difference
+    if groups is None:
+        groups = references.n_groups if references else 97
     if difference is None:
-        difference = ASKED * references.mean if references else 0.5 * assumed.sd
-    table = power_table(assumed, difference, projectors, sorted({*GROUPS, groups}), alpha=alpha)
-    pairs = projectors * (projectors - 1) // 2
-    lines = []
+        difference = _ASKED * references.mean if references else 0.5 * assumed.sd
+
     if references:
-        lines.append(
+        yield (
             f"References ({references.source}): D {references.mean:.4f}, SD {references.sd:.4f} "
             f"over {references.n_groups} source videos."
         )
-    lines += [
+    yield (
         f"Assumed: SD of a run's D over source videos {assumed.sd:.4f}"
         + ("" if given.sd else " (1.3 × the references', as in the demo)")
         + f"; SD of a run's mean over seeds {assumed.seed_sd:.4f}"
         + ("" if given.seed_sd is not None else " (.35 of that, as in the demo)")
         + f"; correlation over clips {assumed.between_projectors:g} between projectors, "
-        f"{assumed.between_seeds:g} between seeds of one.",
-        f"{projectors} projectors, {pairs} pairs, Holm at {alpha:g}, power 80 %.",
-        "",
-        "Smallest difference in D that would be found:",
-        "source videos" + "".join(f"{f'S = {s}':>12}" for s in table.seeds),
-    ]
-    for g in table.groups:
-        cells = (table.detectable[g, s] for s in table.seeds)
-        lines.append(
-            f"{g:>13}" + "".join(f"{'no ranks' if d is None else f'{d:.4f}':>12}" for d in cells)
-        )
-    lines += ["", f"Source videos needed to find a difference of {difference:.4f} in D:"]
-    for s in table.seeds:
-        needed = table.needed[s]
-        told = f"{needed:,}" if needed is not None else "none suffices: the seeds alone hide it"
-        lines.append(f"  S = {s}: " + ("no ranks with one seed" if s == 1 else told))
+        f"{assumed.between_seeds:g} between seeds of one."
+    )
+    pairs = projectors * (projectors - 1) // 2
+    yield f"{projectors} projectors, {pairs} pairs, Holm at {alpha:g}, power 80 %.\n"
+
+    yield "Smallest difference in D that would be found:"
+    yield "source videos" + "".join(f"{f'S = {s}':>12}" for s in _SEEDS)
+    for g in sorted({*_GROUPS, groups}):
+        cells = ["no ranks"] * sum(s < 2 for s in _SEEDS)
+        for s in _SEEDS[len(cells) :]:
+            cells.append(f"{Design(assumed, g, s, projectors, alpha).detectable():.4f}")
+        yield f"{g:>13}" + "".join(f"{cell:>12}" for cell in cells)
+
+    yield f"\nSource videos needed to find a difference of {difference:.4f} in D:"
+    for s in _SEEDS:
+        told = "no ranks with one seed"
+        if s > 1:
+            needed = groups_needed(assumed, difference, s, projectors, alpha)
+            told = f"{needed:,}" if needed else "none suffices: the seeds alone hide it"
+        yield f"  S = {s}: {told}"
+
     if seeds < 2:
-        lines += ["", "This study has one seed: no ranks, whatever the number of clips."]
+        yield "\nThis study has one seed: no ranks, whatever the number of clips."
     else:
         own = Design(assumed, groups, seeds, projectors, alpha)
-        lines += [
-            "",
-            f"This study ({groups} source videos, {seeds} seeds): smallest detectable difference "
-            f"{own.detectable():.4f}; power for {difference:.4f} is {own.power(difference):.0%}.",
-        ]
+        yield (
+            f"\nThis study ({groups} source videos, {seeds} seeds): smallest detectable difference "
+            f"{own.detectable():.4f}; power for {difference:.4f} is {own.power(difference):.0%}."
+        )
     if references:
-        lines += ["", *_passing(references, assumed, groups, seeds, projectors, alpha, wanted)]
-    return "\n".join(lines)
-
-
-def _either(given: T | None, otherwise: T) -> T:
-    """What was given, 0 too: it is for the checks to refuse."""
-    return otherwise if given is None else given
+        yield ""
+        yield from _passing(references, assumed, groups, seeds, projectors, alpha, wanted)
 
 
 def _passing(
     references: ReferenceScores,
-    assumed: Assumptions,
+    assumed: AssumedScores,
     groups: int,
     seeds: int,
     projectors: int,
     alpha: float,
     wanted: bool,
-) -> list[str]:
+) -> Iterator[str]:
     """How probably projectors of a share of the references' D pass the gate, a line each."""
-    from siglip_study.planning.gate_power import GateDesign, asked_within
+    from siglip_study.planning.power_design import GateDesign, asked_within
 
-    told = references.within if asked_within(references.within, alpha, wanted) else None
-    design = GateDesign(assumed, told, references.sd, groups, seeds, projectors, alpha)
-    if told:
-        second = f"D within category above 0 too, the references' being {told.mean:.4f}"
+    within = references.within if asked_within(references.within, alpha, wanted) else None
+    design = GateDesign(assumed, within, references.sd, groups, seeds, projectors, alpha)
+    if within:
+        second = f"D within category above 0 too, the references' being {within.mean:.4f}"
     elif references.within is None and wanted:
         second = "D within category is unknown here and not counted"
     else:
         second = "D within category is not asked for"
-    lines = [
-        f"Passing the gate with {groups} source videos and {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'} (D above 0, {second}; Holm's strictest step):"
-    ]
-    for share in SHARES:
-        chance = design.passing(share * references.mean, share * told.mean if told else None)
+    counted = f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
+    yield (
+        f"Passing the gate with {groups} source videos and {counted} (D above 0, {second}; Holm's "
+        "strictest step):"
+    )
+    for share in _SHARES:
+        chance = design.passing(share * references.mean, share * within.mean if within else None)
         figures = f"{share * references.mean:.4f}"
-        if told:
-            figures += f", {share * told.mean:.4f} within"
-        lines.append(f"  {share:>4.0%} of the references' D ({figures}): {chance:.0%}")
-    return lines
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Print the table; 1 on a user's mistake."""
-    given = _parser().parse_args(arguments)
-    return exit_status(lambda: print(report(given)))
+        if within:
+            figures += f", {share * within.mean:.4f} within"
+        yield f"  {share:>4.0%} of the references' D ({figures}): {chance:.0%}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Power before money: what a study of given size would find, before anything is trained.
+"""Power before money: what a study of given size would find, and pass, before any training.
 
 Model of a score, as in :mod:`siglip_study.ranking.variance`, by four figures: the SD of one run's
 D over groups, its correlation between two projectors and between two seeds of one projector, and
@@ -8,10 +8,8 @@ the SD of a run's mean over seeds. The clip part of a pair's δ_g then has the v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy import optimize, special
@@ -19,15 +17,18 @@ from scipy import optimize, special
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.pairs import POWER
 from siglip_study.ranking.variance import Array, add_seeds, noise_of, t_quantile
+from siglip_study.ranking.within import LEAST_SHARE, WithinSpread
 
 #: Draws of the variance estimates; the power averaged over them is good to half a point.
-DRAWS = 4000
+_DRAWS = 4000
+#: Draws of the gate's tests; a probability is good to a third of a point.
+_GATE_DRAWS = 20_000
 #: Groups beyond which a study is called out of reach.
 MOST_GROUPS = 100_000
 
 
 @dataclass(frozen=True)
-class Assumptions:
+class AssumedScores:
     """What is assumed about scores; the defaults were measured on the demo's report runs.
 
     Four projectors, two seeds, 60 clips: a run's SD was 1.3 times the references'; two projectors'
@@ -63,17 +64,17 @@ class Assumptions:
 SD_RATIO, SEED_RATIO = 1.3, 0.35
 
 
-def from_references(reference_sd: float, **given: float) -> Assumptions:
-    """Assumptions from the references' SD over groups; ``given`` replaces what the demo says."""
+def from_references(reference_sd: float, **given: float) -> AssumedScores:
+    """AssumedScores from the references' SD over groups; ``given`` replaces what the demo says."""
     sd = given.pop("sd", SD_RATIO * reference_sd)
-    return Assumptions(**{"sd": sd, "seed_sd": SEED_RATIO * sd, **given})
+    return AssumedScores(**{"sd": sd, "seed_sd": SEED_RATIO * sd, **given})
 
 
 @dataclass(frozen=True)
 class Design:
     """A study to be: G groups, S ≥ 2 seeds, P ≥ 2 projectors and the level of its claims."""
 
-    assumed: Assumptions
+    assumed: AssumedScores
     n_groups: int
     n_seeds: int
     n_projectors: int
@@ -114,10 +115,10 @@ class Design:
         clip_df, residual_df = g - 1, (s - 1) * (g - 1)
         again = assumed.sd**2 * (1 - assumed.between_seeds)
         # Quantiles of common uniforms, so that designs differ by size and not by luck.
-        clip = 2 * special.gammaincinv(clip_df / 2, rng.random(DRAWS)) / clip_df
+        clip = 2 * special.gammaincinv(clip_df / 2, rng.random(_DRAWS)) / clip_df
         run_sd = np.sqrt(assumed.seed_sd**2 + again / g)
-        means = run_sd * rng.standard_normal((DRAWS, p, s))
-        residual = 2 * special.gammaincinv(residual_df / 2, rng.random((DRAWS, p))) / residual_df
+        means = run_sd * rng.standard_normal((_DRAWS, p, s))
+        residual = 2 * special.gammaincinv(residual_df / 2, rng.random((_DRAWS, p))) / residual_df
         noise = noise_of(means, again * residual, g)
         part = self.variance - 2 * assumed.seed_sd**2 / s
         variance, df = add_seeds(part * clip, g, noise, (0, 1))
@@ -149,7 +150,7 @@ class Design:
 
 
 def groups_needed(
-    assumed: Assumptions,
+    assumed: AssumedScores,
     difference: float,
     n_seeds: int,
     n_projectors: int,
@@ -182,32 +183,92 @@ def groups_needed(
     return high
 
 
+# ---- How probable it is that a projector passes the gate: both tests of *grounded* are played out.
+# Their means and standard errors are drawn as the model above has them, and go through the gate's
+# own variance and degrees of freedom.
+
+
 @dataclass(frozen=True)
-class PowerTable:
-    """Answers for a grid of designs; ``None`` means: no ranks (S = 1) or out of reach."""
+class GateDesign:
+    """A study to be: G groups, S seeds, P projectors, and what both tests vary by.
 
-    seeds: tuple[int, ...]
-    groups: tuple[int, ...]
-    detectable: dict[tuple[int, int], float | None]
-    needed: dict[int, int | None]
+    Attributes:
+        assumed: of D, as for the differences.
+        within: the human captions' D within category; ``None``: the gate does not ask for it.
+        reference_sd: SD over groups of their D; a run's D within category varies by as much more
+            than theirs as its D does, and a seed moves both alike.
+        n_groups: source videos.
+        n_seeds: S; one leaves the seeds out of the standard error, as the gate does.
+        n_projectors: P.
+        alpha: level of the gate.
+        seed: of the draws.
+    """
+
+    assumed: AssumedScores
+    within: WithinSpread | None
+    reference_sd: float
+    n_groups: int
+    n_seeds: int
+    n_projectors: int
+    alpha: float = 0.05
+    seed: int = 0
+
+    @cached_property
+    def _tests(self) -> tuple[tuple[Array, Array], ...]:
+        """Error and critical value of each test, ``[draws]``: passed if mean + error > critical.
+
+        Both share what seeds do. Errors over clips are correlated as the human captions' are.
+        """
+        rng = np.random.default_rng(self.seed)
+        seeds = rng.standard_normal((_GATE_DRAWS, self.n_projectors, self.n_seeds))
+        clips = rng.standard_normal((2, _GATE_DRAWS))
+        first = self._test(1.0, self.n_groups, seeds, clips[0], rng)
+        if self.within is None:
+            return (first,)
+        r, share = self.within.correlation, self.within.n_groups / self.within.n_total
+        mixed = r * clips[0] + np.sqrt(max(0.0, 1 - r**2)) * clips[1]
+        n_groups = max(2, round(share * self.n_groups))
+        return first, self._test(self.within.sd / self.reference_sd, n_groups, seeds, mixed, rng)
+
+    def _test(
+        self, ratio: float, n_groups: int, seeds: Array, clips: Array, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """One test, of a score whose SDs are ``ratio`` of those assumed of D."""
+        s, df, assumed = self.n_seeds, n_groups - 1, self.assumed
+        seed_sd = ratio * assumed.seed_sd
+        kept, again = (
+            (ratio * assumed.sd) ** 2 * share
+            for share in (assumed.between_seeds, 1 - assumed.between_seeds)
+        )
+        part = (kept + again / s) / n_groups
+        clip_part = part * 2 * special.gammaincinv(df / 2, rng.random(_GATE_DRAWS)) / df
+        noise = None
+        if s > 1:
+            residual_df = (s - 1) * df
+            uniform = rng.random((_GATE_DRAWS, self.n_projectors))
+            residual = 2 * special.gammaincinv(residual_df / 2, uniform) / residual_df
+            # What is redrawn of clips moves a run's mean as well, and its variance between seeds.
+            run_sd = np.sqrt(seed_sd**2 + again / n_groups)
+            noise = noise_of(run_sd * seeds, again * residual, n_groups)
+        variance, freedom = add_seeds(clip_part, n_groups, noise, (0,))
+        error = np.sqrt(part) * clips + seed_sd * seeds[:, 0].mean(axis=-1)
+        level = 1 - self.alpha / self.n_projectors
+        return error, np.asarray(t_quantile(level, freedom) * np.sqrt(variance))
+
+    def passing(self, mean: float, within: float | None = None) -> float:
+        """Probability that a projector of true D ``mean``, and ``within`` category, is grounded.
+
+        By Holm's strictest step: where others are grounded as well, it passes more often.
+        """
+        passed = np.ones(_GATE_DRAWS, dtype=bool)
+        for truth, (error, critical) in zip((mean, within), self._tests, strict=False):
+            passed &= (mean if truth is None else truth) + error > critical
+        return float(passed.mean())
 
 
-def power_table(
-    assumed: Assumptions,
-    difference: float,
-    n_projectors: int,
-    groups: Sequence[int],
-    seeds: Sequence[int] = (1, 2, 3, 5, 8),
-    alpha: float = 0.05,
-) -> PowerTable:
-    """Smallest detectable differences over groups × seeds, and the groups ``difference`` needs."""
-    detectable: dict[tuple[int, int], Any] = {
-        (g, s): Design(assumed, g, s, n_projectors, alpha).detectable() if s > 1 else None
-        for g in groups
-        for s in seeds
-    }
-    needed = {
-        s: groups_needed(assumed, difference, s, n_projectors, alpha) if s > 1 else None
-        for s in seeds
-    }
-    return PowerTable(tuple(seeds), tuple(groups), detectable, needed)
+def asked_within(spread: WithinSpread | None, alpha: float, wanted: bool = True) -> bool:
+    """Whether the gate will ask for D within category, as these references have it."""
+    if spread is None or not wanted or spread.n_groups < LEAST_SHARE * spread.n_total:
+        return False
+    t = spread.mean / (spread.sd / np.sqrt(spread.n_groups)) if spread.sd > 0 else np.inf
+    return bool(special.stdtr(spread.n_groups - 1, -t) <= alpha)

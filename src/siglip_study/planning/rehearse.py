@@ -8,46 +8,21 @@ import shutil
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from siglip_study.base.io import atomic_path, write_json
 from siglip_study.config.study import Config
-from siglip_study.planning.budgets import SCHEMA, step_times_json
-from siglip_study.planning.costs import (
-    Key,
-    by_tokens,
-    caption_budget,
-    estimates,
-    measurements,
-    merged,
-    shape_name,
-)
-from siglip_study.planning.dataset import assumed_from_arguments, describe_dataset
-from siglip_study.planning.estimate import llm_bytes
-from siglip_study.planning.facts import (
-    ASSUMED_PROMPT,
-    ModelFacts,
-    model_facts,
-    prompt_at_hand,
-    tokenizer_at_hand,
-)
-from siglip_study.planning.forecast import (
-    GPUS,
-    Disk,
-    Forecast,
-    Gpu,
-    disk_needed,
-    gpu_of_device,
-    named_gpu,
-)
-from siglip_study.planning.preflight import existing_folder
-from siglip_study.planning.rows import Cost, Row, gigabytes, rows_table
-from siglip_study.planning.workload import Workload
-from siglip_study.study.grid import Study
+from siglip_study.planning.estimate import GPUS, Cost, Disk, Forecast, Gpu, Row, gpu_of_device
+from siglip_study.planning.premises import Assumptions
+from siglip_study.planning.workload import connector_of, stage_shape
 
-# ---- What a rehearsal found: as lines for a terminal, and as JSON.
+#: Schema of ``rehearsal.json``.
+REHEARSAL_SCHEMA = "rehearsal/2"
+#: Weights of an LLM that is also timed on a CPU: more would take too long.
+_CPU_WEIGHTS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -56,14 +31,14 @@ class Rehearsal:
 
     device: str
     how: str
-    rows: list[Row]
+    runs: str
     sources: tuple[str, ...]
+    rows: list[Row]
+    training: dict[str, Any]
     disk: Disk
     disk_free: int
     problems: list[str]
     elsewhere: list[str]
-    runs: str
-    training: dict[str, Any]
     seconds: float
 
     @property
@@ -93,12 +68,15 @@ class Rehearsal:
 
     def as_json(self) -> dict[str, Any]:
         """JSON types, for ``rehearsal.json``."""
+        rows = [asdict(row) | {"hours": row.hours} for row in self.rows]
+        for row in rows:
+            del row["about"]
         return {
             "device": self.device,
             "how": self.how,
             "runs": self.runs,
             "sources": list(self.sources),
-            "rows": [row.as_json() for row in self.rows],
+            "rows": rows,
             "hours": self.hours,
             "training": self.training,
             "disk": asdict(self.disk) | {"free": self.disk_free},
@@ -109,25 +87,9 @@ class Rehearsal:
 
     def write(self, folder: Path) -> None:
         """``rehearsal.json`` and ``rehearsal.txt`` in ``folder``."""
-        write_json(folder / "rehearsal.json", self.as_json(), SCHEMA)
+        write_json(folder / "rehearsal.json", self.as_json(), REHEARSAL_SCHEMA)
         with atomic_path(folder / "rehearsal.txt") as partial:
             partial.write_text(self.text() + "\n", encoding="utf-8")
-
-
-#: Weights of an LLM that is also timed on a CPU: more would take too long.
-_CPU_WEIGHTS = 100_000_000
-#: Seconds a job takes before its model is loaded, and bytes read a second.
-_IMPORTS_S, _READ_RATE = 10.0, 1.5e9
-
-
-@dataclass(frozen=True)
-class Assumptions:
-    """What is taken for granted in place of what is on disk; None: counted, or a default."""
-
-    clips: dict[str, int] | None = None
-    caption_tokens: int | None = None
-    gpu: str = "h200"
-    presets: bool = False
 
 
 def rehearse(config: Config, given: Assumptions | None = None) -> Rehearsal:
@@ -137,123 +99,83 @@ def rehearse(config: Config, given: Assumptions | None = None) -> Rehearsal:
         StudyError: a model's config or the dataset is there and wrong.
     """
     began = time.monotonic()
-    given = given or Assumptions()
-    facts = model_facts(config)
-    tokenizer = tokenizer_at_hand(config)
-    dataset = describe_dataset(config, tokenizer, given.clips, given.caption_tokens)
-    workload = Workload(Study(config), dataset, given.presets)
-    prompt = sum(ASSUMED_PROMPT)
-    layout = prompt_at_hand(config, tokenizer, facts.llm.vocab)
-    if tokenizer is not None:
-        prompt = len(layout.before) + len(layout.after)
-    forecast = Forecast(config, facts, dataset, prompt)
-
-    device, gpu, measures = _device(config, facts, given)
-    estimated = estimates(workload, forecast, gpu) if gpu else {}
-    measured: dict[Key, Cost] = {}
+    forecast = Forecast(config, given)
+    device, gpu, measures = _device(forecast)
+    rows = _estimated(forecast, gpu)
     if measures:
-        measured = measurements(workload, forecast, layout, tokenizer)
-    rows = _rows(workload, forecast, estimated, measured)
-    disk = disk_needed(workload, forecast)
+        from siglip_study.planning.measure import measurements
+
+        found = measurements(forecast, rows)
+        rows = [replace(row, measured=found.get(row)) for row in rows]
+    disk = forecast.disk()
     free = shutil.disk_usage(existing_folder(Path(config.output_dir))).free
-    how = (
-        "measured with random weights"
-        if measures
-        else "no GPU here, so estimated from FLOPs and bytes at 60 % of the stated rates"
-    )
     return Rehearsal(
         device=device,
-        how=how,
+        how="measured with random weights"
+        if measures
+        else "no GPU here, so estimated from FLOPs and bytes at 60 % of the stated rates",
+        runs=_runs(forecast),
+        sources=_sources(forecast),
         rows=rows,
-        sources=dataset.sources + _more_sources(config, forecast, tokenizer is not None),
+        training=training_record(forecast, rows),
         disk=disk,
         disk_free=free,
-        problems=_problems(rows, disk, free, config),
-        elsewhere=[] if measures else _elsewhere(workload, forecast),
-        runs=_runs(workload),
-        training=step_times_json(workload, estimated, measured),
+        problems=problems(rows, disk, free, config.output_dir),
+        elsewhere=[] if measures else _elsewhere(forecast),
         seconds=time.monotonic() - began,
     )
 
 
-def _device(config: Config, facts: ModelFacts, given: Assumptions) -> tuple[str, Gpu | None, bool]:
+def _device(forecast: Forecast) -> tuple[str, Gpu | None, bool]:
     """Name of the device, the GPU whose rates estimates use, and whether anything is timed."""
     import torch
 
     from siglip_study.models.devices import pick_device
 
-    if pick_device("cpu" if config.runtime.device == "cpu" else "auto").type == "cuda":
+    if pick_device("cpu" if forecast.config.runtime.device == "cpu" else "auto").type == "cuda":
         name = torch.cuda.get_device_name()
         return name, gpu_of_device(name), True
-    if facts.llm.layer_parameters <= _CPU_WEIGHTS:
+    if forecast.models.llm.layer_parameters <= _CPU_WEIGHTS:
         return "this machine's CPU", None, True
-    gpu = named_gpu(given.gpu)
+    gpu = GPUS[forecast.given.gpu]
     return gpu.name, gpu, False
 
 
-def _rows(
-    workload: Workload,
-    forecast: Forecast,
-    estimated: dict[Key, Cost],
-    measured: dict[Key, Cost],
-) -> list[Row]:
-    config, facts = workload.config, forecast.facts
-    twin = by_tokens(workload, forecast)
-
-    def row(key: Key, part: str, shape: str, unit: str, units: int) -> Row:
-        return Row(part, shape, unit, units, estimated.get(key), measured.get(key))
-
-    side = facts.vision.tokens
-    rows = [
-        row(
-            Key("vision features"),
-            "features",
-            f"{config.vision.frames} frames × {side} tokens",
-            "clip",
-            workload.encoded_clips,
-        ),
-        row(
-            Key("scorer images"),
-            "scorer images",
-            f"{config.scorer.frames} frames × {facts.scorer_images.tokens} tokens",
-            "clip",
-            workload.scored_clips,
-        ),
-    ]
-    for shape, steps in workload.steps.items():
-        name = shape_name(workload, shape)
-        rows.append(row(Key("step", shape), f"stage {shape.stage}", name, "step", steps))
-    budget, quick = caption_budget(workload), config.training.quick_tokens
-    conditions = 2 + config.captions.shuffles
-    parts = (
-        ("validation", "clip", f"{budget} caption tokens", workload.validation),
-        ("quick captions", "caption", f"{quick} new tokens", workload.quick_captions),
-        ("captions", "caption", f"{budget} new tokens", workload.captions),
-        ("conditions", "clip", f"{conditions} losses", workload.captions),
-    )
-    for part, unit, told, units in parts:
-        for connector, n in merged(units, twin).items():
-            shape_told = f"{forecast.sequence(connector).prompt} prompt, {told}"
-            rows.append(row(Key(part, connector), part, shape_told, unit, n))
-    texts = f"{forecast.texts_a_caption} texts × {facts.scorer_texts.tokens} tokens"
-    rows.append(
-        row(Key("scorer texts"), "scorer texts", texts, "caption", workload.scored_captions)
-    )
-    loading = _IMPORTS_S + llm_bytes(facts.llm, "none") / _READ_RATE
-    rows.append(Row("loading", "imports, LLM (assumed)", "job", workload.jobs, Cost(loading), None))
-    return rows
+def _estimated(forecast: Forecast, gpu: Gpu | None) -> list[Row]:
+    rows = forecast.rows()
+    if gpu is None:
+        return rows
+    return [replace(r, estimated=r.estimated or forecast.cost(r, gpu)) for r in rows]
 
 
-def _runs(workload: Workload) -> str:
-    roles = Counter(cell.role for cell in workload.cells)
+def _elsewhere(forecast: Forecast) -> list[str]:
+    """Hours on each GPU of the table."""
+    lines = ["The same on one of these (estimated; GiB: the leanest stage-2 step):"]
+    for gpu in GPUS.values():
+        rows = _estimated(forecast, gpu)
+        told = f"{sum(row.hours or 0.0 for row in rows):.0f} h"
+        if any(row.cost.problem for row in rows):
+            least = max(row.cost.gib or 0.0 for row in rows if row.part.startswith("stage"))
+            told = f"does not fit: {least:.0f} of {gpu.gib:.0f} GiB"
+        lines.append(f"  {gpu.name:16} {told}")
+    return lines
+
+
+def _runs(forecast: Forecast) -> str:
+    work = forecast.workload
+    roles = Counter(cell.role for cell in work.cells)
     listed = ", ".join(f"{n} {role}" for role, n in roles.items())
-    return f"{len(workload.cells)} runs ({listed}) from {len(workload.stage1_cells)} first stages."
+    return f"{len(work.cells)} runs ({listed}) from {len(work.stage1_cells)} first stages."
 
 
-def _more_sources(config: Config, forecast: Forecast, has_tokenizer: bool) -> tuple[str, ...]:
-    told = "" if has_tokenizer else ", assumed, since the tokenizer is not at hand"
+def _sources(forecast: Forecast) -> tuple[str, ...]:
+    """Where what is not measured comes from, a sentence each."""
+    config, layout = forecast.config, forecast.layout
+    assumed = ", assumed, since the tokenizer is not at hand" if forecast.tokenizer is None else ""
+    around = len(layout.before) + len(layout.after)
     sources = [
-        f"prompt around the video: {forecast.prompt_tokens} tokens{told}",
+        *forecast.dataset.sources,
+        f"prompt around the video: {around} tokens{assumed}",
         "chosen cells taken to have the longest budget; captions as long as the references",
     ]
     if config.cross_fit:
@@ -269,52 +191,150 @@ def _more_sources(config: Config, forecast: Forecast, has_tokenizer: bool) -> tu
     return tuple(sources)
 
 
-def _problems(rows: list[Row], disk: Disk, free: int, config: Config) -> list[str]:
+def problems(rows: Sequence[Row], disk: Disk, free: int, folder: str) -> list[str]:
+    """What fits neither the GPU nor the disk of ``folder``, a sentence each."""
     found = [f"{row.part}, {row.shape}: {row.cost.problem}" for row in rows if row.cost.problem]
     if disk.written > free:
         found.append(
-            f"{config.output_dir}: {gigabytes(disk.written)} will be written and "
-            f"{gigabytes(free)} are free"
+            f"{folder}: {gigabytes(disk.written)} will be written and {gigabytes(free)} are free"
         )
     return found
 
 
-def _elsewhere(workload: Workload, forecast: Forecast) -> list[str]:
-    """Hours on each GPU of the table."""
-    lines = ["The same on one of these (estimated; GiB: the leanest stage-2 step):"]
-    for gpu in GPUS.values():
-        rows = _rows(workload, forecast, estimates(workload, forecast, gpu), {})
-        hours = sum(row.hours or 0.0 for row in rows)
-        problem = any(row.cost.problem for row in rows)
-        least = max(row.cost.gib or 0.0 for row in rows if row.part.startswith("stage"))
-        told = f"does not fit: {least:.0f} of {gpu.gib:.0f} GiB" if problem else f"{hours:.0f} h"
-        lines.append(f"  {gpu.name:16} {told}")
-    return lines
+def existing_folder(path: Path) -> Path:
+    """The nearest folder of a path that exists."""
+    path = path.absolute()
+    while not path.is_dir():
+        path = path.parent
+    return path
 
 
-# ---- What the rehearsal's commands have in common: assumptions, and progress on standard error.
+# ---- Seconds of each projector's optimizer steps, which budgets of equal time are made of.
+
+
+def training_record(forecast: Forecast, rows: Sequence[Row]) -> dict[str, Any]:
+    """Training clips, settings that steps depend on, and each compared projector's steps."""
+    config, costs = forecast.config, {row.about: row.cost for row in rows}
+    steps: dict[str, list[dict[str, Any]]] = {}
+    for cell in forecast.study.tuning:
+        connector = connector_of(cell.run)
+        shapes = (
+            stage_shape(1, connector, config.stage1),
+            stage_shape(2, connector, config.stage2),
+        )
+        found = [costs.get(shape, Cost(None)) for shape in shapes]
+        steps[cell.label] = [{"seconds": c.seconds, "problem": c.problem} for c in found]
+    return {
+        "train_clips": forecast.dataset.clips["train"],
+        "settings": timed_settings(config),
+        "steps": steps,
+    }
+
+
+def timed_settings(config: Config) -> dict[str, Any]:
+    """The keys on which the time of an optimizer step depends, by dotted name."""
+    runtime = config.runtime
+    found: dict[str, Any] = {
+        "vision.model": config.vision.model,
+        "vision.frames": config.vision.frames,
+        "llm.model": config.llm.model,
+        "llm.quantization": config.llm.quantization,
+        "llm.lora.r": config.llm.lora.r,
+        "llm.lora.targets": list(config.llm.lora.targets),
+        "training.max_target_tokens": config.training.max_target_tokens,
+        "runtime.device": runtime.device,
+        "runtime.memory_gb": runtime.memory_gb,
+        "runtime.checkpointing": runtime.checkpointing,
+        "runtime.compile": runtime.compile,
+    }
+    for name, stage in (("stage1", config.stage1), ("stage2", config.stage2)):
+        found[f"{name}.batch_size"] = stage.batch_size
+        found[f"{name}.gradient_accumulation"] = stage.gradient_accumulation
+    for label, projector in config.projectors.items():
+        found[f"projectors.{label}.type"] = projector.type or label
+        found[f"projectors.{label}.options"] = projector.options
+    return found
+
+
+# ---- The table for a terminal.
+
+_HEAD = ("part", "shape", "unit", "units", "measured s", "estimated s", "GPU GiB", "hours")
+
+
+def rows_table(rows: Sequence[Row]) -> list[str]:
+    """Lines of a table: a head, a rule, a line a row, the sum."""
+    body = [_cells(row) for row in rows]
+    total = sum(row.hours or 0.0 for row in rows)
+    body.append(("all", *[""] * 6, _hours(total)))
+    widths = [max(map(len, column)) for column in zip(_HEAD, *body, strict=True)]
+    lines = [_HEAD, tuple("-" * width for width in widths), *body]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < 3 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    gib = row.cost.gib
+    return (
+        row.part,
+        row.shape,
+        row.unit,
+        f"{row.units}",
+        _seconds(row.measured),
+        _seconds(row.estimated),
+        "-" if gib is None else f"{gib:.2g}" if gib < 10 else f"{gib:.0f}",
+        "-" if row.hours is None else _hours(row.hours),
+    )
+
+
+def _seconds(cost: Cost | None) -> str:
+    if cost is None or cost.seconds is None:
+        return "no fit" if cost is not None and cost.problem else "-"
+    return f"{cost.seconds:.3g}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.2f}" if hours >= 0.1 else f"{hours:.4f}"
+
+
+def gigabytes(amount: float) -> str:
+    """Bytes in GB, three digits."""
+    return f"{amount / 1e9:.3g} GB"
+
+
+# ---- What the commands have in common.
 
 
 def add_assumptions(parser: argparse.ArgumentParser) -> None:
-    """Options for what cannot be counted or timed here."""
+    """The config, and options for what cannot be counted or timed here."""
+    parser.add_argument("config", type=Path)
     parser.add_argument("--gpu", choices=GPUS, default="h200", help="to estimate for without one")
     parser.add_argument("--train", type=int, help="training clips to assume")
     parser.add_argument("--held-out", type=int, help="held-out clips to assume")
     parser.add_argument("--caption-tokens", type=int, help="mean caption length to assume")
+    parser.set_defaults(presets=False)
 
 
-def given_assumptions(given: argparse.Namespace, presets: bool = False) -> Assumptions:
-    """The options as given."""
-    return Assumptions(
-        clips=assumed_from_arguments(given.train, given.held_out),
-        caption_tokens=given.caption_tokens,
-        gpu=given.gpu,
-        presets=presets,
-    )
+def rehearse_and_write(
+    config: Config, given: argparse.Namespace, folder: Path | None = None
+) -> Rehearsal:
+    """Rehearse with the options as given, progress on standard error; write what was found.
 
-
-def show_progress() -> None:
-    """The package's log goes to standard error."""
+    Args:
+        config: the study.
+        given: options of :func:`add_assumptions`.
+        folder: where the two files go; None: ``output_dir``.
+    """
     log = logging.getLogger("siglip_study")
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler(sys.stderr))
+    assumed = Assumptions(
+        given.train, given.held_out, given.caption_tokens, given.gpu, given.presets
+    )
+    found = rehearse(config, assumed)
+    found.write(folder or Path(config.output_dir))
+    return found

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from siglip_study.config.training import StageConfig
-from siglip_study.planning.dataset import Dataset
+from siglip_study.planning.premises import Dataset
 from siglip_study.study.cells import Cell, RunSpec
 from siglip_study.study.grid import Study
 
@@ -44,6 +45,11 @@ def connector_of(run: RunSpec) -> Connector:
     return Connector(run.projector, json.dumps(run.options, sort_keys=True))
 
 
+def stage_shape(stage: int, connector: Connector, settings: StageConfig) -> StageShape:
+    """The step of a stage with these settings."""
+    return StageShape(stage, connector, settings.batch_size, settings.gradient_accumulation)
+
+
 class Workload:
     """Units of work of every cell that the study will train, caption and score.
 
@@ -57,13 +63,11 @@ class Workload:
     """
 
     def __init__(self, study: Study, dataset: Dataset, presets: bool = False) -> None:
-        self.study = study
-        self.dataset = dataset
-        self.config = study.config
+        self.config, self.clips = study.config, dataset.clips
         longest: dict[str, Cell] = {}
         for cell in study.tuning:
-            known = longest.get(cell.label)
-            if known is None or cell.run.stage2.epochs > known.run.stage2.epochs:
+            known = longest.setdefault(cell.label, cell)
+            if cell.run.stage2.epochs > known.run.stage2.epochs:
                 longest[cell.label] = cell
         self.cells = [*study.tuning, *study.controls]
         self.cells += study.reported(cell.name for cell in longest.values())
@@ -76,67 +80,62 @@ class Workload:
         return list({cell.stage1_name: cell for cell in self.cells if cell.has_stage1}.values())
 
     @cached_property
-    def connectors(self) -> list[Connector]:
-        """Distinct connectors, in the order of the config."""
-        return list(dict.fromkeys(connector_of(cell.run) for cell in self.cells))
+    def connectors(self) -> dict[Connector, str]:
+        """Distinct connectors, in the order of the config, with the first label of each."""
+        found: dict[Connector, str] = {}
+        for cell in self.cells:
+            found.setdefault(connector_of(cell.run), cell.label)
+        return found
 
-    def label(self, connector: Connector) -> str:
-        """The first label under which a connector is trained."""
-        return next(cell.label for cell in self.cells if connector_of(cell.run) == connector)
+    def _trainings(self) -> Iterator[tuple[int, Connector, StageConfig]]:
+        for cell in self.stage1_cells:
+            yield 1, connector_of(cell.run), cell.run.stage1
+        for cell in self.cells:
+            yield 2, connector_of(cell.run), cell.run.stage2
 
     @cached_property
     def steps(self) -> Counter[StageShape]:
         """Optimizer steps of each shape."""
         found: Counter[StageShape] = Counter()
-        for stage, cells in ((1, self.stage1_cells), (2, self.cells)):
-            for cell in cells:
-                settings = _settings(cell, stage)
-                shape = StageShape(
-                    stage,
-                    connector_of(cell.run),
-                    settings.batch_size,
-                    settings.gradient_accumulation,
-                )
-                step = settings.batch_size * settings.gradient_accumulation
-                found[shape] += settings.epochs * math.ceil(self.dataset.clips["train"] / step)
+        for stage, connector, settings in self._trainings():
+            shape = stage_shape(stage, connector, settings)
+            an_epoch = math.ceil(self.clips["train"] / (shape.batch * shape.accumulation))
+            found[shape] += settings.epochs * an_epoch
+        return found
+
+    def _each_epoch(self, units: int) -> Counter[Connector]:
+        found: Counter[Connector] = Counter()
+        for _, connector, settings in self._trainings():
+            found[connector] += settings.epochs * units
         return found
 
     @cached_property
     def validation(self) -> Counter[Connector]:
         """Forward passes of one clip with its caption, after each epoch."""
-        return self._each_epoch(self.dataset.clips["selection"])
+        return self._each_epoch(self.clips["selection"])
+
+    @cached_property
+    def quick_captions(self) -> Counter[Connector]:
+        """Short captions written after each epoch to watch for collapse."""
+        return self._each_epoch(min(self.config.training.quick_clips, self.clips["selection"]))
 
     @cached_property
     def captions(self) -> Counter[Connector]:
         """Captions written for the tables; as many clips have their condition losses taken."""
         found: Counter[Connector] = Counter()
         for cell in self.cells:
-            shown = sum(self.dataset.clips[split] for split in cell.captioned)
-            found[connector_of(cell.run)] += shown
-        return found
-
-    @cached_property
-    def quick_captions(self) -> Counter[Connector]:
-        """Short captions written after each epoch to watch for collapse."""
-        clips = self.dataset.clips["selection"]
-        return self._each_epoch(min(self.config.training.quick_clips, clips))
-
-    def _each_epoch(self, units: int) -> Counter[Connector]:
-        found: Counter[Connector] = Counter()
-        for stage, cells in ((1, self.stage1_cells), (2, self.cells)):
-            for cell in cells:
-                found[connector_of(cell.run)] += _settings(cell, stage).epochs * units
+            found[connector_of(cell.run)] += sum(self.clips[split] for split in cell.captioned)
         return found
 
     @property
     def encoded_clips(self) -> int:
         """Clips that the vision encoder sees."""
-        return sum(self.dataset.clips.values())
+        return sum(self.clips.values())
 
     @property
     def scored_clips(self) -> int:
         """Clips whose frames the scorer sees."""
-        return self.dataset.clips["selection"] + self.dataset.clips["report"]
+        return self.clips["selection"] + self.clips["report"]
 
     @property
     def scored_captions(self) -> int:
@@ -144,17 +143,11 @@ class Workload:
 
         Among the train captions the adversaries look for the best one.
         """
-        clips = self.dataset.clips
-        held_out = clips["report"] + clips["selection"]
-        baselines = 4 * held_out if self.config.cross_fit else 3 * clips["report"] + held_out
-        baselines += clips["train"]
-        return sum(self.captions.values()) + baselines
+        held_out, report = self.scored_clips, self.clips["report"]
+        baselines = 4 * held_out if self.config.cross_fit else 3 * report + held_out
+        return sum(self.captions.values()) + baselines + self.clips["train"]
 
     @property
     def jobs(self) -> int:
         """Jobs that load the LLM: both stages (captions are made while it is loaded)."""
         return len(self.stage1_cells) + len(self.cells)
-
-
-def _settings(cell: Cell, stage: int) -> StageConfig:
-    return cell.run.stage1 if stage == 1 else cell.run.stage2

@@ -2,7 +2,7 @@
 
 Run with:
 
-    python -m siglip_study.planning.check config/study.yaml --projector linear --stage 2
+    python -m benchmarks.rehearsed_step config/study.yaml --projector linear --stage 2
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from torch import Tensor
 from siglip_study.base.jobs import exit_status
 from siglip_study.config import load
 from siglip_study.config.study import Config
-from siglip_study.planning.dataset import describe_dataset
-from siglip_study.planning.facts import model_facts, prompt_at_hand, tokenizer_at_hand
+from siglip_study.planning.estimate import Forecast
 from siglip_study.planning.measure import Trial
-from siglip_study.planning.workload import StageShape, Workload
+from siglip_study.planning.workload import StageShape
 from siglip_study.runs.clips import Clips
-from siglip_study.study.grid import Study
 from siglip_study.training.loop import train_stage
 from siglip_study.training.resume import ResumePoint
 from siglip_study.training.step import StagePlan
@@ -49,14 +47,13 @@ def rehearsed_and_trained(
     The trainer takes ``steps`` more steps in its second run than in its first, over clips whose
     caption lengths follow the dataset's: the difference leaves validation and saving out.
     """
-    facts, tokenizer = model_facts(config), tokenizer_at_hand(config)
-    dataset = describe_dataset(config, tokenizer)
-    workload = Workload(Study(config), dataset)
-    trial = Trial(config, facts, dataset, prompt_at_hand(config, tokenizer, facts.llm.vocab))
+    forecast = Forecast(config)
+    trial = Trial(forecast)
     if stage == 2:
         trial.add_adapters()
+    work = forecast.workload
     shape = next(
-        s for s in workload.steps if s.stage == stage and workload.label(s.connector) == label
+        s for s in work.steps if s.stage == stage and work.connectors[s.connector] == label
     )
     rehearsed = trial.step(shape).seconds
     _train(trial, shape, 1)
@@ -71,7 +68,7 @@ def _train(trial: Trial, shape: StageShape, steps: int) -> float:
     settings = (config.stage1 if shape.stage == 1 else config.stage2).model_copy(
         update={"epochs": 1, "batch_size": shape.batch, "gradient_accumulation": shape.accumulation}
     )
-    memory = trial.plan_of(shape)
+    memory = trial.plans[shape.stage, shape.connector]
     plan = StagePlan(shape.stage, settings, 0, memory.eval_clips, 1e9, memory.forward_clips)
     lengths = random.Random(steps)
     pool = _Pool(trial.features(max(2, shape.batch)))
@@ -98,7 +95,7 @@ def _train(trial: Trial, shape: StageShape, steps: int) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print both times and their ratio."""
-    parser = argparse.ArgumentParser(prog="python -m siglip_study.planning.check")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rehearsed_step")
     parser.add_argument("config", type=Path)
     parser.add_argument("--projector", default="linear", help="label in projectors")
     parser.add_argument("--stage", type=int, choices=(1, 2), default=2)

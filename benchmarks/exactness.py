@@ -57,7 +57,7 @@ def adapter_rounding(
                 llm = llm.unload()  # type: ignore[operator]
             else:
                 llm = settle_adapters(llm, "apart" if name == "apart" else "merged")
-            found[name] = _compare(
+            found[name] = compare(
                 reference, _log_probabilities(model, llm, prompt, captions), captions
             )
             del llm
@@ -85,7 +85,7 @@ def _log_probabilities(
     return rows
 
 
-def _compare(
+def compare(
     reference: list[Tensor], other: list[Tensor], captions: Sequence[Sequence[int]]
 ) -> Difference:
     exact, rounded = torch.cat(reference), torch.cat(other)

@@ -10,9 +10,13 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from siglip_study.planning.gate_power import GateDesign, asked_within
 from siglip_study.planning.power import main, read_references
-from siglip_study.planning.power_design import Assumptions, from_references
+from siglip_study.planning.power_design import (
+    AssumedScores,
+    GateDesign,
+    asked_within,
+    from_references,
+)
 from siglip_study.ranking.gate import Candidate, References, gate_all
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.within import WithinSpread, spread_within
@@ -56,7 +60,7 @@ def test_agrees_with_the_gate_in_simulated_studies(
     g: int, s: int, p: int, seed_sd: float, known: int
 ) -> None:
     spread = WithinSpread(0.3, 0.13, 0.7, known, 40)
-    assumed = Assumptions(sd=0.2, seed_sd=seed_sd)
+    assumed = AssumedScores(sd=0.2, seed_sd=seed_sd)
     for within in (spread, None):
         design = GateDesign(assumed, within, 0.1, g, s, p)
         for mean in (0.0, 0.13):
@@ -67,7 +71,7 @@ def test_agrees_with_the_gate_in_simulated_studies(
 
 
 def test_one_seed_and_no_seed_noise_is_the_one_sample_t_test() -> None:
-    assumed = Assumptions(sd=1.0, between_seeds=1.0, seed_sd=0.0)
+    assumed = AssumedScores(sd=1.0, between_seeds=1.0, seed_sd=0.0)
     design = GateDesign(assumed, None, 1.0, 40, 1, 2)
     for effect in (0.0, 0.3, 0.6):
         exact = stats.nct.sf(stats.t.ppf(1 - 0.05 / 2, 39), 39, effect * np.sqrt(40))

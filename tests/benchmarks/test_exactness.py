@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from siglip_study.captioning.exactness import _compare, adapter_rounding
+from benchmarks.exactness import adapter_rounding, compare
 
 CAPTIONS = [[5, 6, 7, 2], [9, 2], [8, 8, 12, 13, 2]]
 
@@ -42,7 +42,7 @@ def test_bf16_loses_less_than_the_adapters_give(adapted, features):
 def test_differences_by_hand():
     exact = [torch.tensor([[0.5, 0.5], [0.25, 0.75]]).log()]
     other = [torch.tensor([[0.25, 0.75], [0.25, 0.75]]).log()]
-    found = _compare(exact, other, [[0, 1]])
+    found = compare(exact, other, [[0, 1]])
     # KL of the first row: (ln 2 + ln 2/3) / 2; the second is 0.
     assert found.kl == pytest.approx((0.693147 - 0.405465) / 4, abs=1e-5)
     assert found.loss == pytest.approx(0.693147 / 2, abs=1e-5)

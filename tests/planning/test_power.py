@@ -14,11 +14,10 @@ from scipy import stats
 from siglip_study.base.errors import StudyError
 from siglip_study.planning.power import main, read_references
 from siglip_study.planning.power_design import (
-    Assumptions,
+    AssumedScores,
     Design,
     from_references,
     groups_needed,
-    power_table,
 )
 from siglip_study.ranking.pairs import pair_arrays
 from siglip_study.ranking.variance import seed_noise
@@ -43,7 +42,7 @@ def simulated(design: Design, difference: float, n: int, seed: int) -> float:
 @pytest.mark.parametrize("seed_sd", [0.0, 0.03, 0.1])
 @pytest.mark.parametrize(("g", "s", "p"), [(40, 2, 2), (40, 3, 4), (97, 3, 2), (60, 6, 4)])
 def test_agrees_with_simulated_studies(g: int, s: int, p: int, seed_sd: float) -> None:
-    design = Design(Assumptions(sd=0.2, seed_sd=seed_sd), g, s, p)
+    design = Design(AssumedScores(sd=0.2, seed_sd=seed_sd), g, s, p)
     for target in (0.5, 0.8):
         difference = design.detectable(target)
         assert design.power(difference) == pytest.approx(target, abs=0.002)
@@ -52,7 +51,7 @@ def test_agrees_with_simulated_studies(g: int, s: int, p: int, seed_sd: float) -
 
 def test_without_seed_noise_it_is_near_the_paired_t_test() -> None:
     # Two projectors, nothing redrawn: the paired t-test, but for what max(v̄, v) may add: nothing.
-    assumed = Assumptions(sd=1.0, between_projectors=0.5, between_seeds=1.0, seed_sd=0.0)
+    assumed = AssumedScores(sd=1.0, between_projectors=0.5, between_seeds=1.0, seed_sd=0.0)
     design = Design(assumed, 40, 3, 2)
     assert design.variance == pytest.approx(2 * 0.5 / 40)
     critical = stats.t.ppf(0.975, 39)
@@ -64,43 +63,41 @@ def test_without_seed_noise_it_is_near_the_paired_t_test() -> None:
 @pytest.mark.parametrize("seed_sd", [0.0, 0.05, 0.3])
 @pytest.mark.parametrize("p", [2, 4, 8])
 def test_monotone(p: int, seed_sd: float) -> None:
-    assumed = Assumptions(sd=0.3, seed_sd=seed_sd)
-    table = power_table(assumed, 0.1, p, groups=(30, 60, 97, 200, 400))
-    for s in (2, 3, 5, 8):
-        by_groups = [table.detectable[g, s] or 0.0 for g in table.groups]
+    assumed = AssumedScores(sd=0.3, seed_sd=seed_sd)
+    groups = (30, 60, 97, 200, 400)
+    seeds = (2, 3, 5, 8)
+    found = {(g, s): Design(assumed, g, s, p).detectable() for g in groups for s in seeds}
+    for s in seeds:
         # Two seeds: more clips leave V to the seeds and their few degrees of freedom, and the
         # test itself loses by it.
         slack = 1.1 if s == 2 else 1.01
-        assert all(b <= slack * a for a, b in itertools.pairwise(by_groups))
-    for g in table.groups:
-        by_seeds = [table.detectable[g, s] or 0.0 for s in (2, 3, 5, 8)]
+        assert all(found[b, s] <= slack * found[a, s] for a, b in itertools.pairwise(groups))
+    for g in groups:
+        by_seeds = [found[g, s] for s in seeds]
         assert by_seeds == sorted(by_seeds, reverse=True)
-    needed = [table.needed[s] for s in (2, 3, 5, 8)]
-    reached = [n if n is not None else np.inf for n in needed]
+    reached = [groups_needed(assumed, 0.1, s, p) or np.inf for s in seeds]
     assert reached == sorted(reached, reverse=True)
 
 
 def test_more_power_for_larger_differences_and_fewer_projectors() -> None:
-    design = Design(Assumptions(sd=0.3, seed_sd=0.02), 97, 3, 4)
+    design = Design(AssumedScores(sd=0.3, seed_sd=0.02), 97, 3, 4)
     powers = [design.power(d) for d in (0.0, 0.05, 0.1, 0.2, 1.0)]
     assert powers == sorted(powers) and powers[0] < 0.03 and powers[-1] > 0.999
     assert Design(design.assumed, 97, 3, 2).detectable() < design.detectable()
 
 
 def test_needed_groups_are_the_fewest() -> None:
-    assumed = Assumptions(sd=0.3, seed_sd=0.02)
+    assumed = AssumedScores(sd=0.3, seed_sd=0.02)
     needed = groups_needed(assumed, 0.1, 5, 4)
     assert needed is not None
     assert Design(assumed, needed, 5, 4).power(0.1) >= 0.8
     assert Design(assumed, needed - 1, 5, 4).power(0.1) < 0.8
     # Seeds alone hide it, whatever the number of clips.
-    assert groups_needed(Assumptions(sd=0.3, seed_sd=0.2), 0.1, 3, 4) is None
-    assert power_table(assumed, 0.1, 4, (97,)).needed[1] is None
-    assert power_table(assumed, 0.1, 4, (97,)).detectable[97, 1] is None
+    assert groups_needed(AssumedScores(sd=0.3, seed_sd=0.2), 0.1, 3, 4) is None
 
 
 def test_nothing_varies() -> None:
-    still = Assumptions(sd=1.0, between_projectors=1.0, between_seeds=1.0, seed_sd=0.0)
+    still = AssumedScores(sd=1.0, between_projectors=1.0, between_seeds=1.0, seed_sd=0.0)
     design = Design(still, 10, 3, 2)
     assert design.detectable() == 0.0 and design.power(0.0) == 0.0 and design.power(0.1) == 1.0
 
@@ -113,11 +110,11 @@ def test_impossible_assumptions_are_named() -> None:
         ({"sd": 1.0, "between_projectors": 0.6}, "0 ≤ projectors ≤ seeds"),
     ):
         with pytest.raises(StudyError, match=match):
-            Assumptions(**wrong)
+            AssumedScores(**wrong)
     with pytest.raises(StudyError, match="1 seeds; expected at least 2"):
-        Design(Assumptions(1.0), 97, 1, 4)
+        Design(AssumedScores(1.0), 97, 1, 4)
     with pytest.raises(StudyError, match="above 0"):
-        groups_needed(Assumptions(1.0), 0.0, 3, 4)
+        groups_needed(AssumedScores(1.0), 0.0, 3, 4)
 
 
 def scorer_check(path: Path, values: np.ndarray) -> Path:
@@ -144,7 +141,7 @@ def test_references_are_read_from_either_file(tmp_path: Path) -> None:
     clips = read_references(tmp_path / "clips.parquet")
     assert (clips.n_groups, clips.sd) == (40, pytest.approx(values.std(ddof=1)))
     assert from_references(0.1).sd == pytest.approx(0.13)
-    assert from_references(0.1, seed_sd=0.0, sd=0.2) == Assumptions(sd=0.2, seed_sd=0.0)
+    assert from_references(0.1, seed_sd=0.0, sd=0.2) == AssumedScores(sd=0.2, seed_sd=0.0)
 
 
 def test_unusable_references_are_named(tmp_path: Path) -> None:
