@@ -7,8 +7,8 @@ tokens is ten times as long as its caption.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import polars as pl
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -26,6 +26,9 @@ from siglip_study.models.fast_layers import head_cross_entropy
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips, derangement
 from siglip_study.runs.losses import caption_losses
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Tokens = Sequence[int]
 #: Numbers of videos → their features ``[B, F, P, V]``.
@@ -77,6 +80,8 @@ def condition_losses(
         "shuffled": [sum(values) / shuffles for values in zip(*tries, strict=True)],
         "reversed": losses(backwards, [own])[0],
     }
+    import polars as pl  # the rehearsal, which times the rest, runs without tables
+
     return pl.concat(
         pl.DataFrame(
             {
