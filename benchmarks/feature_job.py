@@ -18,8 +18,7 @@ from benchmarks.published.tower import encode_one
 from benchmarks.tables import Result, Table
 from benchmarks.timing import free, measure
 from siglip_study.config.study import RuntimeConfig
-from siglip_study.features.overlap import Overlap
-from siglip_study.features.pipeline import encode_split, stream_frames
+from siglip_study.features.pipeline import Overlap, encode_split, stream_frames
 from siglip_study.features.towers import VisionEncoder
 
 LAST = -1  # the layer that the published study read

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 import torch
+from support.features import write_features
 
 from siglip_study.base.io import read_json
 from siglip_study.captioning.cell import (
@@ -17,7 +18,6 @@ from siglip_study.captioning.handover import take_handover
 from siglip_study.captioning.losses import condition_losses
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
 from siglip_study.config.training import VisionConfig
-from siglip_study.features.writer import write_features
 from siglip_study.runs.clips import Clips, derangement
 from siglip_study.study.cells import Cell, RunSpec
 

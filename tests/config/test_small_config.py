@@ -7,7 +7,7 @@ import yaml
 
 from siglip_study.config import load
 from siglip_study.config.study import Config
-from siglip_study.models.architectures import architecture
+from siglip_study.models.hub import architecture
 from siglip_study.study.grid import Study
 
 ROOT = Path(__file__).parents[2]

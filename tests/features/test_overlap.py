@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from siglip_study.features.overlap import Overlap
+from siglip_study.features.pipeline import Overlap
 
 CPU = torch.device("cpu")
 

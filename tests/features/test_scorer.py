@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from siglip_study.base.errors import StudyError
-from siglip_study.features.scorer import Scorer, chunk_caption, chunk_captions
+from siglip_study.features.chunking import chunk_text
+from siglip_study.features.scorer import Scorer, chunk_captions
 from siglip_study.features.store import read_frame_embeddings, write_frame_embeddings
 
 TEXTS = ["a b", "빨간 공", "", "A B", "a much longer text than sixteen bytes"]
@@ -92,7 +93,8 @@ def test_equal_texts_are_embedded_once(siglip: Scorer, monkeypatch: pytest.Monke
 def test_chunks_of_many_captions_are_those_of_each(siglip: Scorer) -> None:
     captions = [*TEXTS, "하늘에서 아주 큰 비가 온다. 끝. " * 3, "끝.", "x" * 40]
     together = chunk_captions(captions, siglip.tokenizer, siglip.max_positions)
-    assert together == [chunk_caption(c, siglip.tokenizer, siglip.max_positions) for c in captions]
+    for caption, found in zip(captions, together, strict=True):
+        assert found == chunk_text(caption, lambda t: len(siglip.tokenizer(t)["input_ids"]), 16)
     assert chunk_captions([], siglip.tokenizer, 16) == []
 
 
@@ -121,7 +123,7 @@ def test_captions_come_in_chunks_with_their_lengths(siglip: Scorer) -> None:
 
 def test_no_chunk_is_cut_by_the_model(siglip: Scorer) -> None:
     caption = "하늘에서 아주 큰 비가 온다. " * 3
-    chunks = chunk_caption(caption, siglip.tokenizer, siglip.max_positions)
+    (chunks,) = chunk_captions([caption], siglip.tokenizer, siglip.max_positions)
     assert all(len(siglip.tokenizer(chunk)["input_ids"]) <= 16 for chunk in chunks)
     assert "".join(chunks).replace(" ", "") == caption.replace(" ", "")
     embedded, lengths = siglip.caption_embeddings([caption])[0]

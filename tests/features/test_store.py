@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.features import write_features
 from torch import Tensor
 
 import siglip_study
 from siglip_study.base.errors import StudyError
 from siglip_study.features.store import FeatureStore
-from siglip_study.features.writer import write_features
 
 IDS = ["b", "a", "../../etc/passwd", "장면 1", "__metadata__", "c\n", "d" * 300]
 FACTS = {"model": "m", "grid": (2, 2)}

@@ -11,7 +11,7 @@ from support.tiny_models import VISION_SIZES
 from siglip_study.base.errors import StudyError
 from siglip_study.features.scorer import Scorer
 from siglip_study.features.towers import VisionEncoder
-from siglip_study.models import architectures
+from siglip_study.models import hub
 
 IMAGES = {
     "image_processor_type": "CLIPImageProcessor",
@@ -71,12 +71,12 @@ def test_random_towers_have_the_shape_of_pretrained_ones(towers, tmp_path, kind)
 def test_sizes_that_are_packaged_need_no_files_at_all(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(architectures, "packaged_models", lambda: ["acme/tower"])
+    monkeypatch.setattr(hub, "packaged_models", lambda: ["acme/tower"])
     packaged = {
         "config": {"model_type": "clip", "vision_config": VISION_SIZES},
         "image_processor": IMAGES,
     }
-    monkeypatch.setattr(architectures, "_packaged", lambda model: packaged)
+    monkeypatch.setattr(hub, "_packaged", lambda model: packaged)
     encoder = VisionEncoder("acme/tower", weights="random")
     assert encoder.encode(FRAMES).shape == (1, 2, 16, 32)
     # Real weights still need the real files.

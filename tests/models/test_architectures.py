@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from siglip_study.base.errors import StudyError
-from siglip_study.models.architectures import (
+from siglip_study.models.hub import (
     architecture,
     architecture_source,
     image_processor,

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from support.features import write_features
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
-from siglip_study.features.writer import write_features
 from siglip_study.scoring.baselines import clip_vectors, nearest, write_baselines
 
 FACTS = {"model": "made", "dim": 3, "grid": [1, 2], "patches": 2, "frames": 2}

@@ -4,10 +4,10 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.features import write_features
 
 from siglip_study.base.io import read_json
 from siglip_study.config.study import RuntimeConfig
-from siglip_study.features.writer import write_features
 from siglip_study.runs.run import Inputs, LoadedRun, use_device
 from siglip_study.training.stages import run_stage2
 

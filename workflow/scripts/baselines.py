@@ -10,7 +10,8 @@ with job(snakemake.log[0]):
     with loading():
         import polars as pl
 
-        from siglip_study.features.scorer import Scorer, read_frame_embeddings
+        from siglip_study.features.scorer import Scorer
+        from siglip_study.features.store import read_frame_embeddings
         from siglip_study.models.devices import pick_device
         from siglip_study.scoring.baselines import write_adversaries, write_baselines
 
@@ -31,13 +32,7 @@ with job(snakemake.log[0]):
             split: {clip: rows.numpy() for clip, rows in found.items()}
             for split, found in frames.items()
         },
-        scorer=Scorer(
-            config.scorer.model,
-            revision=config.scorer.revision,
-            lowercase=config.scorer.lowercase,
-            weights=config.scorer.weights,
-            device=pick_device(config.runtime.device),
-        ),
+        scorer=Scorer.from_config(config.scorer, pick_device(config.runtime.device)),
         generic_out=Path(snakemake.output.generic),
         category_out=Path(snakemake.output.category),
     )

@@ -11,7 +11,7 @@ with job(snakemake.log[0]):
         import polars as pl
 
         from siglip_study.base.io import read_json
-        from siglip_study.features.scorer import read_frame_embeddings
+        from siglip_study.features.store import read_frame_embeddings
         from siglip_study.scoring.scores import (
             captioners_of,
             fit_on_references,

@@ -9,7 +9,8 @@ with job(snakemake.log[0]):
     with loading():
         import polars as pl
 
-        from siglip_study.features.scorer import Scorer, read_frame_embeddings
+        from siglip_study.features.scorer import Scorer
+        from siglip_study.features.store import read_frame_embeddings
         from siglip_study.models.devices import pick_device
         from siglip_study.ranking.scorer_check import check_references
 
@@ -22,13 +23,7 @@ with job(snakemake.log[0]):
             split: {clip: frames.numpy() for clip, frames in read_frame_embeddings(path).items()}
             for split, path in splits.items()
         },
-        scorer=Scorer(
-            settings.model,
-            revision=settings.revision,
-            lowercase=settings.lowercase,
-            weights=settings.weights,
-            device=pick_device(config.runtime.device),
-        ),
+        scorer=Scorer.from_config(settings, pick_device(config.runtime.device)),
         settings=settings,
         alpha=snakemake.params.alpha,
         out=Path(snakemake.output.check),

@@ -16,13 +16,7 @@ with job(snakemake.log[0]):
 
     config = parse(snakemake.config)
     settings, runtime = config.scorer, config.runtime
-    scorer = Scorer(
-        settings.model,
-        revision=settings.revision,
-        lowercase=settings.lowercase,
-        weights=settings.weights,
-        device=pick_device(runtime.device),
-    )
+    scorer = Scorer.from_config(settings, pick_device(runtime.device))
     manifest = pl.read_parquet(snakemake.input.manifest)
     for split in ("selection", "report"):
         embed_split(

@@ -17,13 +17,7 @@ with job(snakemake.log[0]):
 
     config = parse(snakemake.config)
     vision, runtime = config.vision, config.runtime
-    encoder = VisionEncoder(
-        vision.model,
-        revision=vision.revision,
-        layer=vision.layer,
-        weights=vision.weights,
-        device=pick_device(runtime.device),
-    )
+    encoder = VisionEncoder.from_config(vision, pick_device(runtime.device))
     manifest = pl.read_parquet(snakemake.input.manifest)
     for split, folder in zip(SPLITS, snakemake.output, strict=True):
         encode_split(

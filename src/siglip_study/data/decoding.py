@@ -1,4 +1,4 @@
-"""Frames of a clip as pixels: one small interface, two decoders that agree to the last bit.
+"""A clip as pixels: one small interface, two decoders that agree to the last bit.
 
 decord is wrong about some clips: one whose edit list trims frames comes out shifted after a
 sequential read, a mirrored one is not mirrored, more than eight bits a channel are converted
@@ -146,7 +146,7 @@ def _decode_group(
     return found
 
 
-Frames = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
 class Decoder(Protocol):
@@ -163,7 +163,7 @@ class Decoder(Protocol):
             ClipError: the clip cannot be used, and why.
         """
 
-    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Frames:
+    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Pixels:
         """``n_frames`` frames, uniform in time, upright: uint8 RGB ``[F, H, W, 3]``.
 
         Args:
@@ -185,7 +185,7 @@ class PyavDecoder:
         """See :class:`Decoder`."""
         return probe_clip(path)
 
-    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Frames:
+    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Pixels:
         """See :class:`Decoder`."""
         container = open_clip(Path(path))
         try:
@@ -214,7 +214,7 @@ class DecordDecoder:
         """See :class:`Decoder`."""
         return probe_clip(path)
 
-    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Frames:
+    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Pixels:
         """See :class:`Decoder`."""
         info = self.probe(path)
         wanted = [int(i) for i in frame_indices(info.pts, n_frames, info.duration_s)]
@@ -223,7 +223,7 @@ class DecordDecoder:
         return _resized(_pick_with_decord(Path(path), info, wanted), size)
 
 
-def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> Frames:
+def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
     import decord
 
     try:
@@ -232,14 +232,14 @@ def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> Frames:
             raise ClipError(
                 f"unreadable: decord finds {len(reader)} frames where {info.n_frames} are stored"
             )
-        frames: Frames = reader.get_batch(wanted).asnumpy()
+        frames: Pixels = reader.get_batch(wanted).asnumpy()
     except decord.DECORDError as error:
         line = next((s for s in reversed(str(error).splitlines()) if s.strip()), "no message")
         raise ClipError(f"unreadable: decord cannot decode it ({line[-120:]})") from error
     return frames
 
 
-def _pick(path: Path, info: ClipInfo, wanted: list[int]) -> Frames:
+def _pick(path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
     container = open_clip(path)
     try:
         return _pick_from(container, path, info, wanted)
@@ -247,7 +247,7 @@ def _pick(path: Path, info: ClipInfo, wanted: list[int]) -> Frames:
         container.close()
 
 
-def _pick_from(container: Any, path: Path, info: ClipInfo, wanted: list[int]) -> Frames:
+def _pick_from(container: Any, path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
     """The wanted frames of a clip that is open, upright."""
     targets = sorted({info.ticks[i] for i in wanted})
     try:
@@ -306,7 +306,7 @@ def check_every_frame(path: str | Path) -> ClipInfo:
     return info
 
 
-def _resized(frames: Frames, size: int | None) -> Frames:
+def _resized(frames: Pixels, size: int | None) -> Pixels:
     height, width = frames.shape[1:3]
     if size is None or min(height, width) == size:
         return frames

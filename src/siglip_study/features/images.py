@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
-from siglip_study.models.architectures import architecture_source, image_processor
-from siglip_study.models.hub import read_model_json
+from siglip_study.models.hub import architecture_source, image_processor, read_model_json
 
 # transformers' processor classes → what each assumes for settings that a file leaves out.
 _CLIP: dict[str, Any] = {

@@ -5,58 +5,33 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from siglip_study.base.errors import StudyError
-from siglip_study.features.overlap import Overlap
+from siglip_study.base.errors import ClipError, StudyError
+from siglip_study.features.store import write_frame_embeddings
 from siglip_study.features.writer import FeatureWriter
 
 if TYPE_CHECKING:
     import polars as pl
 
     from siglip_study.data.decoding import Decoder
+    from siglip_study.features.scorer import Scorer
+    from siglip_study.features.towers import VisionEncoder
 
-Frames = NDArray[np.uint8]
 log = logging.getLogger(__name__)
 
 
-class _FrameModel(Protocol):
-    """A model that frames are prepared for."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What made the features."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-
-    def prepare(self, frames: Frames) -> Frames:
-        """``[F, H, W, 3]`` → the model's size; called from several threads."""
-
-
-class PatchEncoder(_FrameModel, Protocol):
-    """What ``encode_split`` needs of a ``VisionEncoder``."""
-
-    def encode_on_device(self, frames: Tensor) -> Tensor:
-        """uint8 ``[B, F, h, w, 3]`` → bf16 ``[B, F, P, V]``, both on the device."""
-
-
-class FrameScorer(_FrameModel, Protocol):
-    """What ``embed_split`` needs of a ``Scorer``."""
-
-    def image_embeddings_on_device(self, frames: Tensor) -> Tensor:
-        """uint8 ``[B, F, h, w, 3]`` → ``[B, F, E]``, both on the device."""
+# ---- Frames read ahead by threads.
 
 
 def stream_frames(
@@ -85,8 +60,6 @@ def stream_frames(
     Raises:
         StudyError: a clip cannot be read, or ``prepare`` gives it another size; it is named.
     """
-    from siglip_study.base.errors import ClipError
-
     count = workers or len(os.sched_getaffinity(0))
     ahead = max(batches, default=0) + count
     waiting: deque[Future[None]] = deque()
@@ -135,11 +108,165 @@ def stream_frames(
         threads.shutdown(wait=True, cancel_futures=True)
 
 
+# ---- Batches through an encoder, with the copies to and from a GPU beside its work, and the time.
+
+#: batches that are on their way through a GPU: one at work, one whose input is being copied
+_IN_FLIGHT = 2
+
+
+@dataclass
+class Overlap:
+    """Runs the batches of a job and keeps account of what the encoder waited for.
+
+    ``busy_s`` is the time in which the encoder had a batch, by the GPU's own clock on a GPU;
+    ``decoding_s`` and ``writing_s`` are those in which the job's thread waited for frames and for
+    the disk, in part while the encoder was busy.
+    """
+
+    device: torch.device
+    clips: int = 0
+    wall_s: float = 0.0
+    busy_s: float = 0.0
+    decoding_s: float = 0.0
+    writing_s: float = 0.0
+    _started: float = field(default_factory=time.perf_counter, repr=False)
+
+    def encode(
+        self, batches: Iterable[Tensor], encode: Callable[[Tensor], Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Encoded batches in order, on the CPU, each with bool ``[B]``: its numbers are finite.
+
+        On a GPU a batch is copied there on a stream of its own while the one before is at work, and
+        results are copied back to pinned memory on a third; nothing waits for the whole device.
+
+        Args:
+            batches: ``[B, …]`` on the CPU, pinned for a GPU, not changed afterwards.
+            encode: a batch on the device → ``[B, …]`` there.
+        """
+        start = _GpuLane(self.device).start if self.device.type == "cuda" else _on_cpu
+        flying: deque[Callable[[], tuple[Tensor, Tensor, float]]] = deque()
+        source = iter(batches)
+        more, error = True, None
+        while more:
+            try:
+                with self._waiting("decoding_s"):
+                    batch = next(source, None)
+                if batch is None:
+                    more = False
+                else:
+                    flying.append(start(batch, encode))
+            except BaseException as caught:  # raised below, after what is done already
+                more, error = False, caught
+            while flying and (not more or len(flying) >= _IN_FLIGHT):
+                result, finite, seconds = flying.popleft()()
+                self.busy_s += seconds
+                self.clips += len(result)
+                yield result, finite
+        if error is not None:
+            raise error
+
+    @contextmanager
+    def _waiting(self, counter: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, counter, getattr(self, counter) + time.perf_counter() - begun)
+
+    def writing(self) -> Any:
+        """A context whose time counts as waiting for the disk."""
+        return self._waiting("writing_s")
+
+    def finish(self) -> Overlap:
+        """Stop the clock."""
+        self.wall_s = time.perf_counter() - self._started
+        return self
+
+    @property
+    def busy(self) -> float:
+        """Share of the time in which the encoder had work, in [0, 1]."""
+        return min(1.0, self.busy_s / self.wall_s) if self.wall_s else 0.0
+
+    @property
+    def bound(self) -> str:
+        """What the job's speed depends on most: the encoder, decoding or the disk."""
+        if self.busy >= 0.9:
+            return "the encoder"
+        return "decoding" if self.decoding_s >= self.writing_s else "the disk"
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        if not self.clips:
+            return "no clip was left to encode"
+        return (
+            f"{self.clips} clips in {self.wall_s:.1f} s, {self.clips / self.wall_s:.1f} clips/s, "
+            f"encoder busy {100 * self.busy:.0f} %, bound by {self.bound}"
+        )
+
+
+def _on_cpu(
+    batch: Tensor, encode: Callable[[Tensor], Tensor]
+) -> Callable[[], tuple[Tensor, Tensor, float]]:
+    begun = time.perf_counter()
+    result = encode(batch)
+    seconds = time.perf_counter() - begun
+    return lambda: (result, _finite(result), seconds)
+
+
+class _GpuLane:
+    """Three streams: inputs, work, results."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._inward, self._outward = torch.cuda.Stream(device), torch.cuda.Stream(device)
+
+    def start(
+        self, batch: Tensor, encode: Callable[[Tensor], Tensor]
+    ) -> Callable[[], tuple[Tensor, Tensor, float]]:
+        work = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._inward):
+            moved = batch.to(self._device, non_blocking=True)
+            arrived = self._inward.record_event()
+        work.wait_event(arrived)
+        moved.record_stream(work)
+        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun.record(work)
+        encoded = encode(moved)
+        finite = _finite(encoded)
+        ended.record(work)
+        self._outward.wait_event(ended)
+        with torch.cuda.stream(self._outward):
+            results = [_pinned_copy(tensor, self._outward) for tensor in (encoded, finite)]
+            # A waiting thread that sleeps leaves its core to the decoders.
+            done = torch.cuda.Event(blocking=True)
+            done.record(self._outward)
+
+        def result() -> tuple[Tensor, Tensor, float]:
+            done.synchronize()
+            return results[0], results[1], begun.elapsed_time(ended) / 1000
+
+        return result
+
+
+def _finite(encoded: Tensor) -> Tensor:
+    return encoded.isfinite().flatten(1).all(dim=1)
+
+
+def _pinned_copy(tensor: Tensor, stream: torch.cuda.Stream) -> Tensor:
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    copy.copy_(tensor, non_blocking=True)
+    tensor.record_stream(stream)
+    return copy
+
+
+# ---- A split's clips → its files.
+
+
 def encode_split(
     rows: pl.DataFrame | Mapping[str, Sequence[str]],
     root: str | Path,
     decoder: Decoder,
-    encoder: PatchEncoder,
+    encoder: VisionEncoder,
     n_frames: int,
     batch_clips: int,
     workers: int,
@@ -192,18 +319,16 @@ def embed_split(
     rows: pl.DataFrame | Mapping[str, Sequence[str]],
     root: str | Path,
     decoder: Decoder,
-    scorer: FrameScorer,
+    scorer: Scorer,
     n_frames: int,
     batch_clips: int,
     workers: int,
     path: str | Path,
 ) -> None:
-    """Write the scorer's frame embeddings of one split (see ``features/frame_embeddings.py``).
+    """Write the scorer's frame embeddings of one split (see ``features/store.py``).
 
     Args and errors as in :func:`encode_split`; ``path`` is the safetensors file.
     """
-    from siglip_study.features.store import write_frame_embeddings
-
     ids, paths = list(rows["id"]), _paths(rows, root)
     overlap, parts = Overlap(scorer.device), []
     stream = stream_frames(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
+from siglip_study.config.study import ScorerConfig
 from siglip_study.features.chunking import chunk_text, split_sentences
 from siglip_study.features.images import (
     FrameTransform,
@@ -22,30 +23,16 @@ from siglip_study.features.images import (
     image_settings,
     transform_from,
 )
-from siglip_study.features.store import (
-    read_frame_embeddings,
-    read_frame_facts,
-    write_frame_embeddings,
-)
 from siglip_study.features.towers import random_tower
-from siglip_study.models.architectures import settings_of
 from siglip_study.models.devices import pick_device
-from siglip_study.models.hub import load_part, load_weights
-
-__all__ = [
-    "Scorer",
-    "chunk_caption",
-    "read_frame_embeddings",
-    "read_frame_facts",
-    "write_frame_embeddings",
-]
+from siglip_study.models.hub import load_part, load_weights, settings_of
 
 #: text length of the published recipe
-PUBLISHED_TOKENS = 64
+_PUBLISHED_TOKENS = 64
 
 
 @dataclass(frozen=True)
-class _Family:
+class ScorerFamily:
     """A kind of scorer: its class in transformers, and whether texts are padded to full length."""
 
     model: str
@@ -55,9 +42,9 @@ class _Family:
 
 # SigLIP reads the last position, so that its texts must always have the length of its training.
 SCORER_FAMILIES = {
-    "siglip": _Family("SiglipModel", True),
-    "siglip2": _Family("Siglip2Model", True, naflex=True),
-    "clip": _Family("CLIPModel", False),
+    "siglip": ScorerFamily("SiglipModel", True),
+    "siglip2": ScorerFamily("Siglip2Model", True, naflex=True),
+    "clip": ScorerFamily("CLIPModel", False),
 }
 
 
@@ -125,6 +112,11 @@ class Scorer:
             "logit_scale": self.logit_scale,
             "logit_bias": self.logit_bias,
         }
+
+    @classmethod
+    def from_config(cls, config: ScorerConfig, device: str | torch.device) -> Scorer:
+        """The scorer of a study; see the constructor."""
+        return cls(config.model, config.revision, config.lowercase, device, weights=config.weights)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -200,7 +192,7 @@ class Scorer:
         places = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
         if not places:
             return torch.zeros(0, self._width())
-        limit = min(PUBLISHED_TOKENS, self.max_positions)
+        limit = min(_PUBLISHED_TOKENS, self.max_positions)
         rows = self.tokenizer(list(places), truncation=True, max_length=limit)["input_ids"]
         vectors = torch.zeros(len(rows), self._width())
         for length in sorted({len(row) for row in rows if row}):
@@ -244,13 +236,11 @@ class Scorer:
         return int(width if self._pads and width else config.projection_dim)
 
 
-def chunk_caption(text: str, tokenizer: Any, max_tokens: int) -> list[str]:
-    """Sentence chunks (see ``chunking``) of at most ``max_tokens``, special tokens included."""
-    return chunk_text(text, lambda piece: len(tokenizer(piece)["input_ids"]), max_tokens)
-
-
 def chunk_captions(texts: Sequence[str], tokenizer: Any, max_tokens: int) -> list[list[str]]:
-    """:func:`chunk_caption` of many texts, whose sentences are counted in one call."""
+    """Sentence chunks of at most ``max_tokens``, special tokens included, of each text.
+
+    Sentences are counted in one call.
+    """
     sentences = list(dict.fromkeys(s for text in texts for s in split_sentences(text)))
     rows = tokenizer(sentences)["input_ids"] if sentences else []
     known = {sentence: len(row) for sentence, row in zip(sentences, rows, strict=True)}

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from siglip_study.base.errors import StudyError
+from siglip_study.config.training import VisionConfig
 from siglip_study.features.images import load_transform
-from siglip_study.models.architectures import settings_of
 from siglip_study.models.devices import pick_device
-from siglip_study.models.hub import load_weights
+from siglip_study.models.hub import load_weights, settings_of
 
 
 @dataclass(frozen=True)
-class _Family:
+class VisionFamily:
     """A kind of tower: its class in transformers, and tokens that precede the patches."""
 
     model: str
@@ -31,16 +31,17 @@ def _one(config: Any) -> int:
     return 1
 
 
-_CLIP = _Family("CLIPVisionModel", "CLIPVisionConfig", _one)
+_CLIP = VisionFamily("CLIPVisionModel", "CLIPVisionConfig", _one)
 # Covers SigLIP 2 at a fixed resolution, whose checkpoints call themselves "siglip" as well.
-_SIGLIP = _Family("SiglipVisionModel", "SiglipVisionConfig", lambda config: 0)
-VISION_FAMILIES: dict[str, _Family] = {
+_SIGLIP = VisionFamily("SiglipVisionModel", "SiglipVisionConfig", lambda config: 0)
+#: model type of a config → its family
+VISION_FAMILIES: dict[str, VisionFamily] = {
     "clip": _CLIP,
     "clip_vision_model": _CLIP,
     "siglip": _SIGLIP,
     "siglip_vision_model": _SIGLIP,
-    "dinov2": _Family("Dinov2Model", "Dinov2Config", _one),
-    "dinov2_with_registers": _Family(
+    "dinov2": VisionFamily("Dinov2Model", "Dinov2Config", _one),
+    "dinov2_with_registers": VisionFamily(
         "Dinov2WithRegistersModel",
         "Dinov2WithRegistersConfig",
         lambda config: 1 + int(config.num_register_tokens),
@@ -113,6 +114,11 @@ class VisionEncoder:
             "dim": int(config.hidden_size),
             "grid": list(side),
         }
+
+    @classmethod
+    def from_config(cls, config: VisionConfig, device: str | torch.device) -> VisionEncoder:
+        """The encoder of a study; see the constructor."""
+        return cls(config.model, config.revision, config.layer, device, weights=config.weights)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import math
 import shutil
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from queue import Queue
 from types import TracebackType
@@ -21,6 +21,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path, read_json, write_json
 
 SCHEMA = "features/1"
+_PLAN, _PLAN_SCHEMA = "plan.json", "features_plan/1"
 
 
 class _Abandoned(Exception):
@@ -62,8 +63,8 @@ class FeatureWriter:
         """
         self._target, self._work = Path(folder), Path(resume_folder)
         self._facts = facts
-        self._shards = plan_shards(ids, shard_clips)
-        done = finished_shards(resume_folder, ids, shard_clips, facts, sources)
+        self._shards = _plan_shards(ids, shard_clips)
+        done = _finished_shards(resume_folder, ids, shard_clips, facts, sources)
         self._todo = [n for n in range(len(self._shards)) if n not in done]
         #: ids of each shard that is to be encoded, in order
         self.todo = [self._shards[n] for n in self._todo]
@@ -143,7 +144,7 @@ class FeatureWriter:
             shutil.rmtree(self._target)
         self._target.parent.mkdir(parents=True, exist_ok=True)
         self._work.replace(self._target)
-        (self._target / PLAN).unlink()
+        (self._target / _PLAN).unlink()
 
     def _stop(self) -> None:
         if not self._closed:
@@ -206,51 +207,7 @@ def _check_finite(clips: Sequence[str], features: Tensor, finite: Tensor | None)
         raise StudyError(f"features of clip '{bad}' are not finite; expected numbers.")
 
 
-def write_features(
-    folder: str | Path,
-    resume_folder: str | Path,
-    ids: Sequence[str],
-    encode: Callable[[list[str]], Tensor],
-    shard_clips: int,
-    facts: dict[str, Any],
-    sources: Sequence[str] = (),
-) -> None:
-    """Encode a split shard by shard; a killed call keeps its finished shards.
-
-    Shards grow in ``resume_folder``, which becomes ``folder`` by one rename; the two must lie on
-    one file system. What is found there from other ids, facts or shard sizes is discarded.
-
-    Args:
-        folder: where the finished features appear.
-        resume_folder: where unfinished work is kept.
-        ids: clip ids in order; only those of unfinished shards are encoded.
-        encode: ids of one shard → ``[B, F, P, V]``.
-        shard_clips: clips a shard.
-        facts: what made the features; goes into the index and decides whether shards are reused.
-        sources: hashes of the clips' files; a changed one means that shards are not reused.
-
-    Raises:
-        StudyError: an id repeats, there is none, or ``encode`` gives another shape or numbers that
-            are not finite.
-    """
-    with FeatureWriter(folder, resume_folder, ids, shard_clips, facts, sources) as writer:
-        for clips in writer.todo:
-            features = encode(list(clips))
-            if len(features) != len(clips):
-                raise StudyError(
-                    f"{folder}: encoded features are {tuple(features.shape)}; expected "
-                    f"({len(clips)}, frames, patches, width)."
-                )
-            writer.put(features.cpu())
-
-
-PLAN = "plan.json"
-
-
-_PLAN_SCHEMA = "features_plan/1"
-
-
-def plan_shards(ids: Sequence[str], shard_clips: int) -> list[list[str]]:
+def _plan_shards(ids: Sequence[str], shard_clips: int) -> list[list[str]]:
     """Ids cut into shards, in order.
 
     Raises:
@@ -264,7 +221,7 @@ def plan_shards(ids: Sequence[str], shard_clips: int) -> list[list[str]]:
     return [list(ids[i : i + shard_clips]) for i in range(0, len(ids), shard_clips)]
 
 
-def finished_shards(
+def _finished_shards(
     resume_folder: str | Path,
     ids: Sequence[str],
     shard_clips: int,
@@ -280,15 +237,15 @@ def finished_shards(
     plan = json.loads(
         json.dumps({"ids": ids, "clips": shard_clips, "facts": facts, "sources": sources})
     )
-    if (work / PLAN).is_file() and read_json(work / PLAN, _PLAN_SCHEMA) == {
+    if (work / _PLAN).is_file() and read_json(work / _PLAN, _PLAN_SCHEMA) == {
         "schema": _PLAN_SCHEMA,
         **plan,
     }:
         # Shards appear by rename, so one that exists is whole.
-        numbers = range(len(plan_shards(ids, shard_clips)))
+        numbers = range(len(_plan_shards(ids, shard_clips)))
         return {n for n in numbers if (work / shard_name(n)).is_file()}
     shutil.rmtree(work, ignore_errors=True)
-    write_json(work / PLAN, plan, _PLAN_SCHEMA)
+    write_json(work / _PLAN, plan, _PLAN_SCHEMA)
     return set()
 
 

@@ -9,8 +9,7 @@ from torch import nn
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import LlmConfig, LoraConfig
-from siglip_study.models.architectures import settings_of
-from siglip_study.models.hub import load_part, load_weights
+from siglip_study.models.hub import load_part, load_weights, settings_of
 from siglip_study.models.prompt import PromptLayout, prompt_layout
 from siglip_study.models.quantization import forbid_repacking, nf4_config
 

@@ -26,9 +26,8 @@ from siglip_study.captioning.generate import Timings, generate_captions
 from siglip_study.captioning.losses import can_share_prompts, losses_under_videos
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.study import Config, RuntimeConfig, ScorerConfig
-from siglip_study.models.architectures import architecture, image_processor
 from siglip_study.models.devices import free_bytes, pick_device
-from siglip_study.models.hub import cached_file, is_folder
+from siglip_study.models.hub import architecture, cached_file, image_processor, is_folder
 from siglip_study.models.llm import add_lora, load_llm
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.planning.estimate import Cost, Forecast, Row

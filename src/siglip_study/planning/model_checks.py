@@ -127,7 +127,7 @@ def check_projectors(forecast: Forecast) -> Told:
 
 
 def _config(section: Any, what: str) -> dict[str, Any]:
-    from siglip_study.models.architectures import architecture
+    from siglip_study.models.hub import architecture
 
     return architecture(section.model, section.revision, f"{what}.model")
 

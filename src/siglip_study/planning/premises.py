@@ -180,7 +180,7 @@ def model_facts(config: Config) -> ModelFacts:
     Raises:
         StudyError: a model's config is not at hand, or is of no supported kind.
     """
-    from siglip_study.models.architectures import architecture
+    from siglip_study.models.hub import architecture
 
     vision, scorer, llm = config.vision, config.scorer, config.llm
     raw = architecture(vision.model, vision.revision, "vision.model")
@@ -201,8 +201,7 @@ def model_facts(config: Config) -> ModelFacts:
 def frame_size(config: Mapping[str, Any], model: str, key: str) -> tuple[int, int]:
     """Pixels of a frame: as the image processor makes it where its settings are at hand."""
     from siglip_study.features.images import PatchTransform, image_settings, transform_from
-    from siglip_study.models.architectures import image_processor
-    from siglip_study.models.hub import is_folder
+    from siglip_study.models.hub import image_processor, is_folder
 
     settings = image_processor(model)
     if is_folder(model):

@@ -130,14 +130,8 @@ class SplitScorer:
             from siglip_study.features.scorer import Scorer
             from siglip_study.models.devices import pick_device
 
-            config = self.settings.scorer
-            self._scorer = Scorer(
-                config.model,
-                revision=config.revision,
-                lowercase=config.lowercase,
-                weights=config.weights,
-                device=pick_device(self.settings.runtime.device),
-            )
+            device = pick_device(self.settings.runtime.device)
+            self._scorer = Scorer.from_config(self.settings.scorer, device)
         return self._scorer
 
     @property
