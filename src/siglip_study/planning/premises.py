@@ -121,15 +121,16 @@ def _clips(config: Config, given: Assumptions) -> tuple[dict[str, int], list[str
         clips, told = dict(rows["split"].value_counts().iter_rows()), f"counted in {manifest}"
         captions = [texts[0] for texts in rows["captions"].to_list()]
     elif root.is_dir():
-        data = config.data
-        scans = {split: scan_split(data, root, folder) for split, folder in data.splits.items()}
-        for split, folder in data.splits.items():
-            if not scans[split].clips:
+        clips, told = {}, f"counted in {root}"
+        for split, folder in config.data.splits.items():
+            found = scan_split(config.data, root, folder).clips
+            if not found:
                 raise StudyError(
                     f"{root / folder}: no clip with a label for split '{split}'; expected at "
                     "least one."
                 )
-        captions = [clip.captions[0] for scan in scans.values() for clip in scan.clips]
+            clips[split] = len(found)
+            captions += [clip.captions[0] for clip in found]
     elif config.demo is not None:
         demo = config.demo
         clips = {"train": demo.train, "selection": demo.selection, "report": demo.report}
