@@ -226,7 +226,8 @@ def test_points_begin_before_training_and_go_on_through_both_stages():
 
 
 def test_runs_of_one_seed_that_report_a_half_each_are_told_apart():
-    halves = [study(epoch(1, 1, 0.3), role="half", cell=f"mlp_{k}", seed=1) for k in "ab"]
+    told = {"role": "report", "seed": 1, "reports_half": True}
+    halves = [study(epoch(1, 1, 0.3), cell=f"mlp_{k}", **told) for k in "ab"]
     rows = [table_row(half, tuple(halves)) for half in halves]
     assert [row["run"] for row in rows] == [f"Report run of one half (mlp_{k})" for k in "ab"]
     labels = {point["label"] for half in halves for point in chart_rows(half, "#123456")}

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from support.scored import StandInScorer, text_vector
 
 from siglip_study.base.io import read_json
 from siglip_study.metrics.grounding import auc, grounding_margin, grounding_margin_within
@@ -29,14 +30,14 @@ def test_ties_go_to_the_first_and_no_category_means_the_generic_caption():
 
 
 @pytest.fixture
-def written(manifest: pl.DataFrame, stand_in, embed, tmp_path):
+def written(manifest: pl.DataFrame, tmp_path):
     train = manifest.filter(pl.col("split") == "train").sort("id")["captions"].to_list()
     liked = {"a": train[1][0], "b": train[3][1]}
     rows = manifest.filter(pl.col("split") == "selection").to_dicts()
     # Every selection clip looks like what one train caption of its category says.
-    frames = {row["id"]: np.stack([embed(liked[row["category"]])] * 2) for row in rows}
+    frames = {row["id"]: np.stack([text_vector(liked[row["category"]])] * 2) for row in rows}
     out = tmp_path / "generic.json", tmp_path / "category.json"
-    write_adversaries(manifest, {"selection": frames}, stand_in, *out)
+    write_adversaries(manifest, {"selection": frames}, StandInScorer(), *out)
     return liked, [read_json(path, "captions/1") for path in out]
 
 
@@ -53,18 +54,18 @@ def test_they_caption_the_report_split_with_train_captions_chosen_on_selection(m
         assert record["caption"] == liked[shown[record["id"]]]
 
 
-def test_halves_that_exchange_choose_for_each_other(manifest, stand_in, embed, tmp_path):
+def test_halves_that_exchange_choose_for_each_other(manifest, tmp_path):
     train = manifest.filter(pl.col("split") == "train").sort("id")["captions"].to_list()
     liked = {"selection": train[1][0], "report": train[3][1]}
     frames = {
         half: {
-            row["id"]: np.stack([embed(liked[half])] * 2)
+            row["id"]: np.stack([text_vector(liked[half])] * 2)
             for row in manifest.filter(pl.col("split") == half).to_dicts()
         }
         for half in liked
     }
     out = tmp_path / "generic.json", tmp_path / "category.json"
-    write_adversaries(manifest, frames, stand_in, *out)
+    write_adversaries(manifest, frames, StandInScorer(), *out)
     for path in out:
         records = read_json(path, "captions/1")["records"]
         said = {split: {r["caption"] for r in records if r["split"] == split} for split in liked}

@@ -1,21 +1,32 @@
-"""What is scored again, and what is left as it is."""
+"""What is scored again, what is left as it is, and the same on several processes."""
 
 import polars as pl
 import pytest
 
+from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
-from siglip_study.scoring import scores
+from siglip_study.scoring import score_files, scores
 
 IDS = [f"selection-{i}" for i in range(6)]
 
 
-def test_a_second_scoring_rewrites_nothing_and_loads_no_model(world, unusable):
+class Unusable:
+    """A scorer that must not be needed."""
+
+    def __getattr__(self, name: str):
+        raise AssertionError(f"the scorer was used ({name}) although nothing changed")
+
+
+@pytest.mark.parametrize("splits", [("selection",), ("selection", "report")])
+def test_a_second_scoring_rewrites_nothing_and_loads_no_model(world, splits):
+    world.splits = splits
     world.score()
     world.age()
     before = world.contents()
-    world.score(unusable)
+    world.score(Unusable())
     assert world.rewritten() == set() and world.contents() == before
-    assert set(read_json(world.root / "i.json", "scores/1")["cells"]) == {"a", "b", "references"}
+    index = read_json(world.root / "i.json", "scores/2")
+    assert set(index["cells"]) == {"a", "b", "references"} and index["splits"] == [*splits]
 
 
 def test_only_a_changed_cell_is_scored_again(world):
@@ -53,10 +64,11 @@ FACTS = {clip: {"colour": "red" if i % 2 else "blue"} for i, clip in enumerate(I
     "change",
     [
         {"version": 2},
+        {"temperature": 0.25},
         {"language": "en"},
         {"facts": FACTS},
         {"manifest": None},
-        {"frames.safetensors": b"other"},
+        {"selection.safetensors": b"other"},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -67,7 +79,7 @@ def test_what_all_depend_on_scores_all_again(world, change):
         if name == "manifest":
             category = pl.lit("one").alias("category")
             world.manifest = world.manifest.with_columns(category)
-        elif name == "frames.safetensors":
+        elif name == "selection.safetensors":
             (world.root / name).write_bytes(value)
         else:
             setattr(world, name, value)
@@ -86,16 +98,9 @@ def test_other_facts_are_scored_again(world):
     assert world.metrics("a")["truth"]["colour"]["kappa"] is None
 
 
-def test_a_lost_matrix_is_made_again(world):
-    world.score()
-    world.age()
-    (world.root / "references" / "matrix.safetensors").unlink()
-    world.score()
-    assert world.rewritten() == {"references"}
-    assert (world.root / "references" / "matrix.safetensors").is_file()
-
-
-def test_remembered_references_change_nothing(world):
+@pytest.mark.parametrize("splits", [("selection",), ("selection", "report")])
+def test_remembered_references_change_nothing(world, splits):
+    world.splits = splits
     world.score()
     fresh = world.contents()
     (world.root / "a" / "metrics.json").unlink()
@@ -106,17 +111,50 @@ def test_remembered_references_change_nothing(world):
 def test_a_kill_between_the_two_files_leaves_no_valid_key(world, monkeypatch):
     world.score()
     honest = world.contents()
-    captions = world.captioner("b").captions.read_bytes()
+    said = world.root / "b" / "captions.json"
+    captions = said.read_bytes()
     world.say("b", {clip: "the same" for clip in IDS})
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scores, "write_json", killed)
+    monkeypatch.setattr(score_files, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         world.score()
     monkeypatch.undo()
     # The clips are those of the new captions; the old ones come back, with their old key.
-    world.captioner("b").captions.write_bytes(captions)
+    said.write_bytes(captions)
     world.score()
     assert world.contents() == honest
+
+
+@pytest.fixture
+def spread(world, monkeypatch):
+    """Score ``world`` on two processes, however little there is."""
+    monkeypatch.setattr(scores, "WORTHWHILE", 1)
+    return lambda: world.score(workers=2)
+
+
+@pytest.mark.parametrize("splits", [("selection",), ("selection", "report")])
+def test_two_processes_write_the_same_bytes(world, spread, splits):
+    world.splits = splits
+    world.language = "ko"
+    world.say("b", {c: f"{c[-1]} 빨간 공이 굴러간다. 눈이 온다." for c in world.frames})
+    world.score()
+    alone, index = world.contents(), read_json(world.root / "i.json", "scores/2")
+    for name in ("a", "b"):
+        (world.root / name / "metrics.json").unlink()
+    world.age()
+    spread()
+    assert world.contents() == alone
+    assert read_json(world.root / "i.json", "scores/2") == index
+    assert world.rewritten() == {"a", "b"}
+
+
+def test_what_is_wrong_is_said_in_the_same_sentence(world, spread):
+    world.score()
+    world.losses().filter(pl.col("id") != "selection-2").write_parquet(
+        world.root / "a" / "losses.parquet"
+    )
+    with pytest.raises(StudyError, match="selection-2"):
+        spread()

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from support.scored import text_vector
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json, write_json
-from siglip_study.config.study import ScorerConfig
-from siglip_study.scoring.cell_scores import Captioner
-from siglip_study.scoring.scores import fit_on_references, reference_temperature, score_split
-from siglip_study.scoring.split_scorer import ScoreSettings, SplitScorer
+from siglip_study.scoring import scores
+from siglip_study.scoring.scores import reference_temperature
 
+HALVES = ("selection", "report")
 IDS = [f"selection-{i}" for i in range(6)]
 
 
@@ -48,22 +47,22 @@ def test_losses_of_other_clips_are_named(world):
         world.score()
 
 
-def test_references_come_first(world, monkeypatch):
+def test_references_come_first_and_stand_beside_everybody(world, monkeypatch):
     seen = []
-    score = SplitScorer.score
+    score = scores.score_captioner
 
-    def spy(self, captioner, key):
+    def spy(captioner, *rest):
         seen.append(captioner.name)
-        return score(self, captioner, key)
+        return score(captioner, *rest)
 
-    monkeypatch.setattr(SplitScorer, "score", spy)
+    monkeypatch.setattr(scores, "score_captioner", spy)
     world.score()
     assert seen == ["references", "b", "a"]
+    human = world.metrics("references")
     for name in ("a", "b"):
-        values = world.metrics(name)["values"]
-        human = world.metrics("references")["values"]
-        assert values["grounding_margin"]["reference"] == human["grounding_margin"]["value"]
-        assert world.metrics(name)["temperature"] == world.metrics("references")["temperature"]
+        margin = world.metrics(name)["values"]["grounding_margin"]
+        assert margin["reference"] == human["values"]["grounding_margin"]["value"]
+        assert world.metrics(name)["temperature"] == human["temperature"]
 
 
 def test_without_references_there_is_no_scoring(world):
@@ -76,9 +75,9 @@ def test_without_references_there_is_no_scoring(world):
 
 
 def test_clips_that_differ_are_named(world):
-    captions = {clip: "text" for clip in IDS if clip != "selection-3"} | {"stranger": "text"}
+    captions = {clip: "text" for clip in IDS if clip != "selection-3"} | {"selection-x": "text"}
     world.say("b", captions)
-    with pytest.raises(StudyError, match=r"'selection-3'.*b/captions\.json has 'stranger'"):
+    with pytest.raises(StudyError, match=r"'selection-3'.*b/captions\.json has 'selection-x'"):
         world.score()
     assert not (world.root / "b" / "metrics.json").exists()
 
@@ -89,7 +88,7 @@ def test_frames_of_other_clips_are_named(world):
         world.score()
 
 
-def test_margins_of_permuted_captions_equal_the_definition(world, embed):
+def test_margins_of_permuted_captions_equal_the_definition(world):
     order = [3, 0, 4, 5, 2, 1]
     rows = world.manifest.filter(pl.col("split") == "selection").to_dicts()
     first = {row["id"]: row["captions"][0] for row in rows}
@@ -100,7 +99,7 @@ def test_margins_of_permuted_captions_equal_the_definition(world, embed):
     clips /= np.linalg.norm(clips, axis=2, keepdims=True)
     clips = clips.mean(axis=1)
     clips /= np.linalg.norm(clips, axis=1, keepdims=True)
-    matrix = np.stack([embed(first[clip]) for clip in IDS]) @ clips.T
+    matrix = np.stack([text_vector(first[clip]) for clip in IDS]) @ clips.T
     for name, expected in (("a", matrix), ("b", matrix[order])):
         table = world.clips(name)
         assert table["id"].to_list() == IDS
@@ -118,7 +117,7 @@ def test_the_order_of_rows_changes_nothing(world):
     values = {name: world.metrics(name)["values"] for name in before}
     world.manifest = world.manifest.reverse()
     world.frames = dict(reversed(world.frames.items()))
-    path = world.captioner("a").captions
+    path = world.root / "a" / "captions.json"
     told = json.loads(path.read_text(encoding="utf-8"))
     told["records"].reverse()
     path.write_text(json.dumps(told), encoding="utf-8")
@@ -134,7 +133,7 @@ def test_other_splits_and_conditions_do_not_count(world):
     world.score()
     before = world.metrics("b")["values"]
     rows = {clip: f"b says {clip}" for clip in IDS}
-    other = world.record("report-0", "of the report split", "report")
+    other = world.record("report-0", "of the report split")
     world.say(
         "b", rows, [other, world.record(IDS[0], "of another video") | {"condition": "shuffled"}]
     )
@@ -157,40 +156,47 @@ def test_truncated_captions_are_counted(world):
     assert "truncated_share" in world.metrics("references")["not_computed"]
 
 
-def test_the_temperature_is_that_of_the_selection_references(world):
+def test_the_report_split_keeps_the_temperature_that_selection_references_fitted(world, tmp_path):
     world.score()
-    fitted = world.metrics("references")["temperature"]
-    assert reference_temperature(world.root / "references", "report") == fitted
-    assert reference_temperature(world.root / "absent", "selection") is None
-    with pytest.raises(StudyError, match="no such file"):
-        reference_temperature(world.root / "absent", "report")
-
-
-def test_the_other_half_fits_the_temperature_before_anything_is_scored(world, manifest):
-    world.score()
-    fitted = fit_on_references(manifest, "selection", world.frames, world.scorer)
+    fitted = reference_temperature(world.root / "references")
     assert fitted == world.metrics("references")["temperature"]
+    with pytest.raises(StudyError, match="no such file"):
+        reference_temperature(tmp_path / "absent")
+    world.splits, world.temperature = ("report",), fitted
+    world.score()
+    assert {world.metrics(name)["temperature"] for name in world.names} == {fitted}
 
 
-def test_the_report_split_keeps_the_temperature_it_is_given(
-    tmp_path, manifest, embed, stand_in, world
-):
-    ids = [f"report-{i}" for i in range(4)]
-    frames = {clip: embed(clip)[None] for clip in ids}
-    settings = ScoreSettings(ScorerConfig(model="stand-in"), None, "other", 1)
-    folder = tmp_path / "report-references"
-    captions = folder / "captions.json"
-    records = [world.record(clip, f"about {clip}", "report") for clip in ids]
-    write_json(captions, {"cell": "references", "records": records}, "captions/1")
-    (tmp_path / "frames").write_bytes(b"")
-    for temperature in (0.5, 0.25):
-        scorer = SplitScorer("report", manifest, frames, settings, None, temperature)
-        scorer._scorer = stand_in
-        references = Captioner("references", "references", folder, captions)
-        score_split([references], scorer, tmp_path / "frames", tmp_path / "index.json")
-        # The second temperature is seen although nothing else changed.
-        assert read_json(folder / "metrics.json", "metrics/1")["temperature"] == temperature
-    assert pl.read_parquet(folder / "clips.parquet")["group"].n_unique() == 2
+def test_halves_are_scored_each_by_itself_and_stand_in_one_table(world):
+    facts = {clip: {"colour": "red" if clip[-1] in "13" else "blue"} for clip in world.frames}
+    world.facts = facts
+    alone = {}
+    for half in HALVES:
+        world.splits = (half,)
+        world.score()
+        alone[half] = {name: (world.metrics(name), world.clips(name)) for name in world.names}
+    fitted = {half: told["references"][0]["temperature"] for half, told in alone.items()}
+    world.splits = HALVES
+    world.score()
+    for name in world.names:
+        told, table = world.metrics(name), world.clips(name)
+        assert table["id"].to_list() == sorted(world.frames)
+        assert set(table["split"]) == {told["split"]} == {"held_out"}
+        assert told["truth"]["colour"]["n"] == told["n_clips"] == 10
+        # Each half's bits are scaled by the references of the other.
+        exchanged = dict(zip(HALVES, reversed(fitted.values()), strict=True))
+        assert told["temperature"] == exchanged
+        for half in HALVES:
+            metrics, rows = alone[half][name]
+            own = told["halves"][half]
+            same = {key for key in own if own[key] == metrics[key]}
+            assert own.keys() - same <= {"values", "temperature"}
+            for metric in own["values"].keys() - {"bits"}:
+                assert own["values"][metric] == metrics["values"][metric]
+            mine = table.filter(pl.col("half") == half)
+            apart = ["cluster", "bits", "split"]
+            assert mine.drop("half", *apart).equals(rows.drop(apart))
+            assert mine["cluster"].n_unique() == rows["cluster"].n_unique()
 
 
 def test_the_committed_scorer_tells_right_captions_from_wrong_ones(tmp_path, world):

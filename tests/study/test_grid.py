@@ -10,7 +10,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.config import parse
 from siglip_study.config.training import LlmConfig, LoraConfig, StageConfig
 from siglip_study.study.cells import Cell, RunSpec, keys_hash
-from siglip_study.study.grid import Study, cell_pattern, chosen_cells
+from siglip_study.study.grid import PHASES, Study, cell_pattern, chosen_cells
 from siglip_study.study.paths import Paths
 
 
@@ -232,10 +232,9 @@ def test_a_models_name_cannot_leave_the_output_folder(model):
 
 def test_no_two_things_share_a_path():
     paths = Paths("out")
-    names = ["linear_00000000", "references", "retrieval", "references.selection"]
+    names = ["linear_00000000", "references", "retrieval"]
     runs = [paths.run(name) for name in names]
     assert len(set(runs)) == len(runs)
-    assert paths.captions("references.selection") == paths.captions("references")
     assert paths.resume("a", [1]) != paths.resume("a", [2])
     assert all(path.is_relative_to("out") for path in runs)
 
@@ -284,12 +283,9 @@ def test_under_cross_fitting_every_cell_captions_both_halves_and_keeps_its_last_
     for cell in [*made.tuning, *made.controls, *made.reported([made.tuning[0].name])]:
         assert cell.captioned == ("selection", "report")
         assert (cell.run.stage1.keep, cell.run.stage2.keep) == ("last", "last")
-    assert [(job.name, job.split, job.tunes, job.other) for job in made.scorings.values()] == [
-        ("tuning.selection", "selection", True, "report"),
-        ("tuning.report", "report", True, "selection"),
-        ("selection", "selection", False, "report"),
-        ("report", "report", False, "selection"),
-    ]
+    for phase in PHASES:
+        assert made.scored_splits(phase) == ("selection", "report")
+        assert made.references(phase) == made.paths.run("references")
 
 
 @pytest.mark.parametrize("data", [{"root": "x"}, {**HALVED["data"], "cross_fit": False}])
@@ -300,10 +296,8 @@ def test_separate_splits_go_on_as_they_did(data):
     said = study(data=data, stage1={"keep": "val_loss"})
     assert set(said.cells) == set(made.cells)
     assert "keep" not in made.tuning[0].run.stage1_keys().get("stage1", {})
-    assert [(job.name, job.tunes, job.other) for job in made.scorings.values()] == [
-        ("selection", True, None),
-        ("report", False, None),
-    ]
+    assert [made.scored_splits(phase) for phase in PHASES] == [("selection",), ("report",)]
+    assert made.references("tuning") != made.references("report") == made.paths.run("references")
 
 
 def test_halves_that_agree_share_their_fresh_cells_and_others_are_joined():
@@ -315,27 +309,24 @@ def test_halves_that_agree_share_their_fresh_cells_and_others_are_joined():
         "query_abstractor": dict.fromkeys(("selection", "report"), abstractor),
     }
     assert chosen_cells(choice) == [linear, other, abstractor]
-    entries = made.entries(choice)
-    assert [entry.name for entry in entries[:2]] == ["linear.seed1", "linear.seed2"]
-    assert [entry.is_joined for entry in entries] == [True, True, False, False]
+    entrants = made.entrants(choice)
+    assert [entrant.name for entrant in entrants[:2]] == ["linear.seed1", "linear.seed2"]
+    assert [entrant.is_joined for entrant in entrants] == [True, True, False, False]
     fresh = {cell.name: cell for cell in made.reported(chosen_cells(choice))}
     assert len(fresh) == 6
-    for entry in entries:
-        seeds = {fresh[name].run.seed for name in entry.parts.values()}
-        assert len(seeds) == 1 and set(entry.parts.values()) <= set(fresh)
-        if not entry.is_joined:
-            assert entry.name in fresh
-    # A half scores the fresh runs of the cell that the other half chose, and those alone.
+    for entrant in entrants:
+        seeds = {fresh[name].run.seed for name in entrant.parts.values()}
+        assert len(seeds) == 1 and set(entrant.parts.values()) <= set(fresh)
+        if not entrant.is_joined:
+            assert entrant.name in fresh
+    # A half is reported by the fresh runs of the cell that the other half chose.
     for half in ("selection", "report"):
-        scored = set(made.captioners(made.scorings[half], choice)) & set(fresh)
-        assert scored == {entry.parts[half] for entry in entries}
-        rates = {fresh[name].run.stage2 for name in scored if fresh[name].label == "linear"}
-        assert rates == {made.cells[choice["linear"][half]].run.stage2}
-    roles = made.by_role(choice)
-    assert roles["report"] == [entry.name for entry in entries]
-    assert set(roles["half"]) == {name for e in entries[:2] for name in e.parts.values()}
-    parts = made.parts(choice)
-    assert set(parts) == {name for names in roles.values() for name in names}
-    assert all(
-        parts[name] == dict.fromkeys(("selection", "report"), name) for name in roles["tuning"]
-    )
+        cells = [fresh[entrant.parts[half]] for entrant in entrants if entrant.label == "linear"]
+        assert {cell.run.stage2 for cell in cells} == {
+            made.cells[choice["linear"][half]].run.stage2
+        }
+    # Every fresh run is scored, on both halves; what two are together is no run.
+    assert made.captioners("tuning", {}) == [*(cell.name for cell in made.tuning), "references"]
+    scored = made.captioners("report", choice)
+    assert set(fresh) <= set(scored) and "linear.seed1" not in scored
+    assert made.by_role(choice)["report"] == [entrant.name for entrant in entrants]

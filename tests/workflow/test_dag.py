@@ -109,7 +109,7 @@ def test_one_held_out_split_is_scored_on_both_halves_and_then_chosen(house: Any)
     assert plan.status == 0, plan.text
     # Two projectors at two rates; the fresh seeds are planned when both halves have chosen.
     assert (plan.jobs["stage2"], plan.jobs["captions"], plan.jobs["select"]) == (4, 4, 1)
-    assert (plan.jobs["score"], plan.jobs["pool"], plan.jobs["tables"]) == (4, 1, 1)
+    assert (plan.jobs["score"], plan.jobs["tables"]) == (2, 1)
     changes["data"] = {**data, "cross_fit": False}
     plan = house.snakemake("--dry-run", config=house.write_config("apart.yaml", **changes))
-    assert (plan.jobs["stage2"], plan.jobs["score"]) == (4, 2) and "pool" not in plan.jobs
+    assert (plan.jobs["stage2"], plan.jobs["score"]) == (4, 2)

@@ -7,7 +7,7 @@ from siglip_study.base.errors import StudyError
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed
 from siglip_study.study.cells import HELD_OUT, SPLITS
-from siglip_study.study.grid import Study, cell_pattern, read_choice
+from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
 
 try:
@@ -40,7 +40,7 @@ CHOOSING = HELD_OUT if STUDY.cross_fit else ("selection",)
 wildcard_constraints:
     cell=cell_pattern(STUDY.cells),
     stage1=cell_pattern(STUDY.stage1_cells),
-    scoring=cell_pattern(STUDY.scorings),
+    phase=cell_pattern(PHASES),
 
 
 def stage1_run(wildcards):
@@ -63,19 +63,12 @@ def stage1_files(wildcards, name):
 
 def captions_scored(wildcards):
     """Captions that a scoring job scores; which are reported is known once cells are chosen."""
-    scoring, choice = STUDY.scorings[wildcards.scoring], None
-    if not scoring.tunes:
+    choice = {}
+    if wildcards.phase == "report":
         choice = read_choice(checkpoints.select.get().output.selection)
-    return [PATHS.captions(name) for name in STUDY.captioners(scoring, choice)]
+    return [PATHS.captions(name) for name in STUDY.captioners(wildcards.phase, choice)]
 
 
 def frames_scored(wildcards):
-    """The scorer's embeddings of a scoring job's clips, and of those that fit what it needs."""
-    scoring = STUDY.scorings[wildcards.scoring]
-    return [SCORER_FEATURES[split] for split in (scoring.split, scoring.other) if split]
-
-
-def scores_of(tunes):
-    return [
-        PATHS.scores(job.name) for job in STUDY.scorings.values() if job.tunes is tunes
-    ]
+    """The scorer's embeddings of a scoring job's clips."""
+    return [SCORER_FEATURES[split] for split in STUDY.scored_splits(wildcards.phase)]

@@ -80,11 +80,11 @@ rule score:
         frames=frames_scored,
         captions=captions_scored,
     output:
-        scores=PATHS.scores("{scoring}"),
+        scores=PATHS.scores("{phase}"),
     log:
-        PATHS.log("score", "{scoring}"),
+        PATHS.log("score", "{phase}"),
     benchmark:
-        PATHS.benchmark("score", "{scoring}")
+        PATHS.benchmark("score", "{phase}")
     conda:
         "../../environment.yml"
     threads: 2
@@ -94,14 +94,14 @@ rule score:
         language=CONFIG.data.language,
         version=SCORES_VERSION,
     message:
-        "scoring captions: {wildcards.scoring}"
+        "scoring captions: {wildcards.phase}"
     script:
         "../scripts/score.py"
 
 
 checkpoint select:
     input:
-        scores=scores_of(tunes=True),
+        scores=PATHS.scores("tuning"),
     output:
         selection=PATHS.selection,
     log:
@@ -117,25 +117,3 @@ checkpoint select:
         "choosing each projector's cell"
     script:
         "../scripts/select_cells.py"
-
-
-if STUDY.cross_fit:
-
-    rule pool:
-        input:
-            scores=scores_of(tunes=True) + scores_of(tunes=False),
-            selection=PATHS.selection,
-        output:
-            pooled=PATHS.pooled,
-        log:
-            PATHS.log("pool"),
-        benchmark:
-            PATHS.benchmark("pool")
-        conda:
-            "../../environment.yml"
-        params:
-            version=SELECTION_VERSION,
-        message:
-            "putting both halves together"
-        script:
-            "../scripts/pool.py"

@@ -15,7 +15,7 @@ TABLES = [
 
 rule tables:
     input:
-        scores=PATHS.pooled if STUDY.cross_fit else PATHS.scores("report"),
+        scores=PATHS.scores("report"),
         selection=PATHS.selection,
         scorer_check=PATHS.scorer_check,
         rejected=PATHS.rejected,

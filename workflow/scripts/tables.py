@@ -7,8 +7,8 @@ from siglip_study.config import parse
 from siglip_study.study.grid import Study, read_choice
 
 with job(snakemake.log[0]):
+    from siglip_study.ranking.from_scores import rank_projectors
     from siglip_study.ranking.gate import GateThresholds
-    from siglip_study.ranking.ranking_file import rank_projectors
     from siglip_study.ranking.scorer_check import read_check
     from siglip_study.report.tables import build_tables
 
@@ -16,10 +16,10 @@ with job(snakemake.log[0]):
     paths = study.paths
     choice = read_choice(Path(snakemake.input.selection))
     thresholds = GateThresholds(**snakemake.params.gate)
-    entries = study.entries(choice)
+    entrants = study.entrants(choice)
     rank_projectors(
         runs={
-            label: [paths.run(entry.name) for entry in entries if entry.label == label]
+            label: [paths.run(own.name) for own in entrants if own.label == label]
             for label in choice
         },
         references=paths.run("references"),

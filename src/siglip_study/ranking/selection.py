@@ -1,13 +1,38 @@
-"""Which tuning cell of each projector is trained afresh."""
+"""Which tuning cell of each projector is trained afresh, and which clips its fresh runs report.
+
+With separate splits the selection clips choose, and the report clips are reported. Where one
+held-out split is halved by source video, each half chooses for the other (cross-fitting), so that
+every held-out clip is reported once, by a cell that was chosen without it:
+
+* The sample is of the source videos of both halves, G = G_A + G_B.
+* Seeds: the mean of a run is taken over both halves. Where the halves chose one cell, its S runs
+  report both and nothing more is trained. Where not, run s of one cell is put together with run s
+  of the other: the seed part of that sum is w_A²σ_A² + w_B²σ_B² (+ their covariance, since equal
+  seeds share the order of clips), which is just what the variance of its S means estimates.
+* A claim is about the projector *as tuned on half of the clips*, not about a cell.
+
+The halves are not independent, as each clip chooses once and reports once; ``docs/ranking.md`` says
+what that costs. Nothing else may have seen the reported half, so cross-fitted cells keep their last
+weights.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from siglip_study.base.errors import StudyError
-from siglip_study.ranking.gate import Verdict
+from siglip_study.base.io import write_json
+from siglip_study.ranking.from_scores import candidate, reference_figures
+from siglip_study.ranking.gate import Candidate, GateThresholds, Verdict, gate_all
+from siglip_study.ranking.scores import group_means
+from siglip_study.ranking.within import known_group_means
+from siglip_study.scoring.score_files import read_scores
+from siglip_study.study.cells import Cell
+from siglip_study.study.grid import SELECTION_SCHEMA
 
 #: The gate's words, the worst first.
 WORST_FIRST: tuple[Verdict, ...] = (
@@ -104,3 +129,123 @@ def _select(cells: Sequence[TuningCell]) -> Selection:
         passed_over=tuple(c.cell for c in cells if c.mean_margin > best.mean_margin),
         cells=tuple(cells),
     )
+
+
+# ---- From the scores of the tuning cells to ``selection.json``.
+
+
+def tuned_cells(
+    cells: Sequence[tuple[Cell, Path]],
+    references: Path,
+    thresholds: GateThresholds,
+    half: str | None = None,
+) -> list[TuningCell]:
+    """Every tuning cell as it is chosen by: mean D and the gate's word on one set of clips.
+
+    Each cell is gated by itself: Holm's correction belongs to claims on the report split, and here
+    would let the size of the grid decide which cells are passed over.
+
+    Args:
+        cells: tuning cells, each with the folder of its scores.
+        references: folder of the human captions' scores.
+        thresholds: of the gate.
+        half: the one that chooses, where a held-out split is halved.
+    """
+    human = reference_figures(references, half)
+    _, clips = read_scores(references, half)
+    groups = clips["group"].to_list()
+    rows = []
+    for cell, folder in cells:
+        seen, _ = candidate([folder], clips, half)
+        by_group = group_means(seen.margins, groups)[1]
+        within = known_group_means(seen.within or [], groups)
+        own = Candidate(seen.effective, seen.top_share, by_group, within)
+        verdict = gate_all({cell.name: own}, human, thresholds)[cell.name]
+        rows.append(
+            TuningCell(
+                cell=cell.name,
+                projector=cell.label,
+                mean_margin=float(by_group.mean()),
+                gate=verdict.verdict,
+                learning_rate=cell.run.stage2.learning_rate,
+                epochs=cell.run.stage2.epochs,
+                gate_reason=verdict.reason,
+            )
+        )
+    return rows
+
+
+def select_tuned(
+    cells: Sequence[tuple[Cell, Path]],
+    references: Path,
+    thresholds: GateThresholds,
+    out: Path,
+    halves: Sequence[str] = (),
+) -> None:
+    """Choose each projector's cell and write ``selection.json``.
+
+    Args:
+        cells: tuning cells, each with the folder of its scores.
+        references: folder of the human captions' scores on the clips that choose.
+        thresholds: of the gate.
+        out: the JSON file.
+        halves: the two that choose for each other, under cross-fitting.
+    """
+    if halves:
+        body = _by_halves(cells, references, thresholds, halves)
+    else:
+        found = select_cells(tuned_cells(cells, references, thresholds))
+        body = {
+            "projectors": {
+                label: {**asdict(own), "reports": {"report": own.chosen}}
+                for label, own in found.items()
+            }
+        }
+    write_json(out, body, SELECTION_SCHEMA)
+
+
+def _by_halves(
+    cells: Sequence[tuple[Cell, Path]],
+    references: Path,
+    thresholds: GateThresholds,
+    halves: Sequence[str],
+) -> dict[str, Any]:
+    """The body of ``selection.json`` where each half chooses for the other.
+
+    ``projectors`` sums up: ``reports`` says which cell reports which half, ``chosen`` is null where
+    they differ, figures are means over the halves, and the gate's word on a cell is the worse of
+    the two: it counts as collapsed if it did on either. ``halves`` holds what each half chose, by
+    the half that chose.
+    """
+    seen = [tuned_cells(cells, references, thresholds, half) for half in halves]
+    first, second = (select_cells(rows) for rows in seen)
+    joined = [_over_both(a, b) for a, b in zip(*seen, strict=True)]
+    projectors = {}
+    for label in first:
+        own = [cell for cell in joined if cell.projector == label]
+        a, b = first[label], second[label]
+        projectors[label] = {
+            "chosen": a.chosen if a.chosen == b.chosen else None,
+            "mean_margin": (a.mean_margin + b.mean_margin) / 2,
+            "n_cells": len(own),
+            "gate": worse(a.gate, b.gate),
+            "n_collapsed": sum(cell.gate == "collapsed" for cell in own),
+            "n_category_only": sum(cell.gate == "category_only" for cell in own),
+            "passed_over": sorted({*a.passed_over, *b.passed_over}),
+            "cells": [asdict(cell) for cell in own],
+            # Who was chosen on one half reports the other.
+            "reports": dict(zip(halves, (b.chosen, a.chosen), strict=True)),
+        }
+    chose = {
+        half: {label: asdict(own) for label, own in found.items()}
+        for half, found in zip(halves, (first, second), strict=True)
+    }
+    return {"projectors": projectors, "halves": chose}
+
+
+def _over_both(a: TuningCell, b: TuningCell) -> TuningCell:
+    """A cell's mean D over both halves, and the worse of the gate's words with its reason."""
+    gate = worse(a.gate, b.gate)
+    told = a if gate == a.gate else b
+    mean = (a.mean_margin + b.mean_margin) / 2
+    return replace(a, mean_margin=mean, gate=gate, gate_reason=told.gate_reason)

@@ -54,7 +54,7 @@ def sight(
 def _negatives(
     cells: list[Cell], controls: list[dict[str, Any]], clips: pl.DataFrame
 ) -> dict[str, Any]:
-    shown = [cell for cell in cells if cell.role not in ("tuning", "preset", "half")]
+    shown = [cell for cell in cells if cell.role not in ("tuning", "preset")]
     reasons = {cell.metrics["not_computed"].get(WITHIN[0]) for cell in shown} - {None}
     rows = []
     chance = None
@@ -166,10 +166,10 @@ def _by_projector(clips: pl.DataFrame, values: dict[str, Any] | None = None) -> 
 def _unseeing(results: Path, cells: list[Cell]) -> list[dict[str, str]]:
     """What the first published run of each projector says of no video and of the mean video."""
     rows: dict[str, dict[str, str]] = {}
-    for cell in cells:
+    for cell in (one for whole in cells for one in (whole, *whole.halves)):
         label = cell.projector or cell.name
         path = Paths(results).captions(cell.name)
-        if cell.role not in ("report", "half") or label in rows or not path.is_file():
+        if cell.role != "report" or label in rows or not path.is_file():
             continue
         told = {
             record["condition"]: record["caption"]

@@ -9,7 +9,7 @@ from siglip_study.report import words
 from siglip_study.report.charts import PALETTE, spec
 from siglip_study.report.collapse_cause import why
 from siglip_study.report.history import History, read_histories
-from siglip_study.report.results import ROLES, Cell
+from siglip_study.report.results import OF_ONE_HALF, ROLES, Cell
 
 #: Chart → its figure's column, the title of its axis, whether it runs from 0 to 1, what it says.
 FIGURES: dict[str, tuple[str, str, bool, str]] = {
@@ -86,7 +86,7 @@ def diagnosis_view(
     gates = {row["cell"]: row["gate"] for row in tables["controls"] if row["gate"]}
     verdicts = {row["projector"]: row["gate"] for row in tables["ranking"]}
     for row in tables["cells"]:
-        if row["role"] in ("report", "half") and row["projector"] in verdicts:
+        if row["role"] == "report" and row["projector"] in verdicts:
             gates[row["cell"]] = verdicts[row["projector"]]
     histories = read_histories(results, cells, tables["cells"], gates)
     if not any(history.measured for history in histories):
@@ -143,7 +143,7 @@ def table_row(history: History, others: tuple[History, ...]) -> dict[str, Any]:
 def _run(history: History) -> str:
     """The role; with the cell, where runs of one projector and seed report a half each."""
     role = ROLES[history.role]
-    return f"{role} ({history.cell})" if history.role == "half" else role
+    return f"{role}{OF_ONE_HALF} ({history.cell})" if history.reports_half else role
 
 
 def chart_rows(history: History, colour: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from siglip_study.report.results import Cell, only
+from siglip_study.report.results import Cell, only, part_names
 from siglip_study.study.paths import Paths
 
 #: Tokens whose share of the video falls under this part of what it was before training lost it.
@@ -25,7 +25,8 @@ class History:
     """One cell's training: rows of ``epochs.parquet`` and ``steps.parquet``, stage 1 first.
 
     ``collapsed`` and ``grounded`` are what the gate says of its captions (None: it was not asked).
-    ``design`` tells runs of one projector with the same options.
+    ``design`` tells runs of one projector with the same options. ``reports_half``: of two trainings
+    with one seed, each reports a half of the held-out clips.
     """
 
     cell: str
@@ -40,6 +41,7 @@ class History:
     collapsed: bool | None
     grounded: bool | None = None
     design: str = ""
+    reports_half: bool = False
 
     @property
     def measured(self) -> list[dict[str, Any]]:
@@ -86,7 +88,8 @@ def read_histories(
         gates: cell → verdict of the gate, as far as it was asked.
     """
     paths, stages = Paths(results), {}
-    known = {cell.name: cell for cell in cells}
+    known = {own.name: own for cell in cells for own in (cell, *cell.halves)}
+    parts = part_names(cells)
     human = only(cells, "references")
     reference = None if human is None else human.value("effective_captions")
     histories = []
@@ -111,6 +114,7 @@ def read_histories(
                 projector=row["projector"] or row["cell"],
                 role=row["role"],
                 seed=row["seed"],
+                reports_half=row["cell"] in parts,
                 epochs=tuple(epochs),
                 steps=tuple(steps),
                 stage1_rate=(run.get("stage1") or {}).get("learning_rate"),

@@ -21,7 +21,7 @@ from siglip_study.report.headline import headline
 from siglip_study.report.inline_json import content_policy, inline_script, json_island
 from siglip_study.report.ledger import ledger_view
 from siglip_study.report.published import published_view
-from siglip_study.report.results import Cell, read_cells
+from siglip_study.report.results import Cell, part_names, read_cells
 from siglip_study.report.sensitivity import sensitivity_view
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import trust, truth
@@ -76,7 +76,8 @@ def write_report(
     cells = read_cells(results, roles)
     view = _view(results, tables, cells, title, config, provenance, published)
     manifest = pl.read_parquet(results / "data" / "manifest.parquet").to_dicts()
-    columns = gallery_columns(tables["cells"])
+    parts = part_names(cells)
+    columns = gallery_columns([row for row in tables["cells"] if row["cell"] not in parts])
     clips = _clips(results, [column["cell"] for column in columns])
     bundle = charts.vega_bundle()
     settings = gallery
@@ -120,7 +121,10 @@ def _view(
     projectors = [row["projector"] for row in tables["ranking"]]
     head = headline(tables["ranking"], ranking, cells)
     curve_data = runs.curve_island(results, tables["cells"])
-    scatter = runs.scatter_rows(tables["cells"])
+    parts = part_names(cells)
+    # Two trainings that report a half each stand for nothing but what they are together.
+    whole = [row for row in tables["cells"] if row["cell"] not in parts]
+    scatter = runs.scatter_rows(whole)
     colours = charts.projector_colours(projectors)
     specs = {
         "ranking": charts.ranking_chart(
@@ -157,12 +161,12 @@ def _view(
         "diagnosis": diagnosis,
         "grids": runs.tuning_grids(selection),
         "cross_fitted": "halves" in selection,
-        "cells": runs.cell_rows(tables["cells"]),
+        "cells": runs.cell_rows(tables["cells"], parts),
         "rejected": tables["rejected"],
         "glossary": glossary_rows(cells),
         "every_metric": every_metric(cells, projectors),
         "costs": runs.costs(tables["cells"]),
-        "published": published_view(published, tables["cells"], config.get("gate")),
+        "published": published_view(published, whole, config.get("gate")),
         "colours": colours,
         "bucket": curve_data["bucket"],
         "provenance": {

@@ -8,12 +8,12 @@ from typing import Any
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
+from siglip_study.scoring.score_files import of_half
 from siglip_study.study.paths import Paths
 
 #: Roles in reading order, with the words that a reader sees.
 ROLES: dict[str, str] = {
     "report": "Report run",
-    "half": "Report run of one half",
     "tuning": "Tuning run",
     "references": "Human references",
     "control_retrieval": "Retrieval baseline",
@@ -26,6 +26,8 @@ ROLES: dict[str, str] = {
     "control_hot": "Hot positive control",
     "preset": "Published preset",
 }
+#: Said of one of two trainings that report a half each.
+OF_ONE_HALF = " of one half"
 #: Captioners that train nothing and so have no ``cell.json``.
 UNTRAINED = ("references", "control_retrieval", "control_generic", "control_category")
 
@@ -85,8 +87,8 @@ class Cell:
         return None if found is None else found.get(part)
 
 
-def read_cell(results: Path, name: str, role: str) -> Cell:
-    """Read one cell's metrics and run description.
+def read_cell(results: Path, name: str, role: str, half: str | None = None) -> Cell:
+    """Read one cell's metrics and run description; only what it reports of a half, if one is named.
 
     Raises:
         StudyError: a file is missing, of another schema, or speaks of another cell.
@@ -97,6 +99,8 @@ def read_cell(results: Path, name: str, role: str) -> Cell:
     metrics = read_json(folder / "metrics.json", schema="metrics/1")
     if metrics.get("parts"):
         return _joined(results, name, role, metrics)
+    if half is not None:
+        metrics = of_half(metrics, half, folder)
     run = {} if role in UNTRAINED else read_json(folder / "cell.json", schema="cell/1")
     for path, found in (("metrics.json", metrics), ("cell.json", run or metrics)):
         if found.get("cell") != name:
@@ -110,7 +114,7 @@ def read_cell(results: Path, name: str, role: str) -> Cell:
 
 def _joined(results: Path, name: str, role: str, metrics: dict[str, Any]) -> Cell:
     """Two trainings as one: what they share, and the mean of what they took."""
-    halves = tuple(read_cell(results, part, "half") for part in metrics["parts"].values())
+    halves = tuple(read_cell(results, part, role, half) for half, part in metrics["parts"].items())
     run = {**shared([cell.run for cell in halves]), "cell": name, "stage1_cell": None}
     stage1 = shared([cell.stage1 for cell in halves])
     return Cell(name, role, metrics, run, stage1, halves=halves)
@@ -141,11 +145,21 @@ def _stage1(results: Path, name: str) -> dict[str, Any]:
 
 
 def read_cells(results: Path, cells: dict[str, list[str]]) -> list[Cell]:
-    """All cells of ``{role: [name, ...]}``, in the order of :data:`ROLES`."""
+    """All cells of ``{role: [name, ...]}``, in the order of :data:`ROLES`.
+
+    Two trainings that report a half each stand in the one that they are together, and nowhere else.
+    """
     order = {role: place for place, role in enumerate(ROLES)}
     pairs = [(role, name) for role, names in cells.items() for name in names]
     pairs.sort(key=lambda pair: order.get(pair[0], len(order)))
-    return [read_cell(results, name, role) for role, name in pairs]
+    found = [read_cell(results, name, role) for role, name in pairs]
+    parts = part_names(found)
+    return [cell for cell in found if cell.name not in parts]
+
+
+def part_names(cells: list[Cell]) -> set[str]:
+    """Names of the trainings that report one half each."""
+    return {half.name for cell in cells for half in cell.halves}
 
 
 def only(cells: list[Cell], role: str) -> Cell | None:

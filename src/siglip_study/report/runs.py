@@ -10,7 +10,7 @@ import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.report import words
-from siglip_study.report.results import ROLES
+from siglip_study.report.results import OF_ONE_HALF, ROLES
 from siglip_study.study.paths import Paths
 
 #: What stands under a cell that the gate refused.
@@ -81,12 +81,17 @@ def _passed_over(told: dict[str, Any]) -> list[str]:
     return [f"{cell['cell']} was passed over. {cell['gate_reason']}" for cell in over]
 
 
-def cell_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every cell in one table: what the scatter shows, and more, in figures."""
+def cell_rows(cells: list[dict[str, Any]], parts: set[str]) -> list[dict[str, Any]]:
+    """Every cell in one table: what the scatter shows, and more, in figures.
+
+    Args:
+        cells: rows of the ``cells`` table.
+        parts: those among them that report one half.
+    """
     return [
         {
             "cell": c["cell"],
-            "role": ROLES[c["role"]],
+            "role": ROLES[c["role"]] + OF_ONE_HALF * (c["cell"] in parts),
             "seed": "–" if c["seed"] is None else str(c["seed"]),
             "rate": words.rate(c["learning_rate"]),
             "epochs": "–" if c["epochs"] is None else f"{c['epochs']:g}",
@@ -110,8 +115,6 @@ def scatter_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows for the scatter charts; the state decides the shape."""
     rows = []
     for c in cells:
-        if c["role"] == "half":
-            continue  # their points are those of what they are together
         control = c["role"].startswith("control_") and c["role"] != "control_retrieval"
         state = {
             "references": "human references",
@@ -207,8 +210,6 @@ def curve_island(results: Path, cells: list[dict[str, Any]]) -> dict[str, Any]:
             bucket = max(bucket, size)
         keys = ("cell", "projector", "role", "seed", "learning_rate", "epochs", "chosen")
         told.append({**{key: cell[key] for key in keys}, "stage1": parent, "stage2": curve})
-        if cell["role"] == "half":
-            told[-1]["role"] = "report"  # a training like any other
     return {"cells": told, "stage1": parents, "bucket": bucket}
 
 

@@ -16,6 +16,7 @@ from siglip_study.report.ledger import ledger_rows
 from siglip_study.report.results import Cell, chosen_by, chosen_text, mean, only, read_cells
 from siglip_study.report.sensitivity import sensitivity_rows
 from siglip_study.report.words import gate_reason
+from siglip_study.study.cells import HELD_OUT
 from siglip_study.study.grid import SELECTION_SCHEMA
 from siglip_study.study.paths import Paths
 
@@ -44,13 +45,14 @@ def build_tables(
     ranking = read_json(results / "tables" / "ranking.json", schema="ranking/1")
     selection = read_json(results / "tables" / "selection.json", schema=SELECTION_SCHEMA)
     found = read_cells(results, cells)
-    clips = _clips(results, found)
+    listed = [own for cell in found for own in (cell, *cell.halves)]
+    clips = _clips(results, listed)
     judged = gate_controls(found, clips, thresholds)
     gates = {name: str(told.verdict) for name, told in judged.items()}
     reasons = {name: told.reason for name, told in judged.items()}
     tables = {
         "ranking": schema.frame("ranking", _ranking_rows(found, ranking, selection)),
-        "cells": schema.frame("cells", _cell_rows(found, ranking, selection, gates)),
+        "cells": schema.frame("cells", _cell_rows(listed, ranking, selection, gates)),
         "clips": clips,
         "controls": schema.frame(
             "controls", control_rows(join_draws(found, clips), ranking, gates, reasons)
@@ -182,7 +184,7 @@ def _cell_rows(
             "grounding_margin_low": cell.value("grounding_margin", "low"),
             "grounding_margin_high": cell.value("grounding_margin", "high"),
         }
-        if cell.role in ("report", "half"):
+        if cell.role == "report":
             row["collapsed"] = verdicts.get(cell.projector or "") == "collapsed"
         elif cell.name in gates:
             row["collapsed"] = gates[cell.name] == "collapsed"
@@ -206,6 +208,11 @@ def _clips(results: Path, cells: list[Cell]) -> pl.DataFrame:
     for cell in cells:
         path = Paths(results).run(cell.name) / "clips.parquet"
         table = _parquet(path)
+        if "half" in table.columns:
+            table = table.with_columns(split="half")
+        # A training that reports one half has been scored on both.
+        if cell.metrics.get("split") in HELD_OUT:
+            table = table.filter(pl.col("split") == cell.metrics["split"])
         if set(table["cell"].unique()) - {cell.name}:
             raise StudyError(f"{path}: has rows of other cells; expected only {cell.name!r}.")
         table = table.with_columns(

@@ -7,36 +7,24 @@ captioner's captions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from siglip_study.base.io import read_json, write_json, write_parquet
-from siglip_study.metrics import grounding, siglip
+from siglip_study.base.io import read_json
+from siglip_study.metrics import siglip
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.metrics.tokens import Tokens
-from siglip_study.scoring.collect import Scores
 from siglip_study.scoring.score_captions import score_captions
+from siglip_study.scoring.score_files import SplitScores, mean_losses, write_scores
 
 if TYPE_CHECKING:
     from siglip_study.metrics.bertscore import BertScore
 
-
-# ---- Truth in the demo: what captions say of the facts of a world that is known.
-
-
-def truth_of(captions: Sequence[str], facts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """κ per attribute with its interval: ``{attribute: {kappa, low, high, accuracy, …}}``."""
-    from siglip_study.demo.facts import kappa, parse_facts
-
-    said = [parse_facts(caption) for caption in captions]
-    true = [dict(row) for row in facts]
-    return {attribute: asdict(kappa(said, true, attribute)) for attribute in true[0]}
-
-
+#: Role of the human captions.
 REFERENCES = "references"
 
 
@@ -76,30 +64,19 @@ class Split:
 
 @dataclass(frozen=True)
 class Captioner:
-    """One captioner of a split: its name, role, folder, captions file and where scores go.
-
-    ``scored`` is the run's folder itself, but for a half of a held-out split.
-    """
+    """One captioner: its name, role, folder of ``captions.json``, and where its scores go."""
 
     name: str
     role: str
     folder: Path
-    captions: Path
-    scored_in: Path | None = None
-
-    @property
-    def scored(self) -> Path:
-        """Folder of ``metrics.json`` and ``clips.parquet``."""
-        return self.scored_in or self.folder
+    scores: Path
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A captioner's captions as scorer and tokenizer see them.
+    """A captioner's captions of a split as scorer and tokenizer see them.
 
     Attributes:
-        captioner: whose.
-        key: of the inputs.
         records: of ``captions.json``, one a clip.
         tokens: of the captions.
         vectors: of the captions ``[N, E]``.
@@ -107,8 +84,6 @@ class Embedded:
         columns: ``siglip_sum``, ``siglip_sigmoid`` and ``siglip_published``, ``[N]`` each.
     """
 
-    captioner: Captioner
-    key: str
     records: list[dict[str, Any]]
     tokens: Tokens
     vectors: np.ndarray
@@ -116,17 +91,42 @@ class Embedded:
     columns: dict[str, np.ndarray]
 
 
-def write_scores(
-    split: Split, made: Embedded, bert: tuple[BertScore, float] | None = None
-) -> Scores:
-    """Write both files of one captioner.
+def score_captioner(
+    captioner: Captioner,
+    key: str,
+    splits: Sequence[Split],
+    made: Sequence[Embedded],
+    bert: tuple[BertScore, float] | None = None,
+) -> list[SplitScores]:
+    """Score a captioner on every split of a job and write its files.
 
-    ``metrics.json``, which holds the key, goes first and comes last: killed in between, the
-    captioner has no key, and never that of other clips.
+    Args:
+        captioner: whose captions.
+        key: of all inputs, kept in ``metrics.json``.
+        splits: one, or the halves of a held-out split.
+        made: the captions of each.
+        bert: the BERTScore model and its baseline.
     """
-    captioner, records = made.captioner, made.records
-    (captioner.scored / "metrics.json").unlink(missing_ok=True)
-    captions = [record["caption"] for record in records]
+    path = captioner.folder / "cell.json"
+    run = read_json(path, "cell/1") if path.is_file() else {}
+    about = {
+        "cell": captioner.name,
+        "role": captioner.role,
+        "projector": run.get("projector"),
+        "seed": run.get("seed"),
+        "inputs": key,
+    }
+    scored = [_score(captioner, *pair, bert) for pair in zip(splits, made, strict=True)]
+    facts = {clip: said for split in splits for clip, said in (split.facts or {}).items()}
+    write_scores(captioner.scores, about, scored, facts)
+    return scored
+
+
+def _score(
+    captioner: Captioner, split: Split, made: Embedded, bert: tuple[BertScore, float] | None
+) -> SplitScores:
+    captions = [record["caption"] for record in made.records]
+    truncated = [record["truncated"] for record in made.records]
     are_references = captioner.role == REFERENCES
     found = score_captions(
         captions,
@@ -144,75 +144,47 @@ def write_scores(
         vector_centre=split.centre,
         bertscore=bert and bert[0],
         bertscore_baseline=bert and bert[1],
-        truncated=None if are_references else [record["truncated"] for record in records],
+        truncated=None if are_references else truncated,
         are_references=are_references,
         reference_values=split.reference_values,
     )
-    losses, loss_columns = _losses(captioner.folder / "losses.parquet", split)
-    run = _run_facts(captioner)
     clips = found.clips.select(
         pl.lit(captioner.name).alias("cell"),
         "id",
         pl.lit(split.name).alias("split"),
         pl.exclude("id"),
     ).with_columns(
-        n_tokens=pl.Series([record["n_tokens"] for record in records], dtype=pl.Int64),
-        truncated=pl.Series([record["truncated"] for record in records], dtype=pl.Boolean),
-        **loss_columns,
+        n_tokens=pl.Series([record["n_tokens"] for record in made.records], dtype=pl.Int64),
+        truncated=pl.Series(truncated, dtype=pl.Boolean),
+        **_losses(captioner.folder / "losses.parquet", split),
     )
-    write_parquet(captioner.scored / "clips.parquet", clips)
-    write_json(
-        captioner.scored / "metrics.json",
-        {
-            "cell": captioner.name,
-            "role": captioner.role,
-            "projector": run.get("projector"),
-            "seed": run.get("seed"),
-            "split": split.name,
-            "inputs": made.key,
-            "n_clips": len(split.ids),
-            "values": found.values,
-            "metrics": found.metrics,
-            "losses": losses,
-            "not_computed": found.not_computed,
-            "notes": found.notes,
-            "n_empty": found.n_empty,
-            "truncated_share": float(np.mean([record["truncated"] for record in records])),
-            "temperature": split.temperature,
-            "truth": split.facts and truth_of(captions, [split.facts[i] for i in split.ids]),
-        },
-        "metrics/1",
-    )
-    return found
+    figures = {
+        "n_clips": len(split.ids),
+        "values": found.values,
+        "metrics": found.metrics,
+        "losses": mean_losses(clips),
+        "not_computed": found.not_computed,
+        "notes": found.notes,
+        "n_empty": found.n_empty,
+        "truncated_share": float(np.mean(truncated)),
+        "temperature": split.temperature,
+    }
+    return SplitScores(split.name, figures, clips)
 
 
-def _losses(path: Path, split: Split) -> tuple[dict[str, Any] | None, dict[str, pl.Series]]:
-    """Mean losses with the gaps' intervals, and one column a condition."""
+def _losses(path: Path, split: Split) -> dict[str, pl.Series]:
+    """One column a condition; without values for a captioner that has no model."""
+    conditions = ("matched", "shuffled", "reversed")
     if not path.is_file():
-        empty = pl.Series([None] * len(split.ids), dtype=pl.Float64)
-        return None, {f"loss_{c}": empty for c in ("matched", "shuffled", "reversed")}
+        return dict.fromkeys(
+            (f"loss_{name}" for name in conditions),
+            pl.Series([None] * len(split.ids), dtype=pl.Float64),
+        )
     table = pl.read_parquet(path).filter(pl.col("split") == split.name)
-    by_condition: dict[str, np.ndarray] = {}
-    for condition in ("matched", "shuffled", "reversed"):
+    columns = {}
+    for condition in conditions:
         rows = table.filter(pl.col("condition") == condition)
         values = dict(zip(rows["id"].to_list(), rows["loss"].to_list(), strict=True))
         check_same_ids(split.ids, values, "the manifest", str(path))
-        by_condition[condition] = np.array([values[clip] for clip in split.ids])
-
-    def gap(condition: str) -> dict[str, float | None]:
-        difference = by_condition[condition] - by_condition["matched"]
-        bounds = grounding.mean_interval(difference, split.groups)
-        value, low, high = (float(x) if np.isfinite(x) else None for x in bounds)
-        return {"value": value, "low": low, "high": high}
-
-    summary = {
-        "matched": float(by_condition["matched"].mean()),
-        "shuffled_gap": gap("shuffled"),
-        "reversed_gap": gap("reversed"),
-    }
-    return summary, {f"loss_{name}": pl.Series(v) for name, v in by_condition.items()}
-
-
-def _run_facts(captioner: Captioner) -> dict[str, Any]:
-    path = captioner.folder / "cell.json"
-    return read_json(path, "cell/1") if path.is_file() else {}
+        columns[f"loss_{condition}"] = pl.Series([values[clip] for clip in split.ids])
+    return columns

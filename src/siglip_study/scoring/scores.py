@@ -1,92 +1,116 @@
-"""Score every captioner of a split; cells whose inputs did not change are left as they are."""
+"""The scoring job: captioners whose inputs did not change are left as they are."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, write_json
-from siglip_study.metrics import grounding, morphemes, siglip
-from siglip_study.ranking.scorer_check import TextScorer
-from siglip_study.scoring import split_scorer
-from siglip_study.scoring.cell_scores import REFERENCES, Captioner
-from siglip_study.scoring.split_scorer import SplitScorer
+from siglip_study.metrics import morphemes
+from siglip_study.metrics.tokens import morphemes_by_sentence
+from siglip_study.scoring.cell_scores import (
+    REFERENCES,
+    Captioner,
+    Embedded,
+    Split,
+    score_captioner,
+)
+from siglip_study.scoring.score_files import Facts, join_halves, of_half
+from siglip_study.scoring.split_scorer import ScoreModels, SplitScorer
 from siglip_study.study.cells import BASELINES
-from siglip_study.study.grid import Scoring, Study, read_choice
-
-# ---- The temperature of ``bits``, fitted on references of clips that it does not score.
-
-
-def fit_on_references(
-    manifest: pl.DataFrame, split: str, frames: Mapping[str, np.ndarray], scorer: TextScorer
-) -> float:
-    """Temperature at which the references of a split identify their clips best.
-
-    Args:
-        manifest: all splits.
-        split: whose references are asked; under cross-fitting the half that is not scored.
-        frames: the scorer's frame embeddings of that split, id → ``[F, E]``.
-        scorer: embeds captions.
-    """
-    clips = manifest.filter(pl.col("split") == split).sort("id")
-    pairs = scorer.caption_embeddings([texts[0] for texts in clips["captions"].to_list()])
-    made = siglip.Chunks(
-        [chunks.numpy() for chunks, _ in pairs], [weights.numpy() for _, weights in pairs]
-    )
-    images = siglip.clip_vectors([frames[clip] for clip in clips["id"].to_list()])
-    return float(grounding.fit_temperature(siglip.score_matrix(made, None, images)))
-
+from siglip_study.study.grid import Phase, Study, read_choice
 
 log = logging.getLogger(__name__)
 
+#: Captions below which other processes, which take seconds to start, save no time.
+WORTHWHILE = 20_000
+#: Captioners embedded ahead of each process: 20 MB each for 1,000 clips.
+AHEAD = 2
 
-def captioners_of(study: Study, scoring: Scoring) -> list[Captioner]:
-    """Everything that a scoring job scores, and where it lies; fresh cells as ``selection.json``
-    chose them."""
+
+def score_study(
+    study: Study,
+    phase: Phase,
+    manifest: pl.DataFrame,
+    frames: Mapping[Path, Mapping[str, Any]],
+    models: ScoreModels,
+    facts: Facts | None,
+    out: Path,
+    workers: int,
+) -> None:
+    """Score all captioners of a phase; fresh cells as ``selection.json`` chose them.
+
+    Args:
+        study: whose captions lie in its folder.
+        phase: ``tuning``: of what chooses; ``report``: of what is reported.
+        manifest: all splits.
+        frames: file of each scored split → the scorer's embeddings, id → tensor ``[F, E]``.
+        models: with the settings of scoring.
+        facts: id → true facts of a clip, in the demo only.
+        out: the index.
+        workers: threads and processes.
+    """
     paths = study.paths
-    choice = None if scoring.tunes else read_choice(paths.selection)
-    return [
+    choice = {} if phase == "tuning" else read_choice(paths.selection)
+    captioners = [
         Captioner(
             name,
             BASELINES[name] if name in BASELINES else study.cells[name].role,
             paths.run(name),
-            paths.captions(name),
-            paths.scored(name, scoring.split) if scoring.other else None,
+            study.references(phase) if name == REFERENCES else paths.run(name),
         )
-        for name in study.captioners(scoring, choice)
+        for name in study.captioners(phase, choice)
     ]
+    # Fitted in this job on clips that only choose, and where halves do so for each other.
+    fitted = phase == "tuning" or study.cross_fit
+    temperature = None if fitted else reference_temperature(study.references("tuning"))
+    scorers = [
+        SplitScorer(
+            split,
+            manifest,
+            {clip: rows.numpy() for clip, rows in embedded.items()},
+            models,
+            facts,
+            temperature,
+        )
+        for split, embedded in zip(study.scored_splits(phase), frames.values(), strict=True)
+    ]
+    score_captioners(
+        captioners, scorers, [*frames], out, cache=paths.root / ".cache", workers=workers
+    )
+    for entrant in study.entrants(choice):
+        if entrant.is_joined:
+            parts = {half: paths.run(cell) for half, cell in entrant.parts.items()}
+            join_halves(entrant.name, parts, paths.run(entrant.name), facts)
 
 
-def reference_temperature(folder: Path, split: str) -> float | None:
-    """Temperature fitted on the selection references; None on that split, where it is fitted."""
-    if split == "selection":
-        return None
+def reference_temperature(folder: Path) -> float:
+    """Temperature of ``bits`` that the references in a folder of scores have fitted."""
     return float(read_json(folder / "metrics.json", "metrics/1")["temperature"])
 
 
-def score_split(
+def score_captioners(
     captioners: Sequence[Captioner],
-    scorer: SplitScorer,
-    frames_path: Path,
+    scorers: Sequence[SplitScorer],
+    frames: Sequence[Path],
     out: Path,
     *,
     cache: Path | None = None,
     workers: int = 1,
 ) -> None:
-    """Score what changed, references first; write the index of the split.
+    """Score what changed, references first; write the index of the job.
 
     Args:
-        captioners: of the split, the references among them.
-        scorer: of the split.
-        frames_path: the scorer's frame embeddings, for the key alone.
+        captioners: the references among them.
+        scorers: of the split, or of the halves of a held-out split.
+        frames: each split's frame embeddings by the scorer, for the key alone.
         out: the index.
         cache: folder where analysed sentences are kept between runs.
         workers: threads for the analysis of sentences, and processes where there is much to score.
@@ -96,55 +120,127 @@ def score_split(
     ordered = sorted(captioners, key=lambda captioner: captioner.role != REFERENCES)
     if not ordered or ordered[0].role != REFERENCES:
         raise StudyError(f"{out}: the human references are not among the captioners of the split.")
-    common = _digest(
-        scorer.ids,
-        scorer.references,
-        scorer.groups,
-        scorer.categories,
-        scorer.train,
-        scorer.settings.scorer.scoring_keys(),
-        scorer.settings.bertscore and scorer.settings.bertscore.model_dump(),
-        scorer.settings.language,
-        scorer.settings.version,
-        scorer.temperature,
-        scorer.facts and [scorer.facts[clip] for clip in scorer.ids],
-        hashlib.sha256(frames_path.read_bytes()).hexdigest(),
-        # Their values stand beside everybody's.
-        _bytes_of(ordered[0]),
-    )
+    references, *others = ordered
+    # Their values stand beside everybody's.
+    common = _digest(_bytes_of(references), [*map(_inputs, scorers, frames)])
     keys = {captioner.name: _digest(common, _bytes_of(captioner)) for captioner in ordered}
-    fresh = [captioner for captioner in ordered if _scored_key(captioner) != keys[captioner.name]]
-    _score_all(scorer, fresh, keys, ordered[0], workers)
+    fresh = [one for one in others if _scored_key(one) != keys[one.name]]
+    told = len(fresh)
+    if _scored_key(references) != keys[references.name]:
+        _score_references(references, keys[references.name], scorers)
+        told += 1
+    elif fresh:
+        metrics = read_json(references.scores / "metrics.json", "metrics/1")
+        for one in scorers:
+            halved = len(scorers) > 1
+            own = of_half(metrics, one.split.name, references.scores) if halved else metrics
+            one.remember_references(own)
+    _score_others(fresh, keys, scorers, workers)
     analyser.save()
-    told = len(fresh), len(keys) - len(fresh)
-    log.info("%s: scored %d captioners, %d were up to date", out.name, *told)
-    write_json(out, {"split": scorer.split, "cells": keys}, "scores/1")
+    log.info("%s: scored %d captioners, %d were up to date", out.name, told, len(ordered) - told)
+    write_json(out, {"splits": [one.split.name for one in scorers], "cells": keys}, "scores/2")
 
 
-def _score_all(
-    scorer: SplitScorer,
-    fresh: list[Captioner],
+def _score_references(references: Captioner, key: str, scorers: Sequence[SplitScorer]) -> None:
+    """Score them, and remember what everybody is held against."""
+    made = [one.embed(references) for one in scorers]
+    fitted = [one.fitted_temperature(own) for one, own in zip(scorers, made, strict=True)]
+    # Halves exchange: the references that fit a temperature are not those that it scales.
+    for one, own, temperature in zip(scorers, made, reversed(fitted), strict=True):
+        one.hold_against(own, temperature if one.temperature is None else one.temperature)
+    splits = [one.split for one in scorers]
+    found = score_captioner(references, key, splits, made, scorers[0].bert)
+    for one, scored in zip(scorers, found, strict=True):
+        one.take_reference_values(scored.figures["values"])
+
+
+def _score_others(
+    fresh: Sequence[Captioner],
     keys: Mapping[str, str],
-    references: Captioner,
+    scorers: Sequence[SplitScorer],
     workers: int,
 ) -> None:
-    """Score the references if they are fresh, then the others, on several processes if many."""
-    if references in fresh:
-        scorer.score(references, keys[references.name])
-    elif fresh:
-        scorer.remember_references(references.scored)
-    others = [captioner for captioner in fresh if captioner != references]
-    many = len(others) * len(scorer.ids) >= split_scorer.WORTHWHILE
-    if workers < 2 or not many or scorer.settings.bertscore is not None:
-        for captioner in others:
-            scorer.score(captioner, keys[captioner.name])
+    """Score captioners one after the other, or on several processes if there are many."""
+    splits = [one.split for one in scorers]
+    embedded = ((who, keys[who.name], [one.embed(who) for one in scorers]) for who in fresh)
+    captions = len(fresh) * sum(len(split.ids) for split in splits)
+    bert = scorers[0].bert if fresh else None
+    if workers > 1 and captions >= WORTHWHILE and bert is None:
+        _in_processes(splits, embedded, workers)
         return
-    embedded = (scorer.embed(captioner, keys[captioner.name]) for captioner in others)
-    split_scorer.write_in_processes(scorer.described(), embedded, workers)
+    for captioner, key, made in embedded:
+        score_captioner(captioner, key, splits, made, bert)
+
+
+# ---- The metrics of many captioners, several at once, each in a process of its own.
+#
+# Only what needs no model is done there: this process goes on embedding captions meanwhile. The
+# processes are joblib's, which do not run the calling script again, as those of ``multiprocessing``
+# would do with a job's script.
+
+_splits: list[Split] = []
+
+
+def _in_processes(
+    splits: list[Split],
+    captioners: Iterable[tuple[Captioner, str, list[Embedded]]],
+    processes: int,
+) -> None:
+    """Write the scores of each captioner, embedded one after the other as processes come free."""
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
+
+    known: dict[str, Sequence[str]] = {}
+    for split in splits:
+        texts = [text for refs in (*split.references, *split.train) for text in refs]
+        known |= morphemes_by_sentence(texts) if split.language == "ko" else {}
+    with parallel_config(
+        "loky", inner_max_num_threads=1, initializer=_take, initargs=(splits, known)
+    ):
+        # Arrays go through the pipe: joblib's files of them would stay until the last captioner.
+        pool = Parallel(n_jobs=processes, pre_dispatch=(1 + AHEAD) * processes, max_nbytes=None)
+        try:
+            pool(delayed(_write)(*one) for one in captioners)
+        finally:
+            # joblib would keep them waiting for more.
+            get_reusable_executor(reuse=True).shutdown()
+
+
+def _take(splits: list[Split], known: Mapping[str, Sequence[str]]) -> None:
+    """Keep what all captioners of the job share, the analysed references among it."""
+    _splits[:] = splits
+    morphemes.use(morphemes.Morphemes(known=known))
+
+
+def _write(captioner: Captioner, key: str, made: list[Embedded]) -> None:
+    score_captioner(captioner, key, _splits, made)
+
+
+# ---- Keys of what was scored: a captioner whose inputs did not change keeps its files.
+
+
+def _inputs(scorer: SplitScorer, frames: Path) -> str:
+    """Of all that the scores of a split depend on, besides captions."""
+    split, settings = scorer.split, scorer.models.settings
+    return _digest(
+        split.ids,
+        split.references,
+        split.groups,
+        split.categories,
+        split.train,
+        settings.scorer.scoring_keys(),
+        settings.bertscore and settings.bertscore.model_dump(),
+        settings.language,
+        settings.version,
+        # One that is fitted here follows from the rest.
+        scorer.temperature,
+        split.facts,
+        hashlib.sha256(frames.read_bytes()).hexdigest(),
+    )
 
 
 def _bytes_of(captioner: Captioner) -> list[str]:
-    files = (captioner.captions, captioner.folder / "losses.parquet")
+    files = [captioner.folder / name for name in ("captions.json", "losses.parquet")]
     return [hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else "" for f in files]
 
 
@@ -153,10 +249,7 @@ def _digest(*parts: Any) -> str:
 
 
 def _scored_key(captioner: Captioner) -> str | None:
-    names = ["metrics.json", "clips.parquet"]
-    if captioner.role == REFERENCES:
-        names.append("matrix.safetensors")
-    if not all((captioner.scored / name).is_file() for name in names):
+    if not all((captioner.scores / name).is_file() for name in ("metrics.json", "clips.parquet")):
         return None
-    text = (captioner.scored / "metrics.json").read_text(encoding="utf-8")
+    text = (captioner.scores / "metrics.json").read_text(encoding="utf-8")
     return str(json.loads(text).get("inputs"))

@@ -40,8 +40,6 @@ BASELINES = {
     "retrieval": "control_retrieval",
     "generic": "control_generic",
     "category": "control_category",
-    # The references as scored on clips that only choose.
-    "references.selection": "references",
 }
 
 

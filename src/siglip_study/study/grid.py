@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
@@ -27,21 +27,13 @@ _OLDER_SCHEMAS = ("selection/1",)
 Choice = Mapping[str, Mapping[str, str]]
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """One scoring job: captions of a split, of the tuning cells or of all that is reported.
-
-    ``other`` is the half that fits what this half's scores need, under cross-fitting.
-    """
-
-    name: str
-    split: str
-    tunes: bool
-    other: str | None = None
+#: The scoring jobs: of what chooses, then of what is reported.
+Phase = Literal["tuning", "report"]
+PHASES: tuple[Phase, ...] = ("tuning", "report")
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entrant:
     """What stands for a projector and seed in the ranking: split → the cell that reports it.
 
     One cell, under its own name, but where the halves of a held-out split chose differently.
@@ -223,36 +215,31 @@ class Study:
         """Resume point of a cell's second stage; its captions job gives it up."""
         return self.paths.resume(cell.name, [cell.run.keys(), code])
 
-    @cached_property
-    def scorings(self) -> dict[str, Scoring]:
-        """The scoring jobs by name: what chooses, then what is reported."""
-        if not self.cross_fit:
-            return {split: Scoring(split, split, split == "selection") for split in HELD_OUT}
-        halves = list(zip(HELD_OUT, reversed(HELD_OUT), strict=True))
-        tuned = [Scoring(f"tuning.{half}", half, True, other) for half, other in halves]
-        reported = [Scoring(half, half, False, other) for half, other in halves]
-        return {job.name: job for job in [*tuned, *reported]}
+    def scored_splits(self, phase: Phase) -> tuple[str, ...]:
+        """The held-out splits that a scoring job scores: under cross-fitting both halves."""
+        if self.cross_fit:
+            return HELD_OUT
+        return ("selection",) if phase == "tuning" else ("report",)
 
-    def references_in(self, scoring: Scoring) -> str:
-        """Name of the human captions as a scoring job scores them."""
-        choose_only = scoring.tunes and not self.cross_fit
-        return "references.selection" if choose_only else "references"
+    def references(self, phase: Phase) -> Path:
+        """Folder of the human captions' scores.
 
-    def captioners(self, scoring: Scoring, choice: Choice | None = None) -> list[str]:
-        """Names of everything that a scoring job scores: trained cells, then baselines.
-
-        ``choice`` decides which fresh cells report the split; a job of tuning cells needs none.
+        Those on clips that only choose lie apart from those that are reported.
         """
-        if scoring.tunes:
-            return [*(cell.name for cell in self.tuning), self.references_in(scoring)]
-        fresh = [entry.parts[scoring.split] for entry in self.entries(choice or {})]
-        controls = [cell.name for cell in self.controls]
-        return fresh + controls + [name for name in BASELINES if name != "references.selection"]
+        folder = self.paths.run("references")
+        return folder if self.cross_fit or phase == "report" else folder / "selection"
 
-    def entries(self, choice: Choice) -> list[Entry]:
-        """What is ranked: one entry a projector and seed, in the order of the choice."""
+    def captioners(self, phase: Phase, choice: Choice) -> list[str]:
+        """Names of everything that a scoring job scores: trained cells, then baselines."""
+        if phase == "tuning":
+            return [*(cell.name for cell in self.tuning), "references"]
+        trained = [*self.reported(chosen_cells(choice)), *self.controls]
+        return [*(cell.name for cell in trained), *BASELINES]
+
+    def entrants(self, choice: Choice) -> list[Entrant]:
+        """What is ranked: one entrant a projector and seed, in the order of the choice."""
         by_name = {cell.name: cell for cell in self.tuning}
-        entries = []
+        found = []
         for label, reports in choice.items():
             for seed in self.config.seeds.report:
                 parts = {
@@ -260,41 +247,16 @@ class Study:
                 }
                 alone = set(parts.values())
                 name = alone.pop() if len(alone) == 1 else f"{label}.seed{seed}"
-                entries.append(Entry(name, label, parts))
-        return entries
-
-    def parts(self, choice: Choice) -> dict[str, Mapping[str, str]]:
-        """Captioner → half → the cell that is scored on it, of all that a report shows.
-
-        Where two cells report a half each, both are there alone beside what they are together.
-        """
-        both = [*self.tuning, *self.controls]
-        parts: dict[str, Mapping[str, str]] = {
-            name: dict.fromkeys(HELD_OUT, name)
-            for name in [*(cell.name for cell in both), *BASELINES]
-            if name != "references.selection"
-        }
-        for entry in self.entries(choice):
-            parts[entry.name] = entry.parts
-            if entry.is_joined:
-                parts |= {cell: {half: cell} for half, cell in entry.parts.items()}
-        return parts
+                found.append(Entrant(name, label, parts))
+        return found
 
     def by_role(self, choice: Choice) -> dict[str, list[str]]:
-        """Role → names of the cells that the report shows, those that train nothing included.
-
-        Where two cells report a half each, they stand as ``half`` beside their ``report`` entry.
-        """
-        entries = self.entries(choice)
-        roles: dict[str, list[str]] = {"report": [entry.name for entry in entries]}
-        halves = [part for e in entries if e.is_joined for part in dict.fromkeys(e.parts.values())]
-        if halves:
-            roles["half"] = halves
+        """Role → names of the captioners that the report compares, entrants first."""
+        roles: dict[str, list[str]] = {"report": [entry.name for entry in self.entrants(choice)]}
         for cell in [*self.tuning, *self.controls]:
             roles.setdefault(cell.role, []).append(cell.name)
         for name, role in BASELINES.items():
-            if name != "references.selection":
-                roles.setdefault(role, []).append(name)
+            roles.setdefault(role, []).append(name)
         return roles
 
     def _afresh(self, cell: Cell, seed: int) -> Cell:

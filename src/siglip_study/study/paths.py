@@ -22,7 +22,6 @@ class Paths:
         self.scorer_check = self.tables / "scorer_check.json"
         self.scorer_verdict = self.tables / "scorer_verdict.txt"
         self.selection = self.tables / "selection.json"
-        self.pooled = self.tables / "pooled.json"
         self.ranking = self.tables / "ranking.json"
 
     def features(self, slug: str, split: str) -> Path:
@@ -40,15 +39,11 @@ class Paths:
 
     def captions(self, cell: str) -> Path:
         """The captions of a cell; a baseline captions both held-out splits in one file."""
-        return self.run(cell.removesuffix(".selection")) / "captions.json"
+        return self.run(cell) / "captions.json"
 
-    def scored(self, cell: str, half: str) -> Path:
-        """The scores of a cell on one half, under cross-fitting; both together lie in ``run``."""
-        return self.root / "halves" / half / cell
-
-    def scores(self, scoring: str) -> Path:
+    def scores(self, phase: str) -> Path:
         """Index of the cells that a scoring job scored."""
-        return self.tables / f"scores.{scoring}.json"
+        return self.tables / f"scores.{phase}.json"
 
     def resume(self, name: str, params: Any) -> Path:
         """A resume point outside the declared outputs, which Snakemake deletes when a job fails."""

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+from support.scored import split_scores, write_captioner
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, write_json
+from siglip_study.ranking.from_scores import rank_projectors
 from siglip_study.ranking.gate import GateThresholds
-from siglip_study.ranking.ranking_file import rank_projectors
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.study.grid import SELECTION_SCHEMA
 
@@ -24,44 +26,43 @@ def margins(mean: float, seed: int) -> list[float]:
     return (mean + np.random.default_rng(seed).normal(0, 0.02, N)).tolist()
 
 
+def write(folder: Path, values: list[float], order=None, ids=None) -> Path:
+    """A captioner of this study, its rows in any order."""
+    write_captioner(folder, split_scores(values, groups=GROUPS, ids=ids))
+    if order:
+        path = folder / "clips.parquet"
+        pl.read_parquet(path)[order].write_parquet(path)
+    return folder
+
+
 @pytest.fixture
-def study(tmp_path: Path, write_scored):
+def study(tmp_path: Path):
     """Two projectors of two seeds, ``strong`` far ahead of ``weak``; rank them."""
 
-    def run(name: str, order=None, retrieval_ids=None, weak_ids=None):
+    def run(name: str, order=None, retrieval_ids=None, weak_ids=None, weak_gate="grounded"):
         root = tmp_path / name
-        references = write_scored(
-            root / "references",
-            np.diag(MATRIX).tolist(),
-            groups=GROUPS,
-            order=order,
-        )
         runs = {
             label: [
-                write_scored(
+                write(
                     root / f"{label}{seed}",
                     margins(mean, seed + 10 * place),
-                    groups=GROUPS,
-                    order=order,
-                    ids=weak_ids if label == "weak" else None,
+                    order,
+                    weak_ids if label == "weak" else None,
                 )
                 for seed in (1, 2)
             ]
             for place, (label, mean) in enumerate({"weak": 0.1, "strong": 0.3}.items())
         }
-        retrieval = write_scored(
-            root / "retrieval", margins(0.2, 99), groups=GROUPS, order=order, ids=retrieval_ids
-        )
-        selection = {label: {"chosen": label, "gate": "grounded"} for label in runs}
-        write_json(root / "selection.json", {"projectors": selection}, SELECTION_SCHEMA)
+        chosen = {"weak": {"gate": weak_gate}, "strong": {"gate": "grounded"}}
+        write_json(root / "selection.json", {"projectors": chosen}, SELECTION_SCHEMA)
         rank_projectors(
             runs,
-            references,
-            retrieval,
+            write(root / "references", np.diag(MATRIX).tolist(), order),
+            write(root / "retrieval", margins(0.2, 99), order, retrieval_ids),
             root / "selection.json",
             SCORER,
             GateThresholds(),
-            halved=False,
+            halved=weak_gate != "grounded",
             out=root / "ranking.json",
         )
         return read_json(root / "ranking.json", "ranking/1")
@@ -87,29 +88,12 @@ def test_rows_are_joined_by_id_not_position(study):
 
 @pytest.mark.parametrize("which", ["weak_ids", "retrieval_ids"])
 def test_clips_that_differ_are_named(study, which):
-    ids = [f"clip{i:02d}" for i in range(N - 1)] + ["stranger"]
-    with pytest.raises(StudyError, match=r"'clip23'.*'stranger'"):
+    ids = [f"report{i:02d}" for i in range(N - 1)] + ["stranger"]
+    with pytest.raises(StudyError, match=r"'report23'.*'stranger'"):
         study("differing", **{which: ids})
 
 
-def test_an_empty_selection_choice_is_a_caveat(study, tmp_path):
-    study("base")
-    root = tmp_path / "base"
-    chosen = {
-        "weak": {"chosen": "weak", "gate": "collapsed"},
-        "strong": {"chosen": "strong", "gate": "grounded"},
-    }
-    write_json(root / "selection.json", {"projectors": chosen}, SELECTION_SCHEMA)
-    rank_projectors(
-        {label: [root / f"{label}{seed}" for seed in (1, 2)] for label in chosen},
-        root / "references",
-        root / "retrieval",
-        root / "selection.json",
-        SCORER,
-        GateThresholds(),
-        halved=True,
-        out=root / "ranking.json",
-    )
-    caveats = read_json(root / "ranking.json", "ranking/1")["caveats"]
+def test_an_empty_selection_choice_is_a_caveat(study):
+    caveats = study("base", weak_gate="collapsed")["caveats"]
     assert any("halved by source video" in sentence for sentence in caveats)
     assert any("weak" in sentence and "collapsed" in sentence for sentence in caveats)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from support.scored import StandInScorer, small_manifest, text_vector
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
@@ -17,24 +18,29 @@ from siglip_study.ranking.scorer_check import check_references, read_check, verd
 SETTINGS = ScorerConfig(model="stand-in")
 
 
-def frames(manifest: pl.DataFrame, embed, mixed: bool) -> dict[str, dict[str, np.ndarray]]:
+def frames(manifest: pl.DataFrame, mixed: bool) -> dict[str, dict[str, np.ndarray]]:
     """Frames that look like their own clip's caption, or like that of the next clip but one."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for split in ("selection", "report"):
         rows = manifest.filter(pl.col("split") == split).sort("id").to_dicts()
         shown = rows[2:] + rows[:2] if mixed else rows
         found[split] = {
-            row["id"]: np.stack([embed(other["captions"][0])] * 2)
+            row["id"]: np.stack([text_vector(other["captions"][0])] * 2)
             for row, other in zip(rows, shown, strict=True)
         }
     return found
 
 
 @pytest.fixture
-def checked(tmp_path: Path, manifest, stand_in, embed):
+def manifest() -> pl.DataFrame:
+    return small_manifest()
+
+
+@pytest.fixture
+def checked(tmp_path: Path, manifest):
     def run(mixed: bool = False) -> Path:
         out = tmp_path / "scorer_check.json"
-        check_references(manifest, frames(manifest, embed, mixed), stand_in, SETTINGS, 0.05, out)
+        check_references(manifest, frames(manifest, mixed), StandInScorer(), SETTINGS, 0.05, out)
         return out
 
     return run
@@ -71,10 +77,10 @@ def test_what_was_written_is_what_the_ranking_reads(checked) -> None:
     assert [point.share for point in check.swapped] == [0.0, 0.1, 0.25, 0.5, 1.0]
 
 
-def test_halves_that_exchange_decide_together(manifest, stand_in, embed, tmp_path) -> None:
+def test_halves_that_exchange_decide_together(manifest, tmp_path) -> None:
     out = tmp_path / "scorer_check.json"
-    shown = frames(manifest, embed, False)
-    check_references(manifest, shown, stand_in, SETTINGS, 0.05, out, cross_fit=True)
+    shown = frames(manifest, False)
+    check_references(manifest, shown, StandInScorer(), SETTINGS, 0.05, out, cross_fit=True)
     splits = read_json(out, "scorer_check/1")["splits"]
     both, check = splits["held_out"], read_check(out)
     assert (both["n_clips"], both["n_groups"]) == (10, 8) and check.n_clips == 10
@@ -90,28 +96,28 @@ def test_halves_that_exchange_decide_together(manifest, stand_in, embed, tmp_pat
     assert (whole["n_swapped"], none["n_swapped"]) == (0, 10) and none["high"] < whole["mean"]
 
 
-def test_two_clips_are_no_half(manifest, stand_in, embed, tmp_path) -> None:
+def test_two_clips_are_no_half(manifest, tmp_path) -> None:
     few = manifest.filter(
         (pl.col("split") != "report") | pl.col("id").is_in(["report-0", "report-2"])
     )
     out = tmp_path / "scorer_check.json"
-    shown = frames(few, embed, False)
+    shown = frames(few, False)
     with pytest.raises(StudyError, match=r"half 'report' has 2 clips.*at least 3 in each half"):
-        check_references(few, shown, stand_in, SETTINGS, 0.05, out, cross_fit=True)
+        check_references(few, shown, StandInScorer(), SETTINGS, 0.05, out, cross_fit=True)
 
 
-def test_clips_without_embeddings_are_named(manifest, stand_in, embed, tmp_path) -> None:
-    found = frames(manifest, embed, False)
+def test_clips_without_embeddings_are_named(manifest, tmp_path) -> None:
+    found = frames(manifest, False)
     del found["report"]["report-2"]
     with pytest.raises(StudyError, match="report-2"):
-        check_references(manifest, found, stand_in, SETTINGS, 0.05, tmp_path / "check.json")
+        check_references(manifest, found, StandInScorer(), SETTINGS, 0.05, tmp_path / "check.json")
 
 
-def test_one_clip_cannot_be_checked(manifest, stand_in, embed, tmp_path) -> None:
+def test_one_clip_cannot_be_checked(manifest, tmp_path) -> None:
     one = manifest.filter((pl.col("split") != "report") | (pl.col("id") == "report-0"))
     with pytest.raises(StudyError, match="split 'report' has 1 usable clips; expected at least 2"):
         check_references(
-            one, frames(one, embed, False), stand_in, SETTINGS, 0.05, tmp_path / "check.json"
+            one, frames(one, False), StandInScorer(), SETTINGS, 0.05, tmp_path / "check.json"
         )
 
 

@@ -1,0 +1,261 @@
+"""A captioner's scores as files, and both halves of a held-out split as one.
+
+``metrics.json`` holds the figures of all clips, ``clips.parquet`` a row a clip. Where one held-out
+split is halved, rows have a column ``half``, and ``metrics.json`` the figures of each half beside
+those of both. Who chooses or reports by a half filters by it.
+
+Everything that compares a clip with others (D, retrieval, diversity) is measured within a half. For
+both together nothing is compared anew:
+
+* a figure of single clips is their mean over source videos of both halves, with its interval;
+  clips that have none (of a category too small to compare within) are left out, as in a half;
+* a figure of a whole split (effective captions, top cluster, …) is averaged with the halves' clips
+  as weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import read_json, write_json, write_parquet
+from siglip_study.metrics.base import MetricInfo
+from siglip_study.metrics.grounding import mean_interval
+from siglip_study.metrics.registry import METRICS, WITHIN_CATEGORY
+from siglip_study.scoring.score_captions import CLIP_METRICS
+
+#: What stands in place of a split's name where both halves are meant.
+BOTH = "held_out"
+#: True facts: id → attribute → value.
+Facts = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """A captioner's scores on one split: the figures of ``metrics.json``, and a row a clip."""
+
+    split: str
+    figures: dict[str, Any]
+    clips: pl.DataFrame
+
+
+def write_scores(
+    folder: Path, about: Mapping[str, Any], scored: Sequence[SplitScores], facts: Facts
+) -> None:
+    """Write both files of a captioner.
+
+    ``metrics.json``, which holds the key, goes first and comes last: killed in between, the
+    captioner has no key, and never that of other clips.
+
+    Args:
+        folder: to write to.
+        about: who was scored: ``cell``, ``role``, ``projector``, ``seed``, …
+        scored: its scores on one split, or on both halves.
+        facts: true facts of the clips, in the demo only; else empty.
+    """
+    figures, clips = scored[0].figures, scored[0].clips
+    body = {**about, "split": scored[0].split}
+    if len(scored) > 1:
+        figures, clips = both_halves(about["cell"], scored)
+        body["split"] = BOTH
+        halves = {own.split: dict(own.figures) for own in scored}
+        for own in halves.values():
+            del own["metrics"]  # told once, for all
+        body["halves"] = halves
+    body |= figures
+    true = [facts[clip] for clip in clips["id"]] if facts else None
+    body["truth"] = true and truth_of(clips["caption"].to_list(), true)
+    (folder / "metrics.json").unlink(missing_ok=True)
+    write_parquet(folder / "clips.parquet", clips)
+    write_json(folder / "metrics.json", body, "metrics/1")
+
+
+def read_scores(folder: Path, half: str | None = None) -> tuple[dict[str, Any], pl.DataFrame]:
+    """``metrics.json`` and the rows of ``clips.parquet`` in order of ids, of one half if named.
+
+    Raises:
+        StudyError: a file is missing, or knows of no such half.
+    """
+    metrics = read_json(folder / "metrics.json", "metrics/1")
+    clips = pl.read_parquet(folder / "clips.parquet").sort("id")
+    if half is None:
+        return metrics, clips
+    return of_half(metrics, half, folder), clips.filter(pl.col("half") == half)
+
+
+def of_half(metrics: Mapping[str, Any], half: str, folder: Path) -> dict[str, Any]:
+    """``metrics.json`` of a captioner as if the half were the split."""
+    halves = metrics.get("halves") or {}
+    if half not in halves:
+        raise StudyError(
+            f"{folder / 'metrics.json'}: has scores of "
+            f"{', '.join(halves) or 'no half'}; expected half '{half}'."
+        )
+    return {**metrics, **halves[half], "split": half}
+
+
+def join_halves(
+    name: str, parts: Mapping[str, Path], out: Path, facts: Facts | None = None
+) -> None:
+    """Write the scores of two cells that report a half each as those of one captioner.
+
+    Args:
+        name: of what they are together.
+        parts: half → folder of the cell that reports it.
+        out: folder to write to.
+        facts: as :func:`write_scores` takes them.
+    """
+    scored, cells = [], {}
+    for half, folder in parts.items():
+        metrics, clips = read_scores(folder, half)
+        cells[half] = metrics["cell"]
+        figures = {key: metrics[key] for key in (*metrics["halves"][half], "metrics")}
+        scored.append(SplitScores(half, figures, clips))
+    about = {key: metrics[key] for key in ("role", "projector", "seed")}
+    write_scores(out, {"cell": name, **about, "parts": cells}, scored, facts or {})
+
+
+def both_halves(name: str, scored: Sequence[SplitScores]) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Figures and rows over both halves, as those of one split called :data:`BOTH`.
+
+    Raises:
+        StudyError: a source video has clips in both halves.
+    """
+    tables = [own.clips for own in scored]
+    told = [own.figures for own in scored]
+    first, second = (set(table["group"]) for table in tables)
+    if shared := first & second:
+        raise StudyError(
+            f"{name}: source video '{min(shared)}' has clips in both halves; expected each in one."
+        )
+    clips = _rows(name, scored)
+    by_clips = _shares([table.height for table in tables])
+    values, missing = _values(told, tables, clips, by_clips)
+    figures = {
+        "n_clips": clips.height,
+        "values": values,
+        "metrics": {metric: about for own in told for metric, about in own["metrics"].items()},
+        "losses": mean_losses(clips),
+        "not_computed": missing,
+        "notes": {
+            key: sum(own["notes"].get(key, 0) for own in told)
+            for key in sorted({key for own in told for key in own["notes"]})
+        },
+        "n_empty": sum(own["n_empty"] for own in told),
+        "truncated_share": float(np.dot(by_clips, [own["truncated_share"] for own in told])),
+        "temperature": {own.split: own.figures["temperature"] for own in scored},
+    }
+    return figures, clips
+
+
+def _rows(name: str, scored: Sequence[SplitScores]) -> pl.DataFrame:
+    """One table; clusters were formed within a half, so they stay apart by number."""
+    tables, first = [], 0
+    for own in scored:
+        apart = pl.col("cluster") - pl.col("cluster").min() + first
+        told = {"cell": pl.lit(name), "split": pl.lit(BOTH), "half": pl.lit(own.split)}
+        tables.append(own.clips.with_columns(apart, **told))
+        first = int(tables[-1]["cluster"].max() or 0) + 1  # type: ignore[arg-type]
+    return pl.concat(tables).sort("id")
+
+
+def _shares(counts: Sequence[int]) -> np.ndarray:
+    return np.array(counts, dtype=float) / sum(counts)
+
+
+#: Figures beside a value.
+_BESIDE = ("reference", "chance")
+
+
+def _values(
+    told: Sequence[Mapping[str, Any]],
+    tables: Sequence[pl.DataFrame],
+    clips: pl.DataFrame,
+    by_clips: np.ndarray,
+) -> tuple[dict[str, dict[str, float | None]], dict[str, str]]:
+    """Every metric that both halves have, and why the others are missing.
+
+    What is asked within a category needs one half only: it is of the clips that have it, and the
+    other half may have no category of three.
+    """
+    groups = clips["group"].to_list()
+    values: dict[str, dict[str, float | None]] = {}
+    missing = {key: why for half in told for key, why in half["not_computed"].items()}
+    for metric in METRICS:
+        found = [half["values"].get(metric) for half in told]
+        enough = any if metric in WITHIN_CATEGORY else all
+        if not enough(value is not None for value in found):
+            continue
+        if metric in CLIP_METRICS:
+            shares = _shares([table.drop_nulls(metric)["group"].n_unique() for table in tables])
+            value, low, high = _interval(clips[metric], groups)
+        else:
+            shares, low, high = by_clips, None, None
+            value = float(np.dot(shares, [half["value"] for half in found if half]))
+        low, high = _within(low, high, METRICS[metric])
+        beside = {key: _weighted([half and half[key] for half in found], shares) for key in _BESIDE}
+        values[metric] = {"value": value, "low": low, "high": high, **beside}
+        missing.pop(metric, None)
+    return values, missing
+
+
+def _interval(column: pl.Series, groups: list[str]) -> tuple[float, float | None, float | None]:
+    numbers = column.cast(pl.Float64).fill_null(math.nan).to_numpy()
+    value, low, high = mean_interval(numbers, groups)
+    return value, low if math.isfinite(low) else None, high if math.isfinite(high) else None
+
+
+def _within(
+    low: float | None, high: float | None, about: MetricInfo
+) -> tuple[float | None, float | None]:
+    """Bounds kept within the metric's range."""
+    if low is not None and about.min_value is not None:
+        low = max(low, about.min_value)
+    if high is not None and about.max_value is not None:
+        high = min(high, about.max_value)
+    return low, high
+
+
+def _weighted(values: Sequence[float | None], shares: np.ndarray) -> float | None:
+    """Mean of the halves that count; None where one of those has no value."""
+    counted = [(value, share) for value, share in zip(values, shares, strict=True) if share > 0]
+    if any(value is None for value, _ in counted):
+        return None
+    return float(sum(value * share for value, share in counted if value is not None))
+
+
+def mean_losses(clips: pl.DataFrame) -> dict[str, Any] | None:
+    """Mean loss of the references (nats a token) and its gaps under wrong videos, from the rows."""
+    matched = clips["loss_matched"]
+    if matched.null_count() == clips.height:
+        return None
+    groups = clips["group"].to_list()
+
+    def gap(condition: str) -> dict[str, float | None]:
+        bounds = _interval(clips[f"loss_{condition}"] - matched, groups)
+        return dict(zip(("value", "low", "high"), bounds, strict=True))
+
+    return {
+        "matched": float(matched.to_numpy().mean()),
+        "shuffled_gap": gap("shuffled"),
+        "reversed_gap": gap("reversed"),
+    }
+
+
+# ---- Truth in the demo: what captions say of the facts of a world that is known.
+
+
+def truth_of(captions: Sequence[str], facts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """κ per attribute with its interval: ``{attribute: {kappa, low, high, accuracy, …}}``."""
+    from siglip_study.demo.facts import kappa, parse_facts
+
+    said = [parse_facts(caption) for caption in captions]
+    true = [dict(row) for row in facts]
+    return {attribute: asdict(kappa(said, true, attribute)) for attribute in true[0]}
