@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from siglip_study import projectors
 from siglip_study.config.training import LoraConfig
 from siglip_study.models.llm import PromptLayout
+from siglip_study.models.sizes import LlmShape
 from siglip_study.models.vlm import VisionLanguageModel
 
 SEED = 20
@@ -68,6 +69,12 @@ class Size:
     def patches(self) -> int:
         """Patches of a frame."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def shape(self) -> LlmShape:
+        """The LLM's sizes."""
+        sizes = self.layers, self.hidden, self.heads, self.kv_heads, self.head_dim
+        return LlmShape(*sizes, self.ffn, self.vocab, tied=False)
 
 
 FULL = Size(

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import inputs
-from benchmarks.flops import step_flops
 from benchmarks.inputs import Case, Size
 from benchmarks.published.train import PublishedTrainer, prepare_llm
 from benchmarks.tables import Result, Table
@@ -21,6 +20,7 @@ from benchmarks.timing import Timing, free, matmul_rate, measure
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import StageConfig
 from siglip_study.models.llm import add_lora
+from siglip_study.models.sizes import SequenceShape, training_flops
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.losses import forward_passes
 from siglip_study.training.memory import MemoryPlan, plan_memory
@@ -234,8 +234,13 @@ def _project_mode(
         lambda i: trainer.step(*work[i]), trainer.device, warmup=warmup, repeats=size.repeats
     )
     prompt = model.prompt_length(work[0][0])
+    lora = size.shape.lora_parameters(size.lora.r, size.lora.targets) if stage == 2 else 0
+    # Useful ones: padding, and layers that run again, count for nothing.
     flops = [
-        step_flops(size, stage, prompt, projector, [len(c) for c in captions])
+        sum(
+            projector + training_flops(size.shape, SequenceShape(prompt, len(caption)), lora)
+            for caption in captions
+        )
         for _, captions in work[warmup:]
     ]
     validation = measure(lambda i: trainer.validate(*work[i]), trainer.device, warmup=1, repeats=2)

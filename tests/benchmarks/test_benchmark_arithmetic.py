@@ -1,33 +1,15 @@
 """FLOPs, budgets, lengths and the projection, against figures worked out by hand."""
 
-import dataclasses
-
 import pytest
 
 
-def test_flops_of_qwen3_8b():
-    from benchmarks import flops
+def test_the_full_size_is_qwen3_8b():
     from benchmarks.inputs import FULL
 
-    # Qwen3-8B has 6.95 billion parameters outside embedding and head, norms included.
-    assert flops.decoder_weights(FULL) == pytest.approx(6.946e9, rel=1e-3)
-    assert flops.lora_weights(FULL) == 43_646_976  # as the published runs print it
-
-
-def test_flops_of_a_step_by_hand():
-    from benchmarks import flops
-    from benchmarks.inputs import MICRO
-
-    size = dataclasses.replace(
-        MICRO, layers=1, hidden=2, ffn=3, heads=1, kv_heads=1, head_dim=2, vocab=5
-    )
-    # q, k, v, o: 4 · 2·2; gate, up, down: 3 · 2·3.
-    assert flops.decoder_weights(size) == 34
-    # Prompt 4 and caption 3: 6 positions are fed. Attention: 3 · 2 · 6² · 2. Head: 4 · 3 · 2 · 5.
-    assert flops.step_flops(size, 1, 4, 0, [3]) == 6 * 4 * 34 + 432 + 120
-    assert flops.step_flops(size, 1, 4, 7, [3, 3]) == 2 * (6 * 4 * 34 + 432 + 120 + 7)
-    more = flops.step_flops(size, 2, 4, 0, [3]) - flops.step_flops(size, 1, 4, 0, [3])
-    assert more == 6 * 6 * flops.lora_weights(size)
+    # 6.95 billion parameters outside embedding and head, norms included.
+    assert FULL.shape.layer_parameters == pytest.approx(6.946e9, rel=1e-3)
+    # As the published runs print it.
+    assert FULL.shape.lora_parameters(FULL.lora.r, FULL.lora.targets) == 43_646_976
 
 
 def test_budgets_beyond_the_measured_ones_follow_the_line():

@@ -41,6 +41,17 @@ def test_a_stage_1_step_of_qwen3_8b_by_hand():
     assert by_hand == pytest.approx(6.5e14, rel=0.01)
 
 
+def test_a_clip_of_one_layer_by_hand():
+    llm = LlmShape(1, width=2, heads=1, kv_heads=1, head_dim=2, intermediate=3, vocab=5, tied=False)
+    # q, k, v, o: 4 · 2·2; gate, up, down: 3 · 2·3.
+    assert llm.layer_parameters == 34
+    # Prompt 4 and caption 3: 6 positions are fed. Attention: 3 · 2 · 6² · 2. Head: 4 · 3 · 2 · 5.
+    sequence = SequenceShape(4, 3)
+    assert sizes.training_flops(llm, sequence) == 6 * 4 * 34 + 432 + 120
+    # Weights that train have a gradient of their own.
+    assert sizes.training_flops(llm, sequence, 7) == 6 * (4 * 34 + 6 * 7) + 432 + 120
+
+
 def test_a_run_by_hand():
     # 3 clips, 1200 caption tokens in all: 400 each behind 4638 prompt positions, so 5037 are fed.
     # Weights 4 × 6,945,767,424 × 5037, attention 3 × 2 × 5037² × 4096 × 36, head 4 × 151936 × 4096
