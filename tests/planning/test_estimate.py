@@ -1,22 +1,22 @@
 """Formulas against numbers worked by hand, and against PyTorch's own counter on micro models."""
 
 import pytest
+import torch
 from support.tiny_models import llm_sizes
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPVisionConfig, CLIPVisionModel, Qwen3Config, Qwen3ForCausalLM
 
+from siglip_study import projectors
+from siglip_study.base.errors import StudyError
 from siglip_study.models import sizes
 from siglip_study.models.sizes import LlmShape, SequenceShape, TowerShape, llm_shape, vision_shape
 from siglip_study.planning import estimate
 from siglip_study.planning.estimate import GPUS, Gpu, gpu_of_device
+from siglip_study.training.memory import bytes_for_passes, fit, kept_layers
 
 QWEN3_8B = LlmShape(
-    layers=36,
-    width=4096,
-    heads=32,
-    kv_heads=8,
-    head_dim=128,
-    intermediate=12288,
-    vocab=151936,
-    tied=False,
+    36, 4096, heads=32, kv_heads=8, head_dim=128, intermediate=12288, vocab=151936, tied=False
 )
 MICRO = llm_sizes(vocab_size=96, num_hidden_layers=3, max_position_embeddings=128)
 
@@ -79,7 +79,6 @@ def test_memory_of_qwen3_8b():
 
 
 def test_more_clips_and_less_recomputation_need_more_memory():
-
     def needed(clips, kept, lora):
         cost = estimate.training_pass(QWEN3_8B, SequenceShape(4638, 390), lora, 9.4e6)
         held = estimate.llm_bytes(QWEN3_8B, "nf4") + 4 * 4_200_000 + 16 * 4_200_000
@@ -95,14 +94,7 @@ def test_more_clips_and_less_recomputation_need_more_memory():
 def test_a_pass_by_hand():
     """1000 positions of a narrow model, so that every term can be added up."""
     llm = LlmShape(
-        layers=10,
-        width=100,
-        heads=2,
-        kv_heads=1,
-        head_dim=50,
-        intermediate=300,
-        vocab=1000,
-        tied=True,
+        10, 100, heads=2, kv_heads=1, head_dim=50, intermediate=300, vocab=1000, tied=True
     )
     cost = estimate.training_pass(llm, SequenceShape(900, 101), lora=False, features=7.0)
     # A kept layer: 2 × 100 + 3 × 100 + 3 × 50 + 2 × 300 numbers a position, 2 bytes each.
@@ -117,9 +109,6 @@ def test_a_pass_by_hand():
 @pytest.mark.parametrize("lora", [False, True])
 def test_the_least_memory_is_what_the_plan_of_a_training_asks_for(checkpointing, lora):
     """A byte less, and the plan itself refuses; with that much, it trains one clip a pass."""
-    from siglip_study.base.errors import StudyError
-    from siglip_study.training.memory import bytes_for_passes, fit, kept_layers
-
     trained, sequence = 541_000_000, SequenceShape(4638, 390)
     least = estimate.least_training_bytes(
         QWEN3_8B, "nf4", sequence, trained, lora, 9.4e6, checkpointing
@@ -139,51 +128,45 @@ def test_the_least_memory_is_what_the_plan_of_a_training_asks_for(checkpointing,
         plan(-1e3)
 
 
+def counted(run):
+    """FLOP as PyTorch counts them."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        run()
+    return counter.get_total_flops()
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    """A frozen micro model on the meta device, and its sizes."""
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(Qwen3Config(**MICRO, tie_word_embeddings=False))
+    return model.requires_grad_(False), llm_shape(model.config.to_dict(), "micro")
+
+
+# PyTorch counts the whole square of attention, of which a causal kernel computes half; rotary
+# tables are a product of 4 × length as well.
+
+
 @pytest.mark.parametrize("logits", [1, 20])
-def test_forward_flops_are_what_pytorch_counts(logits):
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    with torch.device("meta"):
-        model = Qwen3ForCausalLM(Qwen3Config(**MICRO, tie_word_embeddings=False))
-    shape = llm_shape(model.config.to_dict(), "micro")
-    length = 20
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        model(torch.zeros(1, length, dtype=torch.long, device="meta"), logits_to_keep=logits)
-    # PyTorch counts the whole square of attention, of which a causal kernel computes half; rotary
-    # tables are a product of 4 × length as well.
-    attention = sizes.attention_flops(shape, length)
-    expected = sizes.forward_flops(shape, length, logits) + attention
-    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+def test_forward_flops_are_what_pytorch_counts(qwen, logits):
+    model, shape = qwen
+    tokens = torch.zeros(1, 20, dtype=torch.long, device="meta")
+    expected = sizes.forward_flops(shape, 20, logits) + sizes.attention_flops(shape, 20)
+    found = counted(lambda: model(tokens, logits_to_keep=logits))
+    assert found == pytest.approx(expected, rel=0.01)
 
 
-def test_training_flops_are_what_pytorch_counts():
+def test_training_flops_are_what_pytorch_counts(qwen):
     """Frozen weights and inputs that want a gradient: stage 1 at micro size."""
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    with torch.device("meta"):
-        model = Qwen3ForCausalLM(Qwen3Config(**MICRO, tie_word_embeddings=False))
-        inputs = torch.zeros(1, 20, 32, requires_grad=True)
-    model.requires_grad_(False)
-    shape = llm_shape(model.config.to_dict(), "micro")
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        model(inputs_embeds=inputs, logits_to_keep=5).logits.sum().backward()
+    model, shape = qwen
+    inputs = torch.zeros(1, 20, 32, requires_grad=True, device="meta")
     square = 3 * sizes.attention_flops(shape, 20)
     expected = sizes.training_flops(shape, SequenceShape(16, 5)) + square
-    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+    found = counted(lambda: model(inputs_embeds=inputs, logits_to_keep=5).logits.sum().backward())
+    assert found == pytest.approx(expected, rel=0.01)
 
 
 def test_tower_flops_are_what_pytorch_counts():
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-    from transformers import CLIPVisionConfig, CLIPVisionModel
-
     config = CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=64,
@@ -193,34 +176,27 @@ def test_tower_flops_are_what_pytorch_counts():
         patch_size=8,
     )
     with torch.device("meta"):
-        model = CLIPVisionModel(config)
+        model = CLIPVisionModel(config).requires_grad_(False)
     shape = vision_shape(config.to_dict(), (32, 32), -1)
     assert shape.tokens == 17 and shape.layers == 3
     assert vision_shape(config.to_dict(), (32, 32), -2).layers == 2
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        model.requires_grad_(False)(torch.zeros(1, 3, 32, 32, device="meta"))
-    assert counter.get_total_flops() == pytest.approx(sizes.tower_flops(shape), rel=0.02)
+    found = counted(lambda: model(torch.zeros(1, 3, 32, 32, device="meta")))
+    assert found == pytest.approx(sizes.tower_flops(shape), rel=0.02)
 
 
-def test_a_linear_projector_by_hand():
-    import torch
-
-    from siglip_study import projectors
-
+@pytest.mark.parametrize(
+    ("name", "flops"),
+    [
+        # Forward 2 × 12 × 32 a patch, as much again for the weights' gradient; features need none.
+        ("linear", 2 * (2 * 12 * 32) * (3 * 4)),
+        # A prefix that sees nothing costs nothing to speak of.
+        ("constant_prefix", 0),
+    ],
+)
+def test_projectors_by_hand(name, flops):
     with torch.device("meta"):
-        projector = projectors.build("linear", projectors.FeatureShape(3, (2, 2), 12), 32)
-    # Forward 2 × 12 × 32 a patch, as much again for the weights' gradient; features need none.
-    assert sizes.projector_flops(projector) == 2 * (2 * 12 * 32) * (3 * 4)
-
-
-def test_a_prefix_that_sees_nothing_costs_nothing_to_speak_of():
-    import torch
-
-    from siglip_study import projectors
-
-    with torch.device("meta"):
-        projector = projectors.build("constant_prefix", projectors.FeatureShape(3, (2, 2), 12), 32)
-    assert sizes.projector_flops(projector) == 0
+        projector = projectors.build(name, projectors.FeatureShape(3, (2, 2), 12), 32)
+    assert sizes.projector_flops(projector) == flops
 
 
 def test_disk(study):
@@ -254,8 +230,6 @@ def test_gpus_by_name():
 
 
 def test_shapes_of_other_families():
-    from siglip_study.base.errors import StudyError
-
     gemma = llm_shape({"model_type": "gemma3", "text_config": MICRO}, "gemma")
     assert gemma.tied and gemma.attention_width == 32 and gemma.kv_width == 16
     old = {k: v for k, v in MICRO.items() if k not in ("num_key_value_heads", "head_dim")}

@@ -1,6 +1,9 @@
 """Each check passes where all is well and fails where it should, and the others still run."""
 
 import json
+import re
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -40,56 +43,64 @@ def test_all_checks_run_though_one_fails(study, models):
     assert all(str(f).startswith(("ok ", "warning ", "failed ")) for f in findings)
 
 
-def test_an_absent_folder(study):
-    vision = {"model": "./nowhere", "frames": 2}
-    assert any("vision.model is './nowhere'" in f for f in failures(study(vision=vision)))
-
-
-def test_a_hub_model_that_is_not_fetched(study):
-    scorer = {"model": "google/siglip2-so400m-patch14-384", "frames": 2}
-    found = failures(study(scorer=scorer))
-    assert any("not on this machine; fetch it ahead with: python -m" in f for f in found)
-
-
-def test_pickles_are_refused(study, models):
+def pickled(models):
     (models / "llm" / "model.safetensors").rename(models / "llm" / "pytorch_model.bin")
-    assert any("as a pickle only; expected safetensors" in f for f in failures(study()))
 
 
-def test_a_missing_shard(study, models):
+def without_a_shard(models):
     (models / "llm" / "model.safetensors").unlink()
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (models / "llm" / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert any("model-00001-of-00002.safetensors is missing" in f for f in failures(study()))
+
+
+def with_small_frames(models):
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    edit(models / "vision" / "preprocessor_config.json", **size)
 
 
 @pytest.mark.parametrize(
-    ("part", "kind"), [("vision", "vit"), ("llm", "siglip"), ("scorer", "qwen3")]
+    ("spoil", "said"),
+    [
+        (pickled, "as a pickle only; expected safetensors"),
+        (without_a_shard, "model-00001-of-00002.safetensors is missing"),
+        (with_small_frames, "32×32 pixels; the tower expects 64×64"),
+        (lambda m: edit(m / "vision" / "config.json", model_type="vit"), "vision: .* type 'vit'"),
+        (lambda m: edit(m / "llm" / "config.json", model_type="siglip"), "llm: .* type 'siglip'"),
+        (lambda m: edit(m / "scorer" / "config.json", model_type="vit"), "scorer: .* type 'vit'"),
+        (
+            lambda m: edit(m / "llm" / "config.json", vocab_size=1000),
+            "1013 tokens and the model 1000 embeddings",
+        ),
+        (lambda m: (m / "llm" / "chat_template.jinja").unlink(), "no chat template"),
+    ],
 )
-def test_a_model_of_the_wrong_kind(study, models, part, kind):
-    edit(models / part / "config.json", model_type=kind)
-    assert any(f.startswith(part) and f"of type '{kind}'" in f for f in failures(study()))
+def test_a_model_that_will_not_do(study, models, spoil, said):
+    spoil(models)
+    assert any(re.search(said, line) for line in failures(study()))
 
 
-def test_a_processor_of_another_size(study, models):
-    path = models / "vision" / "preprocessor_config.json"
-    edit(path, size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    assert any("32×32 pixels; the tower expects 64×64" in f for f in failures(study()))
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vision": {"model": "./nowhere", "frames": 2}}, "vision.model is './nowhere'"),
+        (
+            {"scorer": {"model": "google/siglip2-so400m-patch14-384", "frames": 2}},
+            "not on this machine; fetch it ahead with: python -m",
+        ),
+        (
+            {"projectors": {"linear": {}, "query_abstractor": {"options": {"heads": 5}}}},
+            "projectors: query_abstractor",
+        ),
+        ({"data": {"root": "./none"}, "demo": None}, "there is no such folder"),
+    ],
+)
+def test_a_config_that_will_not_do(study, changes, said):
+    assert any(said in line for line in failures(study(**changes)))
 
 
 def test_a_layer_that_the_tower_does_not_have(study, models):
     config = study(vision={"model": str(models / "vision"), "frames": 2, "layer": -9})
     assert any("vision.layer is -9; the tower has 5 layers" in f for f in failures(config))
-
-
-def test_a_tokenizer_with_more_tokens_than_embeddings(study, models):
-    edit(models / "llm" / "config.json", vocab_size=1000)
-    assert any("1013 tokens and the model 1000 embeddings" in f for f in failures(study()))
-
-
-def test_a_tokenizer_without_a_chat_template(study, models):
-    (models / "llm" / "chat_template.jinja").unlink()
-    assert any("no chat template" in f for f in failures(study()))
 
 
 def test_a_marker_that_the_tokenizer_spells_out(study):
@@ -98,10 +109,9 @@ def test_a_marker_that_the_tokenizer_spells_out(study):
     assert any("'<video>' is" in f.sentence for f in findings if f.level == "warning")
 
 
-def test_a_projector_that_cannot_be_built(study):
-    config = study(projectors={"linear": {}, "query_abstractor": {"options": {"heads": 5}}})
-    found = failures(config)
-    assert len(found) >= 1 and any("projectors: query_abstractor" in f for f in found)
+def test_the_scorer_must_not_be_the_encoder(study, models):
+    config = study(scorer={"model": str(models / "vision"), "frames": 2})
+    assert any("scorer" in f for f in failures(config))
 
 
 def test_a_good_dataset(study, dataset, clip):
@@ -109,11 +119,6 @@ def test_a_good_dataset(study, dataset, clip):
     findings = [f for f in preflight(config) if f.what == "data"]
     assert not [f for f in findings if f.level == "failed"]
     assert any("train-0.mp4 decodes, 128×96 pixels" in f.sentence for f in findings)
-
-
-def test_no_dataset(study, tmp_path):
-    config = study(data={"root": str(tmp_path / "none")}, demo=None)
-    assert any("there is no such folder" in f for f in failures(config))
 
 
 def test_no_split(study, dataset):
@@ -128,23 +133,16 @@ def test_the_caption_key_is_not_in_the_labels(study, dataset):
     assert any("3 rejected" in f and "'annotation.text' is absent" in f for f in found)
 
 
-def test_a_clip_that_does_not_decode_is_a_warning(study, dataset):
-    config = study(data={"root": str(dataset(video=b"text"))}, demo=None)
-    findings = preflight(config)
-    assert any("cannot be decoded" in f.sentence for f in findings if f.level == "warning")
-
-
-def test_one_broken_label_is_a_warning(study, dataset, clip):
-    root = dataset(video=clip)
+def test_one_clip_or_label_that_cannot_be_read_is_a_warning(study, dataset):
+    root = dataset(video=b"text")
     (root / "train" / "labels" / "train-1.json").write_text("{")
     findings = preflight(study(data={"root": str(root)}, demo=None))
-    assert any("1 rejected" in f.sentence for f in findings if f.level == "warning")
+    warned = [f.sentence for f in findings if f.level == "warning"]
+    assert any("cannot be decoded" in line for line in warned)
+    assert any("1 rejected" in line for line in warned)
 
 
 def test_a_full_disk(study, monkeypatch):
-    import shutil
-    from collections import namedtuple
-
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1000))
     assert any("will be written and 1e-06 GB are free" in f for f in failures(study()))
@@ -189,8 +187,3 @@ def test_gpu_memory_is_reckoned_as_each_training_will(checkpointing):
     runtime = runtime.model_copy(update={"memory_gb": (most - 1e6) / GIB})
     bound = Forecast(config.model_copy(update={"runtime": runtime}))
     assert memory_finding(bound, 1000 * GIB, "a GPU")[0] == "failed"
-
-
-def test_the_scorer_must_not_be_the_encoder(study, models):
-    config = study(scorer={"model": str(models / "vision"), "frames": 2})
-    assert any("scorer" in f for f in failures(config))
