@@ -9,7 +9,6 @@ import pytest
 
 from siglip_study.base.errors import StudyError
 from siglip_study.models import devices
-from siglip_study.models import devices as gpu_lease
 
 TAKE = """
 import logging, sys
@@ -66,27 +65,28 @@ def test_a_killed_job_gives_its_gpus_back_and_waiting_says_who_holds_them(take):
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     """Three GPUs, the busiest named first by the driver; nothing taken yet."""
-    monkeypatch.setattr(gpu_lease, "FOLDER", tmp_path / "locks")
-    monkeypatch.setattr(gpu_lease, "_held", held := [])
-    monkeypatch.setattr(gpu_lease, "gpus_of_torch", lambda: ["GPU-x", "GPU-y"])
+    monkeypatch.setattr(devices, "FOLDER", tmp_path / "locks")
+    monkeypatch.setattr(devices, "_held", held := [])
+    monkeypatch.setattr(devices, "_descriptors", [])
+    monkeypatch.setattr(devices, "gpus_of_torch", lambda: ["GPU-x", "GPU-y"])
     answer = "GPU-a, 70000\nGPU-b, 3\nGPU-c, 900\n"
     monkeypatch.setattr(
         subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, answer, "")
     )
-    for name in ("CUDA_VISIBLE_DEVICES", gpu_lease._TAKEN):
+    for name in ("CUDA_VISIBLE_DEVICES", devices._TAKEN):
         monkeypatch.setenv(name, "")  # so that whatever the code sets is undone
         monkeypatch.delenv(name)
     yield monkeypatch
-    for file in held:
-        os.close(file)
+    for lock in held:
+        lock.release()
 
 
 def test_the_emptiest_gpus_are_taken_once_and_the_others_hidden(machine):
-    gpu_lease.take_gpus(2)
+    devices.take_gpus(2)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b,GPU-c"
-    gpu_lease.take_gpus(1)
+    devices.take_gpus(1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b,GPU-c"
-    assert len(gpu_lease.held_locks()) == 2
+    assert len(devices.held_locks()) == 2
 
 
 @pytest.mark.parametrize(
@@ -101,15 +101,15 @@ def test_the_emptiest_gpus_are_taken_once_and_the_others_hidden(machine):
 )
 def test_what_a_scheduler_has_given_is_used_and_nothing_else(machine, given, count, left):
     machine.setenv("CUDA_VISIBLE_DEVICES", given)
-    gpu_lease.take_gpus(count)
+    devices.take_gpus(count)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == left
-    assert len(gpu_lease.held_locks()) == (count if given else 0)
+    assert len(devices.held_locks()) == (count if given else 0)
 
 
 def test_a_job_of_all_given_gpus_and_one_of_some_do_not_meet(machine, take):
     """The first is given no choice, and still says what it uses."""
     machine.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    gpu_lease.take_gpus(2)
+    devices.take_gpus(2)
     machine.undo()
     assert line(take(1, "GPU-x,GPU-y")).startswith("waiting for 1 GPU(s)")
 
@@ -117,7 +117,7 @@ def test_a_job_of_all_given_gpus_and_one_of_some_do_not_meet(machine, take):
 def test_fewer_gpus_given_than_asked_for_is_a_sentence(machine):
     machine.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with pytest.raises(StudyError, match=r"runtime\.gpus is 3, but this job can see 2"):
-        gpu_lease.take_gpus(3)
+        devices.take_gpus(3)
 
 
 def test_given_gpus_are_used_where_nothing_can_be_locked(machine, tmp_path, caplog):
@@ -125,10 +125,10 @@ def test_given_gpus_are_used_where_nothing_can_be_locked(machine, tmp_path, capl
     (tmp_path / "locks" / "choosing.lock").mkdir()
     machine.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with caplog.at_level("WARNING", "siglip_study"):
-        gpu_lease.take_gpus(2)
+        devices.take_gpus(2)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1" and "without a lock" in caplog.text
     with pytest.raises(StudyError, match="lock files"):
-        gpu_lease.take_gpus(1)
+        devices.take_gpus(1)
 
 
 def test_a_user_without_a_name_takes_a_gpu_too(machine):
@@ -141,8 +141,8 @@ def test_a_user_without_a_name_takes_a_gpu_too(machine):
     machine.setattr(pwd, "getpwuid", unknown)
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         machine.delenv(name, raising=False)
-    gpu_lease.take_gpus(1)
-    [owner] = gpu_lease.FOLDER.glob("GPU-*.lock")
+    devices.take_gpus(1)
+    [owner] = devices.FOLDER.glob("GPU-*.lock")
     assert owner.read_text() == f"process {os.getpid()} of uid {os.getuid()}"
 
 
@@ -150,20 +150,20 @@ def test_a_driver_that_does_not_answer_is_told_and_pytorch_asked(machine, caplog
     failed = subprocess.CompletedProcess([], 9, "Failed to initialize NVML\n", "")
     machine.setattr(subprocess, "run", lambda *args, **options: failed)
     with caplog.at_level("WARNING", "siglip_study"):
-        assert gpu_lease.gpus_of_machine() == ["GPU-x", "GPU-y"]
+        assert devices.gpus_of_machine() == ["GPU-x", "GPU-y"]
     [record] = caplog.records
     assert "exit code 9 (Failed to initialize NVML)" in record.getMessage()
 
 
 def test_too_few_gpus_is_a_sentence(machine):
     with pytest.raises(StudyError, match=r"runtime\.gpus is 4, but this job can see 3") as error:
-        gpu_lease.take_gpus(4)
+        devices.take_gpus(4)
     assert str(error.value).endswith(".")
 
 
 def test_a_machine_without_a_driver_has_nothing_to_take(machine):
-    machine.setattr(gpu_lease, "gpus_of_machine", list)
-    gpu_lease.take_gpus(1)
+    machine.setattr(devices, "gpus_of_machine", list)
+    devices.take_gpus(1)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
@@ -189,10 +189,10 @@ def test_a_forked_worker_does_not_keep_its_parents_gpu(machine, tmp_path):
     try:
         done = subprocess.run([sys.executable, "-c", code], stdin=reads, stdout=subprocess.PIPE)
         assert done.stdout == b"forked\n"
-        before = list(gpu_lease._held)
-        assert gpu_lease.wait_for_gpus(1, ["GPU-a"], tmp_path / "locks") == ["GPU-a"]
-        while len(gpu_lease._held) > len(before):
-            os.close(gpu_lease._held.pop())
+        before = list(devices._held)
+        assert devices.wait_for_gpus(1, ["GPU-a"], tmp_path / "locks") == ["GPU-a"]
+        while len(devices._held) > len(before):
+            devices._held.pop().release()
     finally:
         os.close(reads)
         os.close(writes)

@@ -1,29 +1,29 @@
-"""Where tensors live, and with how many threads the CPU works."""
+"""Where tensors live, with how many threads the CPU works, and which GPU is whose."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from filelock import FileLock, Timeout
 
 from siglip_study.base.errors import StudyError
+
+log = logging.getLogger(__name__)
 
 # ---- GPUs that a process keeps to itself, so that concurrent jobs of a machine do not meet on one.
 #
 # A GPU is taken by locking a file named after it, before CUDA starts in the process, and made the
 # only one that CUDA sees. The kernel drops the lock with the process, however it dies.
-
-log = logging.getLogger(__name__)
 
 # One folder a machine, whoever runs and whatever TMPDIR says.
 FOLDER = Path("/tmp/siglip-study-gpus")
@@ -32,16 +32,8 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _TAKEN = "SIGLIP_STUDY_GPUS_TAKEN"
 _POLL_S, _REMIND_S = 2.0, 600.0
 
-_held: list[int] = []  # open, hence locked, until the process ends
-
-
-def _forget_in_child() -> None:
-    # A forked worker that outlives its parent must not keep the parent's GPU.
-    while _held:
-        os.close(_held.pop())
-
-
-os.register_at_fork(after_in_child=_forget_in_child)
+_held: list[FileLock] = []  # until the process ends; a fork forgets them
+_descriptors: list[int] = []  # of those
 
 
 def take_gpus(count: int) -> None:
@@ -54,7 +46,7 @@ def take_gpus(count: int) -> None:
     Raises:
         StudyError: the machine has fewer GPUs.
     """
-    if _held or os.environ.get(_TAKEN) or _cuda_has_started():
+    if _held or os.environ.get(_TAKEN) or torch.cuda.is_initialized():
         return
     given = _given()
     if given is None:
@@ -90,7 +82,7 @@ def _given() -> list[str] | None:
 
 def held_locks() -> tuple[int, ...]:
     """File descriptors to hand to processes that work on the same GPUs and may die later."""
-    return tuple(_held)
+    return tuple(_descriptors)
 
 
 def wait_for_gpus(count: int, gpus: Sequence[str], folder: Path | None = None) -> list[str]:
@@ -159,36 +151,15 @@ def _gib(mib: str) -> int:
     return int(mib) // 1024 if mib.strip().isdigit() else 0
 
 
-def _cuda_has_started() -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.cuda.is_initialized()
-
-
 def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o1777)  # every user of the machine takes part
 
 
-def _open(path: Path) -> int:
-    # First without creating: in a shared folder the kernel may refuse O_CREAT on others' files.
-    try:
-        return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        os.fchmod(file, 0o666)  # whatever the umask
-        return file
-
-
-@contextmanager
-def _choosing(folder: Path) -> Iterator[None]:
-    """One process chooses at a time: two that want all GPUs never hold half of them each."""
-    file = _open(folder / "choosing.lock")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
+def _lock(path: Path, **options: Any) -> FileLock:
+    # Any thread may end the process's hold; every user may lock, whatever the umask.
+    return FileLock(path, mode=0o666, thread_local=False, fallback_to_soft=False, **options)
 
 
 def _lock_file(gpu: str, folder: Path) -> Path:
@@ -196,26 +167,30 @@ def _lock_file(gpu: str, folder: Path) -> Path:
 
 
 def _try(count: int, gpus: Sequence[str], folder: Path) -> list[str] | None:
-    taken: dict[str, int] = {}
-    with _choosing(folder):
+    """All of ``count`` GPUs or none; one process chooses at a time: two never hold half each."""
+    taken: dict[str, FileLock] = {}
+    descriptors: list[int] = []
+    with _lock(folder / "choosing.lock"):
         for gpu in gpus:
-            file = _open(_lock_file(gpu, folder))
+            lock = _lock(_lock_file(gpu, folder), blocking=False, on_acquired=descriptors.append)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(file)
+                lock.acquire()
+            except Timeout:
                 continue
-            taken[gpu] = file
+            taken[gpu] = lock
             if len(taken) == count:
                 break
         if len(taken) < count:
-            for file in taken.values():
-                os.close(file)
+            for lock in taken.values():
+                lock.release()
             return None
-        for file in taken.values():
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"process {os.getpid()} of uid {os.getuid()}".encode(), 0)
+        for gpu in taken:
+            # Not created anew: in a shared folder the kernel may refuse that for others' files.
+            with _lock_file(gpu, folder).open("r+") as file:
+                file.write(f"process {os.getpid()} of uid {os.getuid()}")
+                file.truncate()
     _held.extend(taken.values())
+    _descriptors.extend(descriptors)
     return list(taken)
 
 
@@ -228,6 +203,8 @@ def _holders(gpus: Sequence[str], folder: Path) -> list[str]:
     return lines
 
 
+# ---- Device and memory of a job.
+
 #: Share of free GPU memory that is planned with; fragments and kernels' workspaces take the rest.
 USABLE = 0.94
 
@@ -236,7 +213,7 @@ def pick_device(choice: str | torch.device, gpus: int = 1) -> torch.device:
     """The device of a job; ``auto`` is a GPU if there is one.
 
     Every job on a GPU comes by here before CUDA starts: it takes ``gpus`` GPUs of the machine to
-    itself and sees no other (see ``gpu_lease``).
+    itself and sees no other.
 
     On the CPU, torch takes as many threads as the process may use cores, shared by ``gpus``
     processes. Snakemake sets OMP_NUM_THREADS to the threads of a rule, 1 under ``--cores 1``: that
