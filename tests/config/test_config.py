@@ -10,7 +10,7 @@ import yaml
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config import load, parse, plain_config
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 from tools.config_docs import schema_text
 
 

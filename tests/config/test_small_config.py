@@ -8,7 +8,7 @@ import yaml
 from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.models.hub import architecture
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 
 ROOT = Path(__file__).parents[2]
 

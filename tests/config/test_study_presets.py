@@ -8,7 +8,7 @@ import pytest
 
 from siglip_study.config import load
 from siglip_study.config.study import Config
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = json.loads((ROOT / "resources/published_runs.json").read_text(encoding="utf-8"))

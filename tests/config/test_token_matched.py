@@ -9,7 +9,7 @@ from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.projectors import FeatureShape, build
 from siglip_study.projectors.base import Projector
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 
 ROOT = Path(__file__).parents[2]
 COUNTS = (64, 1152)

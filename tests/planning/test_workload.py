@@ -10,7 +10,7 @@ from siglip_study.planning.premises import (
     tokenizer_at_hand,
 )
 from siglip_study.planning.workload import Workload
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 
 
 def described(config, tokenizer=None, **given):

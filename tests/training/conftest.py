@@ -69,7 +69,7 @@ def bits():
 def micro_study(tmp_path, tiny_llm):
     """Builder of a study of one projector in ``tmp_path``; keywords are top-level keys."""
     from siglip_study.config import parse
-    from siglip_study.study.grid import Study
+    from siglip_study.study import Study
 
     def build(**changes):
         raw = {

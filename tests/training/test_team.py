@@ -26,7 +26,7 @@ import json, os, signal, sys
 from pathlib import Path
 from siglip_study.config import parse
 from siglip_study.config.study import RuntimeConfig
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 from siglip_study.base.jobs import job
 from siglip_study.training import stages
 from siglip_study.runs.run import Inputs

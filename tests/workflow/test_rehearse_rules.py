@@ -10,7 +10,7 @@ from siglip_study.base.io import write_json
 from siglip_study.config import load, parse
 from siglip_study.planning.equal_time import main
 from siglip_study.planning.rehearse import timed_settings
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 
 
 @pytest.fixture(scope="module")

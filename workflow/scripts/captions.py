@@ -6,7 +6,7 @@ from siglip_study.base.io import remove_dir
 from siglip_study.base.jobs import job, loading
 from siglip_study.captioning.handover import handover_key, take_handover
 from siglip_study.config import parse
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 from siglip_study.training import code as training_code
 
 with job(snakemake.log[0]):

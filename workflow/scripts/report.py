@@ -4,7 +4,7 @@ from pathlib import Path
 
 from siglip_study.base.jobs import job
 from siglip_study.config import parse, plain_config
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 
 with job(snakemake.log[0]):
     from siglip_study.report.gallery import GallerySettings, clip_pictures

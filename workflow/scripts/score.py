@@ -4,7 +4,7 @@ from pathlib import Path
 
 from siglip_study.base.jobs import job, loading
 from siglip_study.config import parse
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 
 with job(snakemake.log[0]):
     with loading():

@@ -5,7 +5,7 @@ from pathlib import Path
 from siglip_study.base.io import remove_dir
 from siglip_study.base.jobs import job, loading
 from siglip_study.config import parse
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 from siglip_study.study.progress import progress_line
 
 with job(snakemake.log[0]):

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -46,6 +46,13 @@ SCORER_FAMILIES = {
     "siglip2": ScorerFamily("Siglip2Model", True, naflex=True),
     "clip": ScorerFamily("CLIPModel", False),
 }
+
+
+class TextScorer(Protocol):
+    """The part of :class:`Scorer` that embeds captions, for those who need no more of it."""
+
+    def caption_embeddings(self, captions: Sequence[str]) -> Sequence[tuple[Tensor, Tensor]]:
+        """Unit embeddings of each caption's chunks ``[C, E]``, and their lengths ``[C]``."""
 
 
 class Scorer:

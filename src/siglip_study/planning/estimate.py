@@ -31,7 +31,7 @@ from siglip_study.planning.premises import (
     tokenizer_at_hand,
 )
 from siglip_study.planning.workload import Connector, StageShape, Workload, connector_of
-from siglip_study.study.grid import Study
+from siglip_study.study import Study
 from siglip_study.training.memory import GIB, ClipCost, bytes_needed, kept_layers, least_pass
 
 # ---- GPUs by name: what their makers state, and what of it a study is assumed to reach.

@@ -12,8 +12,8 @@ from typing import Any
 
 from siglip_study.config.training import StageConfig
 from siglip_study.planning.premises import Dataset
+from siglip_study.study import Study
 from siglip_study.study.cells import Cell, RunSpec
-from siglip_study.study.grid import Study
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -33,8 +33,7 @@ from siglip_study.ranking.variance import (
 from siglip_study.ranking.within import WithinSpread, known_group_means, spread_within
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
+    from siglip_study.features.scorer import TextScorer
 
 
 #: Shares of the references that are swapped with one another.
@@ -262,13 +261,6 @@ log = logging.getLogger(__name__)
 #: The split whose figures are published: its verdict is the study's. Under cross-fitting both
 #: halves are, and decide together.
 DECIDES, BOTH = "report", "held_out"
-
-
-class TextScorer(Protocol):
-    """The part of :class:`~siglip_study.features.scorer.Scorer` that is needed here."""
-
-    def caption_embeddings(self, captions: list[str]) -> Sequence[tuple[Tensor, Tensor]]:
-        """Unit embeddings of a caption's chunks, and the chunks' weights."""
 
 
 def check_references(

@@ -2,18 +2,8 @@
 
 With separate splits the selection clips choose, and the report clips are reported. Where one
 held-out split is halved by source video, each half chooses for the other (cross-fitting), so that
-every held-out clip is reported once, by a cell that was chosen without it:
-
-* The sample is of the source videos of both halves, G = G_A + G_B.
-* Seeds: the mean of a run is taken over both halves. Where the halves chose one cell, its S runs
-  report both and nothing more is trained. Where not, run s of one cell is put together with run s
-  of the other: the seed part of that sum is w_A²σ_A² + w_B²σ_B² (+ their covariance, since equal
-  seeds share the order of clips), which is just what the variance of its S means estimates.
-* A claim is about the projector *as tuned on half of the clips*, not about a cell.
-
-The halves are not independent, as each clip chooses once and reports once; ``docs/ranking.md`` says
-what that costs. Nothing else may have seen the reported half, so cross-fitted cells keep their last
-weights.
+every held-out clip is reported once, by a cell that was chosen without it. What that costs, and
+what a claim is then about, is in ``docs/ranking.md``.
 """
 
 from __future__ import annotations

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from siglip_study.base.io import write_json
 from siglip_study.metrics import siglip
+
+if TYPE_CHECKING:
+    from siglip_study.features.scorer import TextScorer
 
 
 def nearest(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -86,12 +89,6 @@ def caption_record(clip: str, split: str, caption: str) -> dict[str, object]:
 
 #: Split that chooses → split that is captioned with its choice.
 OTHER = {"selection": "report", "report": "selection"}
-
-
-class TextScorer(Protocol):
-    """What is needed of the scorer: sentence chunks of each caption and their lengths."""
-
-    def caption_embeddings(self, captions: Sequence[str]) -> list[tuple]: ...
 
 
 @dataclass(frozen=True)
