@@ -111,7 +111,7 @@ def test_adapters_train_on_it(family, quantization):
     layer = model.get_base_model().model.layers[0].self_attn.q_proj
     assert "4bit" in type(layer).__name__ if quantization == "nf4" else True
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=0.5)
+    optimizer = torch.optim.SGD(trained, lr=0.02)  # at .5 the loss oscillates
     ids = torch.arange(3, 12)[None]
     losses = []
     for _ in range(3):
