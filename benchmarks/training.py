@@ -24,7 +24,7 @@ from siglip_study.models.sizes import SequenceShape, training_flops
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.losses import forward_passes
 from siglip_study.training.memory import MemoryPlan, plan_memory
-from siglip_study.training.step import make_optimizer, optimizer_step, parameter_groups
+from siglip_study.training.step import make_optimizer, optimizer_step
 
 Batch = tuple[Tensor, list[tuple[int, ...]]]
 STAGES = (1, 2)
@@ -69,9 +69,7 @@ class ProjectTrainer:
         self.model, self.plan, self.accelerator = model, plan, accelerator
         self.device = model.feature_scale.device
         self.trainable = model.trainable()
-        no_decay = {f"projector.{name}" for name in model.projector.no_decay_parameters()}
-        groups = parameter_groups(self.trainable, no_decay, StageConfig(learning_rate=1e-4))
-        self.optimizer = make_optimizer(groups, self.device)
+        self.optimizer = make_optimizer(model, StageConfig(learning_rate=1e-4))
 
     def step(
         self, features: Tensor, captions: Sequence[Sequence[int]], of_all: int | None = None

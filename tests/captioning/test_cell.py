@@ -6,20 +6,27 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 import torch
+from accelerate import Accelerator
 from support.features import write_features
 
 from siglip_study.base.io import read_json
+from siglip_study.captioning import cell, losses
 from siglip_study.captioning.cell import (
+    BlindPrompt,
     caption_from_checkpoint,
     caption_while_loaded,
     write_captions,
 )
-from siglip_study.captioning.handover import take_handover
+from siglip_study.captioning.generate import generate_captions
+from siglip_study.captioning.handover import handover_folder, take_handover
 from siglip_study.captioning.losses import condition_losses
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
 from siglip_study.config.training import VisionConfig
+from siglip_study.models.llm import add_lora
 from siglip_study.runs.clips import Clips, derangement
+from siglip_study.runs.run import Inputs, LoadedRun, save_checkpoint, use_device
 from siglip_study.study.cells import Cell, RunSpec
+from siglip_study.study.paths import Paths
 
 RUNTIME = RuntimeConfig(device="cpu", eval_batch_clips=2)
 SETTINGS = CaptionConfig(max_new_tokens=8, batch_size=3, shuffles=2)
@@ -49,8 +56,6 @@ class Watcher:
 
 
 def table_of(model, n=7, shuffles=3, batch=2) -> pl.DataFrame:
-    from accelerate import Accelerator
-
     captions = tuple(((i,) * (1 + i % 3), (99,)) for i in range(n))
     clips = Clips(tuple(str(i) for i in range(n)), Ordered(), captions, 0)
     return condition_losses(model, clips, "report", shuffles, batch, Accelerator(cpu=True))
@@ -94,8 +99,6 @@ def test_batches_change_no_loss():
 @pytest.fixture
 def study(tmp_path: Path, llm_config, features):
     """Manifest, feature folders, a cell, and a trained-looking model of it on its loaded."""
-    from siglip_study.runs.run import Inputs, LoadedRun, use_device
-
     torch.set_num_threads(1)
     rows = [
         {"id": f"{split}{i}", "split": split, "captions": [f"{split} 공 {i * 11}", "둘째"]}
@@ -115,8 +118,6 @@ def study(tmp_path: Path, llm_config, features):
     run = RunSpec(projector="linear", vision=VisionConfig(frames=2), llm=llm_config, seed=1)
 
     def model():
-        from siglip_study.models.llm import add_lora
-
         loaded = LoadedRun(run, inputs, use_device(RUNTIME))
         made = loaded.model()
         made.calibrate(features.batch([f"train{i}" for i in range(8)]), match_embeddings=True)
@@ -131,15 +132,13 @@ def study(tmp_path: Path, llm_config, features):
     return SimpleNamespace(cell=Cell("linear", "report", run), inputs=inputs, model=model)
 
 
-def test_prepared_captions_equal_those_of_the_checkpoint(study, tmp_path):
-    from siglip_study.runs.run import save_checkpoint
-
+def test_captions_handed_over_equal_those_of_the_checkpoint(study, tmp_path):
     loaded, model = study.model()
-    checkpoint, handover = tmp_path / "checkpoint", tmp_path / "handover"
+    checkpoint, paths = tmp_path / "checkpoint", Paths(tmp_path)
     save_checkpoint(checkpoint, model, {})
-    caption_while_loaded(loaded, model, study.cell, SETTINGS, RUNTIME, handover)
+    caption_while_loaded(loaded, model, study.cell, SETTINGS, RUNTIME, checkpoint, paths)
     early, late = tmp_path / "early", tmp_path / "late"
-    assert take_handover(handover, early)
+    assert take_handover(handover_folder(paths, study.cell, checkpoint, SETTINGS), early)
     caption_from_checkpoint(study.cell, study.inputs, checkpoint, SETTINGS, RUNTIME, late)
     first, second = (read_json(f / "captions.json", "captions/1") for f in (early, late))
     assert first["records"] == second["records"]
@@ -150,8 +149,6 @@ def test_prepared_captions_equal_those_of_the_checkpoint(study, tmp_path):
 
 
 def test_prompts_read_once_give_the_losses_of_whole_sequences(study, monkeypatch):
-    from siglip_study.captioning import losses
-
     loaded, model = study.model()
     clips = loaded.clips("report")
 
@@ -186,9 +183,9 @@ def test_the_cells_own_split_is_captioned(study, tmp_path):
 
 def test_captions_of_a_half_do_not_depend_on_the_other_half(study, tmp_path):
     both = Cell("linear", "report", study.cell.run, exchanged=True)
-    for cell, name in ((study.cell, "alone"), (both, "both")):
+    for which, name in ((study.cell, "alone"), (both, "both")):
         loaded, model = study.model()
-        write_captions(loaded, model, cell, SETTINGS, RUNTIME, tmp_path / name)
+        write_captions(loaded, model, which, SETTINGS, RUNTIME, tmp_path / name)
     alone, halves = (
         read_json(tmp_path / name / "captions.json", "captions/1")["records"]
         for name in ("alone", "both")
@@ -202,9 +199,6 @@ def test_captions_of_a_half_do_not_depend_on_the_other_half(study, tmp_path):
 
 
 def test_what_a_model_says_of_nothing_and_of_the_mean_stands_apart_from_the_clips(study, tmp_path):
-    from siglip_study.captioning.cell import BlindPrompt
-    from siglip_study.captioning.generate import generate_captions
-
     loaded, model = study.model()
     write_captions(loaded, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
     told = read_json(tmp_path / "out" / "captions.json", "captions/1")["records"]
@@ -238,36 +232,15 @@ def test_cells_that_are_not_published_are_not_asked(study, tmp_path):
 
 
 def test_a_killed_captioning_leaves_nothing_to_take(study, tmp_path, monkeypatch):
-    from siglip_study.captioning import cell as captions
-
     def killed(*_args, **_kwargs):
         raise KeyboardInterrupt
 
     loaded, model = study.model()
-    monkeypatch.setattr(captions, "condition_losses", killed)
-    handover = tmp_path / "handover"
+    monkeypatch.setattr(cell, "condition_losses", killed)
+    checkpoint, paths = tmp_path / "checkpoint", Paths(tmp_path)
+    save_checkpoint(checkpoint, model, {})
     with pytest.raises(KeyboardInterrupt):
-        caption_while_loaded(loaded, model, study.cell, SETTINGS, RUNTIME, handover)
-    assert not take_handover(handover, tmp_path / "out")
-    assert not list(tmp_path.glob(".handover*"))
-
-
-def test_noise_features_stand_in_for_held_out_clips_too(study):
-    from siglip_study.runs.run import LoadedRun, use_device
-
-    noisy = study.cell.run.model_copy(update={"sabotage": "noise_features"})
-    real = LoadedRun(study.cell.run, study.inputs, use_device(RUNTIME)).clips("report")
-    noise = LoadedRun(noisy, study.inputs, use_device(RUNTIME)).clips("report")
-    assert real.ids == noise.ids and real.captions == noise.captions
-    assert not torch.equal(real.features.batch(real.ids), noise.features.batch(real.ids))
-
-
-def test_permuted_captions_spoil_training_alone(study):
-    from siglip_study.runs.run import LoadedRun, use_device
-
-    permuted = study.cell.run.model_copy(update={"sabotage": "permuted_captions"})
-    real = LoadedRun(study.cell.run, study.inputs, use_device(RUNTIME))
-    spoiled = LoadedRun(permuted, study.inputs, use_device(RUNTIME))
-    assert real.clips("report").captions == spoiled.clips("report").captions
-    pairs = zip(real.clips("train").captions, spoiled.clips("train").captions, strict=True)
-    assert all(a != b for a, b in pairs)
+        caption_while_loaded(loaded, model, study.cell, SETTINGS, RUNTIME, checkpoint, paths)
+    folder = handover_folder(paths, study.cell, checkpoint, SETTINGS)
+    assert not take_handover(folder, tmp_path / "out")
+    assert not list(folder.parent.iterdir())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from siglip_study.captioning.handover import handover_key, take_handover
+from siglip_study.captioning.handover import handover_folder, take_handover
 from siglip_study.config.study import CaptionConfig
 from siglip_study.study.cells import Cell, RunSpec
 from siglip_study.study.paths import Paths
@@ -25,7 +25,7 @@ def cell(role="report", **run) -> Cell:
 
 
 def path(checkpoint, cell=cell(), settings=CaptionConfig(), version=1) -> Path:  # noqa: B008
-    return Paths("out").handover(cell.name, handover_key(cell, checkpoint, settings, version))
+    return handover_folder(Paths("out"), cell, checkpoint, settings, version)
 
 
 def test_the_same_inputs_have_the_same_key(checkpoint):

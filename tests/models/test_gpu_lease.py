@@ -86,7 +86,7 @@ def test_the_emptiest_gpus_are_taken_once_and_the_others_hidden(machine):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b,GPU-c"
     devices.take_gpus(1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b,GPU-c"
-    assert len(devices.held_locks()) == 2
+    assert len(devices._held) == 2
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_a_scheduler_has_given_is_used_and_nothing_else(machine, given, cou
     machine.setenv("CUDA_VISIBLE_DEVICES", given)
     devices.take_gpus(count)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == left
-    assert len(devices.held_locks()) == (count if given else 0)
+    assert len(devices._held) == (count if given else 0)
 
 
 def test_a_job_of_all_given_gpus_and_one_of_some_do_not_meet(machine, take):

@@ -8,6 +8,7 @@ import torch
 from siglip_study.base.errors import StudyError
 from siglip_study.runs.clips import epoch_order
 from siglip_study.training import loop
+from siglip_study.training.step import make_optimizer
 
 
 def weights(model):
@@ -40,7 +41,7 @@ def test_accumulation_changes_nothing(make_model, make_clips, train, n):
 def test_a_step_is_the_mean_over_its_target_tokens(make_model, make_clips, train, monkeypatch):
     """One step of plain gradient descent by hand, from transformers' loss of all its clips."""
     monkeypatch.setattr(
-        loop, "make_optimizer", lambda groups, device: torch.optim.SGD(groups, lr=0)
+        loop, "make_optimizer", lambda *made: torch.optim.SGD(make_optimizer(*made).param_groups)
     )
     clips = make_clips(3)
     model, twin = make_model(), make_model()
@@ -70,10 +71,9 @@ def test_a_step_is_the_mean_over_its_target_tokens(make_model, make_clips, train
 
 def test_gradients_are_clipped_and_the_norm_before_is_recorded(make_model, train, monkeypatch):
     norms = []
-    made = loop.make_optimizer
 
-    def spying(groups, device):
-        optimizer = made(groups, device)
+    def spying(*made):
+        optimizer = make_optimizer(*made)
         optimizer.register_step_pre_hook(
             lambda o, *_: norms.append(
                 math.sqrt(

@@ -4,21 +4,20 @@ from pathlib import Path
 
 from siglip_study.base.io import remove_dir
 from siglip_study.base.jobs import job, loading
-from siglip_study.captioning.handover import handover_key, take_handover
+from siglip_study.captioning.handover import handover_folder, take_handover
 from siglip_study.config import parse
 from siglip_study.study import Study
 from siglip_study.training import code as training_code
 
 with job(snakemake.log[0]):
     study = Study(parse(snakemake.config))
-    config, paths = study.config, study.paths
+    config = study.config
     cell = study.cells[snakemake.wildcards.cell]
     checkpoint = Path(snakemake.input.checkpoint)
     out = Path(snakemake.output.captions).parent
     # Stage 2 has succeeded, so nothing will ask for its resume point again.
     remove_dir(study.stage2_resume(cell, training_code(cell.run.projector)))
-    key = handover_key(cell, checkpoint, config.captions, snakemake.params.version)
-    if not take_handover(paths.handover(cell.name, key), out):
+    if not take_handover(handover_folder(study.paths, cell, checkpoint, config.captions), out):
         with loading():
             from siglip_study.captioning.cell import caption_from_checkpoint
             from siglip_study.runs.run import Inputs

@@ -1,5 +1,6 @@
 """Train one projector alone."""
 
+from functools import partial
 from pathlib import Path
 
 from siglip_study.base.jobs import job, loading
@@ -7,7 +8,8 @@ from siglip_study.config import parse
 from siglip_study.study import Study
 from siglip_study.study.progress import progress_line
 
-with job(snakemake.log[0]):
+
+def main():
     with loading():
         from siglip_study.runs.run import Inputs
         from siglip_study.training.stages import run_stage1
@@ -22,5 +24,11 @@ with job(snakemake.log[0]):
         out=Path(snakemake.output.stage).parent,
         resume_folder=Path(snakemake.params.resume),
         runtime=study.config.runtime,
-        progress=lambda: progress_line(study),
+        progress=partial(progress_line, study),
     )
+
+
+# Ranks that share a training run this file too, as a module.
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        main()

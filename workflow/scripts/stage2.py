@@ -1,5 +1,6 @@
 """Train a cell, projector and adapters; caption with it while it is loaded."""
 
+from functools import partial
 from pathlib import Path
 
 from siglip_study.base.io import remove_dir
@@ -8,11 +9,10 @@ from siglip_study.config import parse
 from siglip_study.study import Study
 from siglip_study.study.progress import progress_line
 
-with job(snakemake.log[0]):
+
+def main():
     with loading():
-        from siglip_study.captioning import VERSION as CAPTIONS_VERSION
         from siglip_study.captioning.cell import caption_while_loaded
-        from siglip_study.captioning.handover import handover_key
         from siglip_study.runs.run import Inputs
         from siglip_study.training import code as training_code
         from siglip_study.training.stages import run_stage2
@@ -20,7 +20,6 @@ with job(snakemake.log[0]):
     study = Study(parse(snakemake.config))
     config, paths = study.config, study.paths
     cell = study.cells[snakemake.wildcards.cell]
-    checkpoint = Path(snakemake.output.checkpoint)
     # Stage 1 has succeeded, so nothing will ask for its resume point again.
     remove_dir(study.stage1_resume(cell, training_code(cell.run.projector)))
     features = {
@@ -28,12 +27,6 @@ with job(snakemake.log[0]):
         "selection": Path(snakemake.input.selection),
         **dict(zip(cell.captioned, map(Path, snakemake.input.captioned), strict=True)),
     }
-
-    def hand_over_captions(loaded, model):
-        key = handover_key(cell, checkpoint, config.captions, CAPTIONS_VERSION)
-        handover = paths.handover(cell.name, key)
-        caption_while_loaded(loaded, model, cell, config.captions, config.runtime, handover)
-
     run_stage2(
         cell=cell,
         inputs=Inputs(Path(snakemake.input.manifest), features),
@@ -41,6 +34,19 @@ with job(snakemake.log[0]):
         out=Path(snakemake.output.cell).parent,
         resume_folder=Path(snakemake.params.resume),
         runtime=config.runtime,
-        progress=lambda: progress_line(study),
-        while_loaded=hand_over_captions,
+        progress=partial(progress_line, study),
+        while_loaded=partial(
+            caption_while_loaded,
+            cell=cell,
+            settings=config.captions,
+            runtime=config.runtime,
+            checkpoint=Path(snakemake.output.checkpoint),
+            paths=paths,
+        ),
     )
+
+
+# Ranks that share a training run this file too, as a module.
+if __name__ == "__main__":
+    with job(snakemake.log[0]):
+        main()

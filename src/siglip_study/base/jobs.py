@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from siglip_study.base.errors import StudyError, first_line, is_out_of_memory
 
@@ -50,6 +51,7 @@ def exit_status(work: Callable[[], int | None]) -> int:
 
 
 log = logging.getLogger("siglip_study")
+_log_path: str | None = None
 
 
 def out_of_memory(job: str, error: BaseException) -> str:
@@ -59,6 +61,26 @@ def out_of_memory(job: str, error: BaseException) -> str:
         "nobody else fills, runtime.memory_gb at what is free, runtime.checkpointing: all, or a "
         "smaller captions.batch_size or runtime.encode_batch_clips."
     )
+
+
+def log_to(log_path: str, progress: bool = True) -> TextIO:
+    """Send what this process prints to the end of a file, and its progress to the terminal too."""
+    global _log_path
+    _log_path = log_path
+    terminal = sys.stderr
+    file = Path(log_path).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115
+    sys.stdout = sys.stderr = file  # libraries chatter; the terminal shows progress only
+    shown, kept = logging.StreamHandler(terminal), logging.StreamHandler(file)
+    shown.setLevel(logging.INFO)  # the log file keeps the details as well
+    log.handlers = [shown, kept] if progress else [kept]
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    return file
+
+
+def log_file() -> str | None:
+    """The log of the job that this process runs, if it runs one."""
+    return _log_path
 
 
 @contextmanager
@@ -76,13 +98,7 @@ def job(log_path: str) -> Iterator[None]:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
-    with Path(log_path).open("a", encoding="utf-8") as file:
-        sys.stdout = sys.stderr = file  # libraries chatter; the terminal shows progress only
-        shown, kept = logging.StreamHandler(terminal), logging.StreamHandler(file)
-        shown.setLevel(logging.INFO)  # the log file keeps the details as well
-        log.handlers = [shown, kept]
-        log.setLevel(logging.DEBUG)
-        log.propagate = False
+    with log_to(log_path) as file:
         began = time.monotonic()
         try:
             yield

@@ -14,6 +14,7 @@ from torch import Tensor
 from siglip_study.base.io import atomic_dir, write_json, write_parquet
 from siglip_study.base.jobs import loading
 from siglip_study.captioning.generate import Caption, generate_captions
+from siglip_study.captioning.handover import handover_folder
 from siglip_study.captioning.losses import condition_losses
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
@@ -21,6 +22,7 @@ from siglip_study.models.llm import import_libraries
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.run import Inputs, LoadedRun, load_projector, use_device
 from siglip_study.study.cells import Cell
+from siglip_study.study.paths import Paths
 
 #: Training clips whose features are averaged: as many as the scales are calibrated on.
 MEAN_CLIPS = 64
@@ -50,16 +52,18 @@ def caption_while_loaded(
     cell: Cell,
     settings: CaptionConfig,
     runtime: RuntimeConfig,
-    handover: Path,
+    checkpoint: Path,
+    paths: Paths,
 ) -> None:
     """Caption with a model that has just been trained, so that it is not loaded a second time.
 
+    What comes of it is handed over to the job that declares it (:mod:`.handover`).
     The weights are made ready as they are when a checkpoint is loaded. Whether an NF4 base is
     unpacked for that depends on the memory that is free, so on a GPU the two may compute in
     different ways and differ by rounding.
     """
     model.llm = weights_for_captions(model.llm, cell.run.llm, runtime.memory_gb)
-    with atomic_dir(handover) as partial:
+    with atomic_dir(handover_folder(paths, cell, checkpoint, settings)) as partial:
         write_captions(loaded, model, cell, settings, runtime, partial)
 
 

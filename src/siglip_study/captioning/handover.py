@@ -11,22 +11,26 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
+from siglip_study.captioning import VERSION
 from siglip_study.config.study import CaptionConfig
 from siglip_study.study.cells import Cell
+from siglip_study.study.paths import Paths
 
 _FILES = ("captions.json", "losses.parquet")
 
 
-def handover_key(cell: Cell, checkpoint: Path, settings: CaptionConfig, version: int) -> list[Any]:
-    """What captions depend on: weights, run, splits, settings and the code that makes them."""
+def handover_folder(
+    paths: Paths, cell: Cell, checkpoint: Path, settings: CaptionConfig, version: int = VERSION
+) -> Path:
+    """Where they lie, by what they depend on: weights, run, splits, settings and the code."""
     weights = [
         hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(checkpoint.rglob("*.safetensors"))
     ]
     chosen = settings.model_dump(exclude={"batch_size"})
-    return [cell.name, *cell.captioned, json.dumps(chosen), weights, version]
+    key = [cell.name, *cell.captioned, json.dumps(chosen), weights, version]
+    return paths.handover(cell.name, key)
 
 
 def take_handover(handover: Path, out: Path) -> bool:

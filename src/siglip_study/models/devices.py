@@ -80,11 +80,6 @@ def _given() -> list[str] | None:
     return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
 
 
-def held_locks() -> tuple[int, ...]:
-    """File descriptors to hand to processes that work on the same GPUs and may die later."""
-    return tuple(_descriptors)
-
-
 def wait_for_gpus(count: int, gpus: Sequence[str], folder: Path | None = None) -> list[str]:
     """Lock ``count`` of the named GPUs, the first that are free; wait while there are too few.
 

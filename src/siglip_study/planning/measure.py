@@ -36,7 +36,7 @@ from siglip_study.runs.clips import prefetched
 from siglip_study.runs.losses import caption_losses, forward_passes
 from siglip_study.runs.run import use_device
 from siglip_study.training.memory import GIB, MemoryPlan, plan_memory
-from siglip_study.training.step import make_optimizer, optimizer_step, parameter_groups
+from siglip_study.training.step import make_optimizer, optimizer_step
 
 log = logging.getLogger(__name__)
 
@@ -203,8 +203,7 @@ class Trial:
             settings = self.config.stage1 if shape.stage == 1 else self.config.stage2
             model, plan = self._planned(shape)
             trainable = model.trainable()
-            no_decay = {f"projector.{n}" for n in model.projector.no_decay_parameters()}
-            optimizer = make_optimizer(parameter_groups(trainable, no_decay, settings), self.device)
+            optimizer = make_optimizer(model, settings)
             model.train()
             captions = self._captions(shape.batch * shape.accumulation)
             clips_a_pass = min(shape.batch, plan.forward_clips)

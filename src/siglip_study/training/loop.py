@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from accelerate.utils import broadcast
+from torch import Tensor, nn
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import EarlyStopping
@@ -26,6 +27,7 @@ from siglip_study.training.diagnosis import (
     gradient_shares,
     norm_columns,
 )
+from siglip_study.training.distributed import require_same_weights
 from siglip_study.training.resume import Position, ResumePoint
 from siglip_study.training.step import (
     StagePlan,
@@ -33,14 +35,15 @@ from siglip_study.training.step import (
     lr_factor,
     make_optimizer,
     optimizer_step,
-    parameter_groups,
     set_rates,
     share_of,
     step_share,
 )
-from siglip_study.training.team import copy_from_rank_0, require_same_weights, sum_numbers
 
 log = logging.getLogger(__name__)
+
+# A row of steps.parquet; its loss, gradient norm and norms of parts, still on the device.
+_Pending = tuple[dict[str, Any], Tensor]
 
 
 def train_stage(
@@ -67,79 +70,60 @@ def train_stage(
     """
     trainable = model.trainable()
     buffers = {"feature_scale": model.feature_scale, "output_scale": model.output_scale}
-    no_decay = {f"projector.{name}" for name in model.projector.no_decay_parameters()}
-    groups = parameter_groups(trainable, no_decay, plan.settings)
-    optimizer = make_optimizer(groups, accelerator.device)
+    optimizer = make_optimizer(model, plan.settings)
+    parts = gradient_parts(trainable)
+    per_epoch, total = plan.steps_per_epoch(len(train)), plan.total_steps(len(train))
 
+    # ---- Go on where an earlier life was killed.
     # Rank 0 first: it may find that the point belongs to other data, and drop it.
     with accelerator.main_process_first():
         position, best = resume.load(trainable, buffers, optimizer)
-    copy_from_rank_0([*trainable.values(), *buffers.values()], accelerator)
+    with torch.no_grad():
+        broadcast([*trainable.values(), *buffers.values()])
     require_same_weights(trainable, position.step, accelerator)
     # Sums in another number of threads round differently; a resumed run keeps the first one's.
     torch.set_num_threads(position.threads)
     if position.step:
         log.info("stage %d continues at optimizer step %d", plan.number, position.step)
-
-    parts = gradient_parts(trainable)
-    looks: list[Look] = [quick_look] if diagnosis is None else [quick_look, diagnosis]
-    if diagnosis is not None and accelerator.is_main_process and position.step == 0:
+    elif diagnosis is not None and accelerator.is_main_process:
         position.at_start = at_start(diagnosis(model))
+    looks = [quick_look] if diagnosis is None else [quick_look, diagnosis]
 
-    total = plan.total_steps(len(train))
-    run = _Running(time.monotonic() - position.seconds)
+    began, saved = time.monotonic() - position.seconds, time.monotonic()
+
+    def save() -> None:
+        nonlocal saved
+        resume.save(position, trainable, buffers, optimizer, best)
+        saved = time.monotonic()
+
+    # ---- Epochs: steps, then a look at what they have made.
     while position.step < total and not position.stopped:
         pending: list[_Pending] = []
         steps = _epoch_steps(model, plan, train, position, optimizer, trainable, parts, accelerator)
         with closing(steps):
-            for step in steps:
-                step[0]["seconds"] = run.elapsed()
-                pending.append(step)
-                epoch_ends = position.step % plan.steps_per_epoch(len(train)) == 0
-                saves = accelerator.is_main_process and run.save_is_due(plan.save_seconds)
-                if epoch_ends or not saves:
-                    continue
-                position.steps += _settle(pending, parts, plan)
-                pending.clear()
-                position.seconds = run.elapsed()
-                resume.save(position, trainable, buffers, optimizer, best)
-                run.saved()
+            for row, measured in steps:
+                row["seconds"] = time.monotonic() - began
+                pending.append((row, measured))
+                is_due = time.monotonic() - saved >= plan.save_seconds
+                if is_due and position.step % per_epoch and accelerator.is_main_process:
+                    position.steps += _settle(pending, parts, plan)
+                    pending.clear()
+                    position.seconds = time.monotonic() - began
+                    save()
         position.steps += _settle(pending, parts, plan)
         require_same_weights(trainable, position.step, accelerator)
         best = _end_epoch(model, plan, selection, position, best, looks, accelerator)
-        position.epochs[-1]["seconds"] = run.elapsed()
-        position.seconds = run.elapsed()
+        position.seconds = position.epochs[-1]["seconds"] = time.monotonic() - began
         if accelerator.is_main_process:
             on_epoch(position.epochs[-1])
-            resume.save(position, trainable, buffers, optimizer, best)
-            run.saved()
+            save()
 
+    # ---- Keep the weights of the best epoch, or the last.
     if plan.settings.keep == "val_loss" and best:
         with torch.no_grad():
             for name, parameter in trainable.items():
                 parameter.copy_(best[name])
     return position
-
-
-class _Running:
-    """Clock of the stage, over all its lives."""
-
-    def __init__(self, began: float) -> None:
-        self.began = began
-        self.last_save = time.monotonic()
-
-    def elapsed(self) -> float:
-        return time.monotonic() - self.began
-
-    def save_is_due(self, seconds: float) -> bool:
-        return time.monotonic() - self.last_save >= seconds
-
-    def saved(self) -> None:
-        self.last_save = time.monotonic()
-
-
-# A row of steps.parquet; its loss, gradient norm and norms of parts, still on the device.
-_Pending = tuple[dict[str, Any], Tensor]
 
 
 def _epoch_steps(
@@ -148,14 +132,14 @@ def _epoch_steps(
     train: Clips,
     position: Position,
     optimizer: torch.optim.Optimizer,
-    trainable: dict[str, torch.nn.Parameter],
-    parts: dict[str, list[torch.nn.Parameter]],
+    trainable: Mapping[str, nn.Parameter],
+    parts: Mapping[str, Sequence[nn.Parameter]],
     accelerator: Accelerator,
 ) -> Generator[_Pending]:
     """Take the epoch's remaining steps, moving ``position``; features are read ahead."""
-    norms: list[Tensor] = []
     per_epoch, total = plan.steps_per_epoch(len(train)), plan.total_steps(len(train))
     epoch = position.step // per_epoch
+    settings = plan.settings
     shares = [
         step_share(plan, train, step, accelerator)
         for step in range(position.step, (epoch + 1) * per_epoch)
@@ -164,27 +148,25 @@ def _epoch_steps(
     model.train()
     with prefetched(clips, train.features.batch, accelerator.device) as features:
         for share in shares:
-            factor = lr_factor(
-                position.step, total, plan.settings.warmup_ratio, plan.settings.min_lr_ratio
-            )
+            factor = lr_factor(position.step, total, settings.warmup_ratio, settings.min_lr_ratio)
             rates = set_rates(optimizer, factor)
             torch.manual_seed(dropout_seed(plan, position.step, accelerator))
-            loss, norm = optimizer_step(
+            measured = optimizer_step(
                 model,
                 ((next(features), [share.captions[i] for i in rows]) for rows in share.passes),
                 share.tokens,
                 optimizer,
                 list(trainable.values()),
                 accelerator,
-                plan.settings.max_grad_norm,
+                settings.max_grad_norm,
                 share.weight,
-                lambda: norms.append(gradient_norms(parts, accelerator.device)),
+                lambda: gradient_norms(parts, accelerator.device),
             )
             position.step += 1
             row: dict[str, Any] = {"target_tokens": share.tokens, "samples": share.samples}
             row |= {"stage": plan.number, "step": position.step, "epoch": epoch + 1}
             row |= {"lr_projector": rates["projector"], "lr_lora": rates["lora"]}
-            yield row, torch.cat([torch.stack([loss, norm]), norms.pop()])
+            yield row, measured
 
 
 def _settle(pending: list[_Pending], parts: Iterable[str], plan: StagePlan) -> list[dict[str, Any]]:
@@ -220,32 +202,35 @@ def _end_epoch(
     accelerator: Accelerator,
 ) -> dict[str, Tensor]:
     """Validate, watch for collapse, and remember the weights if they are the best so far."""
-    targets = [selection.captions[i][0] for i in range(len(selection))]
-    ranks = accelerator.num_processes
-    own = (
-        share_of([len(target) for target in targets], accelerator.process_index, ranks)
-        if ranks > 1
-        else list(range(len(selection)))
-    )
-    sums, lengths = caption_losses(
+    epoch = len(position.epochs) + 1
+
+    # Mean loss of all selection tokens; each rank takes its share of the clips.
+    targets = [options[0] for options in selection.captions]
+    lengths = [len(target) for target in targets]
+    own = share_of(lengths, accelerator.process_index, accelerator.num_processes)
+    sums, counts = caption_losses(
         model,
         lambda rows: selection.features.batch([selection.ids[own[i]] for i in rows]),
         [targets[i] for i in own],
         plan.eval_batch,
         accelerator,
     )
-    total, n_tokens = sum_numbers([sum(sums), sum(lengths)], accelerator)
+    whole = torch.tensor([sum(sums), sum(counts)], dtype=torch.float64, device=accelerator.device)
+    total, n_tokens = accelerator.reduce(whole, "sum").tolist()
     val_loss = total / n_tokens
-    epoch = len(position.epochs) + 1
     _require_finite(val_loss, f"validation loss of epoch {epoch}", plan)
-    in_epoch = [row for row in position.steps if row["epoch"] == epoch]
-    tokens = sum(row["target_tokens"] for row in in_epoch)
+
+    # Is it the best so far, and is it time to stop?
     is_best = position.best_val_loss is None or val_loss < position.best_val_loss
-    _watch(position, val_loss, plan.settings.early_stopping)
     if is_best:
         position.best_val_loss, position.best_epoch = val_loss, epoch
         best = {name: p.detach().clone() for name, p in model.trainable().items()}
+    _watch(position, val_loss, plan.settings.early_stopping)
+
+    # Its row of epochs.parquet.
     looked = [look(model) for look in looks] if accelerator.is_main_process else []
+    in_epoch = [row for row in position.steps if row["epoch"] == epoch]
+    tokens = sum(row["target_tokens"] for row in in_epoch)
     position.epochs.append(
         {
             "stage": plan.number,

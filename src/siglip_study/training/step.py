@@ -1,28 +1,145 @@
-"""One optimizer step: how its clips fall into forward passes and ranks, and the step itself."""
+"""One optimizer step: what it sees, how fast each weight learns, and the step itself."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
-from siglip_study.config.training import StageConfig
-from siglip_study.runs.losses import LossModel
-from siglip_study.training.team import sum_gradients
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from siglip_study.base.seeds import derived_seed
+from siglip_study.config.training import StageConfig
+from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips, epoch_order
-from siglip_study.runs.losses import forward_passes
+from siglip_study.runs.losses import LossModel, forward_passes
+from siglip_study.training.distributed import sum_gradients
 
-# ---- Learning rate by optimizer step, and the seeds that make every step repeatable.
+# ---- What a stage does step by step, apart from the model: a function of settings and seed.
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage does, apart from the model: its number, settings, seed and pace of saving.
+
+    ``forward_clips`` bounds a forward pass below the settings' batch size where memory demands it;
+    the steps stay the same.
+    """
+
+    number: int
+    settings: StageConfig
+    seed: int
+    eval_batch: int
+    save_seconds: float
+    forward_clips: int | None = None
+
+    @property
+    def clips_per_step(self) -> int:
+        return self.settings.batch_size * self.settings.gradient_accumulation
+
+    @property
+    def clips_per_forward(self) -> int:
+        return min(self.settings.batch_size, self.forward_clips or self.settings.batch_size)
+
+    def steps_per_epoch(self, clips: int) -> int:
+        """Optimizer steps that see every clip once; the last one may be smaller."""
+        return math.ceil(clips / self.clips_per_step)
+
+    def total_steps(self, clips: int) -> int:
+        return self.settings.epochs * self.steps_per_epoch(clips)
+
+
+@dataclass(frozen=True)
+class StepShare:
+    """What one rank does of a step: its forward passes, and the size of the whole step."""
+
+    passes: list[list[int]]
+    captions: dict[int, tuple[int, ...]]
+    tokens: int
+    samples: int
+    weight: float  # of this rank's clips; see optimizer_step
+
+
+def step_share(plan: StagePlan, train: Clips, step: int, accelerator: Accelerator) -> StepShare:
+    """The share of this rank in a stage's step, counted from 0."""
+    epoch, in_epoch = divmod(step, plan.steps_per_epoch(len(train)))
+    order = epoch_order(len(train), plan.seed, plan.number, epoch)
+    chosen = order[in_epoch * plan.clips_per_step : (in_epoch + 1) * plan.clips_per_step]
+    captions = {i: train.caption(i, epoch, plan.seed) for i in chosen}
+    lengths = [len(captions[i]) for i in chosen]
+    dealt = share_of(lengths, accelerator.process_index, accelerator.num_processes)
+    # With more ranks than clips, some run another's without counting it.
+    own, weight = ([chosen[i] for i in dealt], 1.0) if dealt else (chosen[:1], 0.0)
+    passes = forward_passes([len(captions[i]) for i in own], plan.clips_per_forward)
+    # Every token weighs the same, however the clips fall into forward passes and ranks.
+    return StepShare(
+        [[own[i] for i in rows] for rows in passes], captions, sum(lengths), len(chosen), weight
+    )
+
+
+def share_of(lengths: Sequence[int], rank: int, ranks: int) -> list[int]:
+    """Positions of the clips that a rank takes: as many as any other, ± 1, and of like length.
+
+    Clips are dealt longest first, to and fro: 0 1 1 0 0 1 … One rank takes all in their order.
+    """
+    if ranks == 1:
+        return list(range(len(lengths)))
+    longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    dealt = [*range(ranks), *reversed(range(ranks))]
+    return [clip for turn, clip in enumerate(longest_first) if dealt[turn % len(dealt)] == rank]
+
+
+def dropout_seed(plan: StagePlan, step: int, accelerator: Accelerator) -> int:
+    """Ranks see different clips, and drop different activations of them."""
+    rank = (accelerator.process_index,) if accelerator.num_processes > 1 else ()
+    return derived_seed("step", plan.seed, plan.number, step, *rank)
+
+
+# ---- AdamW with a learning rate for the projector and one for the adapters.
+
+
+def make_optimizer(model: VisionLanguageModel, stage: StageConfig) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019), betas .9 and .999, on what trains in ``model``.
+
+    Returns:
+        An optimizer whose groups say ``peak`` (the learning rate at factor 1) and ``part``
+        ("projector" or "lora"). Biases, norms and queries never decay.
+    """
+    rates = {
+        "projector": stage.learning_rate,
+        "lora": stage.lora_learning_rate or stage.learning_rate,
+    }
+    no_decay = {f"projector.{name}" for name in model.projector.no_decay_parameters()}
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.trainable().items():
+        part = "lora" if "lora_" in name else "projector"
+        # DoRA's magnitudes are vectors too: scales of rows, as in a norm.
+        decays = name not in no_decay and parameter.dim() > 1
+        groups.setdefault((part, decays), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "part": part,
+                "peak": rates[part],
+                "lr": rates[part],
+                "weight_decay": stage.weight_decay if decays else 0.0,
+            }
+            for (part, decays), parameters in groups.items()
+        ],
+        fused=model.feature_scale.device.type == "cuda",
+    )
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
+    """Set every group's rate to ``peak × factor``; returns the rate of each part."""
+    rates = {"projector": 0.0, "lora": 0.0}
+    for group in optimizer.param_groups:
+        group["lr"] = rates[group["part"]] = group["peak"] * factor
+    return rates
 
 
 def lr_factor(step: int, total: int, warmup_ratio: float, floor: float) -> float:
@@ -44,70 +161,7 @@ def lr_factor(step: int, total: int, warmup_ratio: float, floor: float) -> float
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-# ---- AdamW with a learning rate for the projector and one for the adapters.
-
-
-def is_lora(name: str) -> bool:
-    """Whether a parameter of the whole model belongs to an adapter."""
-    return "lora_" in name
-
-
-def parameter_groups(
-    trainable: dict[str, nn.Parameter], no_decay: set[str], stage: StageConfig
-) -> list[dict[str, Any]]:
-    """Groups by peak rate and weight decay.
-
-    Args:
-        trainable: name → parameter of the whole model.
-        no_decay: names that never decay (biases, norms, queries).
-        stage: rates and decay.
-
-    Returns:
-        Groups with ``peak`` (the learning rate at factor 1) and ``part`` ("projector" or "lora").
-    """
-    rates = {
-        "projector": stage.learning_rate,
-        "lora": stage.lora_learning_rate or stage.learning_rate,
-    }
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-    for name, parameter in trainable.items():
-        part = "lora" if is_lora(name) else "projector"
-        # DoRA's magnitudes are vectors too: scales of rows, as in a norm.
-        decays = name not in no_decay and parameter.dim() > 1
-        groups.setdefault((part, decays), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "part": part,
-            "peak": rates[part],
-            "lr": rates[part],
-            "weight_decay": stage.weight_decay if decays else 0.0,
-        }
-        for (part, decays), parameters in groups.items()
-    ]
-
-
-def make_optimizer(groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019), betas .9 and .999; fused where the parameters allow."""
-    return torch.optim.AdamW(groups, fused=device.type == "cuda")
-
-
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
-    """Set every group's rate to ``peak × factor``; returns the rate of each part."""
-    rates = {"projector": 0.0, "lora": 0.0}
-    for group in optimizer.param_groups:
-        group["lr"] = rates[group["part"]] = group["peak"] * factor
-    return rates
-
-
-def share_of(lengths: Sequence[int], rank: int, ranks: int) -> list[int]:
-    """Positions of the clips that a rank takes: as many as any other, ± 1, and of like length.
-
-    Clips are dealt longest first, to and fro: 0 1 1 0 0 1 …
-    """
-    longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    dealt = [*range(ranks), *reversed(range(ranks))]
-    return [clip for turn, clip in enumerate(longest_first) if dealt[turn % len(dealt)] == rank]
+# ---- The step.
 
 
 def optimizer_step(
@@ -119,8 +173,8 @@ def optimizer_step(
     accelerator: Accelerator,
     max_grad_norm: float,
     weight: float = 1.0,
-    before_clipping: Callable[[], None] | None = None,
-) -> tuple[Tensor, Tensor]:
+    figures: Callable[[], Tensor] | None = None,
+) -> Tensor:
     """One step on the mean loss of ``tokens`` target tokens, however they fall into batches.
 
     Nothing here waits for the GPU.
@@ -135,10 +189,10 @@ def optimizer_step(
         max_grad_norm: gradients are clipped to this norm.
         weight: 0 for a rank without clips of its own, which runs another's without counting it:
             every rank must know which parameters have gradients.
-        before_clipping: called when gradients are whole, the same on all ranks, and not clipped.
+        figures: asked for ``[n]`` more figures when gradients are whole and not yet clipped.
 
     Returns:
-        Loss and gradient norm before clipping, on the device.
+        Loss, gradient norm before clipping and the further figures, ``[2 + n]`` on the device.
     """
     loss: Tensor = torch.zeros((), device=accelerator.device)
     for features, captions in batches:
@@ -150,80 +204,8 @@ def optimizer_step(
         accelerator.backward(part)
         loss += part.detach()
     loss = sum_gradients(parameters, loss, accelerator)
-    if before_clipping is not None:
-        before_clipping()
+    more = [] if figures is None else [figures()]
     norm: Any = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return loss, norm
-
-
-# ---- What a stage does step by step, apart from the model: a function of settings and seed.
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """What a stage does, apart from the model: its number, settings, seed and pace of saving.
-
-    ``forward_clips`` bounds a forward pass below the settings' batch size where memory demands it;
-    the steps stay the same.
-    """
-
-    number: int
-    settings: StageConfig
-    seed: int
-    eval_batch: int
-    save_seconds: float
-    forward_clips: int | None = None
-
-    def steps_per_epoch(self, clips: int) -> int:
-        """Optimizer steps that see every clip once; the last one may be smaller."""
-        return math.ceil(clips / self.clips_per_step)
-
-    @property
-    def clips_per_step(self) -> int:
-        return self.settings.batch_size * self.settings.gradient_accumulation
-
-    @property
-    def clips_per_forward(self) -> int:
-        return min(self.settings.batch_size, self.forward_clips or self.settings.batch_size)
-
-    def total_steps(self, clips: int) -> int:
-        return self.settings.epochs * self.steps_per_epoch(clips)
-
-
-@dataclass(frozen=True)
-class StepShare:
-    """What one rank does of a step: its forward passes, and the size of the whole step."""
-
-    passes: list[list[int]]
-    captions: dict[int, tuple[int, ...]]
-    tokens: int
-    samples: int
-    weight: float
-
-
-def step_share(plan: StagePlan, train: Clips, step: int, accelerator: Accelerator) -> StepShare:
-    """The share of this rank in a stage's step, counted from 0."""
-    epoch, in_epoch = divmod(step, plan.steps_per_epoch(len(train)))
-    order = epoch_order(len(train), plan.seed, plan.number, epoch)
-    chosen = order[in_epoch * plan.clips_per_step : (in_epoch + 1) * plan.clips_per_step]
-    captions = {i: train.caption(i, epoch, plan.seed) for i in chosen}
-    own, weight = chosen, 1.0
-    if accelerator.num_processes > 1:
-        lengths = [len(captions[i]) for i in chosen]
-        dealt = share_of(lengths, accelerator.process_index, accelerator.num_processes)
-        # More ranks than clips: see optimizer_step's weight.
-        own, weight = ([chosen[i] for i in dealt], 1.0) if dealt else (chosen[:1], 0.0)
-    passes = forward_passes([len(captions[i]) for i in own], plan.clips_per_forward)
-    # Every token weighs the same, however the clips fall into forward passes and ranks.
-    tokens = sum(len(caption) for caption in captions.values())
-    return StepShare(
-        [[own[i] for i in rows] for rows in passes], captions, tokens, len(chosen), weight
-    )
-
-
-def dropout_seed(plan: StagePlan, step: int, accelerator: Accelerator) -> int:
-    """Ranks see different clips, and drop different activations of them."""
-    rank = (accelerator.process_index,) if accelerator.num_processes > 1 else ()
-    return derived_seed("step", plan.seed, plan.number, step, *rank)
+    return torch.cat([torch.stack([loss, norm]), *more])

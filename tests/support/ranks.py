@@ -1,0 +1,76 @@
+"""What the ranks of a training run in tests: functions that a fresh interpreter can import."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import torch
+
+from siglip_study.base.errors import StudyError
+
+
+def running(starter: int) -> list[int]:
+    """Processes of the ranks that ``starter`` has launched, in their order."""
+    children = Path(f"/proc/{starter}/task/{starter}/children").read_text().split()
+    commands = {int(c): Path(f"/proc/{c}/cmdline").read_bytes() for c in children}
+    return sorted(pid for pid, command in commands.items() if b"spawn_main" in command)
+
+
+def kill_the_job(folder: Path) -> str:
+    """Asked by rank 0 after an epoch: what the job waits for outlives it or not."""
+    ranks = running(os.getppid())
+    (folder / "ranks.json").write_text(json.dumps(ranks))
+    os.kill(os.getppid(), signal.SIGKILL)
+    return ""
+
+
+def note_loaded(folder, loaded, model) -> None:
+    """What stage 2 calls while its model is loaded."""
+    assert not torch.distributed.is_initialized()
+    with (folder / "loaded").open("a") as file:
+        file.write("once\n")
+
+
+# ---- Works for ``launch``.
+
+
+def mistaken(accelerator, number):
+    """Rank 1 finds a mistake while rank 0 is where no exception reaches it."""
+    if accelerator.process_index == 0:
+        threading.Event().wait()
+    raise StudyError(f"order {number}: found a mistake.")
+
+
+def broken(accelerator):
+    """A defect in rank 1."""
+    if accelerator.process_index == 0:
+        threading.Event().wait()
+    raise ZeroDivisionError("a defect")
+
+
+def killed(accelerator):
+    """Rank 1 dies while rank 0 waits for its message."""
+    if accelerator.process_index == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    accelerator.wait_for_everyone()
+
+
+def write_listeners(accelerator, folder):
+    """Addresses, as the kernel spells them, at which this rank listens after a message."""
+    accelerator.wait_for_everyone()
+    sockets = {
+        link.readlink().name for link in Path("/proc/self/fd").iterdir() if link.is_symlink()
+    }
+    rows = [
+        row.split()
+        for name in ("tcp", "tcp6")
+        if (path := Path("/proc/net") / name).is_file()
+        for row in path.read_text().splitlines()[1:]
+    ]
+    heard = [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+    (folder / f"rank{accelerator.process_index}.json").write_text(json.dumps(heard))
+    accelerator.wait_for_everyone()

@@ -1,0 +1,200 @@
+"""Data-parallel training as real processes: the same result, and no rank left behind."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import ranks
+from support.features import write_features
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.seeds import derived_seed
+from siglip_study.config import parse
+from siglip_study.config.study import RuntimeConfig
+from siglip_study.runs.run import Inputs
+from siglip_study.study import Study
+from siglip_study.training.distributed import launch, require_same_weights
+from siglip_study.training.stages import run_stage1, run_stage2
+
+SIZES = {"train": 11, "selection": 3}
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def noise(ids):
+    """Features that depend on the clip alone."""
+    made = [torch.Generator().manual_seed(derived_seed(clip)) for clip in ids]
+    return torch.stack([torch.randn((2, 4, 12), generator=g) for g in made]).bfloat16()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, tiny_llm):
+    """A manifest, feature stores and a config: all that processes share is files."""
+    folder = tmp_path_factory.mktemp("world")
+    rows = []
+    for split, n in SIZES.items():
+        ids = [f"{split}{i}" for i in range(n)]
+        texts = ["빨간 공 " * (1 + i % 4) + str(i) for i in range(n)]
+        rows += [
+            {"id": clip, "split": split, "captions": [text]}
+            for clip, text in zip(ids, texts, strict=True)
+        ]
+        work = folder / f"work-{split}"
+        facts = {"dim": 12, "grid": [2, 2], "patches": 4, "frames": 2}
+        write_features(folder / split, work, ids, noise, 4, facts)
+    pl.DataFrame(rows).write_parquet(folder / "manifest.parquet")
+    config = {
+        "output_dir": str(folder),
+        "data": {"root": "x"},
+        "projectors": {"linear": {}},
+        "llm": {"model": str(tiny_llm), "quantization": "none", "lora": {"r": 2, "dropout": 0.0}},
+        "vision": {"frames": 2},
+        "training": {"quick_clips": 2, "quick_tokens": 4, "max_target_tokens": 64},
+        # Steps of 5, 5 and 1 clips: the last one leaves a rank without any.
+        "stage1": {"epochs": 2, "batch_size": 5, "gradient_accumulation": 1},
+        "stage2": {"batch_size": 1, "gradient_accumulation": 5},
+        "grid": {"learning_rate": [1e-2], "epochs": [1]},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def live(world: Path, gpus: int, out: Path, device="cpu", progress=str, both=False):
+    """Stage 1, or both, by so many ranks."""
+    out.mkdir(exist_ok=True)
+    cell = Study(parse(json.loads((world / "config.json").read_text()))).tuning[0]
+    inputs = Inputs(world / "manifest.parquet", {split: world / split for split in SIZES})
+    runtime = RuntimeConfig(device=device, gpus=gpus, eval_batch_clips=2, save_minutes=1e-9)
+    run_stage1(cell.stage1_name, cell.run, inputs, out / "s1", out / "r1", runtime, progress)
+    if both:
+        loaded = partial(ranks.note_loaded, out)
+        run_stage2(cell, inputs, out / "s1", out / "s2", out / "r2", runtime, str, loaded)
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def ends(request, world):
+    """Both stages by one process and by two, and how far apart rounding may take them."""
+    folders = [world / f"{request.param}{gpus}" for gpus in (1, 2)]
+    for gpus, folder in enumerate(folders, start=1):
+        live(world, gpus, folder, device=request.param, both=True)
+    return *folders, 1e-4 if request.param == "cpu" else 3e-2  # bf16
+
+
+def weights(stage: Path) -> dict[str, torch.Tensor]:
+    found = load_file(stage / "checkpoint/projector.safetensors")
+    adapters = stage / "checkpoint/lora/adapter_model.safetensors"
+    return found | (load_file(adapters) if adapters.is_file() else {})
+
+
+@pytest.mark.parametrize("stage", ["s1", "s2"])
+def test_two_ranks_train_what_one_trains(ends, stage):
+    one, two, rel = ends[0] / stage, ends[1] / stage, ends[2]
+    steps = [pl.read_parquet(folder / "steps.parquet") for folder in (one, two)]
+    assert steps[0]["samples"].to_list()[:3] == [5, 5, 1]
+    for column in ("samples", "target_tokens", "epoch", "lr_projector"):
+        assert steps[0][column].to_list() == steps[1][column].to_list()
+    epochs = [pl.read_parquet(folder / "epochs.parquet") for folder in (one, two)]
+    assert epochs[1]["quick_n"].to_list() == epochs[0]["quick_n"].to_list()
+    for (a, b), columns in ((steps, ("loss", "grad_norm")), (epochs, ("train_loss", "val_loss"))):
+        for column in columns:
+            assert b[column].to_list() == pytest.approx(a[column].to_list(), rel=rel)
+    expected, found = weights(one), weights(two)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert float((found[name] - tensor).norm() / tensor.norm()) < rel, name
+
+
+def test_one_rank_alone_goes_on_with_the_loaded_model(ends):
+    assert [(folder / "loaded").read_text() for folder in ends[:2]] == ["once\n"] * 2
+
+
+def test_ranks_end_with_their_job_and_the_next_one_continues(world, ends, tmp_path):
+    code = (
+        "from functools import partial\nfrom pathlib import Path\n"
+        "from support.ranks import kill_the_job\nfrom test_distributed import live\n"
+        f"world, out = Path('{world}'), Path('{tmp_path}')\n"
+        "live(world, 2, out, progress=partial(kill_the_job, out))\n"
+    )
+    tests = Path(__file__).parents[1]
+    path = os.pathsep.join(map(str, (tests, Path(__file__).parent)))
+    died = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+    assert died.returncode == -signal.SIGKILL
+    for rank in json.loads((tmp_path / "ranks.json").read_text()):
+        try:
+            handle = os.pidfd_open(rank)
+        except ProcessLookupError:
+            continue  # gone already
+        assert select.select([handle], [], [], 20)[0], "a rank outlived its job"
+        os.close(handle)
+    assert list((tmp_path / "r1").glob("step-*"))
+    live(world, 2, tmp_path)
+    if not torch.cuda.is_available():  # else the fixture's last device may be a GPU
+        same(tmp_path / "s1", ends[1] / "s1")
+
+
+def same(one: Path, two: Path) -> None:
+    """Bit by bit, as on one process."""
+    expected = weights(two)
+    for name, tensor in weights(one).items():
+        assert torch.equal(tensor, expected[name]), name
+    losses = [pl.read_parquet(folder / "steps.parquet")["loss"].to_list() for folder in (one, two)]
+    assert losses[0] == losses[1]
+
+
+# ---- What ends a launch.
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_rank_that_is_killed_is_the_sentence(device):
+    sentence = r"^rank 1 of 2 \(process \d+\) ended by SIGKILL; expected [^\n]+\.$"
+    with pytest.raises(StudyError, match=sentence):
+        launch(ranks.killed, 2, device)
+
+
+def test_a_mistake_that_another_rank_finds_is_the_sentence():
+    with pytest.raises(StudyError, match=r"^order 7: found a mistake\.$"):
+        launch(ranks.mistaken, 2, "cpu", 7)
+
+
+def test_a_defect_of_another_rank_keeps_its_traceback():
+    with pytest.raises(Exception, match=r"in broken\n(.*\n)+ZeroDivisionError: a defect"):
+        launch(ranks.broken, 2, "cpu")
+
+
+def test_ranks_with_other_weights_are_found():
+    weights = {"w": torch.nn.Parameter(torch.ones(2))}
+    of_two = SimpleNamespace(num_processes=2, device=torch.device("cpu"))
+    of_two.gather = lambda mine: torch.cat([mine, mine])
+    require_same_weights(weights, 4, of_two)
+    of_two.gather = lambda mine: torch.cat([mine, mine + 1])
+    with pytest.raises(StudyError, match="after optimizer step 4, the weights of rank 1 differ"):
+        require_same_weights(weights, 4, of_two)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="the kernel tells in /proc")
+def test_ranks_are_open_to_this_machine_alone(tmp_path):
+    launch(ranks.write_listeners, 2, "cpu", tmp_path)
+    for rank in (0, 1):
+        heard = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        assert heard and all(address.startswith("0100007F:") for address in heard)
