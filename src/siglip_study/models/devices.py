@@ -33,7 +33,6 @@ _TAKEN = "SIGLIP_STUDY_GPUS_TAKEN"
 _POLL_S, _REMIND_S = 2.0, 600.0
 
 _held: list[FileLock] = []  # until the process ends; a fork forgets them
-_descriptors: list[int] = []  # of those
 
 
 def take_gpus(count: int) -> None:
@@ -164,10 +163,9 @@ def _lock_file(gpu: str, folder: Path) -> Path:
 def _try(count: int, gpus: Sequence[str], folder: Path) -> list[str] | None:
     """All of ``count`` GPUs or none; one process chooses at a time: two never hold half each."""
     taken: dict[str, FileLock] = {}
-    descriptors: list[int] = []
     with _lock(folder / "choosing.lock"):
         for gpu in gpus:
-            lock = _lock(_lock_file(gpu, folder), blocking=False, on_acquired=descriptors.append)
+            lock = _lock(_lock_file(gpu, folder), blocking=False)
             try:
                 lock.acquire()
             except Timeout:
@@ -185,7 +183,6 @@ def _try(count: int, gpus: Sequence[str], folder: Path) -> list[str] | None:
                 file.write(f"process {os.getpid()} of uid {os.getuid()}")
                 file.truncate()
     _held.extend(taken.values())
-    _descriptors.extend(descriptors)
     return list(taken)
 
 
