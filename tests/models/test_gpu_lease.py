@@ -67,7 +67,6 @@ def machine(monkeypatch, tmp_path):
     """Three GPUs, the busiest named first by the driver; nothing taken yet."""
     monkeypatch.setattr(devices, "FOLDER", tmp_path / "locks")
     monkeypatch.setattr(devices, "_held", held := [])
-    monkeypatch.setattr(devices, "_descriptors", [])
     monkeypatch.setattr(devices, "gpus_of_torch", lambda: ["GPU-x", "GPU-y"])
     answer = "GPU-a, 70000\nGPU-b, 3\nGPU-c, 900\n"
     monkeypatch.setattr(
