@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def small() -> Config:
+def small():
     return load(ROOT / "config/small.yaml")
 
 
-def test_its_grid_expands(small: Config) -> None:
+def test_its_grid_expands(small):
     study = Study(small)
     rates, seeds = small.grid.learning_rate, small.seeds.report
     assert len(study.tuning) == len(small.projectors) * len(rates) * len(small.grid.epochs)
@@ -30,7 +30,7 @@ def test_its_grid_expands(small: Config) -> None:
     assert len({cell.run.stage2.epochs for cell in study.tuning}) == 1
 
 
-def test_it_stands_alone_and_repeats_no_default(small: Config) -> None:
+def test_it_stands_alone_and_repeats_no_default(small):
     raw = yaml.safe_load((ROOT / "config/small.yaml").read_text(encoding="utf-8"))
     assert small == Config.model_validate(raw)
     said_anyway = {"data.layout", "stage1.batch_size", "stage2.batch_size", "vision.revision"}
@@ -42,7 +42,7 @@ def test_it_stands_alone_and_repeats_no_default(small: Config) -> None:
         assert defaults <= said_anyway | {"grid.epochs"}, defaults
 
 
-def test_the_models_fit_a_small_gpu(small: Config) -> None:
+def test_the_models_fit_a_small_gpu(small):
     llm = architecture(small.llm.model)
     assert llm["hidden_size"] == 1024 and llm["num_hidden_layers"] == 28
     for part in (small.vision, small.scorer):

@@ -2,12 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from siglip_study.config import load
-from siglip_study.config.study import Config
 from siglip_study.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -16,16 +14,16 @@ RUNS = {run["id"]: run for run in PUBLISHED["runs"]}
 
 
 @pytest.fixture(scope="module")
-def study() -> Config:
+def study():
     return load(ROOT / "config/study.yaml")
 
 
-def test_every_published_run_has_a_preset_and_no_other(study: Config) -> None:
+def test_every_published_run_has_a_preset_and_no_other(study):
     assert list(study.presets) == list(RUNS)
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-def test_a_preset_has_the_published_settings(study: Config, run: dict[str, Any]) -> None:
+def test_a_preset_has_the_published_settings(study, run):
     preset, common = study.presets[run["id"]], PUBLISHED["common"]
     assert study.projectors[preset.projector].type in (None, preset.projector)
     assert preset.projector == run["projector"]
@@ -42,7 +40,7 @@ def test_a_preset_has_the_published_settings(study: Config, run: dict[str, Any])
         assert (stop.model_dump() if stop else None) == run.get("early_stopping")
 
 
-def test_the_models_and_the_prompt_are_the_published_ones(study: Config) -> None:
+def test_the_models_and_the_prompt_are_the_published_ones(study):
     assert study.llm.prompt == PUBLISHED["prompt"]
     assert study.llm.lora.dropout == PUBLISHED["common"]["lora_dropout"]
     assert (study.llm.lora.r, study.llm.lora.alpha) == (16, 32)
@@ -52,13 +50,13 @@ def test_the_models_and_the_prompt_are_the_published_ones(study: Config) -> None
         assert model.revision is None or len(bytes.fromhex(model.revision)) == 20
 
 
-def test_token_budgets_cover_the_references(study: Config) -> None:
+def test_token_budgets_cover_the_references(study):
     longest = PUBLISHED["caption_tokens_qwen"]["max"]
     assert study.captions.max_new_tokens > longest
     assert study.training.max_target_tokens > longest
 
 
-def test_the_grid_is_fair_and_can_rank(study: Config) -> None:
+def test_the_grid_is_fair_and_can_rank(study):
     cells = Study(study).tuning
     by_projector = {label: [c for c in cells if c.label == label] for label in study.projectors}
     budgets = {
@@ -71,7 +69,7 @@ def test_the_grid_is_fair_and_can_rank(study: Config) -> None:
     assert len(study.seeds.report) >= 3
 
 
-def test_every_projector_of_the_study_can_be_built(study: Config) -> None:
+def test_every_projector_of_the_study_can_be_built(study):
     import torch
 
     from siglip_study.projectors import FeatureShape, build

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from siglip_study.config import load
-from siglip_study.config.study import Config
 from siglip_study.projectors import FeatureShape, build
-from siglip_study.projectors.base import Projector
 from siglip_study.study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -25,12 +23,12 @@ COMPRESSORS = CONNECTORS[2:]
 
 
 @pytest.fixture(scope="module")
-def config() -> Config:
+def config():
     return load(ROOT / "config/token_matched.yaml")
 
 
 @pytest.fixture(scope="module")
-def built(config: Config) -> dict[str, Projector]:
+def built(config):
     shape = FeatureShape(8, (24, 24), 1024)
     with torch.device("meta"):
         return {
@@ -39,7 +37,7 @@ def built(config: Config) -> dict[str, Projector]:
         }
 
 
-def test_every_connector_stands_at_both_counts(config: Config) -> None:
+def test_every_connector_stands_at_both_counts(config):
     wanted = {f"{name}.{count}" for name in CONNECTORS for count in COUNTS}
     wanted |= {f"mlp_as_{name}.{count}" for name in COMPRESSORS for count in COUNTS}
     assert set(config.projectors) == wanted
@@ -48,7 +46,7 @@ def test_every_connector_stands_at_both_counts(config: Config) -> None:
         assert projector.type == ("mlp_2l" if name.startswith("mlp_as_") else name)
 
 
-def test_tokens_are_exactly_those_of_the_name(built: dict[str, Projector]) -> None:
+def test_tokens_are_exactly_those_of_the_name(built):
     for label, projector in built.items():
         assert projector.tokens_per_video(8) == int(label.split(".")[1]), label
     features = torch.empty(1, 8, 576, 1024, device="meta")
@@ -58,14 +56,12 @@ def test_tokens_are_exactly_those_of_the_name(built: dict[str, Projector]) -> No
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", COMPRESSORS)
-def test_each_mlp_is_as_large_as_its_compressor(
-    built: dict[str, Projector], name: str, count: int
-) -> None:
+def test_each_mlp_is_as_large_as_its_compressor(built, name, count):
     matched = built[f"mlp_as_{name}.{count}"].n_parameters()
     assert matched == pytest.approx(built[f"{name}.{count}"].n_parameters(), rel=0.01)
 
 
-def test_budgets_are_equal_and_what_is_shared_is_the_study_s(config: Config) -> None:
+def test_budgets_are_equal_and_what_is_shared_is_the_study_s(config):
     study = load(ROOT / "config/study.yaml")
     for part in ("data", "vision", "llm", "scorer", "training", "stage1", "stage2", "grid"):
         assert getattr(config, part) == getattr(study, part), part

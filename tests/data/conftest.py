@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def trim(source: Path, target: Path, add_ticks: int) -> Path:
 
 
 @pytest.fixture(scope="session")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def clips(tmp_path_factory):
     """One clip of each kind, by name."""
     folder = tmp_path_factory.mktemp("clips")
     # 15 frames at 60 a second, then 15 at 10 a second.
@@ -101,7 +101,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def audio_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def audio_only(tmp_path_factory):
     path = tmp_path_factory.mktemp("audio") / "audio.mp4"
     with av.open(str(path), "w") as file:
         stream = file.add_stream("aac", rate=16000)
@@ -115,9 +115,7 @@ def audio_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def broken(
-    tmp_path_factory: pytest.TempPathFactory, audio_only: Path
-) -> dict[str, tuple[Path, str]]:
+def broken(tmp_path_factory, audio_only):
     """Broken files by name, each with the kind of its reason."""
     folder = tmp_path_factory.mktemp("broken")
     whole = write_clip(
@@ -149,7 +147,7 @@ def broken(
 
 
 @pytest.fixture
-def build() -> Callable[..., tuple[pl.DataFrame, pl.DataFrame]]:
+def build():
     """``build_manifest`` of some splits (ours → folder) with one worker and other keys of data."""
 
     def made(
@@ -162,7 +160,7 @@ def build() -> Callable[..., tuple[pl.DataFrame, pl.DataFrame]]:
 
 
 @pytest.fixture
-def aihub(tmp_path: Path, clips: dict[str, Path]) -> Callable[..., Path]:
+def aihub(tmp_path, clips):
     """Put a clip and its label into AI-Hub's layout under ``tmp_path``; returns the root."""
 
     def add(

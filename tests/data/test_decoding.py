@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import av
 import numpy as np
 import pytest
@@ -40,7 +38,7 @@ def numbers(frames: np.ndarray) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_both_decoders_give_the_same_frames(clips: dict[str, Path], kind: str) -> None:
+def test_both_decoders_give_the_same_frames(clips, kind):
     for n in (1, 4, 8, 40):
         ours = get_decoder("decord").read(clips[kind], n)
         theirs = get_decoder("pyav").read(clips[kind], n)
@@ -50,22 +48,22 @@ def test_both_decoders_give_the_same_frames(clips: dict[str, Path], kind: str) -
 
 @pytest.mark.parametrize("name", ["decord", "pyav"])
 class TestRightFrames:
-    def test_constant_rate(self, clips: dict[str, Path], name: str) -> None:
+    def test_constant_rate(self, clips, name):
         for kind in ("plain", "b_frames"):
             assert numbers(get_decoder(name).read(clips[kind], 3)) == [5, 15, 25]
 
-    def test_variable_rate_is_uniform_in_time(self, clips: dict[str, Path], name: str) -> None:
+    def test_variable_rate_is_uniform_in_time(self, clips, name):
         # Frame i < 15 at i/60 s, then 14/60 + (i − 14)/10 s; the last one ends 1/30 s (as muxed)
         # after its start: 1.7667 s in all, so middles at .4417 and 1.325 s.
         assert numbers(get_decoder(name).read(clips["vfr"], 2)) == [16, 24]
 
-    def test_edit_list_leaves_trimmed_frames_out(self, clips: dict[str, Path], name: str) -> None:
+    def test_edit_list_leaves_trimmed_frames_out(self, clips, name):
         decoder = get_decoder(name)
         assert decoder.probe(clips["trimmed"]).n_frames == 27
         assert numbers(decoder.read(clips["trimmed"], 27)) == list(range(3, 30))
         assert numbers(decoder.read(clips["trimmed_b"], 26)) == list(range(4, 30))
 
-    def test_one_frame_is_repeated(self, clips: dict[str, Path], name: str) -> None:
+    def test_one_frame_is_repeated(self, clips, name):
         assert numbers(get_decoder(name).read(clips["one"], 5)) == [0] * 5
 
     @pytest.mark.parametrize(
@@ -78,9 +76,7 @@ class TestRightFrames:
             ("mirrored", (0, -1)),
         ],
     )
-    def test_frames_are_upright(
-        self, clips: dict[str, Path], name: str, kind: str, corner: tuple[int, int]
-    ) -> None:
+    def test_frames_are_upright(self, clips, name, kind, corner):
         decoder = get_decoder(name)
         frame = decoder.read(clips[kind], 1)[0]
         info = decoder.probe(clips[kind])
@@ -89,18 +85,18 @@ class TestRightFrames:
         for place in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
             assert (frame[place].min() > 230) == (place == corner)
 
-    def test_size_is_the_shorter_side(self, clips: dict[str, Path], name: str) -> None:
+    def test_size_is_the_shorter_side(self, clips, name):
         decoder = get_decoder(name)
         assert decoder.read(clips["plain"], 2, size=24).shape == (2, 24, 32, 3)
         assert decoder.read(clips["clockwise"], 2, size=24).shape == (2, 32, 24, 3)
 
-    def test_broken_files_are_refused(self, broken: dict[str, tuple[Path, str]], name: str) -> None:
+    def test_broken_files_are_refused(self, broken, name):
         for path, kind in (v for k, v in broken.items() if k not in ("zeroed", "scribbled")):
             with pytest.raises(ClipError, match=f"^{kind}: "):
                 get_decoder(name).read(path, 8)
 
 
-def test_jumping_over_groups_of_pictures_changes_nothing(clips: dict[str, Path]) -> None:
+def test_jumping_over_groups_of_pictures_changes_nothing(clips):
     # Read alone, each frame needs a jump to the keyframe before it.
     path = clips["b_frames"]
     info = get_decoder("pyav").probe(path)
@@ -113,7 +109,7 @@ def test_jumping_over_groups_of_pictures_changes_nothing(clips: dict[str, Path])
     assert np.array_equal(backwards, np.stack([every[29], every[3], every[17]]))
 
 
-def test_probe_tells_what_a_player_shows(clips: dict[str, Path]) -> None:
+def test_probe_tells_what_a_player_shows(clips):
     probe = get_decoder("pyav").probe
     plain, vfr, one = (probe(clips[k]) for k in ("plain", "vfr", "one"))
     assert (plain.n_frames, plain.width, plain.height) == (30, 128, 96)
@@ -126,24 +122,24 @@ def test_probe_tells_what_a_player_shows(clips: dict[str, Path]) -> None:
     assert [k for k in KINDS if not probe(clips[k]).is_plain] == KINDS[KINDS.index("mirrored") :]
 
 
-def test_every_kind_of_damage_is_found(broken: dict[str, tuple[Path, str]]) -> None:
+def test_every_kind_of_damage_is_found(broken):
     for name, (path, kind) in broken.items():
         with pytest.raises(ClipError) as caught:
             check_every_frame(path)
         assert str(caught.value).startswith(f"{kind}: "), (name, str(caught.value))
 
 
-def test_missing_file_is_a_clip_error(tmp_path: Path) -> None:
+def test_missing_file_is_a_clip_error(tmp_path):
     with pytest.raises(ClipError, match="No such file"):
         get_decoder("decord").read(tmp_path / "absent.mp4", 2)
 
 
-def test_unknown_decoder_is_named() -> None:
+def test_unknown_decoder_is_named():
     with pytest.raises(StudyError, match=r"data\.decoder is 'decor'; expected one of decord, pyav"):
         get_decoder("decor")
 
 
-def test_absent_decord_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_decord_says_what_to_do(monkeypatch):
     monkeypatch.setattr(decoding.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StudyError, match=r"not installed.*decoder: pyav"):
         get_decoder("decord")
@@ -152,45 +148,45 @@ def test_absent_decord_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- Which frames are looked at.
 
 
-def test_times_are_the_middles_of_equal_parts() -> None:
+def test_times_are_the_middles_of_equal_parts():
     assert frame_times(8.0, 4).tolist() == [1.0, 3.0, 5.0, 7.0]
     assert frame_times(3.0, 1).tolist() == [1.5]
 
 
-def test_constant_rate_is_uniform_in_frames() -> None:
+def test_constant_rate_is_uniform_in_frames():
     pts = np.arange(240) / 30
     assert frame_indices(pts, 8).tolist() == list(range(15, 240, 30))
 
 
-def test_variable_rate_is_uniform_in_time_not_in_frames() -> None:
+def test_variable_rate_is_uniform_in_time_not_in_frames():
     # 100 frames in the first second, then one frame a second: a hand-worked case.
     pts = np.concatenate([np.arange(100) / 100, [1.0, 2.0, 3.0]])
     # 4 s long: the middles are .5, 1.5, 2.5, 3.5 s.
     assert frame_indices(pts, 4, duration_s=4.0).tolist() == [50, 100, 101, 102]
 
 
-def test_a_frame_that_begins_at_the_time_is_on_screen() -> None:
+def test_a_frame_that_begins_at_the_time_is_on_screen():
     # .1 + .2 style rounding must not push the sample to the frame before.
     pts = np.array([0.0, 0.1, 0.2, 0.1 + 0.2, 0.4, 0.5])
     assert frame_indices(pts, 1, duration_s=0.6).tolist() == [3]
 
 
-def test_few_frames_repeat_and_one_frame_fills_all() -> None:
+def test_few_frames_repeat_and_one_frame_fills_all():
     assert frame_indices([0.0, 1.0], 4, duration_s=2.0).tolist() == [0, 0, 1, 1]
     assert frame_indices([0.0], 8).tolist() == [0] * 8
 
 
-def test_long_last_frame_counts_with_its_duration() -> None:
+def test_long_last_frame_counts_with_its_duration():
     assert frame_indices([0.0, 1.0], 4, duration_s=10.0).tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("pts", [[], [0.0, 0.0], [0.5, 1.0], [0.0, 2.0, 1.0]])
-def test_impossible_timestamps_are_refused(pts: list[float]) -> None:
+def test_impossible_timestamps_are_refused(pts):
     with pytest.raises(ValueError):
         frame_indices(pts, 2)
 
 
 @pytest.mark.parametrize(("duration", "n"), [(1.0, 0), (-1.0, 2), (float("nan"), 2)])
-def test_impossible_requests_are_refused(duration: float, n: int) -> None:
+def test_impossible_requests_are_refused(duration, n):
     with pytest.raises(ValueError):
         frame_times(duration, n)

@@ -26,7 +26,7 @@ def kinds(found: Scan) -> dict[str, str]:
     return {r.id: r.reason.split(":")[0] for r in found.rejected}
 
 
-def test_aihub_reads_clips_in_subfolders(aihub: Add) -> None:
+def test_aihub_reads_clips_in_subfolders(aihub):
     aihub("a/one", source="tape 7", category="동물")
     root = aihub("two", caption=["첫째 문장. ", "", "둘째 문장."])
     first, second = scan(root).clips
@@ -36,7 +36,7 @@ def test_aihub_reads_clips_in_subfolders(aihub: Add) -> None:
     assert (second.group, second.category) == ("two", None)
 
 
-def test_a_name_is_the_same_in_nfc_and_nfd(aihub: Add) -> None:
+def test_a_name_is_the_same_in_nfc_and_nfd(aihub):
     name = "강아지"
     root = aihub(unicodedata.normalize("NFD", name))
     (root / "train/labels" / f"{unicodedata.normalize('NFD', name)}.json").rename(
@@ -47,7 +47,7 @@ def test_a_name_is_the_same_in_nfc_and_nfd(aihub: Add) -> None:
 
 
 @pytest.mark.parametrize("caption", ["", " \n\t", [], ["", " "], None])
-def test_an_empty_caption_is_none(aihub: Add, caption: object) -> None:
+def test_an_empty_caption_is_none(aihub, caption):
     found = scan(aihub("clip", caption=caption))
     assert not found.clips and kinds(found) == {"clip": "no caption"}
 
@@ -64,7 +64,7 @@ def test_an_empty_caption_is_none(aihub: Add, caption: object) -> None:
     ],
     ids=lambda content: content[-20:],
 )
-def test_broken_labels(aihub: Add, content: bytes) -> None:
+def test_broken_labels(aihub, content):
     root = aihub("clip")
     (root / "train/labels/clip.json").write_bytes(content)
     found = scan(root)
@@ -72,7 +72,7 @@ def test_broken_labels(aihub: Add, content: bytes) -> None:
     assert found.rejected[0].path == "train/labels/clip.json"
 
 
-def test_other_keys_can_be_named(aihub: Add) -> None:
+def test_other_keys_can_be_named(aihub):
     root = aihub("clip")
     label = {"a": {"b": {"c": "말"}}, "tape": 12, "kind": "x"}
     (root / "train/labels/clip.json").write_text(json.dumps(label))
@@ -80,7 +80,7 @@ def test_other_keys_can_be_named(aihub: Add) -> None:
     assert (clip.captions, clip.group, clip.category) == (("말",), "12", "x")
 
 
-def test_lonely_and_doubled_files_are_told_apart(aihub: Add) -> None:
+def test_lonely_and_doubled_files_are_told_apart(aihub):
     for name in ("whole", "no_label", "no_clip", "x/twice", "y/twice"):
         root = aihub(name)
     (root / "train/labels/no_label.json").unlink()
@@ -97,9 +97,7 @@ def test_lonely_and_doubled_files_are_told_apart(aihub: Add) -> None:
     assert sum(r.id == "twice" for r in found.rejected) == 2
 
 
-def test_links_that_leave_the_root_are_refused(
-    aihub: Add, tmp_path_factory: pytest.TempPathFactory, clips: dict[str, Path]
-) -> None:
+def test_links_that_leave_the_root_are_refused(aihub, tmp_path_factory, clips):
     root = aihub("clip")
     aihub("inside")
     (root / "train/videos/leak.mp4").symlink_to(clips["plain"])
@@ -111,9 +109,7 @@ def test_links_that_leave_the_root_are_refused(
     assert kinds(found) == {"leak": "outside", "folder": "outside"}
 
 
-def test_a_split_folder_that_leaves_the_root_is_an_error(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_split_folder_that_leaves_the_root_is_an_error(tmp_path, tmp_path_factory):
     (tmp_path / "train").mkdir()
     (tmp_path / "train/videos").symlink_to(tmp_path_factory.mktemp("elsewhere"))
     with pytest.raises(StudyError, match="leaves the dataset's folder"):
@@ -129,12 +125,12 @@ def test_a_split_folder_that_leaves_the_root_is_an_error(
         ("base", r"data\.layout is 'base'; expected one of aihub, jsonl"),
     ],
 )
-def test_what_is_not_there_is_named(tmp_path: Path, layout: str, says: str) -> None:
+def test_what_is_not_there_is_named(tmp_path, layout, says):
     with pytest.raises(StudyError, match=says):
         scan(tmp_path, layout=layout)
 
 
-def test_jsonl(tmp_path: Path) -> None:
+def test_jsonl(tmp_path):
     (tmp_path / "v").mkdir()
     for name in "abcd":
         (tmp_path / f"v/{name}.mp4").write_bytes(b"x")
@@ -165,7 +161,7 @@ def test_jsonl(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def written_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+def written_layout(tmp_path, monkeypatch):
     """Put a file into the package, for the length of a test."""
     folder = tmp_path / "package"
     folder.mkdir()
@@ -178,7 +174,7 @@ def written_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     return write
 
 
-def test_the_guide_works_as_written(tmp_path: Path, written_layout: Callable) -> None:
+def test_the_guide_works_as_written(tmp_path, written_layout):
     """The block of the guide that names its file, under another name, reads what it says."""
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL)
     named = [re.match(r"# src/siglip_study/data/layouts/(\w+)\.py\n", block) for block in blocks]
@@ -200,7 +196,7 @@ def test_the_guide_works_as_written(tmp_path: Path, written_layout: Callable) ->
     }
 
 
-def test_a_layout_is_a_function_read(written_layout: Callable) -> None:
+def test_a_layout_is_a_function_read(written_layout):
     written_layout("silent", "VALUE = 1\n")
     with pytest.raises(StudyError, match=r"silent\.py has no function read"):
         get_layout("silent")

@@ -14,7 +14,7 @@ Build = Callable[..., tuple[pl.DataFrame, pl.DataFrame]]
 SPLITS = {"train": "train", "selection": "val", "report": "test"}
 
 
-def test_good_clips_become_rows_in_order(build: Build, aihub: Add, clips: dict[str, Path]) -> None:
+def test_good_clips_become_rows_in_order(build, aihub, clips):
     for name in ("b", "a"):
         aihub(name, "train", source="tape")
     aihub("z", "val", clips["clockwise"], category="c")
@@ -37,9 +37,7 @@ def test_good_clips_become_rows_in_order(build: Build, aihub: Add, clips: dict[s
     assert again.equals(manifest)
 
 
-def test_each_bad_clip_is_rejected_by_name_and_reason(
-    build: Build, aihub: Add, clips: dict[str, Path], broken: dict[str, tuple[Path, str]]
-) -> None:
+def test_each_bad_clip_is_rejected_by_name_and_reason(build, aihub, clips, broken):
     expected = {}
     for name, (path, kind) in broken.items():
         aihub(name, "train", path)
@@ -58,7 +56,7 @@ def test_each_bad_clip_is_rejected_by_name_and_reason(
     assert rejected["path"].to_list() == sorted(expected)
 
 
-def test_a_source_with_clips_in_two_splits_is_refused(build: Build, aihub: Add) -> None:
+def test_a_source_with_clips_in_two_splits_is_refused(build, aihub):
     aihub("a", "train", source="tape")
     aihub("b", "val")
     root = aihub("c", "test", source="tape")
@@ -66,7 +64,7 @@ def test_a_source_with_clips_in_two_splits_is_refused(build: Build, aihub: Add) 
         build(root, SPLITS)
 
 
-def test_limits_on_length(build: Build, aihub: Add, clips: dict[str, Path]) -> None:
+def test_limits_on_length(build, aihub, clips):
     aihub("one", "train", clips["one"])
     root = aihub("long", "train")
 
@@ -78,14 +76,14 @@ def test_limits_on_length(build: Build, aihub: Add, clips: dict[str, Path]) -> N
     assert rejected(min_frames=1) == ["too short: 0.0333 s; expected at least 0.5 s"]
 
 
-def test_an_empty_split_is_an_error_that_says_why(build: Build, aihub: Add) -> None:
+def test_an_empty_split_is_an_error_that_says_why(build, aihub):
     aihub("a", "train")
     root = aihub("b", "val", caption=" ")
     with pytest.raises(StudyError, match=r"split 'report'.*val/labels/b\.json: no caption"):
         build(root, {"train": "train", "report": "val"})
 
 
-def test_missing_root(build: Build, tmp_path: Path) -> None:
+def test_missing_root(build, tmp_path):
     with pytest.raises(StudyError, match=r"data\.root"):
         build(tmp_path / "none", SPLITS)
 
@@ -99,7 +97,7 @@ def held_out(groups: list[str]) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def test_halves_never_share_a_group() -> None:
+def test_halves_never_share_a_group():
     groups = [f"g{i % 17}" for i in range(200)]
     halved = halve_split(held_out(groups))
     sizes = dict(halved.group_by("split").len().iter_rows())
@@ -109,18 +107,18 @@ def test_halves_never_share_a_group() -> None:
     assert halved["split"].unique(maintain_order=True).to_list() == ["train", "selection", "report"]
 
 
-def test_halving_does_not_depend_on_the_order_of_rows() -> None:
+def test_halving_does_not_depend_on_the_order_of_rows():
     table = held_out([f"g{i % 9}" for i in range(50)])
     assert halve_split(table).equals(halve_split(table.reverse()))
 
 
-def test_both_halves_get_something_from_uneven_groups() -> None:
+def test_both_halves_get_something_from_uneven_groups():
     for big in range(2, 30):
         halved = halve_split(held_out(["big"] * big + ["small"]))
         assert {"selection", "report"} <= set(halved["split"])
 
 
-def test_one_group_cannot_be_halved() -> None:
+def test_one_group_cannot_be_halved():
     with pytest.raises(StudyError, match=r"found 1 group"):
         halve_split(held_out(["only"] * 5))
 
@@ -144,7 +142,7 @@ def settled(*rows: dict[str, object]) -> tuple[dict[str, str], dict[str, str]]:
     ("first", "second"),
     [("train", "selection"), ("train", "report"), ("selection", "report"), ("train", "held_out")],
 )
-def test_a_file_of_two_splits_stays_in_the_later(first: str, second: str) -> None:
+def test_a_file_of_two_splits_stays_in_the_later(first, second):
     rows = [row("a", first, "x"), row("b", second, "x"), row("c", first, "y")]
     for order in (rows, rows[::-1]):
         kept, rejected = settled(*order)
@@ -152,14 +150,14 @@ def test_a_file_of_two_splits_stays_in_the_later(first: str, second: str) -> Non
         assert rejected == {"a": f"copy: the same file as 'b' in the split {second}"}
 
 
-def test_copies_within_a_split_are_one_group() -> None:
+def test_copies_within_a_split_are_one_group():
     kept, rejected = settled(
         row("a", "report", "x"), row("b", "report", "x"), row("c", "report", "y")
     )
     assert kept == {"a": "a", "b": "a", "c": "c"} and not rejected
 
 
-def test_groups_are_joined_through_chains_of_copies() -> None:
+def test_groups_are_joined_through_chains_of_copies():
     kept, _ = settled(
         row("a", "report", "x", "g3"),
         row("b", "report", "x", "g2"),
@@ -171,13 +169,13 @@ def test_groups_are_joined_through_chains_of_copies() -> None:
     assert kept == {**dict.fromkeys("abcde", "g1"), "f": "g4"}
 
 
-def test_nothing_changes_where_files_differ() -> None:
+def test_nothing_changes_where_files_differ():
     rows = [row(name, "train", name, "g") for name in "abc"]
     rejected: list[Rejection] = []
     assert settle_copies(rows, rejected) == rows and not rejected
 
 
-def test_a_manifest_has_each_file_once(build: Build, aihub: Add, clips: dict[str, Path]) -> None:
+def test_a_manifest_has_each_file_once(build, aihub, clips):
     for split, names in {"train": "abc", "val": "de", "test": "fgh"}.items():
         for name in names:
             root = aihub(name, split)
@@ -192,7 +190,7 @@ def test_a_manifest_has_each_file_once(build: Build, aihub: Add, clips: dict[str
     assert manifest.height == 10
 
 
-def test_copies_never_stand_in_two_halves(build: Build, aihub: Add, clips: dict) -> None:
+def test_copies_never_stand_in_two_halves(build, aihub, clips):
     aihub("t", "train")
     for name in "abcd":
         root = aihub(name, "held", clips["odd" if name in "ad" else "narrow"])
@@ -202,7 +200,7 @@ def test_copies_never_stand_in_two_halves(build: Build, aihub: Add, clips: dict)
     assert pl.Series(list(halves.values())).n_unique() == 3
 
 
-def test_joined_groups_may_not_be_torn_apart(build: Build, aihub: Add, clips: dict) -> None:
+def test_joined_groups_may_not_be_torn_apart(build, aihub, clips):
     """A copy ties two source videos, one of which has clips in another split too."""
     aihub("t", "train")
     aihub("s", "val", source="one")

@@ -49,7 +49,7 @@ def write(path: Path, encoder: str, options: dict[str, str]) -> Path:
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
-def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(request, tmp_path_factory):
     encoder, options = KINDS[request.param]
     if encoder not in av.codecs_available:
         pytest.skip(f"this PyAV has no {encoder}")
@@ -58,7 +58,7 @@ def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return write(folder / f"{request.param}{suffix}", encoder, options)
 
 
-def test_frames_are_those_of_a_whole_decode(clip: Path) -> None:
+def test_frames_are_those_of_a_whole_decode(clip):
     with av.open(str(clip)) as file:
         every = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
     assert len(every) == FRAMES
@@ -71,7 +71,7 @@ def test_frames_are_those_of_a_whole_decode(clip: Path) -> None:
         assert np.array_equal(found, np.stack([every[i] for i in wanted])), wanted
 
 
-def test_it_finds_its_frames(clip: Path) -> None:
+def test_it_finds_its_frames(clip):
     info = probe_clip(clip)
     targets = [info.ticks[i] for i in (3, 20, 41)]
     container = open_clip(clip)
@@ -82,7 +82,7 @@ def test_it_finds_its_frames(clip: Path) -> None:
         assert sorted(found) == targets
 
 
-def test_few_frames_are_decoded(tmp_path: Path) -> None:
+def test_few_frames_are_decoded(tmp_path):
     path = write(tmp_path / "clip.mp4", "libx264", {"g": "250", "bf": "3", "sc_threshold": "0"})
     info, decoded = probe_clip(path), []
     container = open_clip(path)
@@ -117,7 +117,7 @@ def test_few_frames_are_decoded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
-def test_recovery_points_are_not_taken_for_starts(tmp_path: Path, suffix: str) -> None:
+def test_recovery_points_are_not_taken_for_starts(tmp_path, suffix):
     """A file marks them as keyframes; from there on a decoder shows grey for a while."""
     kind = KINDS["intra refresh"]
     with av.open(str(write(tmp_path / f"refresh{suffix}", *kind))) as file:
@@ -133,16 +133,14 @@ def test_recovery_points_are_not_taken_for_starts(tmp_path: Path, suffix: str) -
 
 @pytest.mark.parametrize("suffix", [".mp4", ".ts"])
 @pytest.mark.parametrize("kind", ["pyramid", "hevc"])
-def test_closed_groups_are_starts(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_closed_groups_are_starts(tmp_path, kind, suffix):
     info = probe_clip(write(tmp_path / f"closed{suffix}", *KINDS[kind]))
     assert len(info.keyframe_ticks) >= 3
     assert info.is_plain and not info.recovers
 
 
 @pytest.mark.parametrize("lost", [1, 8])
-def test_what_is_not_found_is_decoded_plainly(
-    clip: Path, monkeypatch: pytest.MonkeyPatch, lost: int
-) -> None:
+def test_what_is_not_found_is_decoded_plainly(clip, monkeypatch, lost):
     expected = get_decoder("pyav").read(clip, 8)
 
     def some(container: Any, stream: Any, info: ClipInfo, targets: list[int]) -> dict[int, Any]:

@@ -28,7 +28,7 @@ def fake(timeout_s: float = 30.0) -> VetProcess:
     return process
 
 
-def test_a_crash_costs_one_clip() -> None:
+def test_a_crash_costs_one_clip():
     process = fake()
     before = process.vet(Path("good"))["pid"]
     assert process.vet(Path("good"))["pid"] == before
@@ -38,7 +38,7 @@ def test_a_crash_costs_one_clip() -> None:
     process.close()
 
 
-def test_a_hang_costs_one_clip() -> None:
+def test_a_hang_costs_one_clip():
     process = fake(timeout_s=0.3)
     assert process.vet(Path("hang"))["reason"] == "unreadable: the decoder hung for 0.3 s"
     process.timeout_s = 30.0
@@ -46,24 +46,24 @@ def test_a_hang_costs_one_clip() -> None:
     process.close()
 
 
-def test_answers_keep_the_order_of_the_clips(clips: dict[str, Path]) -> None:
+def test_answers_keep_the_order_of_the_clips(clips):
     names = ["plain", "one", "vfr", "one", "trimmed"]
     answers = vet_clips([clips[name] for name in names], "pyav", 4, 3)
     assert [answer["n_frames"] for answer in answers] == [30, 1, 30, 1, 27]
     assert vet_clips([], "pyav", 4, 3) == []
 
 
-def test_an_unknown_decoder_is_found_before_any_clip() -> None:
+def test_an_unknown_decoder_is_found_before_any_clip():
     with pytest.raises(StudyError, match="opencv"):
         vet_clips([Path("a.mp4")], "opencv", 4, 1)
 
 
 def test_the_worker_answers_line_by_line(
-    clips: dict[str, Path],
-    broken: dict[str, tuple[Path, str]],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+    clips,
+    broken,
+    monkeypatch,
+    capfd,
+):
     lines = "".join(json.dumps(str(p)) + "\n" for p in (clips["plain"], broken["text"][0]))
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     kept = os.dup(1)

@@ -41,11 +41,11 @@ def texts(style: str, n: int, seed: int = 0) -> list[str]:
         ("들", "으로/로", "들로"),  # ㄹ takes 로
     ],
 )
-def test_particles_follow_the_final_consonant(word: str, pair: str, expected: str) -> None:
+def test_particles_follow_the_final_consonant(word, pair, expected):
     assert josa(word, pair) == expected
 
 
-def test_particles_of_other_scripts_are_refused() -> None:
+def test_particles_of_other_scripts_are_refused():
     with pytest.raises(ValueError, match="Hangul"):
         josa("car", "이/가")
 
@@ -60,12 +60,12 @@ def test_particles_of_other_scripts_are_refused() -> None:
         (Verb("점점 멀어지", "점점 멀어져요"), "점점 멀어진다", "점점 멀어집니다", "점점 멀어지고"),
     ],
 )
-def test_verbs_inflect(verb: Verb, plain: str, polite: str, also: str) -> None:
+def test_verbs_inflect(verb, plain, polite, also):
     assert (verb.plain, verb.polite, verb.also) == (plain, polite, also)
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_captions_are_compact_clean_and_varied(style: str) -> None:
+def test_captions_are_compact_clean_and_varied(style):
     found = texts(style, 2000)
     lengths = [len(text) for text in found]
     assert max(lengths) <= 90
@@ -79,7 +79,7 @@ def test_captions_are_compact_clean_and_varied(style: str) -> None:
         assert 1 <= text.count(".") <= 3
 
 
-def test_subject_particles_agree_in_whole_captions() -> None:
+def test_subject_particles_agree_in_whole_captions():
     # Every word that carries a subject or topic particle, by the final consonant of its stem.
     stems = {form.split()[-1] for forms in SYNONYMS["thing"].values() for form in forms}
     stems |= set(COUNTERS.values()) | {"화면", "카메라", "하늘", "날씨", "비", "눈"}
@@ -94,7 +94,7 @@ def test_subject_particles_agree_in_whole_captions() -> None:
     assert checked > 4000
 
 
-def test_the_two_families_share_no_template_and_no_sentence_ending() -> None:
+def test_the_two_families_share_no_template_and_no_sentence_ending():
     clips = {*CLIPS_TEMPLATES, *CLIPS_TEMPLATES_APART}
     assert not clips & {*SCORER_TEMPLATES, *SCORER_TEMPLATES_APART}
     for text in texts("clips", 500):
@@ -103,7 +103,7 @@ def test_the_two_families_share_no_template_and_no_sentence_ending() -> None:
         assert all(s.endswith(("니다", "요")) for s in text.split(".")[:-1]), text
 
 
-def test_most_captions_state_everything_and_the_rest_leave_out_one_fact() -> None:
+def test_most_captions_state_everything_and_the_rest_leave_out_one_fact():
     rng = np.random.default_rng(3)
     stated = [compose(sample_scene(rng, "lm"), rng)[1] for _ in range(2000)]
     complete = sum(s == set(ATTRIBUTES) for s in stated) / len(stated)
@@ -113,14 +113,14 @@ def test_most_captions_state_everything_and_the_rest_leave_out_one_fact() -> Non
     assert set().union(*left_out) == set(OPTIONAL)
 
 
-def test_captions_repeat_with_their_seed_and_refuse_unknown_styles() -> None:
+def test_captions_repeat_with_their_seed_and_refuse_unknown_styles():
     assert texts("clips", 20, seed=1) == texts("clips", 20, seed=1) != texts("clips", 20, seed=2)
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="style is 'poem'"):
         caption(sample_scene(rng, "clips"), rng, style="poem")
 
 
-def test_words_name_every_value_by_one_word_of_its_own() -> None:
+def test_words_name_every_value_by_one_word_of_its_own():
     rng = np.random.default_rng(0)
     seen: dict[str, tuple[str, str]] = {}
     for _ in range(400):
@@ -134,7 +134,7 @@ def test_words_name_every_value_by_one_word_of_its_own() -> None:
     assert len(seen) == sum(len(values) for values in ATTRIBUTES.values())
 
 
-def test_lexicon_covers_the_world() -> None:
+def test_lexicon_covers_the_world():
     assert {a: set(v) for a, v in SYNONYMS.items()} == {a: set(v) for a, v in ATTRIBUTES.items()}
     assert set(MOTION_FORMS) == set(ATTRIBUTES["motion"])
     assert set(COUNTERS) == set(ATTRIBUTES["thing"])

@@ -37,13 +37,13 @@ def fingerprint(root: Path) -> tuple[dict[str, bytes], dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     write_dataset(folder, SIZES, seed=7)
     return folder
 
 
-def test_layout_and_labels(root: Path) -> None:
+def test_layout_and_labels(root):
     truth = read_json(root / "facts.json", "facts/1")
     ids = set(truth) - {"schema"}
     assert len(ids) == sum(SIZES.values())
@@ -63,7 +63,7 @@ def test_layout_and_labels(root: Path) -> None:
             assert "facts" not in path.read_text() and "motion" not in path.read_text()
 
 
-def test_clips_are_h264_and_show_their_scenes(root: Path) -> None:
+def test_clips_are_h264_and_show_their_scenes(root):
     for clip in plan_dataset(SIZES, seed=7):
         path = root / clip.split / "videos" / f"{clip.id}.mp4"
         with av.open(str(path)) as container:
@@ -77,7 +77,7 @@ def test_clips_are_h264_and_show_their_scenes(root: Path) -> None:
         assert np.abs(frames.astype(float) - drawn).mean() < 8
 
 
-def test_same_seed_same_data_whatever_the_threads(root: Path, tmp_path: Path) -> None:
+def test_same_seed_same_data_whatever_the_threads(root, tmp_path):
     write_dataset(tmp_path / "again", SIZES, seed=7, threads=1)
     write_dataset(tmp_path / "other", SIZES, seed=8)
     assert fingerprint(tmp_path / "again") == fingerprint(root)
@@ -86,7 +86,7 @@ def test_same_seed_same_data_whatever_the_threads(root: Path, tmp_path: Path) ->
     assert not set(frames.values()) & set(fingerprint(root)[1].values())
 
 
-def test_no_scene_in_two_splits_and_all_from_the_clips_pool() -> None:
+def test_no_scene_in_two_splits_and_all_from_the_clips_pool():
     clips = plan_dataset(DEFAULT, seed=7)
     tuples = [tuple(facts(clip.scene).values()) for clip in clips]
     assert len(set(tuples)) == len(tuples)
@@ -96,7 +96,7 @@ def test_no_scene_in_two_splits_and_all_from_the_clips_pool() -> None:
 
 
 @pytest.mark.parametrize("seed", [7, 8, 9])
-def test_values_are_balanced_in_every_split(seed: int) -> None:
+def test_values_are_balanced_in_every_split(seed):
     clips = plan_dataset(DEFAULT, seed=seed)
     for split, n in DEFAULT.items():
         for attribute, values in ATTRIBUTES.items():
@@ -105,7 +105,7 @@ def test_values_are_balanced_in_every_split(seed: int) -> None:
             assert all(0.7 * fair <= counts[value] <= 1.3 * fair for value in values), counts
 
 
-def test_bad_sizes_end_in_one_sentence(tmp_path: Path) -> None:
+def test_bad_sizes_end_in_one_sentence(tmp_path):
     with pytest.raises(StudyError, match="validation"):
         write_dataset(tmp_path, {"validation": 3}, seed=0)
     with pytest.raises(StudyError, match="at most 5000"):
@@ -115,13 +115,13 @@ def test_bad_sizes_end_in_one_sentence(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_empty_split_and_a_single_clip_are_fine(tmp_path: Path) -> None:
+def test_an_empty_split_and_a_single_clip_are_fine(tmp_path):
     write_dataset(tmp_path, {"train": 1, "report": 0}, seed=0)
     assert [p.name for p in (tmp_path / "train" / "videos").iterdir()] == ["train_0000.mp4"]
     assert set(read_json(tmp_path / "facts.json", "facts/1")) == {"schema", "train_0000"}
 
 
-def test_the_world_needs_no_torch() -> None:
+def test_the_world_needs_no_torch():
     names = "world, render, captions, facts, dataset"
     code = f"import sys; from siglip_study.demo import {names}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ import torch
 
 from siglip_study.config import load
 from siglip_study.demo.captions import caption
-from siglip_study.demo.dataset import Clip, plan_dataset
+from siglip_study.demo.dataset import plan_dataset
 from siglip_study.demo.world import (
     ATTRIBUTES,
     HELD_OUT_PAIRS,
@@ -39,7 +39,7 @@ def fingerprint(values: dict[str, str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def demo_clips() -> list[Clip]:
+def demo_clips():
     """The clips of the demo as its config asks for them."""
     demo = load(CONFIG).demo
     assert demo is not None
@@ -48,7 +48,7 @@ def demo_clips() -> list[Clip]:
 
 
 @pytest.fixture(scope="module")
-def pools() -> dict[str, set[str]]:
+def pools():
     """Hashes of every fact tuple that a pool can ever show, not only of those drawn."""
     found: dict[str, set[str]] = {pool: set() for pool in POOLS}
     for values in itertools.product(*ATTRIBUTES.values()):
@@ -60,8 +60,8 @@ def pools() -> dict[str, set[str]]:
 
 
 def test_all_pools_are_disjoint_and_the_demos_clips_lie_in_none_that_was_trained_on(
-    pools: dict[str, set[str]], demo_clips: list[Clip]
-) -> None:
+    pools, demo_clips
+):
     for a, b in itertools.combinations(POOLS, 2):
         assert not pools[a] & pools[b]
     shown = {fingerprint(facts(clip.scene)) for clip in demo_clips}
@@ -70,7 +70,7 @@ def test_all_pools_are_disjoint_and_the_demos_clips_lie_in_none_that_was_trained
         assert not shown & pools[pool]
 
 
-def test_no_render_seed_of_the_demo_can_have_been_trained_on(demo_clips: list[Clip]) -> None:
+def test_no_render_seed_of_the_demo_can_have_been_trained_on(demo_clips):
     ranges = {pool: i for i, pool in enumerate(POOLS)}
     of_clips = {clip.scene.render_seed // RENDER_SEEDS_PER_POOL for clip in demo_clips}
     assert of_clips == {ranges["clips"]}
@@ -79,9 +79,7 @@ def test_no_render_seed_of_the_demo_can_have_been_trained_on(demo_clips: list[Cl
         assert drawn == {ranges[pool]} != of_clips
 
 
-def test_the_demo_shows_pairs_that_no_model_has_met(
-    pools: dict[str, set[str]], demo_clips: list[Clip]
-) -> None:
+def test_the_demo_shows_pairs_that_no_model_has_met(pools, demo_clips):
     def holds(values: dict[str, str], pair: Any) -> bool:
         return all(values[attribute] == value for attribute, value in pair)
 
@@ -100,9 +98,7 @@ class Drawn(Exception):
 
 
 @pytest.mark.parametrize("part", list(TRAINERS))
-def test_a_training_draws_from_its_own_pool_and_its_training_facts(
-    part: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_training_draws_from_its_own_pool_and_its_training_facts(part, monkeypatch, tmp_path):
     module, train, style = TRAINERS[part]
     seen: dict[str, Any] = {}
 
@@ -126,7 +122,7 @@ def test_a_training_draws_from_its_own_pool_and_its_training_facts(
     assert seen.get("style") == style
 
 
-def test_the_scorer_has_read_no_sentence_of_the_demo(demo_clips: list[Clip]) -> None:
+def test_the_scorer_has_read_no_sentence_of_the_demo(demo_clips):
     """Even about the same scene it was told other sentences."""
 
     def sentences(text: str) -> set[str]:

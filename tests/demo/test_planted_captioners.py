@@ -90,11 +90,11 @@ class Demo:
 
 
 @pytest.fixture(scope="module")
-def demo() -> Demo:
+def demo():
     return Demo()
 
 
-def test_planted_captions_state_the_share_of_facts_they_were_given(demo: Demo) -> None:
+def test_planted_captions_state_the_share_of_facts_they_were_given(demo):
     for share in SHARES:
         right = [
             said[a] == true[a]
@@ -106,7 +106,7 @@ def test_planted_captions_state_the_share_of_facts_they_were_given(demo: Demo) -
         assert 0.93 * share <= np.mean(right) <= share
 
 
-def test_more_right_facts_rank_higher_by_the_margin_and_by_kappa(demo: Demo) -> None:
+def test_more_right_facts_rank_higher_by_the_margin_and_by_kappa(demo):
     spoken = {f"{share:.0%}": [demo.say(share, s) for s in range(SEEDS)] for share in SHARES}
     told = demo.rank(spoken)
     rows = {row["projector"]: row for row in told["projectors"]}
@@ -127,7 +127,7 @@ def test_more_right_facts_rank_higher_by_the_margin_and_by_kappa(demo: Demo) -> 
     assert not order.contradict and len(order.agree) >= 8 and "contradicts none" in order.sentence
 
 
-def test_the_same_facts_twice_are_inseparable_though_no_sentence_is_the_same(demo: Demo) -> None:
+def test_the_same_facts_twice_are_inseparable_though_no_sentence_is_the_same(demo):
     spoken = {
         "once": [demo.say(0.75, seed) for seed in (10, 11)],
         "again": [demo.say(0.75, seed) for seed in (12, 13)],
@@ -137,14 +137,14 @@ def test_the_same_facts_twice_are_inseparable_though_no_sentence_is_the_same(dem
     assert not set(spoken["once"][0]) & set(spoken["again"][0])
 
 
-def test_shuffled_references_are_ungrounded(demo: Demo) -> None:
+def test_shuffled_references_are_ungrounded(demo):
     captions = [clip.caption for clip in demo.clips["report"]]
     shuffled = [np.roll(captions, step).tolist() for step in (1, 2)]
     (row,) = demo.rank({"shuffled": shuffled})["projectors"]
     assert row["gate"] in ("ungrounded", "undetermined") and not row["ranked"]
 
 
-def test_sightless_captioners_please_the_scorer_and_lead_nobody(demo: Demo) -> None:
+def test_sightless_captioners_please_the_scorer_and_lead_nobody(demo):
     candidates = [clip.caption for clip in demo.clips["train"]]
     scores = demo.matrix(candidates, demo.look("selection"))
     found = favourites(candidates, scores, [c.scene.place for c in demo.clips["selection"]])

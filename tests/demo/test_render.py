@@ -15,7 +15,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(float) - b.astype(float)).mean())
 
 
-def test_shape_type_and_repeatability() -> None:
+def test_shape_type_and_repeatability():
     frames = render_frames(SCENE, 5, 64)
     assert frames.shape == (5, 64, 64, 3)
     assert frames.dtype == np.uint8
@@ -24,7 +24,7 @@ def test_shape_type_and_repeatability() -> None:
     assert render_frame(SCENE, 0.5).shape == (96, 96, 3)
 
 
-def test_every_value_of_every_attribute_can_be_rendered() -> None:
+def test_every_value_of_every_attribute_can_be_rendered():
     assert set(BODY) == set(ATTRIBUTES["thing"])
     for attribute, values in ATTRIBUTES.items():
         for value in values:
@@ -33,7 +33,7 @@ def test_every_value_of_every_attribute_can_be_rendered() -> None:
 
 
 @pytest.mark.parametrize("attribute", ["thing", "colour", "size", "count", "place", "weather"])
-def test_a_single_frame_shows_the_attribute(attribute: str) -> None:
+def test_a_single_frame_shows_the_attribute(attribute):
     pictures = [
         render_frame(dataclasses.replace(SCENE, **{attribute: v}), 0.5, 64)
         for v in ATTRIBUTES[attribute]
@@ -44,7 +44,7 @@ def test_a_single_frame_shows_the_attribute(attribute: str) -> None:
 
 
 @pytest.mark.parametrize("weather", ATTRIBUTES["weather"])
-def test_colours_can_be_told_in_every_weather(weather: str) -> None:
+def test_colours_can_be_told_in_every_weather(weather):
     """The middle of a large ball is nearest, in RGB, to the same colour's on a clear day."""
 
     def middle(colour: str, weather: str, seed: int) -> np.ndarray:
@@ -61,7 +61,7 @@ def test_colours_can_be_told_in_every_weather(weather: str) -> None:
             assert nearest == colour
 
 
-def test_the_thing_is_drawn_where_positions_say() -> None:
+def test_the_thing_is_drawn_where_positions_say():
     rng = np.random.default_rng(0)
     for _ in range(20):
         scene = sample_scene(rng, "tower")
@@ -78,7 +78,7 @@ def test_the_thing_is_drawn_where_positions_say() -> None:
                     assert red[int(y * 96), int(x * 96)]
 
 
-def test_zoom_moves_the_background_and_a_static_camera_does_not() -> None:
+def test_zoom_moves_the_background_and_a_static_camera_does_not():
     still = dataclasses.replace(SCENE, motion="still", place="city")
     first, last = render_frame(still, 0.1), render_frame(still, 0.9)
     np.testing.assert_array_equal(first, last)
@@ -86,6 +86,6 @@ def test_zoom_moves_the_background_and_a_static_camera_does_not() -> None:
     assert difference(render_frame(zoomed, 0.1), render_frame(zoomed, 0.9)) > 5
 
 
-def test_render_seed_changes_the_picture() -> None:
+def test_render_seed_changes_the_picture():
     other = dataclasses.replace(SCENE, render_seed=6)
     assert difference(render_frame(SCENE, 0.5), render_frame(other, 0.5)) > 1

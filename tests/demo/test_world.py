@@ -29,7 +29,7 @@ def scenes(pool: str, n: int, seed: int = 0) -> list[Scene]:
     return [sample_scene(rng, pool) for _ in range(n)]
 
 
-def test_every_fact_tuple_has_at_most_one_pool_and_shares_are_as_promised() -> None:
+def test_every_fact_tuple_has_at_most_one_pool_and_shares_are_as_promised():
     pools = [
         pool_of(dict(zip(ATTRIBUTES, values, strict=True)))
         for values in itertools.product(*ATTRIBUTES.values())
@@ -45,7 +45,7 @@ def test_every_fact_tuple_has_at_most_one_pool_and_shares_are_as_promised() -> N
         assert n / sum(others.values()) == pytest.approx(POOLS[pool] / 0.8, abs=0.01)
 
 
-def test_pools_share_no_fact_tuple_and_no_render_seed() -> None:
+def test_pools_share_no_fact_tuple_and_no_render_seed():
     drawn = {pool: scenes(pool, 1500) for pool in POOLS}
     tuples = {pool: {tuple(facts(s).values()) for s in some} for pool, some in drawn.items()}
     seeds = {pool: {s.render_seed for s in some} for pool, some in drawn.items()}
@@ -56,7 +56,7 @@ def test_pools_share_no_fact_tuple_and_no_render_seed() -> None:
     assert [ranges[pool] for pool in POOLS] == [{0}, {1}, {2}, {3}]
 
 
-def test_the_hash_is_stable() -> None:
+def test_the_hash_is_stable():
     # Worked out with hashlib outside the package: a change would mix training with held-out facts.
     values = ("car", "red", "small", "1", "still", "sea", "clear", "static")
     import hashlib
@@ -67,7 +67,7 @@ def test_the_hash_is_stable() -> None:
     assert pool_of(dict(zip(ATTRIBUTES, values, strict=True))) == expected
 
 
-def test_held_out_pairs_appear_in_the_clips_only() -> None:
+def test_held_out_pairs_appear_in_the_clips_only():
     for pool in POOLS:
         met = {
             pair
@@ -78,13 +78,13 @@ def test_held_out_pairs_appear_in_the_clips_only() -> None:
         assert met == (set(HELD_OUT_PAIRS) if pool == "clips" else set())
 
 
-def test_sampling_repeats_with_its_seed_and_covers_every_value() -> None:
+def test_sampling_repeats_with_its_seed_and_covers_every_value():
     assert scenes("lm", 50, seed=4) == scenes("lm", 50, seed=4) != scenes("lm", 50, seed=5)
     for attribute, values in ATTRIBUTES.items():
         assert {getattr(s, attribute) for s in scenes("lm", 300)} == set(values)
 
 
-def test_unknown_values_and_pools_are_refused() -> None:
+def test_unknown_values_and_pools_are_refused():
     scene = scenes("clips", 1)[0]
     with pytest.raises(ValueError, match="thing is 'dog'"):
         dataclasses.replace(scene, thing="dog")
@@ -93,7 +93,7 @@ def test_unknown_values_and_pools_are_refused() -> None:
     assert category(scene) == scene.place
 
 
-def test_a_moving_group_crosses_half_the_picture_on_its_axis_alone() -> None:
+def test_a_moving_group_crosses_half_the_picture_on_its_axis_alone():
     direction = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "still": (0, 0)}
     for scene in scenes("tower", 500):
         start, end = np.array(positions(scene, 0.0)), np.array(positions(scene, 1.0))
@@ -104,7 +104,7 @@ def test_a_moving_group_crosses_half_the_picture_on_its_axis_alone() -> None:
         assert np.all((moved * sign)[:, sign != 0] >= MIN_TRAVEL - 1e-9)
 
 
-def test_things_stay_mostly_visible_and_copies_do_not_overlap() -> None:
+def test_things_stay_mostly_visible_and_copies_do_not_overlap():
     for scene in scenes("tower", 500):
         for t in (0.0, 0.5, 1.0):
             circles = np.array(positions(scene, t))
@@ -117,7 +117,7 @@ def test_things_stay_mostly_visible_and_copies_do_not_overlap() -> None:
                 assert np.hypot(*(a - b)[:2]) > 1.8 * a[2]
 
 
-def test_one_frame_of_unknown_time_does_not_tell_the_motion() -> None:
+def test_one_frame_of_unknown_time_does_not_tell_the_motion():
     rng = np.random.default_rng(11)
     centres: dict[str, list[np.ndarray]] = {motion: [] for motion in ATTRIBUTES["motion"]}
     for base in scenes("tower", 700):
@@ -132,7 +132,7 @@ def test_one_frame_of_unknown_time_does_not_tell_the_motion() -> None:
             assert p > 0.001, (motion, axis, p)
 
 
-def test_zoom_runs_opposite_ways_and_a_static_camera_rests_within_its_range() -> None:
+def test_zoom_runs_opposite_ways_and_a_static_camera_rests_within_its_range():
     base = scenes("tower", 1)[0]
     ways = {c: dataclasses.replace(base, camera=c) for c in ATTRIBUTES["camera"]}
     assert [zoom(ways["zoom_in"], t) for t in (0.0, 0.5, 1.0)] == [0, 0.5, 1]
@@ -142,7 +142,7 @@ def test_zoom_runs_opposite_ways_and_a_static_camera_rests_within_its_range() ->
     assert stats.kstest(rests, "uniform").pvalue > 0.001
 
 
-def test_sizes_never_meet_and_differ_by_twice_the_area() -> None:
+def test_sizes_never_meet_and_differ_by_twice_the_area():
     radii: dict[str, list[float]] = {"small": [], "large": []}
     for scene in scenes("tower", 400):
         radii[scene.size] += [positions(scene, t)[0][2] for t in (0.0, 0.5, 1.0)]

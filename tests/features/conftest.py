@@ -12,24 +12,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from support.tiny_models import VISION_SIZES, byte_level_tokenizer
+from support.tiny_models import (
+    CLIP_IMAGES,
+    SIGLIP_IMAGES,
+    VISION_SIZES,
+    byte_level_tokenizer,
+)
 
-CLIP_IMAGES = {
-    "image_processor_type": "CLIPImageProcessor",
-    "size": {"shortest_edge": 32},
-    "crop_size": {"height": 32, "width": 32},
-    "do_center_crop": True,
-    "resample": 3,
-    "image_mean": [0.48, 0.45, 0.4],
-    "image_std": [0.26, 0.26, 0.27],
-}
-SIGLIP_IMAGES = {
-    "image_processor_type": "SiglipImageProcessor",
-    "size": {"height": 32, "width": 32},
-    "resample": 2,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-}
 DINO_IMAGES = {
     "image_processor_type": "BitImageProcessor",
     "size": {"shortest_edge": 40},
@@ -73,7 +62,7 @@ def byte_tokenizer(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def towers(tmp_path_factory):
     """Checkpoints by model type; "clip" and "siglip" are whole scorers with tokenizers."""
     from transformers import (
         CLIPConfig,
@@ -120,7 +109,7 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pl.DataFrame]:
+def dataset(tmp_path_factory):
     """A root with seven clips of two sizes, and their manifest rows."""
     root = tmp_path_factory.mktemp("dataset")
     ids = [f"장면/{i}" for i in range(7)]

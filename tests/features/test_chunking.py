@@ -33,21 +33,21 @@ def words(text: str) -> int:
         ("日本。中国！", ["日本。", "中国！"]),
     ],
 )
-def test_sentences(text: str, sentences: list[str] | int) -> None:
+def test_sentences(text, sentences):
     found = split_sentences(text)
     assert (len(found) if isinstance(sentences, int) else found) == sentences
 
 
-def test_a_long_sentence_is_cut_between_words() -> None:
+def test_a_long_sentence_is_cut_between_words():
     chunks = chunk_text("하나 둘 셋 넷 다섯 여섯 일곱. 끝.", words, 4)
     assert chunks == ["하나 둘 셋", "넷 다섯 여섯", "일곱.", "끝."]
 
 
-def test_a_long_word_is_cut_between_characters() -> None:
+def test_a_long_word_is_cut_between_characters():
     assert chunk_text("abcdefgh ij", lambda t: len(t) + 1, 4) == ["abc", "def", "gh", "ij"]
 
 
-def test_a_character_that_cannot_fit_is_an_error() -> None:
+def test_a_character_that_cannot_fit_is_an_error():
     with pytest.raises(ValueError, match="exceeds 2 tokens"):
         chunk_text("가", lambda t: len(t.encode()), 2)
 
@@ -57,7 +57,7 @@ def test_a_character_that_cannot_fit_is_an_error() -> None:
     st.text(alphabet="가나다 abcAB.?!…。\"'\n3 ", max_size=80),
     st.integers(min_value=5, max_value=30),
 )
-def test_nothing_is_lost_and_nothing_is_too_long(text: str, limit: int) -> None:
+def test_nothing_is_lost_and_nothing_is_too_long(text, limit):
     def count(piece: str) -> int:
         return len(piece.encode()) + 1
 
@@ -68,5 +68,5 @@ def test_nothing_is_lost_and_nothing_is_too_long(text: str, limit: int) -> None:
 
 @given(st.text(alphabet="가나 aB1.!?…。！？\n\"')」", max_size=20))
 @settings(max_examples=500, deadline=None)
-def test_searching_for_marks_finds_every_end(text: str) -> None:
+def test_searching_for_marks_finds_every_end(text):
     assert [m.span() for m in _ends(text)] == [m.span() for m in _END.finditer(text)]

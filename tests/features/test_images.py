@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,9 +31,7 @@ def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(48, 64), (64, 48), (36, 36), (100, 52), (240, 428), (24, 20)])
 @pytest.mark.parametrize("settings", [CLIP, SIGLIP], ids=["clip", "siglip"])
-def test_pixels_are_those_of_the_models_own_processor(
-    settings: dict[str, Any], shape: tuple[int, int]
-) -> None:
+def test_pixels_are_those_of_the_models_own_processor(settings, shape):
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -48,7 +45,7 @@ def test_pixels_are_those_of_the_models_own_processor(
     assert torch.allclose(found, expected, atol=1e-5)
 
 
-def test_old_spellings_and_absent_settings() -> None:
+def test_old_spellings_and_absent_settings():
     # As in the hub's CLIP ViT-L/14-336: bare numbers, no rescale keys, the old class name.
     old = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 336, "crop_size": 336}
     transform = transform_from(old, "test")
@@ -73,12 +70,12 @@ def test_old_spellings_and_absent_settings() -> None:
         ({"do_pad": True}, "pads"),
     ],
 )
-def test_unsupported_settings_are_refused(change: dict[str, Any], message: str) -> None:
+def test_unsupported_settings_are_refused(change, message):
     with pytest.raises(StudyError, match=message):
         transform_from({**CLIP, **change}, "vision.model 'x'")
 
 
-def test_settings_are_found_in_either_file(tmp_path: Path) -> None:
+def test_settings_are_found_in_either_file(tmp_path):
     with pytest.raises(StudyError, match=r"preprocessor_config\.json or processor_config\.json"):
         load_transform(str(tmp_path), None, "vision.model")
     (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": CLIP}))

@@ -30,7 +30,7 @@ SHAPES = [(40, 40), (24, 90), (97, 31), (8, 400)]
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Siglip2Config, Siglip2Model
 
@@ -67,9 +67,7 @@ def picture(height: int, width: int, frames: int = 2) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_cosines_are_those_of_the_model_called_by_hand(
-    checkpoint: Path, shape: tuple[int, int]
-) -> None:
+def test_cosines_are_those_of_the_model_called_by_hand(checkpoint, shape):
     from transformers import AutoImageProcessor, AutoTokenizer, Siglip2Model
 
     texts = ["a red ball", "A ball", ""]
@@ -90,7 +88,7 @@ def test_cosines_are_those_of_the_model_called_by_hand(
     torch.testing.assert_close(found, told.image_embeds @ told.text_embeds.T, atol=1e-5, rtol=0)
 
 
-def test_the_input_is_that_of_the_models_own_processor(checkpoint: Path) -> None:
+def test_the_input_is_that_of_the_models_own_processor(checkpoint):
     from transformers import AutoImageProcessor
 
     processor = AutoImageProcessor.from_pretrained(checkpoint)
@@ -107,7 +105,7 @@ def test_the_input_is_that_of_the_models_own_processor(checkpoint: Path) -> None
         torch.testing.assert_close(*pixels, atol=1e-5, rtol=0)
 
 
-def test_clips_of_different_shapes_go_in_one_batch(checkpoint: Path) -> None:
+def test_clips_of_different_shapes_go_in_one_batch(checkpoint):
     scorer = Scorer(str(checkpoint))
     clips = {f"{h}x{w}": picture(h, w) for h, w in SHAPES}
     decoder = SimpleNamespace(read=lambda path, n: clips[Path(path).name])
@@ -119,7 +117,7 @@ def test_clips_of_different_shapes_go_in_one_batch(checkpoint: Path) -> None:
     torch.testing.assert_close(together.norm(dim=-1), torch.ones(len(clips), 2))
 
 
-def test_a_grid_wider_than_a_byte() -> None:
+def test_a_grid_wider_than_a_byte():
     transform = PatchTransform({**IMAGES, "patch_size": 2, "max_num_patches": 700}, "it")
     packed = transform.prepare(picture(2, 1300, frames=1))
     inputs = transform.inputs(torch.tensor(packed), torch.float32)
@@ -128,7 +126,7 @@ def test_a_grid_wider_than_a_byte() -> None:
     assert int(inputs["pixel_attention_mask"].sum()) == rows * columns
 
 
-def test_random_weights_and_facts(checkpoint: Path, tmp_path: Path) -> None:
+def test_random_weights_and_facts(checkpoint, tmp_path):
     for name in ("config.json", "preprocessor_config.json", "tokenizer.json"):
         shutil.copy(checkpoint / name, tmp_path)
     shutil.copy(checkpoint / "tokenizer_config.json", tmp_path)
@@ -143,12 +141,12 @@ def test_random_weights_and_facts(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"image_processor_type": "SiglipImageProcessor"}, {"do_rescale": False}]
 )
-def test_other_settings_are_refused(wrong: dict[str, object]) -> None:
+def test_other_settings_are_refused(wrong):
     with pytest.raises(StudyError, match=r"it: its image processor is.*expected Siglip2ImageProc"):
         PatchTransform({**IMAGES, **wrong}, "it")
 
 
-def test_a_tower_alone_is_no_scorer(tmp_path: Path) -> None:
+def test_a_tower_alone_is_no_scorer(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "siglip2_vision_model"}))
     with pytest.raises(StudyError, match=r"'siglip2_vision_model'; expected a scorer of type"):
         Scorer(str(tmp_path))

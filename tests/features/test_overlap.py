@@ -39,7 +39,7 @@ class FakeEvent:
 
 
 @pytest.fixture(params=["cpu", "cuda"])
-def overlap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Overlap:
+def overlap(request, monkeypatch):
     """On the CPU, and through the steps of a GPU with stand-ins for its streams."""
     if request.param == "cuda":
         whole, to = torch.empty, Tensor.to
@@ -62,7 +62,7 @@ def batches(n: int, error: Exception | None = None) -> Iterator[Tensor]:
         raise error
 
 
-def test_results_come_in_order(overlap: Overlap) -> None:
+def test_results_come_in_order(overlap):
     found = list(overlap.encode(batches(5), lambda batch: batch * 10))
     assert [int(result[0, 0]) for result, _ in found] == [0, 10, 20, 30, 40]
     assert all(finite.tolist() == [True, True] for _, finite in found)
@@ -70,14 +70,14 @@ def test_results_come_in_order(overlap: Overlap) -> None:
     assert list(overlap.encode(batches(0), lambda batch: batch)) == []
 
 
-def test_a_clip_whose_numbers_are_not_finite_is_marked(overlap: Overlap) -> None:
+def test_a_clip_whose_numbers_are_not_finite_is_marked(overlap):
     bad = torch.tensor([[1.0, 2.0], [torch.nan, 0.0], [0.0, -torch.inf]])
     ((_, finite),) = overlap.encode([bad], lambda batch: batch)
     assert finite.tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("where", ["decoding", "encoding"])
-def test_what_was_done_before_an_error_is_given_first(overlap: Overlap, where: str) -> None:
+def test_what_was_done_before_an_error_is_given_first(overlap, where):
     def encode(batch: Tensor) -> Tensor:
         if where == "encoding" and batch[0, 0] == 3:
             raise ValueError("bad")
@@ -91,7 +91,7 @@ def test_what_was_done_before_an_error_is_given_first(overlap: Overlap, where: s
     assert given == [0, 1, 2]
 
 
-def test_one_batch_is_worked_on_while_the_next_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_batch_is_worked_on_while_the_next_is_sent(monkeypatch):
     sent: list[int] = []
 
     def encode(batch: Tensor) -> Tensor:
@@ -109,9 +109,7 @@ def test_one_batch_is_worked_on_while_the_next_is_sent(monkeypatch: pytest.Monke
     ("busy", "decoding", "writing", "bound"),
     [(9.5, 3, 3, "the encoder"), (4, 5, 1, "decoding"), (4, 1, 5, "the disk")],
 )
-def test_the_line_names_what_bounds_the_job(
-    busy: float, decoding: float, writing: float, bound: str
-) -> None:
+def test_the_line_names_what_bounds_the_job(busy, decoding, writing, bound):
     account = Overlap(CPU, 865, 10.0, busy, decoding, writing)
     assert str(account) == (
         f"865 clips in 10.0 s, 86.5 clips/s, encoder busy {busy * 10:.0f} %, bound by {bound}"
@@ -119,7 +117,7 @@ def test_the_line_names_what_bounds_the_job(
     assert str(Overlap(CPU)) == "no clip was left to encode"
 
 
-def test_a_gpus_own_clock_counts(overlap: Overlap) -> None:
+def test_a_gpus_own_clock_counts(overlap):
     list(overlap.encode(batches(4), lambda batch: batch))
     with overlap.writing():
         pass

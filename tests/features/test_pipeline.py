@@ -2,7 +2,6 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ Dataset = tuple[Path, pl.DataFrame]
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
+def no_thread_is_left():
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
@@ -66,9 +65,7 @@ def run(dataset: Dataset, encoder: Any, folder: Path, **options: Any) -> None:
     )
 
 
-def test_each_clip_gets_its_own_features(
-    dataset: Dataset, towers: dict[str, Path], tmp_path: Path
-) -> None:
+def test_each_clip_gets_its_own_features(dataset, towers, tmp_path):
     root, rows = dataset
     encoder = VisionEncoder(str(towers["clip"]))
     run(dataset, encoder, tmp_path)
@@ -83,8 +80,8 @@ def test_each_clip_gets_its_own_features(
 
 @pytest.mark.parametrize(("batch", "workers", "shard"), [(1, 1, 1), (3, 4, 7), (16, 2, 100)])
 def test_order_does_not_depend_on_batches_workers_or_shards(
-    dataset: Dataset, tmp_path: Path, batch: int, workers: int, shard: int
-) -> None:
+    dataset, tmp_path, batch, workers, shard
+):
     run(dataset, MeanColour(), tmp_path / "a")
     run(
         dataset,
@@ -101,7 +98,7 @@ def test_order_does_not_depend_on_batches_workers_or_shards(
     assert (level.diff() > 20).all()
 
 
-def test_a_killed_job_decodes_and_encodes_only_the_rest(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_killed_job_decodes_and_encodes_only_the_rest(dataset, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(dataset, MeanColour(fail_after=4), tmp_path)  # dies in the last of three shards
     again = MeanColour()
@@ -110,7 +107,7 @@ def test_a_killed_job_decodes_and_encodes_only_the_rest(dataset: Dataset, tmp_pa
     assert len(FeatureStore(tmp_path / "out")) == 7
 
 
-def test_a_clip_that_went_bad_is_named(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_clip_that_went_bad_is_named(dataset, tmp_path):
     root, rows = dataset
     (tmp_path / "bad.mp4").write_bytes(b"")
     paths = [str(root / p) for p in rows["path"]]
@@ -121,7 +118,7 @@ def test_a_clip_that_went_bad_is_named(dataset: Dataset, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-def test_a_resumed_job_forms_the_same_batches(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_resumed_job_forms_the_same_batches(dataset, tmp_path):
     whole, again = MeanColour(), MeanColour()
     run(dataset, whole, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -130,34 +127,32 @@ def test_a_resumed_job_forms_the_same_batches(dataset: Dataset, tmp_path: Path) 
     assert whole.batches == [2, 1, 2, 1, 1] and again.batches == [2, 1, 1]
 
 
-def test_a_bad_clip_costs_no_finished_shard(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_bad_clip_costs_no_finished_shard(dataset, tmp_path):
     root, rows = dataset
     paths = [str(root / p) for p in rows["path"]]
     bad = {"id": list(rows["id"]), "sha256": list(rows["sha256"]), "path": [*paths[:5], "gone", ""]}
     with pytest.raises(StudyError, match="clip '장면/5'"):
-        run((root, bad), MeanColour(), tmp_path)  # type: ignore[arg-type]
+        run((root, bad), MeanColour(), tmp_path)
     again = MeanColour()
-    run((root, bad | {"path": paths}), again, tmp_path)  # type: ignore[arg-type]
+    run((root, bad | {"path": paths}), again, tmp_path)
     assert again.clips == 4 and len(FeatureStore(tmp_path / "out")) == 7
 
 
-def test_clips_of_another_size_are_named(dataset: Dataset, tmp_path: Path) -> None:
+def test_clips_of_another_size_are_named(dataset, tmp_path):
     encoder = MeanColour()
-    encoder.prepare = lambda frames: frames  # type: ignore[method-assign]
+    encoder.prepare = lambda frames: frames
     with pytest.raises(StudyError, match=r"clip '장면/1': prepared frames are .* of the other"):
         run(dataset, encoder, tmp_path, workers=1)
 
 
-def test_the_log_says_what_bounds_the_job(
-    dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_log_says_what_bounds_the_job(dataset, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         run(dataset, MeanColour(), tmp_path)
     assert caplog.messages[-1].startswith("out: 7 clips in ")
     assert "clips/s, encoder busy" in caplog.messages[-1] and "bound by" in caplog.messages[-1]
 
 
-def test_a_gpu_machine_needs_no_polars() -> None:
+def test_a_gpu_machine_needs_no_polars():
     code = (
         "import siglip_study.features.pipeline, siglip_study.features.towers, "
         "siglip_study.features.scorer, siglip_study.metrics.siglip, sys; "
@@ -168,9 +163,7 @@ def test_a_gpu_machine_needs_no_polars() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_copies_beside_the_work_change_nothing(
-    dataset: Dataset, towers: dict[str, Path], tmp_path: Path
-) -> None:
+def test_copies_beside_the_work_change_nothing(dataset, towers, tmp_path):
     encoder = VisionEncoder(str(towers["clip"]), device="cuda")
     run(dataset, encoder, tmp_path, batch_clips=1)
     store = FeatureStore(tmp_path / "out")
@@ -179,7 +172,7 @@ def test_copies_beside_the_work_change_nothing(
         assert torch.equal(store[clip], encoder.encode(frames[None])[0])
 
 
-def test_reading_ahead_is_bounded_and_ends_with_the_consumer() -> None:
+def test_reading_ahead_is_bounded_and_ends_with_the_consumer():
     started: list[int] = []
     lock = threading.Lock()
 
@@ -192,18 +185,16 @@ def test_reading_ahead_is_bounded_and_ends_with_the_consumer() -> None:
             return np.full((n_frames, 1, 1, 3), int(path.name), np.uint8)
 
     clips = [(str(i), Path(str(i))) for i in range(100)]
-    stream = stream_frames(clips, Slow(), lambda f: f, 2, [4] * 25, workers=2)  # type: ignore[arg-type]
+    stream = stream_frames(clips, Slow(), lambda f: f, 2, [4] * 25, workers=2)
     first = next(stream)
     assert first[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3]
     # The batch that was given, one more batch, and one clip a worker.
     assert len(started) <= 4 + 4 + 2
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert len(started) <= 4 + 4 + 2
 
 
-def test_frame_embeddings_of_a_split(
-    dataset: Dataset, towers: dict[str, Path], tmp_path: Path
-) -> None:
+def test_frame_embeddings_of_a_split(dataset, towers, tmp_path):
     root, rows = dataset
     scorer = Scorer(str(towers["siglip"]))
     path = tmp_path / "report.safetensors"

@@ -1,7 +1,6 @@
 import json
 import math
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,17 +16,17 @@ TEXTS = ["a b", "빨간 공", "", "A B", "a much longer text than sixteen bytes"
 
 
 @pytest.fixture(scope="module")
-def siglip(towers: dict[str, Path]) -> Scorer:
+def siglip(towers):
     return Scorer(str(towers["siglip"]))
 
 
 @pytest.fixture(scope="module")
-def clip(towers: dict[str, Path]) -> Scorer:
+def clip(towers):
     return Scorer(str(towers["clip"]), lowercase=False)
 
 
 @pytest.mark.parametrize("kind", ["siglip", "clip"])
-def test_cosines_are_those_of_the_whole_model(towers: dict[str, Path], kind: str) -> None:
+def test_cosines_are_those_of_the_whole_model(towers, kind):
     """Scale, bias and both towers together give the logits of transformers' own forward pass."""
     import transformers
 
@@ -55,7 +54,7 @@ def test_cosines_are_those_of_the_whole_model(towers: dict[str, Path], kind: str
     assert torch.allclose(texts.norm(dim=-1), torch.ones(5), atol=1e-5)
 
 
-def test_siglip_text_does_not_depend_on_its_batch(siglip: Scorer) -> None:
+def test_siglip_text_does_not_depend_on_its_batch(siglip):
     together = siglip.text_embeddings(TEXTS)
     for i, text in enumerate(TEXTS):
         assert torch.allclose(siglip.text_embeddings([text])[0], together[i], atol=1e-5)
@@ -64,9 +63,7 @@ def test_siglip_text_does_not_depend_on_its_batch(siglip: Scorer) -> None:
 
 @pytest.mark.parametrize("kind", ["siglip", "clip"])
 @pytest.mark.parametrize("batch", [1, 2, 99])
-def test_order_and_batches_do_not_matter(
-    kind: str, batch: int, siglip: Scorer, clip: Scorer
-) -> None:
+def test_order_and_batches_do_not_matter(kind, batch, siglip, clip):
     scorer = siglip if kind == "siglip" else clip
     texts = [*TEXTS, "x", TEXTS[1], "a b c d", TEXTS[0]]
     alone = torch.cat([scorer.text_embeddings([text]) for text in texts])
@@ -75,7 +72,7 @@ def test_order_and_batches_do_not_matter(
     assert torch.allclose(scorer.published_embeddings(texts), published, atol=1e-5)
 
 
-def test_equal_texts_are_embedded_once(siglip: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_texts_are_embedded_once(siglip, monkeypatch):
     passed: list[int] = []
     whole = siglip._model.get_text_features
 
@@ -90,7 +87,7 @@ def test_equal_texts_are_embedded_once(siglip: Scorer, monkeypatch: pytest.Monke
     assert passed == [2, 2, 1]
 
 
-def test_chunks_of_many_captions_are_those_of_each(siglip: Scorer) -> None:
+def test_chunks_of_many_captions_are_those_of_each(siglip):
     captions = [*TEXTS, "하늘에서 아주 큰 비가 온다. 끝. " * 3, "끝.", "x" * 40]
     together = chunk_captions(captions, siglip.tokenizer, siglip.max_positions)
     for caption, found in zip(captions, together, strict=True):
@@ -98,18 +95,18 @@ def test_chunks_of_many_captions_are_those_of_each(siglip: Scorer) -> None:
     assert chunk_captions([], siglip.tokenizer, 16) == []
 
 
-def test_lower_case_is_a_flag(siglip: Scorer, clip: Scorer) -> None:
+def test_lower_case_is_a_flag(siglip, clip):
     lowered, kept = siglip.text_embeddings(["a b", "A B"]), clip.text_embeddings(["a b", "A B"])
     assert torch.equal(lowered[0], lowered[1])
     assert cosine_similarity(kept[0], kept[1], dim=0) < 0.9999
 
 
-def test_composed_and_decomposed_hangul_are_one_text(siglip: Scorer) -> None:
+def test_composed_and_decomposed_hangul_are_one_text(siglip):
     one, two = siglip.text_embeddings(["가", "가"])
     assert torch.equal(one, two)
 
 
-def test_captions_come_in_chunks_with_their_lengths(siglip: Scorer) -> None:
+def test_captions_come_in_chunks_with_their_lengths(siglip):
     captions = ["Red ball. It rolls", "", "it rolls", "   "]
     found = siglip.caption_embeddings(captions)
     assert [len(weights) for _, weights in found] == [2, 0, 1, 0]
@@ -121,7 +118,7 @@ def test_captions_come_in_chunks_with_their_lengths(siglip: Scorer) -> None:
     assert siglip.caption_embeddings([]) == []
 
 
-def test_no_chunk_is_cut_by_the_model(siglip: Scorer) -> None:
+def test_no_chunk_is_cut_by_the_model(siglip):
     caption = "하늘에서 아주 큰 비가 온다. " * 3
     (chunks,) = chunk_captions([caption], siglip.tokenizer, siglip.max_positions)
     assert all(len(siglip.tokenizer(chunk)["input_ids"]) <= 16 for chunk in chunks)
@@ -131,7 +128,7 @@ def test_no_chunk_is_cut_by_the_model(siglip: Scorer) -> None:
     assert lengths.sum() == sum(len(chunk.encode()) for chunk in chunks)
 
 
-def test_published_recipe_is_unpadded_and_cut(siglip: Scorer) -> None:
+def test_published_recipe_is_unpadded_and_cut(siglip):
     texts = ["ab", "a much longer text than sixteen bytes", "cd", ""]
     found = siglip.published_embeddings(texts)
     with torch.no_grad():
@@ -145,14 +142,14 @@ def test_published_recipe_is_unpadded_and_cut(siglip: Scorer) -> None:
     assert cosine_similarity(found[0], padded[0], dim=0) < 0.999
 
 
-def test_scale_and_bias(towers: dict[str, Path], siglip: Scorer, clip: Scorer) -> None:
+def test_scale_and_bias(towers, siglip, clip):
     assert siglip.logit_scale == pytest.approx(math.exp(float(siglip._model.logit_scale)))
     assert siglip.logit_bias == pytest.approx(float(siglip._model.logit_bias))
     assert clip.logit_bias == 0.0
     json.dumps(siglip.facts)
 
 
-def test_wrong_or_incomplete_scorers_are_refused(towers: dict[str, Path], tmp_path: Path) -> None:
+def test_wrong_or_incomplete_scorers_are_refused(towers, tmp_path):
     with pytest.raises(StudyError, match="type 'dinov2'; expected a scorer"):
         Scorer(str(towers["dinov2"]))
     with pytest.raises(
@@ -166,7 +163,7 @@ def test_wrong_or_incomplete_scorers_are_refused(towers: dict[str, Path], tmp_pa
         Scorer(str(folder))
 
 
-def test_frame_embeddings_survive_any_id(tmp_path: Path) -> None:
+def test_frame_embeddings_survive_any_id(tmp_path):
     ids = ["__metadata__", "장면\n", "../x", "\u2028"]
     values = torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(0))
     write_frame_embeddings(tmp_path / "f.safetensors", ids, values, {"model": "m"})
@@ -174,7 +171,7 @@ def test_frame_embeddings_survive_any_id(tmp_path: Path) -> None:
     assert list(found) == ids and torch.equal(torch.stack(list(found.values())), values)
 
 
-def test_frame_embeddings_refuse_nonsense(tmp_path: Path) -> None:
+def test_frame_embeddings_refuse_nonsense(tmp_path):
     path = tmp_path / "f.safetensors"
     with pytest.raises(StudyError, match="1 different ids"):
         write_frame_embeddings(path, ["a", "a"], torch.zeros(2, 1, 4), {})

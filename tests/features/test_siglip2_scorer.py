@@ -6,19 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.tiny_models import VISION_SIZES
+from support.tiny_models import SIGLIP_IMAGES, VISION_SIZES
 
 from siglip_study.features.scorer import Scorer
 
 TEXTS = ["A Red Ball rolls.", "빨간 공이 굴러간다.", "ÄRMEL und 가", "", "a " * 90]
 LENGTH = 64
-IMAGES = {
-    "image_processor_type": "SiglipImageProcessor",
-    "size": {"height": 32, "width": 32},
-    "resample": 2,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-}
 
 
 def gemma_tokenizer(kind: str, side: str):
@@ -45,7 +38,7 @@ def gemma_tokenizer(kind: str, side: str):
     params=[("GemmaTokenizer", "right"), ("GemmaTokenizer", "left"), ("Siglip2Tokenizer", "right")],
     ids="-".join,
 )
-def checkpoint(request, tmp_path_factory) -> Path:
+def checkpoint(request, tmp_path_factory):
     from transformers import SiglipConfig, SiglipModel
 
     folder = tmp_path_factory.mktemp("siglip2")
@@ -62,7 +55,7 @@ def checkpoint(request, tmp_path_factory) -> Path:
         model.text_model.embeddings.position_embedding.weight.normal_()
         model.text_model.embeddings.token_embedding.weight.normal_()
     model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(IMAGES))
+    (folder / "preprocessor_config.json").write_text(json.dumps(SIGLIP_IMAGES))
     gemma_tokenizer(*request.param).save_pretrained(folder)
     return folder
 
@@ -85,7 +78,7 @@ def by_hand(folder: Path, texts: list[str], frames: np.ndarray, **padding) -> to
     return told.image_embeds @ told.text_embeds.T
 
 
-def test_cosines_are_those_of_the_model_called_by_hand(checkpoint: Path) -> None:
+def test_cosines_are_those_of_the_model_called_by_hand(checkpoint):
     scorer = Scorer(str(checkpoint))
     assert scorer.max_positions == LENGTH
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
@@ -97,7 +90,7 @@ def test_cosines_are_those_of_the_model_called_by_hand(checkpoint: Path) -> None
     assert (short - found[:, :2]).abs().max() > 1e-3
 
 
-def test_every_text_fills_the_positions_and_is_lower_cased(checkpoint: Path, monkeypatch) -> None:
+def test_every_text_fills_the_positions_and_is_lower_cased(checkpoint, monkeypatch):
     scorer = Scorer(str(checkpoint))
     seen = []
     own = scorer._model.get_text_features
@@ -114,7 +107,7 @@ def test_every_text_fills_the_positions_and_is_lower_cased(checkpoint: Path, mon
         assert set(tokens) == {"input_ids"} and tokens["input_ids"].shape[1] == LENGTH
 
 
-def test_long_captions_are_chunked_and_no_chunk_is_cut(checkpoint: Path) -> None:
+def test_long_captions_are_chunked_and_no_chunk_is_cut(checkpoint):
     scorer = Scorer(str(checkpoint))
     sentence = "a red ball goes along the road. "
     chunks, lengths = scorer.caption_embeddings([sentence * 5])[0]

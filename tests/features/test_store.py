@@ -31,7 +31,7 @@ def encoder(seen: list[str], fail_at: str | None = None) -> Callable[[list[str]]
     return encode
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_what_is_written_is_read(tmp_path):
     seen: list[str] = []
     write_features(tmp_path / "out", tmp_path / "work", IDS, encoder(seen), 3, FACTS)
     assert seen == IDS and not (tmp_path / "work").exists()
@@ -48,13 +48,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert torch.equal(batch, torch.stack([feature(c) for c in ("장면 1", "b", "장면 1")]))
 
 
-def test_an_id_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_an_id_that_is_not_there_is_named(tmp_path):
     write_features(tmp_path / "out", tmp_path / "work", IDS, encoder([]), 3, FACTS)
     with pytest.raises(StudyError, match="no features of clip 'gone'"):
         FeatureStore(tmp_path / "out").batch(["a", "gone"])
 
 
-def test_a_killed_call_keeps_its_finished_shards(tmp_path: Path) -> None:
+def test_a_killed_call_keeps_its_finished_shards(tmp_path):
     first: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         write_features(
@@ -69,10 +69,10 @@ def test_a_killed_call_keeps_its_finished_shards(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["facts", "ids", "shard_clips", "sources"])
-def test_shards_of_another_plan_are_discarded(tmp_path: Path, change: str) -> None:
+def test_shards_of_another_plan_are_discarded(tmp_path, change):
     plan = {"ids": IDS, "shard_clips": 2, "facts": FACTS, "sources": IDS}
     with pytest.raises(KeyboardInterrupt):
-        write_features(tmp_path / "o", tmp_path / "w", encode=encoder([], IDS[5]), **plan)  # type: ignore[arg-type]
+        write_features(tmp_path / "o", tmp_path / "w", encode=encoder([], IDS[5]), **plan)
     plan[change] = {
         "facts": {"model": "other"},
         "ids": IDS[::-1],
@@ -80,17 +80,17 @@ def test_shards_of_another_plan_are_discarded(tmp_path: Path, change: str) -> No
         "sources": ["x", *IDS[1:]],
     }[change]
     seen: list[str] = []
-    write_features(tmp_path / "o", tmp_path / "w", encode=encoder(seen), **plan)  # type: ignore[arg-type]
+    write_features(tmp_path / "o", tmp_path / "w", encode=encoder(seen), **plan)
     assert seen == plan["ids"]
 
 
-def test_old_features_give_way(tmp_path: Path) -> None:
+def test_old_features_give_way(tmp_path):
     for facts in ({"run": 1}, {"run": 2}):
         write_features(tmp_path / "out", tmp_path / "work", IDS, encoder([]), 4, facts)
     assert FeatureStore(tmp_path / "out").facts == {"run": 2}
 
 
-def test_what_cannot_be_features_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_features_is_refused(tmp_path):
     def write(ids: list[str], encode: Callable[[list[str]], Tensor]) -> None:
         write_features(tmp_path / "out", tmp_path / "work", ids, encode, 1, {})
 
@@ -107,7 +107,7 @@ def test_what_cannot_be_features_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_unfinished_or_damaged_folders_are_refused(tmp_path: Path) -> None:
+def test_unfinished_or_damaged_folders_are_refused(tmp_path):
     with pytest.raises(StudyError, match=r"index\.json"):
         FeatureStore(tmp_path)
     write_features(tmp_path / "out", tmp_path / "work", IDS, encoder([]), 4, {})
@@ -118,7 +118,7 @@ def test_unfinished_or_damaged_folders_are_refused(tmp_path: Path) -> None:
         store["d" * 300]
 
 
-def test_importing_the_store_stays_cheap() -> None:
+def test_importing_the_store_stays_cheap():
     code = "import siglip_study.features.store, sys; print('transformers' in sys.modules)"
     home = str(Path(siglip_study.__file__).parents[1])
     run = subprocess.run(

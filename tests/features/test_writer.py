@@ -31,14 +31,14 @@ def full_disk(path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
+def no_thread_is_left():
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (8, 4, 16)])
-def test_a_shard_is_what_safetensors_itself_writes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_a_shard_is_what_safetensors_itself_writes(tmp_path, shape):
     rows = torch.randn(11, *shape, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     names = [clip_name(i) for i in range(95, 106)]
     save_file(dict(zip(names, rows, strict=True)), tmp_path / "theirs")
@@ -46,7 +46,7 @@ def test_a_shard_is_what_safetensors_itself_writes(tmp_path: Path, shape: tuple[
     assert ours == (tmp_path / "theirs").read_bytes()
 
 
-def test_batches_of_any_size_fill_the_shards(tmp_path: Path) -> None:
+def test_batches_of_any_size_fill_the_shards(tmp_path):
     with opened(tmp_path, 3) as file:
         assert file.todo == [["가", "b", "c"], ["d", "e"]]
         for clips in (["가"], ["b", "c"], ["d"], ["e"]):
@@ -57,7 +57,7 @@ def test_batches_of_any_size_fill_the_shards(tmp_path: Path) -> None:
     assert all(torch.equal(store[clip], features(clip)[0]) for clip in IDS)
 
 
-def test_an_error_keeps_whole_shards_and_drops_the_begun_one(tmp_path: Path) -> None:
+def test_an_error_keeps_whole_shards_and_drops_the_begun_one(tmp_path):
     with pytest.raises(RuntimeError, match="encoder"), opened(tmp_path) as file:
         file.put(features("가", "b"))
         file.put(features("c"))
@@ -74,7 +74,7 @@ def test_an_error_keeps_whole_shards_and_drops_the_begun_one(tmp_path: Path) -> 
     assert torch.equal(FeatureStore(tmp_path / "out")["b"], features("b")[0])
 
 
-def test_a_full_disk_is_told_to_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_to_the_caller(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "atomic_path", full_disk)
     with (
         pytest.raises(StudyError, match=r"shard-00000.*No space left on device"),
@@ -94,14 +94,12 @@ def test_a_full_disk_is_told_to_the_caller(tmp_path: Path, monkeypatch: pytest.M
         (features("가", "b"), torch.tensor([True, False]), "clip 'b' are not finite"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    tmp_path: Path, given: Tensor, finite: Tensor | None, message: str
-) -> None:
+def test_what_does_not_fit_is_refused(tmp_path, given, finite, message):
     with pytest.raises(StudyError, match=message), opened(tmp_path) as file:
         file.put(given, finite)
 
 
-def test_a_finished_shard_binds_those_of_a_later_call(tmp_path: Path) -> None:
+def test_a_finished_shard_binds_those_of_a_later_call(tmp_path):
     with pytest.raises(StudyError, match="not every clip"), opened(tmp_path) as file:
         file.put(features("가", "b"))
     message = r"\(2, 3, 5\); expected \(2, 3, 4\) as in other shards"

@@ -34,7 +34,7 @@ def clips(batch: int, frames: int = FRAMES, patches: int = SHAPE.patches) -> tor
 
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join([case[0], *map(str, case[1])]))
-def build(request: pytest.FixtureRequest):
+def build(request):
     """Builder of a projector, in eval mode."""
     name, options = request.param
     known = projectors.projector_options(name)

@@ -27,6 +27,22 @@ VISION_SIZES = {
     "image_size": 32,
     "patch_size": 8,
 }
+CLIP_IMAGES = {
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"shortest_edge": 32},
+    "crop_size": {"height": 32, "width": 32},
+    "do_center_crop": True,
+    "resample": 3,
+    "image_mean": [0.48, 0.45, 0.4],
+    "image_std": [0.26, 0.26, 0.27],
+}
+SIGLIP_IMAGES = {
+    "image_processor_type": "SiglipImageProcessor",
+    "size": {"height": 32, "width": 32},
+    "resample": 2,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+}
 
 
 def llm_sizes(**changes: Any) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""What every job of the workflow shares: a log, one sentence on a user's mistake, and a clock."""
+"""How a process of this project runs and ends: jobs of the workflow, commands, and their imports.
+
+A job has a log, a clock, and one sentence on a user's mistake; a command has the sentence alone.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +18,8 @@ from typing import TextIO
 
 from siglip_study.base.errors import StudyError, first_line, is_out_of_memory
 
-# ---- Importing large libraries without the garbage collector.
-
-
-@contextmanager
-def loading() -> Iterator[None]:
-    """Import with the garbage collector off, and leave what the modules hold out of its sight.
-
-    torch, transformers and peft are 800,000 objects that live as long as the process. Searching
-    them for garbage again and again, most of all while Python ends, takes a third of a job's start.
-
-    Only for imports: garbage of the block is never freed, so no model may be built inside.
-    """
-    was_on, known = gc.isenabled(), len(sys.modules)
-    gc.disable()
-    try:
-        yield
-    finally:
-        if len(sys.modules) > known:
-            gc.freeze()
-        if was_on:
-            gc.enable()
-
-
-# ---- How a command of this package ends: with 0, or with a user's mistake in one sentence.
+log = logging.getLogger("siglip_study")
+_log_path: str | None = None
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
@@ -48,19 +29,6 @@ def exit_status(work: Callable[[], int | None]) -> int:
     except StudyError as error:
         print(f"siglip-study: {error}", file=sys.stderr)
         return 1
-
-
-log = logging.getLogger("siglip_study")
-_log_path: str | None = None
-
-
-def out_of_memory(job: str, error: BaseException) -> str:
-    """The sentence on a job that a GPU had no room for, with the keys that make it smaller."""
-    return (
-        f"{job} found no room in the GPU's memory ({first_line(error)[:300]}); expected a GPU that "
-        "nobody else fills, runtime.memory_gb at what is free, runtime.checkpointing: all, or a "
-        "smaller captions.batch_size or runtime.encode_batch_clips."
-    )
 
 
 def log_to(log_path: str, progress: bool = True) -> TextIO:
@@ -122,3 +90,32 @@ def job(log_path: str) -> Iterator[None]:
             # The process ends here: what it holds need not be searched for garbage, for seconds.
             gc.freeze()
         sys.stdout, sys.stderr = sys.__stdout__, terminal
+
+
+def out_of_memory(job: str, error: BaseException) -> str:
+    """The sentence on a job that a GPU had no room for, with the keys that make it smaller."""
+    return (
+        f"{job} found no room in the GPU's memory ({first_line(error)[:300]}); expected a GPU that "
+        "nobody else fills, runtime.memory_gb at what is free, runtime.checkpointing: all, or a "
+        "smaller captions.batch_size or runtime.encode_batch_clips."
+    )
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Import with the garbage collector off, and leave what the modules hold out of its sight.
+
+    torch, transformers and peft are 800,000 objects that live as long as the process. Searching
+    them for garbage again and again, most of all while Python ends, takes a third of a job's start.
+
+    Only for imports: garbage of the block is never freed, so no model may be built inside.
+    """
+    was_on, known = gc.isenabled(), len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > known:
+            gc.freeze()
+        if was_on:
+            gc.enable()

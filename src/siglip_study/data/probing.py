@@ -20,8 +20,7 @@ from siglip_study.base.errors import ClipError
 # ---- Where H.264 and HEVC can be decoded from, read from a packet's units.
 #
 # A container marks as keyframes also recovery points (ITU-T H.264 §D.2.8), such as those of
-# periodic
-# intra refresh: a decoder that starts there shows grey until the picture has been built up.
+# periodic intra refresh: a decoder that starts there shows grey until the picture is built up.
 
 # Types of slices, and of those among them that refresh at once: H.264 table 7-1 and
 # HEVC table 7-1, where 16-21 are BLA, IDR and CRA. What follows those in time is whole.

@@ -149,7 +149,7 @@ class VetProcess:
 def vet_clips(
     paths: Sequence[Path], decoder: str, n_frames: int, workers: int
 ) -> list[dict[str, Any]]:
-    """Vet every clip; answers (see ``vet_worker.vet``) come in the order of ``paths``.
+    """Vet every clip; answers (see :func:`vet`) come in the order of ``paths``.
 
     Args:
         paths: the clips.

@@ -174,12 +174,11 @@ def _side(size: Any) -> tuple[int, int] | int:
     return int(size)
 
 
-# ---- Frames → a NaFlex model's input: patches in the shape of each picture, up to a number of
-# them.
+# ---- Frames → a NaFlex model's input: patches in the shape of each picture, up to a number.
 #
 # Pictures keep their proportions, so that clips of different shapes have different grids. What
-# waits
-# and travels has one shape for all: rows of patches, filled up, under a row that holds the grid.
+# waits and travels has one shape for all: rows of patches, filled up, under a row that holds the
+# grid.
 
 _STEPS = ("resize", "rescale", "normalize")
 

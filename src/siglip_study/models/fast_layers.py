@@ -1,5 +1,6 @@
-"""How the decoder layers of the LLM run: compiled, recomputed in the backward pass, and on which
-attention kernel. What they compute stays the same up to rounding.
+"""How the layers of the LLM run fast: compiled, recomputed in the backward pass and on which
+attention kernel; adapters and output head with less memory. What they compute stays the same up to
+rounding.
 """
 
 from __future__ import annotations
@@ -190,11 +191,10 @@ def keep(x: Tensor, seed: Tensor, rate: float) -> Tensor:
 # ---- Cross-entropy behind a frozen output head, without the logits of all positions at once.
 #
 # A vocabulary of 150,000 makes 600 kB of fp32 logits a position; with their softmax and gradients,
-# a
-# few thousand caption positions would outweigh the model. As the head is frozen, the gradient of
-# each
-# position's loss is known as soon as its logits are: a chunk of positions is turned into losses and
-# gradients, and its logits are gone before the next chunk (the idea of Hsu et al. 2024, Liger).
+# a few thousand caption positions would outweigh the model. As the head is frozen, the gradient of
+# each position's loss is known as soon as its logits are: a chunk of positions is turned into
+# losses and gradients, and its logits are gone before the next chunk (the idea of Hsu et al. 2024,
+# Liger).
 
 # Positions whose logits exist together: 0.6 GB in fp32 at a vocabulary of 152,000.
 CHUNK = 1024

@@ -52,7 +52,7 @@ def cached_file(model: str, revision: str | None, name: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def unavailable(model: str, revision: str | None, key: str, error: Exception) -> StudyError:
+def _unavailable(model: str, revision: str | None, key: str, error: Exception) -> StudyError:
     """The error for a model that cannot be read, with the command that fetches it ahead."""
     if isinstance(error, ValueError) and "trust_remote_code" in str(error):
         return StudyError(
@@ -89,7 +89,7 @@ def read_model_json(model: str, revision: str | None, names: tuple[str, ...], ke
                 continue
         if path.is_file():
             return read_settings(path)
-    raise unavailable(model, revision, key, problem)
+    raise _unavailable(model, revision, key, problem)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def load_part(loader: Any, model: str, revision: str | None, key: str, **options
                 model, revision=revision or "main", trust_remote_code=False, **options
             )
     except (OSError, ValueError) as error:
-        raise unavailable(model, revision, key, error) from None
+        raise _unavailable(model, revision, key, error) from None
 
 
 def load_weights(
@@ -256,7 +256,7 @@ def load_weights(
                 f"{key} '{model}' does not fit into the GPU's memory ({first_line(error)}); "
                 "expected a GPU with more free memory, or a smaller or quantised model."
             ) from None
-        raise unavailable(model, revision, key, error) from None
+        raise _unavailable(model, revision, key, error) from None
     missing = sorted(report["missing_keys"])
     if missing:
         raise StudyError(

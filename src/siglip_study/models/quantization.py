@@ -1,4 +1,5 @@
-"""NF4 weights of the language model: one setting for all of them, and how they are unpacked."""
+"""NF4 weights of the language model: one setting for all of them, how they are unpacked, and a
+model of random weights that is quantised as it is made."""
 
 from __future__ import annotations
 
@@ -99,11 +100,8 @@ def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 # ---- A language model of random weights from its config alone, to try speed and memory.
 #
 # It is what ``load_llm`` gives, but for the values: same classes, dtypes, quantised layers and
-# flags.
-# Nothing is downloaded, and the unquantised model never exists as a whole, so that an 8-billion
-# model
-# is made in seconds on the GPU that it is meant for. Imports torch, transformers and bitsandbytes
-# alone.
+# flags. Nothing is downloaded, and the unquantised model never exists as a whole, so that an
+# 8-billion model is made in seconds on the GPU that it is meant for.
 
 
 def random_llm(
