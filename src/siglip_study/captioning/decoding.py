@@ -84,10 +84,8 @@ class Batch:
 # ---- How a decoding step is run: as it comes, or recorded as a CUDA graph and replayed.
 #
 # Thirty-six layers take Python longer than the GPU when prompts are short. A recorded step has
-# fixed
-# sizes: it attends to the cache up to a bound beyond its position, masked, and is recorded anew
-# when
-# the position reaches the bound or when rows leave.
+# fixed sizes: it attends to the cache up to a bound beyond its position, masked, and is recorded
+# anew when the position reaches the bound or when rows leave.
 
 _BOUND = 128  # bounds are multiples: a step reads at most that many positions in vain
 

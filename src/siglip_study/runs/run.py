@@ -28,8 +28,7 @@ from siglip_study.study.cells import RunSpec
 #
 # ``projector.safetensors`` holds the projector and the two scales, ``lora/`` is a standard peft
 # adapter, ``checkpoint.json`` says which run it is. (What a running stage needs beyond it,
-# optimizer
-# and position, lives in its resume point.)
+# optimizer and position, lives in its resume point.)
 
 SCHEMA = "checkpoint/1"
 
