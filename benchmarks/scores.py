@@ -32,11 +32,11 @@ from siglip_study.metrics.siglip import clip_vectors
 from siglip_study.ranking.from_scores import rank_projectors
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.scorer_check import check_scorer
+from siglip_study.ranking.selection import Selection, StudySelection
 from siglip_study.scoring import families
 from siglip_study.scoring.cell_scores import Captioner, score_captioner
 from siglip_study.scoring.scores import score_captioners
 from siglip_study.scoring.split_scorer import ScoreModels, ScoreSettings, SplitScorer
-from siglip_study.study.grid import SELECTION_SCHEMA
 
 SEEDS = 5  # runs a projector
 CHUNKS = 24  # most of a caption
@@ -263,8 +263,7 @@ def seconds_by_stage(
 def _rank(root: Path, folders: list[Path]) -> None:
     step = len(folders) // SEEDS
     labels = {f"projector_{i:02d}": folders[i::step] for i in range(step)}
-    chosen = {label: {"gate": "grounded"} for label in labels}
-    write_json(root / "selection.json", {"projectors": chosen}, SELECTION_SCHEMA)
+    chosen = {label: Selection(label, 0.1, "grounded", 1, 0, 0, (), ()) for label in labels}
     references = root / "runs" / "references"
     human = pl.read_parquet(references / "clips.parquet")
     n = human.height
@@ -273,7 +272,7 @@ def _rank(root: Path, folders: list[Path]) -> None:
         labels,
         references=references,
         retrieval=root / "runs" / "retrieval",
-        selection=root / "selection.json",
+        selection=StudySelection(chosen),
         scorer=check_scorer(matrix, human["group"].to_list(), human["category"].to_list(), 0.05),
         thresholds=GateThresholds(),
         halved=False,

@@ -17,9 +17,9 @@ from siglip_study.metrics import siglip
 from siglip_study.metrics.diversity import clusters, effective_captions, top_cluster_share
 from siglip_study.metrics.grounding import grounding_margin, grounding_margin_within
 from siglip_study.ranking.gate import References
-from siglip_study.ranking.rank import Entry, rank
+from siglip_study.ranking.orders import check_order, facts_score
+from siglip_study.ranking.procedure import Entry, Ranking, rank_study
 from siglip_study.ranking.scorer_check import check_scorer
-from siglip_study.ranking.truth_order import check_order, facts_score
 from siglip_study.scoring.baselines import favourites
 from tools.demo_models.scenes import frame_times
 
@@ -82,11 +82,11 @@ class Demo:
             np.stack([grounding_margin_within(matrix, self.places) for matrix in matrices]),
         )
 
-    def rank(self, spoken: dict[str, list[list[str]]]) -> dict:
+    def rank(self, spoken: dict[str, list[list[str]]]) -> Ranking:
         within = grounding_margin_within(self.human, self.places)
         human = References(1.0, 1 / CLIPS, float(grounding_margin(self.human).mean()), within)
         entries = {label: self.entry(captions) for label, captions in spoken.items()}
-        return rank(entries, self.groups, human, check_scorer(self.human, self.groups))
+        return rank_study(entries, self.groups, human, check_scorer(self.human, self.groups))
 
 
 @pytest.fixture(scope="module")
@@ -109,22 +109,22 @@ def test_planted_captions_state_the_share_of_facts_they_were_given(demo):
 def test_more_right_facts_rank_higher_by_the_margin_and_by_kappa(demo):
     spoken = {f"{share:.0%}": [demo.say(share, s) for s in range(SEEDS)] for share in SHARES}
     told = demo.rank(spoken)
-    rows = {row["projector"]: row for row in told["projectors"]}
+    rows = {own.projector: own for own in told.projectors}
     true = [facts(scene) for scene in demo.scenes]
     kappas = {
         label: np.stack([facts_score(captions, true) for captions in runs])
         for label, runs in spoken.items()
     }
     for lower, higher in itertools.pairwise(spoken):
-        assert rows[lower]["mean_margin"] < rows[higher]["mean_margin"]
+        assert rows[lower].mean_margin < rows[higher].mean_margin
         assert kappas[lower].mean() < kappas[higher].mean()
         # No rank may stand against the order of the facts.
-        if rows[lower]["ranked"]:
-            assert rows[higher]["rank_low"] <= rows[lower]["rank_low"]
-    assert {rows[label]["gate"] for label in ("50%", "75%", "100%")} == {"grounded"}
-    assert not rows["0%"]["ranked"]
-    order = check_order(kappas, told["pairs"], told["alpha"])
-    assert not order.contradict and len(order.agree) >= 8 and "contradicts none" in order.sentence
+        if rows[lower].ranked:
+            assert rows[higher].rank_low <= rows[lower].rank_low
+    assert {rows[label].gate.verdict for label in ("50%", "75%", "100%")} == {"grounded"}
+    assert not rows["0%"].ranked
+    order = check_order(kappas, told.pairs, told.alpha)
+    assert not order.contradict and len(order.agree) >= 8
 
 
 def test_the_same_facts_twice_are_inseparable_though_no_sentence_is_the_same(demo):
@@ -132,16 +132,16 @@ def test_the_same_facts_twice_are_inseparable_though_no_sentence_is_the_same(dem
         "once": [demo.say(0.75, seed) for seed in (10, 11)],
         "again": [demo.say(0.75, seed) for seed in (12, 13)],
     }
-    (pair,) = demo.rank(spoken)["pairs"]
-    assert pair["p_holm"] > 0.05
+    (pair,) = demo.rank(spoken).pairs
+    assert pair.p_holm > 0.05
     assert not set(spoken["once"][0]) & set(spoken["again"][0])
 
 
 def test_shuffled_references_are_ungrounded(demo):
     captions = [clip.caption for clip in demo.clips["report"]]
     shuffled = [np.roll(captions, step).tolist() for step in (1, 2)]
-    (row,) = demo.rank({"shuffled": shuffled})["projectors"]
-    assert row["gate"] in ("ungrounded", "undetermined") and not row["ranked"]
+    (row,) = demo.rank({"shuffled": shuffled}).projectors
+    assert row.gate.verdict in ("ungrounded", "undetermined") and not row.ranked
 
 
 def test_sightless_captioners_please_the_scorer_and_lead_nobody(demo):
@@ -160,14 +160,14 @@ def test_sightless_captioners_please_the_scorer_and_lead_nobody(demo):
             "half of the facts": [demo.say(0.5, seed) for seed in range(SEEDS)],
         }
     )
-    rows = {row["projector"]: row for row in told["projectors"]}
+    rows = {own.projector: own for own in told.projectors}
     # … and collapsed, for all that.
-    assert rows["generic"]["gate"] == "collapsed" and not rows["generic"]["ranked"]
+    assert rows["generic"].gate.verdict == "collapsed" and not rows["generic"].ranked
     # D of the category is what it is worth against other categories, and is not enough.
-    assert told["within_category"]["demanded"]
-    assert not rows["category"]["ranked"] and rows["category"]["mean_margin"] > 0
+    assert told.within_category.demanded
+    assert not rows["category"].ranked and rows["category"].mean_margin > 0
     within = grounding_margin_within(demo.matrix(category), demo.places)
     assert np.nanmax(np.abs(within)) < 1e-6
     sees = rows["half of the facts"]
-    assert sees["ranked"] and sees["rank_low"] == 1
-    assert rows["category"]["mean_margin"] < sees["mean_margin"]
+    assert sees.rank_low == 1
+    assert rows["category"].mean_margin < sees.mean_margin

@@ -24,7 +24,7 @@ from siglip_study.planning.power_design import (
 )
 from siglip_study.ranking.gate import Candidate, References, gate_all
 from siglip_study.ranking.pairs import pair_arrays
-from siglip_study.ranking.scorer_check import check_scorer
+from siglip_study.ranking.scorer_check import CHECK_SCHEMA, check_scorer
 from siglip_study.ranking.variance import seed_noise
 from siglip_study.ranking.within import WithinSpread, spread_within
 
@@ -131,8 +131,9 @@ def scorer_check(path: Path, values: np.ndarray) -> Path:
         "low": test.low,
         "high": test.high,
         "n_groups": len(values),
+        "alpha": 0.05,
     }
-    body = {"schema": "scorer_check/1", "alpha": 0.05, "splits": {"report": split}}
+    body = {"schema": CHECK_SCHEMA, "decides": "report", "splits": {"report": split}}
     path.write_text(json.dumps(body), encoding="utf-8")
     return path
 
@@ -156,7 +157,7 @@ def test_references_are_read_from_either_file(tmp_path: Path) -> None:
         ("none.json", None, "no such file"),
         ("none.parquet", None, "no such file"),
         ("x.json", "[]", "expected an object"),
-        ("x.json", '{"schema": "metrics/1"}', "expected scorer_check/1"),
+        ("x.json", '{"schema": "metrics/1"}', f"expected {CHECK_SCHEMA}"),
         ("x.parquet", pl.DataFrame({"id": ["a"]}), "grounding_margin"),
     ],
 )
@@ -310,7 +311,7 @@ def test_the_scorer_check_tells_it_and_power_reads_it(tmp_path: Path, capsys) ->
     assert check.within.mean == pytest.approx(0.4, abs=0.03)
     assert check_scorer(matrix, groups).within is None
     path = tmp_path / "scorer_check.json"
-    body = {"schema": "scorer_check/1", "alpha": 0.05, "splits": {"report": asdict(check)}}
+    body = {"schema": CHECK_SCHEMA, "decides": "report", "splits": {"report": asdict(check)}}
     path.write_text(json.dumps(body), encoding="utf-8")
     assert read_references(path).within == check.within
     assert main(["--references", str(path), "--projectors", "4", "--seeds", "3"]) == 0

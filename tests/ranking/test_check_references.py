@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,8 @@ import pytest
 from support.scored import StandInScorer, small_manifest, text_vector
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json
 from siglip_study.config.study import ScorerConfig
-from siglip_study.ranking.scorer_check import check_references, read_check, verdict
+from siglip_study.ranking.scorer_check import check_references, read_check, stop_if_blind
 
 SETTINGS = ScorerConfig(model="stand-in")
 
@@ -46,54 +44,54 @@ def checked(tmp_path: Path, manifest):
     return run
 
 
-def test_a_scorer_that_tells_lets_training_begin(checked, caplog) -> None:
-    with caplog.at_level(logging.INFO):
-        out = checked()
-    body = read_json(out, "scorer_check/1")
-    assert body["can_tell"] and set(body["splits"]) == {"selection", "report"}
-    assert [message for message in caplog.messages] == [f"stand-in: {body['sentence']}"]
-    report = body["splits"]["report"]
-    assert report["n_clips"] == 4 and report["n_groups"] == 2
-    # Four clips, each caption the clip itself: it beats every other clip.
-    assert report["auc"] == report["auc_low"] == report["auc_high"] == 1.0
-    # Two of a category are no comparison within it.
-    assert report["auc_within_category"] is None and report["n_within_category"] == 0
-    assert verdict(out, stop_if_blind=True) == body["sentence"]
-
-
-def test_a_blind_scorer_ends_the_study_with_its_sentence(checked) -> None:
-    out = checked(mixed=True)
-    assert not read_json(out, "scorer_check/1")["can_tell"]
-    with pytest.raises(StudyError, match=r"'stand-in': The scorer cannot tell; no verdict: the .*"):
-        verdict(out, stop_if_blind=True)
-    assert verdict(out, stop_if_blind=False).startswith("The scorer cannot tell")
-
-
-def test_what_was_written_is_what_the_ranking_reads(checked) -> None:
+def test_a_scorer_that_tells_lets_training_begin(checked) -> None:
     out = checked()
-    told = read_json(out, "scorer_check/1")["splits"]["report"]
-    check = read_check(out)
-    assert check.mean_margin == told["mean_margin"] and check.can_tell
-    assert [point.share for point in check.swapped] == [0.0, 0.1, 0.25, 0.5, 1.0]
+    found = read_check(out)
+    assert set(found.splits) == {"selection", "report"}
+    report = found.splits["report"]
+    assert found.deciding == report
+    assert report.can_tell
+    assert (report.n_clips, report.n_groups) == (4, 2)
+    # Four clips, each caption the clip itself: it beats every other clip.
+    assert report.auc == report.auc_low == report.auc_high == 1.0
+    # Two of a category are no comparison within it.
+    assert (report.auc_within_category, report.n_within_category) == (None, 0)
+    stop_if_blind(found, out)
+
+
+def test_a_blind_scorer_ends_the_study(checked) -> None:
+    out = checked(mixed=True)
+    found = read_check(out)
+    assert not found.deciding.can_tell
+    with pytest.raises(StudyError, match=r"'stand-in' cannot tell: .*scorer_check\.json"):
+        stop_if_blind(found, out)
+
+
+def test_what_was_written_is_read(manifest, tmp_path) -> None:
+    out = tmp_path / "scorer_check.json"
+    shown = frames(manifest, False)
+    found = check_references(manifest, shown, StandInScorer(), SETTINGS, 0.05, out)
+    assert read_check(out) == found
+    assert [point.share for point in found.deciding.swapped] == [0.0, 0.1, 0.25, 0.5, 1.0]
 
 
 def test_halves_that_exchange_decide_together(manifest, tmp_path) -> None:
     out = tmp_path / "scorer_check.json"
     shown = frames(manifest, False)
-    check_references(manifest, shown, StandInScorer(), SETTINGS, 0.05, out, cross_fit=True)
-    splits = read_json(out, "scorer_check/1")["splits"]
-    both, check = splits["held_out"], read_check(out)
-    assert (both["n_clips"], both["n_groups"]) == (10, 8) and check.n_clips == 10
+    found = check_references(manifest, shown, StandInScorer(), SETTINGS, 0.05, out, cross_fit=True)
+    both = found.splits["held_out"]
+    assert found.deciding == both
+    assert (both.n_clips, both.n_groups) == (10, 8)
     # Six videos of one clip, two of two: their means, each within its half.
-    by_half = {half: splits[half] for half in ("selection", "report")}
-    means = sum(own["mean_margin"] * own["n_groups"] for own in by_half.values()) / 8
-    assert both["mean_margin"] == pytest.approx(means)
-    assert both["low"] < both["mean_margin"] < both["high"]
+    halves = [found.splits[half] for half in ("selection", "report")]
+    assert both.mean_margin == pytest.approx(sum(h.mean_margin * h.n_groups for h in halves) / 8)
+    assert both.low < both.mean_margin < both.high
     # Unswapped, mean D by clips; all swapped, none.
-    whole, *_, none = both["swapped"]
-    by_clips = sum(own["swapped"][0]["mean"] * own["n_clips"] for own in by_half.values()) / 10
-    assert whole["mean"] == pytest.approx(by_clips)
-    assert (whole["n_swapped"], none["n_swapped"]) == (0, 10) and none["high"] < whole["mean"]
+    whole, *_, none = both.swapped
+    by_clips = sum(half.swapped[0].mean * half.n_clips for half in halves) / 10
+    assert whole.mean == pytest.approx(by_clips)
+    assert (whole.n_swapped, none.n_swapped) == (0, 10)
+    assert none.high < whole.mean
 
 
 def test_two_clips_are_no_half(manifest, tmp_path) -> None:

@@ -22,7 +22,7 @@ from siglip_study.ranking.gate import (
     gate_all,
     gate_by_diversity_alone,
 )
-from siglip_study.ranking.rank import Entry, rank
+from siglip_study.ranking.procedure import Entry, Refusal, rank_study
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.variance import holm
 
@@ -64,7 +64,6 @@ def published() -> dict[str, float]:
 def test_published_rows_as_the_file_has_them(run: str, ratio: float) -> None:
     verdict = gate_by_diversity_alone(ratio).verdict
     assert verdict == ("undetermined" if ratio == 1.0 else "collapsed"), run
-    assert not gate_by_diversity_alone(ratio).may_be_ranked
 
 
 def test_finished_published_runs_all_collapsed_at_every_epoch() -> None:
@@ -97,8 +96,8 @@ def test_empty_captions_everywhere_collapse() -> None:
     matrix = score_matrix(nothing, [np.zeros(0)] * n, clips)
     verdict = measured([""] * n, matrix)
     assert (verdict.verdict, verdict.low_diversity) == ("collapsed", True)
-    assert verdict.numbers["mean_margin"] == 0.0
-    assert verdict.numbers["effective_captions"] == pytest.approx(1 / n)
+    assert verdict.margin.mean == 0.0
+    assert verdict.diversity.effective == pytest.approx(1 / n)
 
 
 def test_speaking_on_one_clip_alone_is_not_grounded() -> None:
@@ -121,7 +120,7 @@ def test_all_references_alike_switch_the_test_off_and_ground_nobody(n: int) -> N
     assert human.mean_margin == pytest.approx(0, abs=1e-12)
     verdict = measured(["같은 말"] * n, same, human)
     assert not verdict.may_be_ranked and verdict.low_diversity is None
-    assert "diversity test off: references templated" in verdict.stamps
+    assert "diversity_unknown" in verdict.stamps
 
 
 def test_references_worse_than_chance_make_nobody_grounded() -> None:
@@ -150,15 +149,15 @@ def test_two_clips_cannot_ground_by_a_shared_mean() -> None:
         label: Entry(margins * scale * np.array([[1.0], [1.01], [0.99]]), [1.0] * 3, [0.5] * 3)
         for label, scale in (("a", 1.0), ("b", 0.5))
     }
-    body = rank(entries, ["v1", "v2"], HUMAN, replace(check, can_tell=True))
-    assert not body["can_rank"] and "two clips" in body["why_not"]
+    found = rank_study(entries, ["v1", "v2"], HUMAN, replace(check, can_tell=True))
+    assert found.answer.refusal == Refusal("two_clips")
 
 
 def test_ties_get_the_same_verdict_in_any_order() -> None:
     table = np.random.default_rng(1).normal(0.02, 0.05, (3, 60))
     same = Candidate([0.8] * 3, [0.05] * 3, table)
     verdicts = gate_all({"b": same, "a": same, "c": same}, HUMAN)
-    assert len({(v.verdict, v.numbers["p_holm"]) for v in verdicts.values()}) == 1
+    assert len({(v.verdict, v.p_holm) for v in verdicts.values()}) == 1
     turned = gate_all({"c": same, "a": same, "b": same}, HUMAN)
     assert {k: v.verdict for k, v in turned.items()} == {k: v.verdict for k, v in verdicts.items()}
 
@@ -200,7 +199,7 @@ def test_templated_stamp_needs_both() -> None:
     assert "templated" in gate(0.1, 0.3, right, HUMAN).stamps
     assert "templated" not in gate(0.8, 0.03, right, HUMAN).stamps
     assert "templated" not in gate(0.1, 0.3, right - 0.08, HUMAN).stamps
-    assert "clips only" in gate(0.1, 0.3, right, HUMAN).stamps
+    assert "clips_only" in gate(0.1, 0.3, right, HUMAN).stamps
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.1])

@@ -8,8 +8,7 @@ import pytest
 from siglip_study.base.errors import StudyError
 from siglip_study.metrics.grounding import grounding_margin, grounding_margin_within
 from siglip_study.ranking.gate import Candidate, GateThresholds, References, gate, gate_all
-from siglip_study.ranking.gate_reason import CATEGORY_ONLY
-from siglip_study.ranking.rank import Entry, rank
+from siglip_study.ranking.procedure import Entry, Refusal, rank_study
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.within import known_group_means, within_demand
 
@@ -35,13 +34,14 @@ def test_known_group_means_by_hand() -> None:
 def test_more_than_the_category_is_grounded_and_no_more_is_not() -> None:
     sees = gate(*DIVERSE, around(0.2), HUMAN, within=around(0.1))
     assert (sees.verdict, sees.stamps) == ("grounded", ())
-    assert sees.numbers["decided_by"] == "D within category"
-    assert "0.1000 within a category" in sees.reason
+    assert sees.decided_within
+    assert sees.within.mean == pytest.approx(0.1)
     only = gate(*DIVERSE, around(0.2), HUMAN, within=around(0.0))
-    assert (only.verdict, only.stamps) == ("category_only", (CATEGORY_ONLY,))
-    assert not only.may_be_ranked and "0.0000 within a category" in only.reason
+    assert (only.verdict, only.stamps) == ("category_only", ("category_only",))
+    assert not only.may_be_ranked
     few = gate([0.05] * 3, [0.25] * 3, around(0.2), HUMAN, within=around(0.0))
-    assert (few.verdict, few.stamps) == ("collapsed", (CATEGORY_ONLY,))
+    assert (few.verdict, few.stamps) == ("collapsed", ("category_only",))
+    assert few.reason == "collapsed_category"
     nothing = gate(*DIVERSE, around(0.0, 0.01), HUMAN, within=around(0.0))
     assert (nothing.verdict, nothing.stamps) == ("ungrounded", ())
 
@@ -62,33 +62,33 @@ def test_the_weaker_test_decides_and_holm_runs_over_projectors() -> None:
         return Candidate(*DIVERSE, around(mean), around(within))
 
     both = gate_all({"a": of(0.2, 0.010), "b": of(0.010, 0.2)}, HUMAN)
-    alone = {p: gate_all({p: c}, HUMAN)[p].numbers for p, c in (("a", of(0.2, 0.010)),)}["a"]
-    assert alone["p_within"] > alone["p"] and alone["p_holm"] == alone["p_within"]
-    a, b = both["a"].numbers, both["b"].numbers
-    assert (a["decided_by"], b["decided_by"]) == ("D within category", "D")
-    for numbers in (a, b):
-        least = min(max(x["p"], x["p_within"]) for x in (a, b))
-        assert numbers["p_holm"] == pytest.approx(max(2 * least, max(numbers["p"], least)))
+    alone = gate_all({"a": of(0.2, 0.010)}, HUMAN)["a"]
+    assert alone.within.p > alone.margin.p
+    assert alone.p_holm == alone.within.p
+    a, b = both["a"], both["b"]
+    assert (a.decided_within, b.decided_within) == (True, False)
+    for told in (a, b):
+        least = min(max(x.margin.p, x.within.p) for x in (a, b))
+        assert told.p_holm == pytest.approx(max(2 * least, max(told.margin.p, least)))
 
 
 @pytest.mark.parametrize(
-    ("within", "wanted", "word"),
+    ("within", "wanted", "reason"),
     [
-        (None, True, "No category has three clips"),
-        (np.full(G, np.nan), True, "No category has three clips"),
-        (np.where(np.arange(G) < 29, 0.3 + 0.01 * RNG.normal(size=G), np.nan), True, "29 of 60"),
-        (RNG.normal(0.0, 1.0, G) - 0.5, True, "not shown to be above 0"),
-        (HUMAN_WITHIN, False, "gate.within_category is off"),
+        (None, True, "no_category"),
+        (np.full(G, np.nan), True, "no_category"),
+        (np.where(np.arange(G) < 29, 0.3 + 0.01 * RNG.normal(size=G), np.nan), True, "few_videos"),
+        (RNG.normal(0.0, 1.0, G) - 0.5, True, "not_shown"),
+        (HUMAN_WITHIN, False, "off"),
     ],
 )
-def test_where_it_cannot_be_asked_for_it_is_not_and_this_is_said(within, wanted, word) -> None:
+def test_where_it_cannot_be_asked_for_it_is_not(within, wanted, reason) -> None:
     demand = within_demand(within, 0.05, wanted)
-    assert not demand.demanded and word in demand.sentence
-    assert "knows only the category" in demand.sentence
+    assert (demand.demanded, demand.reason) == (False, reason)
     limits = GateThresholds(within_category=wanted)
     human = References(0.9, 0.03, 0.35, within)
     told = gate(*DIVERSE, around(0.2), human, limits, within=around(0.0))
-    assert told.verdict == "grounded" and told.numbers["mean_margin_within"] is None
+    assert told.verdict == "grounded" and told.within is None
 
 
 def test_videos_without_category_are_left_out() -> None:
@@ -97,7 +97,7 @@ def test_videos_without_category_are_left_out() -> None:
     within = np.where(hole, np.nan, around(0.1))
     told = gate(*DIVERSE, around(0.2), human, within=within)
     assert told.verdict == "grounded"
-    assert told.numbers["mean_margin_within"] == pytest.approx(np.nanmean(within))
+    assert told.within.mean == pytest.approx(np.nanmean(within))
 
 
 @pytest.mark.parametrize("within", [None, around(0.1)[:, :-1], np.full((SEEDS, G), np.nan)])
@@ -122,17 +122,18 @@ def test_the_ranking_says_that_nobody_saw_more_than_the_category() -> None:
         0.9, 0.03, float(grounding_margin(human).mean()), grounding_margin_within(human, categories)
     )
     entries = {"category": entrant(same, categories), "guess": entrant(0.5 * same, categories)}
-    told = rank(entries, groups, figures, check_scorer(human, groups, categories))
-    assert told["within_category"]["demanded"] and not told["can_rank"]
-    assert told["why_not"].endswith("tell clips of one category apart")
-    assert {row["gate"] for row in told["projectors"]} == {"category_only"}
-    assert not any("could pass the gate" in caveat for caveat in told["caveats"])
-    seeing = {**entries, "sees": entrant(0.2 * same + 0.1 * np.eye(G), categories)}
-    rows = rank(seeing, groups, figures, check_scorer(human, groups, categories))["projectors"]
+    check = check_scorer(human, groups, categories)
+    told = rank_study(entries, groups, figures, check)
+    assert told.within_category.demanded
+    assert told.answer.refusal == Refusal("category_only")
+    assert {own.gate.verdict for own in told.projectors} == {"category_only"}
+    assert "within_not_asked" not in {caveat.code for caveat in told.caveats}
     # Its D is the smallest, and it is the only one with a rank.
-    assert [row["projector"] for row in rows if row["ranked"]] == ["sees"]
-    assert rows[0]["mean_margin"] == min(row["mean_margin"] for row in rows)
+    seeing = {**entries, "sees": entrant(0.2 * same + 0.1 * np.eye(G), categories)}
+    first, *others = rank_study(seeing, groups, figures, check).projectors
+    assert (first.projector, first.ranked) == ("sees", True)
+    assert not any(own.ranked or own.mean_margin < first.mean_margin for own in others)
     off = GateThresholds(within_category=False)
-    body = rank(seeing, groups, figures, check_scorer(human, groups, categories), thresholds=off)
-    assert body["projectors"][0]["projector"] == "category"
-    assert any("gate.within_category is off" in caveat for caveat in body["caveats"])
+    found = rank_study(seeing, groups, figures, check, thresholds=off)
+    assert found.projectors[0].projector == "category"
+    assert "within_not_asked" in {caveat.code for caveat in found.caveats}

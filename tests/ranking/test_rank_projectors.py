@@ -8,11 +8,11 @@ import pytest
 from support.scored import split_scores, write_captioner
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json, write_json
 from siglip_study.ranking.from_scores import rank_projectors
 from siglip_study.ranking.gate import GateThresholds
+from siglip_study.ranking.procedure import read_ranking
 from siglip_study.ranking.scorer_check import check_scorer
-from siglip_study.study.grid import SELECTION_SCHEMA
+from siglip_study.ranking.selection import Selection, StudySelection
 
 N = 24
 ORDER = [(7 * i) % N for i in range(N)]
@@ -53,33 +53,37 @@ def study(tmp_path: Path):
             ]
             for place, (label, mean) in enumerate({"weak": 0.1, "strong": 0.3}.items())
         }
-        chosen = {"weak": {"gate": weak_gate}, "strong": {"gate": "grounded"}}
-        write_json(root / "selection.json", {"projectors": chosen}, SELECTION_SCHEMA)
+        selection = StudySelection(
+            {
+                label: Selection(label, 0.1, gate, 1, 0, 0, (), ())
+                for label, gate in (("weak", weak_gate), ("strong", "grounded"))
+            }
+        )
         rank_projectors(
             runs,
             write(root / "references", np.diag(MATRIX).tolist(), order),
             write(root / "retrieval", margins(0.2, 99), order, retrieval_ids),
-            root / "selection.json",
+            selection,
             SCORER,
             GateThresholds(),
             halved=weak_gate != "grounded",
             out=root / "ranking.json",
         )
-        return read_json(root / "ranking.json", "ranking/1")
+        return read_ranking(root / "ranking.json")
 
     return run
 
 
 def test_the_ranking_is_written(study):
     found = study("plain")
-    assert found["seeds"] == 2 and found["n_groups"] == N // 2 and found["n_clips"] == N
-    assert found["scorer_can_tell"] and found["can_rank"]
-    rows = {row["projector"]: row for row in found["projectors"]}
-    assert (rows["strong"]["rank_low"], rows["strong"]["rank_high"]) == (1, 1)
-    assert (rows["weak"]["rank_low"], rows["weak"]["rank_high"]) == (2, 2)
-    assert rows["weak"]["mean_margin"] == pytest.approx(np.mean([margins(0.1, 1), margins(0.1, 2)]))
-    assert found["retrieval"]["mean_margin"] == pytest.approx(np.mean(margins(0.2, 99)))
-    assert found["retrieval"]["cleared_by"] == ["strong"]
+    assert (found.n_seeds, found.n_groups, found.n_clips) == (2, N // 2, N)
+    assert found.scorer.can_tell and found.can_rank
+    strong, weak = found.projectors
+    assert (strong.projector, strong.rank_low, strong.rank_high) == ("strong", 1, 1)
+    assert (weak.projector, weak.rank_low, weak.rank_high) == ("weak", 2, 2)
+    assert weak.mean_margin == pytest.approx(np.mean([margins(0.1, 1), margins(0.1, 2)]))
+    assert found.retrieval.mean_margin == pytest.approx(np.mean(margins(0.2, 99)))
+    assert found.retrieval.cleared_by == ("strong",)
 
 
 def test_rows_are_joined_by_id_not_position(study):
@@ -94,6 +98,8 @@ def test_clips_that_differ_are_named(study, which):
 
 
 def test_an_empty_selection_choice_is_a_caveat(study):
-    caveats = study("base", weak_gate="collapsed")["caveats"]
-    assert any("halved by source video" in sentence for sentence in caveats)
-    assert any("weak" in sentence and "collapsed" in sentence for sentence in caveats)
+    told = {
+        caveat.code: caveat.projectors for caveat in study("base", weak_gate="collapsed").caveats
+    }
+    assert "halved" in told
+    assert told["all_tuning_collapsed"] == ("weak",)

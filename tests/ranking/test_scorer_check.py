@@ -25,13 +25,11 @@ def test_a_scorer_that_tells() -> None:
     assert check.can_tell and check.human_scale
     assert check.low < 0.1 < check.high
     assert check.auc > 0.95 and check.auc_within_category > 0.95
-    assert check.sentence.startswith("The scorer tells")
 
 
 def test_a_scorer_that_cannot() -> None:
     check = check_scorer(scores(0.0), GROUPS, CATEGORIES)
     assert not check.can_tell and not check.human_scale
-    assert check.sentence.startswith("The scorer cannot tell; no verdict")
     blind = check_scorer(np.full((N, N), 0.1), GROUPS)
     assert not blind.can_tell
     assert blind.auc == 0.5 and blind.auc_within_category is None
@@ -107,9 +105,3 @@ def test_the_figure_within_a_category_is_the_one_of_the_metrics() -> None:
     assert check.n_within_category == 4
     found = (check.auc_within_category, check.auc_within_low, check.auc_within_high)
     assert found == pytest.approx((told["value"], told["low"], told["high"]))
-
-
-@pytest.mark.parametrize(("alpha", "level"), [(0.05, "95"), (0.025, "97.5"), (0.1, "90")])
-def test_the_sentence_names_the_level_of_its_interval(alpha: float, level: str) -> None:
-    sentence = check_scorer(scores(0.1), GROUPS, alpha=alpha).sentence
-    assert f"({level}% interval " in sentence

@@ -87,8 +87,9 @@ def test_a_cell_of_the_category_alone_is_passed_over_with_its_reason(select):
     assert (told["chosen"], told["gate"]) == (sees.name, "grounded")
     assert (told["n_collapsed"], told["n_category_only"]) == (0, 1)
     assert told["passed_over"] == [loud.name]
-    reason = told["cells"][0]["gate_reason"]
-    assert reason.startswith("Category only: D is 0.2100") and "0.0000 within a category" in reason
+    why = told["cells"][0]["verdict"]
+    assert why["verdict"] == "category_only"
+    assert (why["margin"]["mean"], why["within"]["mean"]) == pytest.approx((0.21, 0.0))
 
 
 def test_nobody_is_passed_over_for_what_the_human_captions_lack(select):
@@ -244,5 +245,5 @@ def test_a_cell_of_the_category_alone_is_passed_over_by_the_half_that_saw_it(cho
     row = told["projectors"]["x"]
     assert row["reports"] == {"selection": NAMES[0], "report": NAMES[1]}
     assert (row["n_category_only"], row["passed_over"], row["gate"]) == (1, [NAMES[0]], "grounded")
-    assert row["cells"][0]["gate_reason"].startswith("Category only")
+    assert row["cells"][0]["verdict"]["verdict"] == "category_only"
     assert [told["halves"][h]["x"]["n_category_only"] for h in HALVES] == [1, 0]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from siglip_study.report import collapse_cause as rules
-from siglip_study.report import diagnosis as history_module
+from siglip_study.report import history as history_module
 from siglip_study.report.collapse_cause import chance_overlap, why
 from siglip_study.report.diagnosis import FIGURES, chart_rows, table_row
 from siglip_study.report.history import History, lost_in

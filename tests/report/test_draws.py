@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
+from support.made_study.ranking import made_ranking
 
 from siglip_study.report.controls import control_rows, gate_controls, join_draws
 from siglip_study.report.results import Cell
@@ -96,16 +97,16 @@ def test_the_interval_of_the_mean_carries_draws_and_clips(world):
 
 def test_the_controls_table_has_one_row_for_all_draws_with_their_number_and_verdict(world):
     cells, clips = world
-    gates = {name: told.verdict for name, told in gate_controls(cells, clips).items()}
-    assert {gates[name] for name in ("p1", "p5", "permuted.linear")} == {gates["p3"]}
-    rows = control_rows(join_draws(cells, clips), {"scorer_can_tell": True}, gates)
+    gates = gate_controls(cells, clips)
+    assert gates["p1"] == gates["p3"] == gates["p5"] == gates["permuted.linear"]
+    rows = control_rows(join_draws(cells, clips), made_ranking(["linear"], 2), gates)
     (margin,) = (
         row
         for row in rows
         if (row["role"], row["metric"]) == ("control_permuted", "grounding_margin")
     )
     assert (margin["cell"], margin["n_runs"], margin["seed"]) == ("permuted.linear", 5, None)
-    assert margin["gate"] == gates["p3"] != "grounded" and margin["as_expected"]
+    assert margin["gate"] == gates["p3"].verdict != "grounded" and margin["as_expected"]
     assert {row["n_runs"] for row in rows if row["role"] != "control_permuted"} == {1}
     assert [found["grounding_margin"]["cell"] for found in by_cell(rows)] == [
         "references",

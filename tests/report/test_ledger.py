@@ -6,13 +6,21 @@ from typing import Any
 
 import pytest
 
+from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
 from siglip_study.report import words
 from siglip_study.report.ledger import differences, ledger_rows, ledger_view
 from siglip_study.report.results import Cell, shared
 from siglip_study.report.runs import costs
 from siglip_study.report.schema import frame
 
-SELECTION = {"projectors": {p: {"chosen": p, "n_cells": 4, "n_collapsed": 1} for p in "ab"}}
+
+def tuned(projector: str, n_cells: int = 4, epochs: tuple[int, ...] = ()) -> Selection:
+    """The choice of a projector among this many cells, one of which collapsed."""
+    cells = tuple(TuningCell(f"{e}", projector, 0.1, "grounded", 1e-3, e) for e in epochs)
+    return Selection(projector, 0.1, "grounded", n_cells, 1, 0, (), cells, {"report": projector})
+
+
+SELECTION = StudySelection({p: tuned(p) for p in "ab"})
 
 
 def run(projector: str, seed: int = 1, **changes: Any) -> Cell:
@@ -112,7 +120,7 @@ def test_seeds_of_one_projector_that_differ_are_a_difference_too() -> None:
 
 
 def test_more_tuned_cells_are_a_difference() -> None:
-    more = {"projectors": {**SELECTION["projectors"], "b": {"chosen": "b", "n_cells": 9}}}
+    more = StudySelection({"a": tuned("a"), "b": tuned("b", 9)})
     assert differences([run("a"), run("b")], more) == [
         "Unequal number of tuned cells: 4 (a); 9 (b): more tries find a better one by chance."
     ]
@@ -137,11 +145,8 @@ def test_rows_stand_in_the_order_of_the_ranking_and_in_words() -> None:
 def test_budgets_of_equal_gpu_time_are_not_called_tuned(
     offered: dict[str, tuple[int, ...]], why: str
 ) -> None:
-    told = {
-        name: {"chosen": name, "n_cells": 2, "cells": [{"epochs": e} for e in epochs]}
-        for name, epochs in offered.items()
-    }
-    (found,) = differences([run("a"), run("b", samples_seen=900)], {"projectors": told})
+    told = StudySelection({name: tuned(name, epochs=epochs) for name, epochs in offered.items()})
+    (found,) = differences([run("a"), run("b", samples_seen=900)], told)
     assert found.startswith(f"Unequal samples of stage 2: 300 (a); 900 (b): {why}")
 
 

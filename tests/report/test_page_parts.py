@@ -3,19 +3,17 @@
 import io
 import json
 from importlib.metadata import version
-from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import polars as pl
 import pytest
+from support.made_study.ranking import verdict
 
 from siglip_study.base.errors import StudyError
 from siglip_study.metrics.registry import metric_metadata
-from siglip_study.ranking.gate import Verdict
-from siglip_study.ranking.gate_reason import CATEGORY_ONLY
+from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
 from siglip_study.report import runs, words
-from siglip_study.report.charts import ranking_chart, scatter_chart
+from siglip_study.report.charts import scatter_chart
 from siglip_study.report.fonts import REGULAR, embedded_fonts, subset_font
 from siglip_study.report.gallery import (
     GallerySettings,
@@ -27,6 +25,7 @@ from siglip_study.report.glossary import metric_heading, metric_rows
 from siglip_study.report.inline_json import content_policy, inline_script, json_island
 from siglip_study.report.results import Cell
 from siglip_study.report.runs import tuning_grids
+from siglip_study.report.wording import gate_reason
 
 
 @pytest.mark.parametrize(
@@ -150,30 +149,21 @@ def test_thumbnails_are_small_jpegs_of_the_same_shape():
     assert Image.open(io.BytesIO(jpeg_thumbnails(frames[:1, :4, :4], width=80)[0])).size == (4, 4)
 
 
-def tuned(cell, margin, gate, rate, epochs):
-    return {
-        "cell": cell,
-        "mean_margin": margin,
-        "gate": gate,
-        "gate_reason": f"Said of {cell}.",
-        "learning_rate": rate,
-        "epochs": epochs,
-    }
-
-
 def test_tuning_grid_marks_chosen_and_leaves_holes():
-    cells = [
-        tuned("x", 0.2, "grounded", 1e-3, 2),
-        tuned("y", -0.1, "collapsed", 3e-3, 4),
-        tuned("z", 0.3, "category_only", 3e-3, 4),
-    ]
-    told = {"chosen": "x", "n_cells": 3, "n_collapsed": 1, "n_category_only": 1, "cells": cells}
-    (grid,) = tuning_grids({"projectors": {"p": {**told, "passed_over": ["z"]}}})
+    cells = (
+        TuningCell("x", "p", 0.2, "grounded", 1e-3, 2),
+        TuningCell("y", "p", -0.1, "collapsed", 3e-3, 4),
+        TuningCell("z", "p", 0.3, "category_only", 3e-3, 4, verdict("linear")),
+    )
+    chosen = Selection("x", 0.2, "grounded", 3, 1, 1, ("z",), cells)
+    (grid,) = tuning_grids(StudySelection({"p": chosen}))
     assert grid["counted"] == "1 of 3 cells collapsed, 1 category only"
-    assert grid["passed_over"] == ["z was passed over. Said of z."]
+    assert grid["passed_over"] == [f"z was passed over. {gate_reason(verdict('linear'))}"]
     assert [c["word"] for c in grid["rows"][1]["cells"][1]] == ["collapsed", "category only"]
-    assert grid["rates"] == ["1e-3", "3e-3"] and [r["epochs"] for r in grid["rows"]] == ["2", "4"]
-    assert grid["rows"][0]["cells"][0][0]["chosen"] and grid["rows"][0]["cells"][1] == []
+    assert grid["rates"] == ["1e-3", "3e-3"]
+    assert [r["epochs"] for r in grid["rows"]] == ["2", "4"]
+    assert grid["rows"][0]["cells"][0][0]["chosen"]
+    assert grid["rows"][0]["cells"][1] == []
     assert grid["rows"][1]["cells"][1][0]["heat"] == 0
 
 
@@ -232,33 +222,6 @@ def test_a_column_names_its_tokens_and_the_glossary_their_version(language, name
     assert tokens.split(" ")[0] in (row["tokenizer"] or "")
     if tokens.startswith("kiwipiepy"):
         assert version("kiwipiepy") in row["tokenizer"]
-
-
-@pytest.mark.parametrize("verdict", get_args(Verdict))
-def test_every_verdict_of_the_gate_has_words_a_mark_and_a_colour(verdict):
-    assert verdict in words.GATES
-    told = words.gate_reason({"gate": verdict, "gate_reason": "Verdict: D is 0.1."})
-    assert told.endswith("D is 0.1.") and verdict not in told.split(".")[0].lower().split()
-    style = (Path(__file__).parents[2] / "report" / "style.css").read_text(encoding="utf-8")
-    assert f".pill.{verdict}" in style
-    row = {
-        "projector": "a",
-        "grounding_margin": 0.1,
-        "grounding_margin_low": 0.0,
-        "grounding_margin_high": 0.2,
-        "gate": verdict,
-    }
-    chart = json.dumps(ranking_chart([row], ["a"], 0.3, 0.2, 0.05))
-    assert "grounding D, 95 % interval" in chart
-    # An interval is called what it is, whatever the config's level.
-    assert "grounding D, 70 % interval" in json.dumps(ranking_chart([row], ["a"], 0.3, 0.2, 0.3))
-    assert f'"domain": ["{verdict}"]' in chart
-
-
-def test_few_captions_that_tell_categories_apart_are_not_said_to_have_no_tie_to_the_clip():
-    entry = {"gate": "collapsed", "gate_reason": "Collapsed: x.", "stamps": [CATEGORY_ONLY]}
-    assert "no tie" not in words.gate_reason(entry) and "categories" in words.gate_reason(entry)
-    assert "no tie" in words.gate_reason({**entry, "stamps": []})
 
 
 def test_names_that_would_cover_each_other_share_one_text():

@@ -1,13 +1,16 @@
 """What the ranking really writes goes through tables and page, the poor cases too."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
-from siglip_study.base.io import write_json
 from siglip_study.ranking.gate import References
-from siglip_study.ranking.rank import Entry, rank
+from siglip_study.ranking.procedure import Entry, rank_study, write_ranking
 from siglip_study.ranking.scorer_check import check_scorer
+from siglip_study.report import wording
+from siglip_study.report.tables import build_tables
 
 
 def real_ranking(n, seeds, groups, labels=("linear", "mlp_2l", "c_abstractor", "query_perceiver")):
@@ -17,7 +20,7 @@ def real_ranking(n, seeds, groups, labels=("linear", "mlp_2l", "c_abstractor", "
         label: Entry(rng.normal(0.1 * i, 0.03, (seeds, n)), [0.8] * seeds, [0.05] * seeds)
         for i, label in enumerate(labels)
     }
-    return rank(
+    return rank_study(
         entries,
         groups,
         References(0.9, 0.05, 0.3),
@@ -36,16 +39,14 @@ def real_ranking(n, seeds, groups, labels=("linear", "mlp_2l", "c_abstractor", "
 )
 def test_rankings_of_every_kind_are_shown(make_study, tmp_path, seeds, groups, shown):
     study = make_study(tmp_path, seeds=max(seeds, 2), steps=8)
-    body = real_ranking(24, seeds, groups)
-    write_json(tmp_path / "tables/ranking.json", body, "ranking/1")
-    from siglip_study.report.tables import build_tables
-
+    found = real_ranking(24, seeds, groups)
+    write_ranking(tmp_path / "tables/ranking.json", found)
     build_tables(tmp_path, study.cells)
     pairs = pl.read_parquet(tmp_path / "tables/pairs.parquet")
-    assert pairs.height == 6 and (pairs["better"].null_count() == 6) == (not body["can_rank"])
+    assert pairs.height == 6 and (pairs["better"].null_count() == 6) == (not found.can_rank)
     html = study.report()
     assert shown in " ".join(html.replace("</strong>", "").split())
-    for caveat in body["caveats"]:
+    for caveat in wording.caveats(found):
         assert caveat.split("'")[0] in html
 
 
@@ -53,10 +54,8 @@ def test_a_study_without_truth_rejections_or_retrieval(make_study, tmp_path):
     study = make_study(tmp_path, truth=False, steps=8)
     empty = pl.DataFrame(schema={"id": pl.String, "path": pl.String, "reason": pl.String})
     empty.write_parquet(tmp_path / "data/rejected.parquet")
-    body = real_ranking(24, 2, [f"g{i}" for i in range(24)])
-    write_json(tmp_path / "tables/ranking.json", {**body, "retrieval": None}, "ranking/1")
-    from siglip_study.report.tables import build_tables
-
+    found = real_ranking(24, 2, [f"g{i}" for i in range(24)])
+    write_ranking(tmp_path / "tables/ranking.json", replace(found, retrieval=None))
     build_tables(tmp_path, study.cells)
     html = study.report()
     assert 'id="truth"' not in html and "None: every clip of the dataset could be used." in html

@@ -12,7 +12,14 @@ import pytest
 from support.made_study import HOSTILE, HOSTILE_ID
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json, write_json
+from siglip_study.ranking.pairs import PairInfluence
+from siglip_study.ranking.procedure import (
+    Answer,
+    Refusal,
+    RetrievalBar,
+    read_ranking,
+    write_ranking,
+)
 from siglip_study.report.gallery import GallerySettings
 
 
@@ -112,7 +119,7 @@ def test_every_section_and_its_link(parsed):
 
 def test_headline_says_verdict_intervals_and_the_human_scale(parsed):
     text = text_of(parsed)
-    assert "mlp_2l and linear lead and cannot be told apart" in text
+    assert "mlp_2l and linear cannot be told apart; c_abstractor cannot be first." in text
     assert "human 0.1800" in text and "[0.1050, 0.1350]" in text
     assert "Collapsed" in text and "unranked" in text
     assert "Clears the retrieval baseline." in text and "Cleared by mlp_2l." in text
@@ -149,32 +156,31 @@ def test_charts_hold_their_figures(parsed):
     assert len(curves["cells"]) == 27 and all(len(c["stage2"]["loss"]) for c in curves["cells"])
 
 
-def changed(study, tmp_path, **changes):
-    """The study's report with other words in ranking.json."""
+def changed(study, **changes):
+    """The study's report of another ranking."""
     path = study.root / "tables/ranking.json"
     kept = path.read_bytes()
-    told = read_json(path, "ranking/1")
     try:
-        write_json(path, {**told, **changes}, "ranking/1")
+        write_ranking(path, dataclasses.replace(read_ranking(path), **changes))
         return text_of(Page(study.report()))
     finally:
         path.write_bytes(kept)
 
 
-def test_without_ranks_it_says_so_at_the_top(study, tmp_path):
-    text = changed(study, tmp_path, can_rank=False, why_not="there is one run each")
-    assert "No ranks are claimed. There is one run each." in text
+def test_without_ranks_it_says_so_at_the_top(study):
+    text = changed(study, answer=Answer("refused", refusal=Refusal("one_seed")))
+    assert "No ranks are claimed. There is one run each, so the difference" in text
     assert text.index("No ranks are claimed") < text.index("Grounding D")
 
 
-def test_a_blind_scorer_gives_no_verdict(study, tmp_path):
-    text = changed(study, tmp_path, scorer_can_tell=False)
+def test_a_blind_scorer_gives_no_verdict(study):
+    scorer = read_ranking(study.root / "tables/ranking.json").scorer
+    text = changed(study, scorer=dataclasses.replace(scorer, can_tell=False))
     assert "The scorer cannot tell; no verdict can be drawn from it." in text
 
 
-def test_no_projector_clears_the_bar(study, tmp_path):
-    retrieval = {"mean_margin": 0.2, "cleared_by": [], "comparisons": []}
-    assert "No projector clears it" in changed(study, tmp_path, retrieval=retrieval)
+def test_no_projector_clears_the_bar(study):
+    assert "No projector clears it" in changed(study, retrieval=RetrievalBar(0.2, ()))
 
 
 def test_a_study_without_trained_controls_says_so(study, parsed):
@@ -189,16 +195,15 @@ def test_a_study_without_trained_controls_says_so(study, parsed):
     assert "This study trained none" not in text_of(parsed)
 
 
-def test_influence_of_one_video_is_told(study, tmp_path):
-    hostile = HOSTILE
-    pair = {
-        **{"a": "linear", "b": "mlp_2l", "change": -0.012, "change_group": hostile, "low": 0.01},
-        **{"high": 0.04, "p_change": 0.2, "p_group": "v", "flipped_by": ["v"], "claimed": True},
-    }
-    told = {"sentence": "A single source video decides.", "pairs": [pair]}
-    text = changed(study, tmp_path, influence=told)
-    assert "A single source video decides." in text and "−0.0120" in text
-    assert "Does one source video decide?" not in changed(study, tmp_path, influence=None)
+def test_influence_of_one_video_is_told(study):
+    bounds = (-0.012, HOSTILE, 0.01, 0.04)
+    text = changed(
+        study, influence=(PairInfluence("linear", "mlp_2l", *bounds, 0.2, "v", ("v",), True),)
+    )
+    assert "A single source video decides the pair" in text
+    assert f"without '{HOSTILE}'" in text
+    assert "−0.0120" in text
+    assert "Does one source video decide?" not in changed(study, influence=())
 
 
 def test_published_rows_stand_apart(study, tmp_path):

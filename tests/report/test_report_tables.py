@@ -3,10 +3,12 @@
 import polars as pl
 import pytest
 from support.made_study import HOSTILE, HOSTILE_ID
+from support.made_study.ranking import made_ranking, verdict
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, write_json
 from siglip_study.metrics.registry import METRICS
+from siglip_study.ranking.procedure import read_ranking
 from siglip_study.report import schema
 from siglip_study.report.results import shared
 from siglip_study.report.tables import build_tables, read_table
@@ -50,11 +52,10 @@ def test_cells_hold_every_captioner_once(study):
 
 def test_ranking_repeats_what_was_ranked_and_averages_seeds(study):
     rows = {row["projector"]: row for row in table(study, "ranking").to_dicts()}
-    told = read_json(study.root / "tables/ranking.json", "ranking/1")["projectors"]
-    for entry in told:
-        row = rows[entry["projector"]]
-        assert row["grounding_margin"] == entry["mean_margin"]
-        assert (row["rank_low"] is None) == (not entry["ranked"])
+    for own in read_ranking(study.root / "tables/ranking.json").projectors:
+        row = rows[own.projector]
+        assert row["grounding_margin"] == own.mean_margin
+        assert row["rank_low"] == own.rank_low
     runs = [c for c in study.cells["report"] if c.startswith("linear")]
     cosines = [
         read_json(study.root / f"runs/{run}/metrics.json", "metrics/1")["values"]["siglip_cosine"]
@@ -84,8 +85,8 @@ def test_a_control_that_sees_too_much_is_reported(study, tmp_path):
     from siglip_study.report.results import read_cells
 
     cells = read_cells(study.root, {"control_noise": study.cells["control_noise"]})
-    gates = {cells[0].name: "grounded"}
-    rows = control_rows(cells, {"scorer_can_tell": True}, gates)
+    gates = {cells[0].name: verdict("linear")}
+    rows = control_rows(cells, made_ranking(["linear"], 2), gates)
     assert [r["as_expected"] for r in rows if r["metric"] == "grounding_margin"] == [False]
 
 

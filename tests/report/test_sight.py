@@ -9,7 +9,10 @@ import pytest
 from siglip_study.base.io import read_json, write_json, write_parquet
 from siglip_study.demo.captions import caption
 from siglip_study.demo.world import facts, sample_scene
-from siglip_study.ranking.truth_order import check_order, facts_score
+from siglip_study.ranking.orders import check_order, facts_score
+from siglip_study.ranking.pairs import PairTest
+from siglip_study.ranking.procedure import read_ranking
+from siglip_study.report import wording
 from siglip_study.report.beyond_category import sight
 from siglip_study.report.results import read_cells
 from siglip_study.report.tables import build_tables, read_table
@@ -58,7 +61,7 @@ def told(tmp_path_factory, make_study):
 
     def view():
         found = read_cells(root, cells)
-        ranking = read_json(root / "tables" / "ranking.json", "ranking/1")
+        ranking = read_ranking(root / "tables" / "ranking.json")
         return sight(root, ranking, read_table(root, "controls"), found)
 
     return SimpleNamespace(root=root, view=view, page=made.report(), name=name)
@@ -98,7 +101,7 @@ def test_clips_compared_within_a_category_are_those_that_have_a_figure(tmp_path,
     adversary(made.root, "generic", 0.0, 0.0, 9.0, 0.99)
     cells = made.cells | {"control_generic": ["generic"]}
     build_tables(made.root, cells)
-    ranking = read_json(made.root / "tables" / "ranking.json", "ranking/1")
+    ranking = read_ranking(made.root / "tables" / "ranking.json")
     view = sight(
         made.root, ranking, read_table(made.root, "controls"), read_cells(made.root, cells)
     )
@@ -123,6 +126,12 @@ def truths(n, seed=0):
     rng = np.random.default_rng(seed)
     scenes = [sample_scene(rng, "clips") for _ in range(n)]
     return [facts(s) for s in scenes], [caption(s, rng, style="clips") for s in scenes]
+
+
+def margin(a: str, b: str, difference: float, p: float | None) -> PairTest:
+    """A pair's test of D; of one seed p is unknown."""
+    significant = p is not None and p <= 0.05
+    return PairTest(a, b, difference, None, None, p, p, None, None, significant)
 
 
 def test_a_clips_share_averages_to_the_mean_kappa():
@@ -151,17 +160,21 @@ def test_a_margin_against_the_facts_is_told(difference, p, word, field, flip):
         "knows": 0.8 + rng.normal(0, 0.05, (3, 40)),
         "guesses": 0.2 + rng.normal(0, 0.05, (3, 40)),
     }
-    pair = {"a": "knows", "b": "guesses", "difference": difference, "p_holm": p}
-    if flip:
-        pair = {"a": "guesses", "b": "knows", "difference": -difference, "p_holm": p}
+    pair = (
+        margin("guesses", "knows", -difference, p)
+        if flip
+        else margin("knows", "guesses", difference, p)
+    )
     found = check_order(kappas, [pair])
-    assert word in found.sentence
+    assert word in wording.truth_order(found)
     assert getattr(found, field) == found.told == (("knows", "guesses"),)
 
 
 def test_facts_that_tell_nobody_apart_contradict_nobody():
     rng = np.random.default_rng(2)
     kappas = {name: rng.normal(0, 1, (3, 10)) for name in "ab"}
-    pair = {"a": "a", "b": "b", "difference": 0.1, "p_holm": 0.001}
-    found = check_order(kappas, [pair])
-    assert found.told == () and "contradict nothing" in found.sentence
+    found = check_order(kappas, [margin("a", "b", 0.1, 0.001)])
+    assert found.told == ()
+    assert wording.truth_order(found).endswith(
+        "tell none of 1 pairs of projectors apart, and so contradict nothing."
+    )

@@ -8,7 +8,7 @@ from support.scored import StandInScorer, text_vector
 from siglip_study.base.io import read_json
 from siglip_study.metrics.grounding import auc, grounding_margin, grounding_margin_within
 from siglip_study.ranking.gate import GateThresholds, References, gate
-from siglip_study.ranking.rank import Entry, rank
+from siglip_study.ranking.procedure import Entry, rank_study
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.scoring.baselines import favourites, write_adversaries
 
@@ -143,15 +143,15 @@ def test_where_categories_are_known_no_adversary_is_ranked_at_all(seed):
     groups = [f"g{i}" for i in range(N)]
     within = grounding_margin_within(human, names)
     figures = References(1.0, 1 / N, float(grounding_margin(human).mean()), within)
-    told = rank(entries, groups, figures, check_scorer(human, groups, names))
-    rows = {row["projector"]: row for row in told["projectors"]}
-    assert told["within_category"]["demanded"]
-    assert {label for label, row in rows.items() if row["ranked"]} == {"sees 0.5", "sees 1.0"}
-    assert rows["generic"]["gate"] == rows["category"]["gate"] == "collapsed"
-    assert "tells categories apart, not clips" in rows["category"]["stamps"]
-    assert rows["category, diverse"]["gate"] == "category_only"
+    told = rank_study(entries, groups, figures, check_scorer(human, groups, names))
+    rows = {own.projector: own for own in told.projectors}
+    assert told.within_category.demanded
+    assert {label for label, row in rows.items() if row.ranked} == {"sees 0.5", "sees 1.0"}
+    assert rows["generic"].gate.verdict == rows["category"].gate.verdict == "collapsed"
+    assert "category_only" in rows["category"].gate.stamps
+    assert rows["category, diverse"].gate.verdict == "category_only"
     # Without the demand it would be ranked: its D is far above 0.
-    assert rows["category, diverse"]["numbers"]["lower_bound"] > 0
+    assert rows["category, diverse"].gate.margin.lower > 0
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -170,28 +170,28 @@ def test_adversaries_as_entrants_are_never_ranked_above_a_grounded_projector(see
     }
     groups = [f"g{i}" for i in range(N)]
     figures = References(1.0, 1 / N, float(grounding_margin(human).mean()))
-    told = rank(entries, groups, figures, check_scorer(human, groups))
-    rows = {row["projector"]: row for row in told["projectors"]}
+    told = rank_study(entries, groups, figures, check_scorer(human, groups))
+    rows = {own.projector: own for own in told.projectors}
     # One caption for all: D is 0 by algebra, so it has collapsed, and it has no rank.
-    assert rows["generic"]["gate"] == "collapsed" and not rows["generic"]["ranked"]
-    assert rows["generic"]["mean_margin"] == pytest.approx(0, abs=1e-12)
+    assert rows["generic"].gate.verdict == "collapsed" and not rows["generic"].ranked
+    assert rows["generic"].mean_margin == pytest.approx(0, abs=1e-12)
     # The raw score prefers it to a projector that sees.
     assert np.diagonal(generic).mean() > np.diagonal(world.seer(0.2, 2.0)).mean()
     # The category shows, stamped; nothing beyond it does, and no grounded projector stands below.
     assert np.isclose(grounding_margin_within(category, [str(c) for c in world.category]), 0).all()
     assert auc(category, [str(c) for c in world.category]).mean() == pytest.approx(0.5)
-    if rows["category"]["ranked"]:
-        assert "templated" in rows["category"]["stamps"]
+    if rows["category"].ranked:
+        assert "templated" in rows["category"].gate.stamps
     for label, row in rows.items():
-        if row["gate"] == "grounded" and label != "category":
-            assert row["ranked"] and (
-                not rows["category"]["ranked"]
+        if row.gate.verdict == "grounded" and label != "category":
+            assert row.ranked and (
+                not rows["category"].ranked
                 or (
-                    rows["category"]["rank_low"] >= row["rank_low"]
-                    and rows["category"]["mean_margin"] < row["mean_margin"]
+                    rows["category"].rank_low >= row.rank_low
+                    and rows["category"].mean_margin < row.mean_margin
                 )
             )
-    assert {rows[f"sees {detail}"]["gate"] for detail in (0.5, 1.0)} == {"grounded"}
+    assert {rows[f"sees {detail}"].gate.verdict for detail in (0.5, 1.0)} == {"grounded"}
 
 
 def test_one_projector_entered_twice_comes_out_inseparable():
@@ -206,11 +206,11 @@ def test_one_projector_entered_twice_comes_out_inseparable():
         }
         entries["a to the bit"] = entries["a"]
         figures = References(1.0, 1 / N, float(grounding_margin(human).mean()))
-        told = rank(entries, groups, figures, check_scorer(human, groups))
-        pairs = {frozenset((p["a"], p["b"])): p for p in told["pairs"]}
+        told = rank_study(entries, groups, figures, check_scorer(human, groups))
+        pairs = {frozenset((p.a, p.b)): p for p in told.pairs}
         same = pairs[frozenset(("a", "a to the bit"))]
-        assert same["difference"] == 0 and same["p_holm"] == 1
-        separated += pairs[frozenset(("a", "again"))]["p_holm"] <= 0.05
+        assert same.difference == 0 and same.p_holm == 1
+        separated += pairs[frozenset(("a", "again"))].p_holm <= 0.05
     assert separated <= 2
 
 

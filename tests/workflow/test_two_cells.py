@@ -53,7 +53,7 @@ def test_it_ends_with_a_report(study: Any) -> None:
         assert projector in page
     # A run of one seed must not claim an order.
     ranking = json.loads((study.folder / "results/tables/ranking.json").read_text("utf-8"))
-    assert ranking["can_rank"] is False and ranking["why_not"]
+    assert ranking["answer"]["refusal"]["code"] == "one_seed"
 
 
 def test_every_cell_was_trained_once_and_left_its_record(study: Any) -> None:

@@ -168,13 +168,13 @@ def play(world: CategoryWorld, n_worlds: int, seed: int) -> CategoryOutcome:
             {label: Candidate(*high, table[p], within[p]) for p, label in enumerate(labels)},
             reference,
         )
-        alone = holm([told[label].numbers["p"] for label in labels]) <= ALPHA
+        alone = holm([told[label].margin.p for label in labels]) <= ALPHA
         passed[i] = alone, [told[label].may_be_ranked for label in labels]
         means[i] = table.mean(axis=(1, 2))
-        numbers = [told[label].numbers for label in labels]
-        if numbers[0]["p_within"] is not None:
+        p = [(told[label].margin.p, told[label].within) for label in labels]
+        weaker = np.array([max(margin, own.p) for margin, own in p if own is not None])
+        if len(weaker):
             asked += 1
-            weaker = np.array([max(of["p"], of["p_within"]) for of in numbers])
             strictest[i] = weaker <= ALPHA / len(labels)
     blind, seers = passed[..., :first], passed[..., first:]
     higher = means[:, None, :first, None] > means[:, None, None, first:]

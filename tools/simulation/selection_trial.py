@@ -99,15 +99,15 @@ def play(world: TuningWorld, n_worlds: int, seed: int) -> TuningOutcome:
         kinds = rng.standard_normal((world.n_categories, _WIDTH))
         common = 2.0 * rng.standard_normal(_WIDTH)
         told = _gated(world, *_scores(world, kinds, common, 1, rng))
-        means = [verdict.numbers["mean_margin"] for verdict in told]
+        means = [verdict.margin.mean for verdict in told]
         cells = [
             TuningCell(str(k), "p", mean, verdict.verdict, 1e-3, 1)
             for k, (mean, verdict) in enumerate(zip(means, told, strict=True))
         ]
-        chosen[i] = int(np.argmax(means)), int(select_cells(cells)["p"].chosen)
+        chosen[i] = int(np.argmax(means)), int(select_cells(cells)["p"].chosen or 0)
         told = _gated(world, *_scores(world, kinds, common, world.n_seeds, rng))
         grounded[i] = [told[k].may_be_ranked for k in chosen[i]]
-        margin[i] = [verdict.numbers["mean_margin"] for verdict in told]
+        margin[i] = [verdict.margin.mean for verdict in told]
     best = margin.mean(axis=0).max()
     blind = np.array([detail == 0 for _, detail in world.cells])
     taken = np.take_along_axis(margin, chosen, axis=1)

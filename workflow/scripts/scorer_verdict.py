@@ -6,8 +6,12 @@ from siglip_study.base.jobs import job
 
 with job(snakemake.log[0]):
     from siglip_study.base.io import atomic_path
-    from siglip_study.ranking.scorer_check import verdict
+    from siglip_study.ranking.scorer_check import read_check, stop_if_blind
+    from siglip_study.report import wording
 
-    sentence = verdict(Path(snakemake.input.check), snakemake.params.stop)
+    path = Path(snakemake.input.check)
+    check = read_check(path)
+    if snakemake.params.stop:
+        stop_if_blind(check, path)
     with atomic_path(Path(snakemake.output.verdict)) as partial:
-        partial.write_text(sentence + "\n", encoding="utf-8")
+        partial.write_text(wording.scorer_check(check.deciding) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ with job(snakemake.log[0]):
     from siglip_study.ranking.from_scores import rank_projectors
     from siglip_study.ranking.gate import GateThresholds
     from siglip_study.ranking.scorer_check import read_check
+    from siglip_study.ranking.selection import read_selection
     from siglip_study.report.tables import build_tables
 
     study = Study(parse(snakemake.config))
@@ -24,8 +25,8 @@ with job(snakemake.log[0]):
         },
         references=paths.run("references"),
         retrieval=paths.run("retrieval"),
-        selection=Path(snakemake.input.selection),
-        scorer=read_check(Path(snakemake.input.scorer_check)),
+        selection=read_selection(Path(snakemake.input.selection)),
+        scorer=read_check(Path(snakemake.input.scorer_check)).deciding,
         thresholds=thresholds,
         halved="held_out" in study.config.data.splits and not study.cross_fit,
         cross_fitted=study.cross_fit,

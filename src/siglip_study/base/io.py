@@ -8,12 +8,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from siglip_study.base.errors import StudyError
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+T = TypeVar("T")
 
 
 def _beside(path: Path) -> Path:
@@ -93,6 +96,23 @@ def read_json(path: str | Path, schema: str, *older: str) -> dict[str, Any]:
     if found not in (schema, *older):
         raise StudyError(f"{path}: schema is {found!r}; expected '{schema}'.")
     return obj
+
+
+def read_result(path: str | Path, kind: type[T], schema: str) -> T:
+    """Read a frozen dataclass of type ``kind``, written by :func:`write_json` as its ``asdict``.
+
+    Raises:
+        StudyError: as :func:`read_json`, or a value is missing or of another type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    body = read_json(path, schema)
+    try:
+        return TypeAdapter(kind).validate_python(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StudyError(f"{path}: '{where}': {first['msg']} (schema '{schema}').") from None
 
 
 def write_parquet(path: str | Path, table: pl.DataFrame) -> None:

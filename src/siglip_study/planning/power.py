@@ -67,15 +67,18 @@ def read_references(path: Path) -> ReferenceScores:
         raise StudyError(f"{path}: not readable as JSON ({error}).") from None
     if not isinstance(body, dict):
         raise StudyError(f"{path}: holds a {type(body).__name__}; expected an object.")
-    if body.get("schema") == "scorer_check/1":
+    from siglip_study.ranking.procedure import RANKING_SCHEMA
+    from siglip_study.ranking.scorer_check import CHECK_SCHEMA
+
+    if body.get("schema") == CHECK_SCHEMA:
         # The split whose figures are published decides.
-        check = body["splits"][body.get("decides", "report")]
-    elif body.get("schema") == "ranking/1":
+        check = body["splits"][body["decides"]]
+    elif body.get("schema") == RANKING_SCHEMA:
         check = body["scorer"]
     else:
         raise StudyError(
-            f"{path}: schema {body.get('schema')!r}; expected scorer_check/1, ranking/1, or a "
-            "Parquet file of the references' clips."
+            f"{path}: schema {body.get('schema')!r}; expected {CHECK_SCHEMA}, {RANKING_SCHEMA}, or "
+            "a Parquet file of the references' clips."
         )
     groups = int(check["n_groups"])
     if check["low"] is None or groups < 2:
@@ -83,7 +86,7 @@ def read_references(path: Path) -> ReferenceScores:
     from siglip_study.ranking.variance import t_quantile
     from siglip_study.ranking.within import WithinSpread
 
-    t = float(t_quantile(1 - float(body.get("alpha", 0.05)) / 2, groups - 1))
+    t = float(t_quantile(1 - float(check["alpha"]) / 2, groups - 1))
     sd = (check["high"] - check["low"]) / 2 / t * math.sqrt(groups)
     told = check.get("within")
     within = None if told is None else WithinSpread(**told)

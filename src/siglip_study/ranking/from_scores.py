@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from siglip_study.base.io import read_json, write_json
 from siglip_study.metrics.ids import check_same_ids
+from siglip_study.ranking.caveats import Circumstances
 from siglip_study.ranking.gate import Candidate, GateThresholds, References
-from siglip_study.ranking.rank import Entry, rank
+from siglip_study.ranking.procedure import Entry, rank_study, write_ranking
 from siglip_study.ranking.scorer_check import ScorerCheck
 from siglip_study.ranking.within import known_group_means
-from siglip_study.ranking.wording import Circumstances
 from siglip_study.scoring.score_files import read_scores
-from siglip_study.study.grid import SELECTION_SCHEMA
+
+if TYPE_CHECKING:
+    from siglip_study.ranking.selection import StudySelection
 
 WITHIN = "grounding_margin_within"
 
@@ -72,7 +74,7 @@ def rank_projectors(
     runs: Mapping[str, Sequence[Path]],
     references: Path,
     retrieval: Path,
-    selection: Path,
+    selection: StudySelection,
     scorer: ScorerCheck,
     thresholds: GateThresholds,
     halved: bool,
@@ -85,7 +87,7 @@ def rank_projectors(
         runs: projector label → folders of its reported runs' scores, one a seed.
         references: folder of the human captions' scores on the same clips.
         retrieval: folder of the retrieval baseline's.
-        selection: ``selection.json``.
+        selection: the chosen cells.
         scorer: what the scorer made of the human captions before training.
         thresholds: of the gate.
         halved: whether selection and report are halves of one split, and the first only chose.
@@ -98,8 +100,7 @@ def rank_projectors(
         seen, truncated[label] = candidate(folders, human)
         entries[label] = Entry(seen.margins, seen.effective, seen.top_share, seen.within)
     bar, _ = candidate([retrieval], human)
-    chosen = read_json(selection, SELECTION_SCHEMA)["projectors"]
-    body = rank(
+    ranking = rank_study(
         entries,
         human["group"].to_list(),
         reference_figures(references),
@@ -109,8 +110,8 @@ def rank_projectors(
         circumstances=Circumstances(
             halved=halved,
             cross_fitted=cross_fitted,
-            chosen_gates={label: row["gate"] for label, row in chosen.items()},
+            chosen_gates={label: own.gate for label, own in selection.projectors.items()},
             truncated=truncated,
         ),
     )
-    write_json(out, body, "ranking/1")
+    write_ranking(out, ranking)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
-from siglip_study.ranking.gate_reason import CATEGORY_ONLY, gate_reason
 from siglip_study.ranking.scores import Scores, study_noise
 from siglip_study.ranking.variance import Array, Bounds, bounds_of, holm
-from siglip_study.ranking.within import WithinDemand, within_demand
+from siglip_study.ranking.within import within_demand
 
 # ---- What the gate is given: its thresholds, the human captions' figures, and a projector's.
 
@@ -79,37 +78,124 @@ class References:
 class Candidate:
     """What the gate sees of one projector.
 
-    ``effective`` and ``top_share`` are one value a seed, ``margins`` is D as ``[S, G]``, and
-    ``within`` is D within category likewise, NaN where a source video has none.
+    ``effective`` and ``top_share`` are one value a seed, ``None`` where its captions are unknown;
+    ``margins`` is D as ``[S, G]``, and ``within`` is D within category likewise, NaN where a source
+    video has none.
     """
 
-    effective: ArrayLike
-    top_share: ArrayLike
+    effective: ArrayLike | None
+    top_share: ArrayLike | None
     margins: ArrayLike
     within: ArrayLike | None = field(default=None, compare=False)
 
 
 Verdict = Literal["grounded", "ungrounded", "undetermined", "category_only", "collapsed"]
+#: Why the gate decided so: the verdict, and its kind where there are two.
+Reason = Verdict | Literal["templated", "collapsed_category"]
+#: Marks that stand beside a projector's name.
+Stamp = Literal[
+    "templated", "category_only", "diversity_unknown", "low_in_some_seeds", "clips_only"
+]
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Means over seeds of effective captions and top cluster share, with their limits.
+
+    ``low`` is ``None`` where the references are templated themselves, so that the test is off;
+    ``low_seeds`` counts the seeds that would be low by themselves.
+    """
+
+    effective: float
+    effective_limit: float
+    top_share: float
+    top_share_limit: float
+    low: bool | None
+    low_seeds: int
 
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """The verdict, the numbers that made it, and one sentence for a reader.
+    """The verdict on a captioner and the figures that made it.
 
-    ``low_diversity`` is ``None`` where the references are templated themselves, so that the test
-    is off. ``stamps`` hold short marks that stand beside the name.
+    Attributes:
+        verdict: only ``grounded`` captions are ranked.
+        margin: the test of D above 0.
+        within: that of D within category, where it was asked for.
+        p_holm: of the weaker of the two, Holm over projectors.
+        decided_within: whether that is the one within category.
+        category_only: D is above 0 over all clips, and not shown to be within a category.
+        ungrounded_ceiling: an upper bound of D under this is *ungrounded*.
+        diversity: ``None`` where no captions were given, or no human ones to compare with.
+        n_seeds: S.
     """
 
     verdict: Verdict
-    low_diversity: bool | None
-    stamps: tuple[str, ...]
-    numbers: dict[str, Any] = field(repr=False)
-    reason: str = ""
+    margin: Bounds
+    within: Bounds | None
+    p_holm: float
+    decided_within: bool
+    category_only: bool
+    ungrounded_ceiling: float | None
+    diversity: Diversity | None
+    n_seeds: int
 
     @property
     def may_be_ranked(self) -> bool:
         """Only grounded captions are ranked."""
         return self.verdict == "grounded"
+
+    @property
+    def low_diversity(self) -> bool | None:
+        """``None`` where diversity was not judged."""
+        return self.diversity.low if self.diversity else None
+
+    @property
+    def reason(self) -> Reason:
+        """The verdict, told apart where it can come about in two ways."""
+        if self.verdict == "grounded" and self.low_diversity:
+            return "templated"
+        if self.verdict == "collapsed" and self.category_only:
+            return "collapsed_category"
+        return self.verdict
+
+    @property
+    def stamps(self) -> tuple[Stamp, ...]:
+        """What a reader must see beside the name."""
+        known = self.diversity
+        marks: list[tuple[Stamp, bool]] = [
+            ("templated", self.reason == "templated"),
+            ("category_only", self.category_only),
+            ("diversity_unknown", known is not None and known.low is None),
+            ("low_in_some_seeds", known is not None and known.low is False and known.low_seeds > 0),
+            ("clips_only", self.n_seeds == 1),
+        ]
+        return tuple(mark for mark, holds in marks if holds)
+
+
+def _diversity(
+    label: str,
+    candidate: Candidate,
+    reference: References | None,
+    limits: GateThresholds,
+    n_seeds: int,
+) -> Diversity | None:
+    if reference is None or candidate.effective is None or candidate.top_share is None:
+        return None
+    effective = _per_seed(label, "effective captions", candidate.effective, n_seeds)
+    top_share = _per_seed(label, "top cluster share", candidate.top_share, n_seeds)
+    least = limits.min_effective_ratio * reference.effective
+    most = max(limits.top_share_floor, limits.top_share_ratio * reference.top_share)
+    means = float(effective.mean()), float(top_share.mean())
+    judged = reference.effective >= limits.templated_reference
+    return Diversity(
+        effective=means[0],
+        effective_limit=least,
+        top_share=means[1],
+        top_share_limit=most,
+        low=means[0] < least or means[1] > most if judged else None,
+        low_seeds=int(((effective < least) | (top_share > most)).sum()) if judged else 0,
+    )
 
 
 def _per_seed(label: str, name: str, values: ArrayLike, n_seeds: int) -> np.ndarray:
@@ -122,118 +208,13 @@ def _per_seed(label: str, name: str, values: ArrayLike, n_seeds: int) -> np.ndar
     return array
 
 
-def _low_diversity(
-    effective: float, top_share: float, reference: References, limits: GateThresholds
-) -> bool | None:
-    if reference.effective < limits.templated_reference:
-        return None
-    top_limit = max(limits.top_share_floor, limits.top_share_ratio * reference.top_share)
-    return effective < limits.min_effective_ratio * reference.effective or top_share > top_limit
-
-
-@dataclass(frozen=True)
-class _Tested:
-    """The tests of one projector: over all clips, within categories if asked for, and together.
-
-    Grounded is the claim that both means are above 0. Its null hypothesis is the union of theirs,
-    whose p is the larger one (intersection-union test, Berger 1982, Technometrics 24, 295-300):
-    nothing is to be corrected between the two. ``p_holm`` is Holm's over projectors of that p,
-    ``p_holm_margin`` of the first test alone.
-    """
-
-    margin: Bounds
-    within: Bounds | None
-    p_holm: float
-    p_holm_margin: float
-
-    @property
-    def decided_within(self) -> bool:
-        """Whether D within category is the weaker of the two."""
-        return self.within is not None and self.within.p >= self.margin.p
-
-
-def _verdict(
-    label: str,
-    candidate: Candidate,
-    reference: References,
-    limits: GateThresholds,
-    n_seeds: int,
-    tested: _Tested,
-    demand: WithinDemand,
-) -> GateVerdict:
-    effective = _per_seed(label, "effective captions", candidate.effective, n_seeds)
-    top_share = _per_seed(label, "top cluster share", candidate.top_share, n_seeds)
-    mean_effective, mean_top = float(effective.mean()), float(top_share.mean())
-    low = _low_diversity(mean_effective, mean_top, reference, limits)
-    bounds, within = tested.margin, tested.within
-    ceiling = limits.ungrounded_ratio * reference.mean_margin
-    grounded = tested.p_holm <= limits.alpha
-    categories = not grounded and tested.decided_within and tested.p_holm_margin <= limits.alpha
-    verdict: Verdict
-    if grounded:
-        verdict = "grounded"
-    elif low:
-        verdict = "collapsed"
-    elif categories:
-        verdict = "category_only"
-    elif bounds.upper is not None and bounds.upper < ceiling:
-        verdict = "ungrounded"
-    else:
-        verdict = "undetermined"
-    stamps = []
-    if grounded and low:
-        stamps.append("templated")
-    if categories:
-        stamps.append(CATEGORY_ONLY)
-    if low is None:
-        stamps.append("diversity test off: references templated")
-    each = [
-        _low_diversity(float(e), float(t), reference, limits)
-        for e, t in zip(effective, top_share, strict=True)
-    ]
-    if low is False and any(each):
-        stamps.append(f"low diversity in {sum(map(bool, each))} of {n_seeds} seeds")
-    if n_seeds == 1:
-        stamps.append("clips only")
-    numbers = {
-        "effective_captions": mean_effective,
-        "effective_captions_per_seed": effective.tolist(),
-        "reference_effective_captions": reference.effective,
-        "effective_captions_limit": limits.min_effective_ratio * reference.effective,
-        "top_cluster_share": mean_top,
-        "top_cluster_share_per_seed": top_share.tolist(),
-        "top_cluster_share_limit": max(
-            limits.top_share_floor, limits.top_share_ratio * reference.top_share
-        ),
-        "low_diversity": low,
-        "mean_margin": bounds.mean,
-        "lower_bound": bounds.lower,
-        "upper_bound": bounds.upper,
-        "p": bounds.p,
-        "mean_margin_within": within and within.mean,
-        "lower_bound_within": within and within.lower,
-        "upper_bound_within": within and within.upper,
-        "p_within": within and within.p,
-        "p_holm": tested.p_holm,
-        "decided_by": "D within category" if tested.decided_within else "D",
-        "category_only": categories,
-        "ungrounded_ceiling": ceiling,
-        "reference_mean_margin": reference.mean_margin,
-        "reference_mean_margin_within": demand.mean,
-        "n_seeds": n_seeds,
-        "alpha": limits.alpha,
-    }
-    reason = gate_reason(verdict, low, numbers)
-    return GateVerdict(verdict, low, tuple(stamps), numbers, reason)
-
-
 def _within_tables(
     candidates: Mapping[str, Candidate], reference: References, limits: GateThresholds
-) -> tuple[WithinDemand, dict[str, Array]]:
-    """Whether D within category is asked for, and if so the projectors', ``[S, G]``."""
+) -> dict[str, Array]:
+    """The projectors' D within category, ``[S, G]``, where it is asked for; else none."""
     demand = within_demand(reference.within, limits.alpha, limits.within_category)
     if not demand.demanded:
-        return demand, {}
+        return {}
     tables = {}
     for label, candidate in candidates.items():
         table = np.asarray([] if candidate.within is None else candidate.within, dtype=float)
@@ -245,12 +226,12 @@ def _within_tables(
                 f"{demand.n_groups} source videos for which the human captions have one."
             )
         tables[label] = table[:, known[0]]
-    return demand, tables
+    return tables
 
 
 def gate_all(
     candidates: Mapping[str, Candidate],
-    reference: References,
+    reference: References | None,
     thresholds: GateThresholds | None = None,
     own_runs: bool = False,
 ) -> dict[str, GateVerdict]:
@@ -258,33 +239,59 @@ def gate_all(
 
     Collapsed = low diversity and not grounded. The lower bounds carry clips and seeds; with one
     seed they carry clips only and the verdict is stamped so. Where the references pass it
-    themselves, grounded asks that D within category be above 0 as well. ``own_runs`` is for one
-    candidate by itself: see :func:`gate`.
+    themselves, grounded asks that D within category be above 0 as well. Grounded is then the claim
+    that both means are above 0. Its null hypothesis is the union of theirs, whose p is the larger
+    one (intersection-union test, Berger 1982, Technometrics 24, 295-300): nothing is to be
+    corrected between the two.
+
+    Args:
+        candidates: the projectors.
+        reference: the human captions' figures; without them D alone decides between *grounded* and
+            *undetermined*.
+        thresholds: default thresholds if absent.
+        own_runs: for one candidate by itself: see :func:`gate`.
 
     Raises:
         StudyError: unequal seeds or groups, shares out of range, margins that are no numbers.
     """
     limits = thresholds or GateThresholds()
     table = Scores.of({label: candidate.margins for label, candidate in candidates.items()})
-    margin = _tests(table, limits.alpha, own_runs)
-    demand, tables = _within_tables(candidates, reference, limits)
-    within: Sequence[Bounds | None] = [None] * len(margin)
+    margins = _tests(table, limits.alpha, own_runs)
+    tables = {} if reference is None else _within_tables(candidates, reference, limits)
+    withins: Sequence[Bounds | None] = [None] * len(margins)
     if tables:
-        within = _tests(Scores.of(tables), limits.alpha, own_runs)
-    weaker = [m.p if w is None else max(m.p, w.p) for m, w in zip(margin, within, strict=True)]
-    both, alone = holm(weaker), holm([bounds.p for bounds in margin])
-    return {
-        label: _verdict(
-            label,
-            candidates[label],
-            reference,
-            limits,
+        withins = _tests(Scores.of(tables), limits.alpha, own_runs)
+    weaker = [m.p if w is None else max(m.p, w.p) for m, w in zip(margins, withins, strict=True)]
+    p_holm, p_margin = holm(weaker), holm([bounds.p for bounds in margins])
+    ceiling = None if reference is None else limits.ungrounded_ratio * reference.mean_margin
+    verdicts = {}
+    for p, label in enumerate(table.labels):
+        margin, within = margins[p], withins[p]
+        diversity = _diversity(label, candidates[label], reference, limits, table.n_seeds)
+        grounded = bool(p_holm[p] <= limits.alpha)
+        decided_within = within is not None and within.p >= margin.p
+        categories = not grounded and decided_within and bool(p_margin[p] <= limits.alpha)
+        verdict: Verdict = "undetermined"
+        if grounded:
+            verdict = "grounded"
+        elif diversity is not None and diversity.low:
+            verdict = "collapsed"
+        elif categories:
+            verdict = "category_only"
+        elif ceiling is not None and margin.upper is not None and margin.upper < ceiling:
+            verdict = "ungrounded"
+        verdicts[label] = GateVerdict(
+            verdict,
+            margin,
+            within,
+            float(p_holm[p]),
+            decided_within,
+            categories,
+            ceiling,
+            diversity,
             table.n_seeds,
-            _Tested(margin[p], within[p], float(both[p]), float(alone[p])),
-            demand,
         )
-        for p, label in enumerate(table.labels)
-    }
+    return verdicts
 
 
 def _tests(table: Scores, alpha: float, own_runs: bool) -> list[Bounds]:
@@ -327,11 +334,20 @@ def gate(
 # ---- The gate for published rows, of which only the share of distinct strings is known.
 
 
+@dataclass(frozen=True)
+class PublishedVerdict:
+    """What a published run's distinct strings / strings, in [0, 1], says, and its limit."""
+
+    verdict: Literal["collapsed", "undetermined"]
+    distinct_ratio: float
+    limit: float
+
+
 def gate_by_diversity_alone(
     distinct_ratio: float,
     reference_distinct_ratio: float = 1.0,
     thresholds: GateThresholds | None = None,
-) -> GateVerdict:
+) -> PublishedVerdict:
     """Verdict on a published row, of which only distinct strings / strings is known.
 
     Effective captions cannot exceed the distinct ratio (near-duplicates merge, entropy is at most
@@ -343,12 +359,7 @@ def gate_by_diversity_alone(
         if not 0 <= value <= 1:
             raise StudyError(f"{name} ratio of a published run is {value}; expected 0 to 1.")
     limit = limits.min_effective_ratio * reference_distinct_ratio
-    low = distinct_ratio < limit
-    numbers = {"distinct_ratio": distinct_ratio, "effective_captions_limit": limit}
-    numbers["reference_distinct_ratio"] = reference_distinct_ratio
-    found = f"{distinct_ratio:.2f} distinct captions a clip against a limit of {limit:.2f}"
-    if low:
-        reason = f"Collapsed by diversity alone: {found}; effective captions cannot exceed that."
-        return GateVerdict("collapsed", True, ("collapsed by diversity alone",), numbers, reason)
-    reason = f"Undetermined: {found}, and distinct strings cannot show near-duplicates."
-    return GateVerdict("undetermined", None, ("published figures only",), numbers, reason)
+    verdict: Literal["collapsed", "undetermined"] = (
+        "collapsed" if distinct_ratio < limit else "undetermined"
+    )
+    return PublishedVerdict(verdict, distinct_ratio, limit)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import polars as pl
 from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json, write_json
-from siglip_study.config.study import ScorerConfig
+from siglip_study.base.io import read_result, write_json
 from siglip_study.metrics import siglip
 from siglip_study.metrics.grounding import (
     auc,
@@ -33,8 +30,10 @@ from siglip_study.ranking.variance import (
 from siglip_study.ranking.within import WithinSpread, known_group_means, spread_within
 
 if TYPE_CHECKING:
-    from siglip_study.features.scorer import TextScorer
+    import polars as pl
 
+    from siglip_study.config.study import ScorerConfig
+    from siglip_study.features.scorer import TextScorer
 
 #: Shares of the references that are swapped with one another.
 SWAPPED_SHARES: tuple[float, ...] = (0.0, 0.10, 0.25, 0.50, 1.0)
@@ -86,7 +85,7 @@ class ScorerCheck:
     n_groups: int
     can_tell: bool
     human_scale: bool
-    sentence: str
+    alpha: float
     within: WithinSpread | None = None
 
 
@@ -218,19 +217,6 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
         ]
     )
     within, within_low, within_high = _mean_auc(by_category, groups, alpha)
-    bounds = (
-        "no interval on one group"
-        if low is None
-        else f"{100 * (1 - alpha):g}% interval {low:.4f} to {high:.4f}"
-    )
-    found = f"the references' D is {mean:.4f} ({bounds}), AUC {overall:.2f}"
-    if within is not None:
-        found += f", {within:.2f} within a category"
-    sentence = (
-        f"The scorer tells human captions of their own clip from those of others: {found}."
-        if can_tell
-        else f"The scorer cannot tell; no verdict: {found}."
-    )
     return ScorerCheck(
         mean_margin=mean,
         low=low,
@@ -248,7 +234,7 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
         n_groups=len(by_group),
         can_tell=can_tell,
         human_scale=can_tell and errors >= HUMAN_SCALE_ERRORS,
-        sentence=sentence,
+        alpha=alpha,
         within=spread_within(by_group, known_group_means(margins_within, groups)),
     )
 
@@ -256,11 +242,26 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
 # ---- The scorer check of a study: human captions of the held-out clips, before anything is
 # trained.
 
-log = logging.getLogger(__name__)
+CHECK_SCHEMA = "scorer_check/2"
 
 #: The split whose figures are published: its verdict is the study's. Under cross-fitting both
 #: halves are, and decide together.
 DECIDES, BOTH = "report", "held_out"
+
+
+@dataclass(frozen=True)
+class StudyCheck:
+    """The check of each held-out split by one scorer; that of the split ``decides`` counts."""
+
+    model: str
+    revision: str | None
+    decides: str
+    splits: Mapping[str, ScorerCheck]
+
+    @property
+    def deciding(self) -> ScorerCheck:
+        """The check that counts."""
+        return self.splits[self.decides]
 
 
 def check_references(
@@ -271,8 +272,8 @@ def check_references(
     alpha: float,
     out: Path,
     cross_fit: bool = False,
-) -> dict[str, Any]:
-    """Judge the scorer on each held-out split, write ``scorer_check.json``, say one sentence.
+) -> StudyCheck:
+    """Judge the scorer on each held-out split and write ``scorer_check.json``.
 
     Args:
         manifest: all splits.
@@ -280,7 +281,7 @@ def check_references(
         scorer: embeds the human captions.
         settings: which scorer it is.
         alpha: level.
-        out: the JSON file, schema ``scorer_check/1``.
+        out: the JSON file.
         cross_fit: the splits are halves of one and both are reported: judge them together too.
 
     Raises:
@@ -297,26 +298,17 @@ def check_references(
                     "the same D by definition; expected at least 3 in each half."
                 )
         checks[BOTH] = check_blocks(list(blocks.values()), alpha)
-    deciding = BOTH if cross_fit else DECIDES
-    decides = checks[deciding]
-    body = {
-        "model": settings.model,
-        "revision": settings.revision,
-        "alpha": alpha,
-        "decides": deciding,
-        "can_tell": decides.can_tell,
-        "sentence": decides.sentence,
-        "splits": {split: asdict(check) for split, check in checks.items()},
-    }
-    write_json(out, body, "scorer_check/1")
-    log.info("%s: %s", settings.model, decides.sentence)
-    return body
+    found = StudyCheck(settings.model, settings.revision, BOTH if cross_fit else DECIDES, checks)
+    write_json(out, asdict(found), CHECK_SCHEMA)
+    return found
 
 
 def _block(
     manifest: pl.DataFrame, split: str, frames: Mapping[str, np.ndarray], scorer: TextScorer
 ) -> Block:
     """Scores of a split's references ``[n, n]``, source videos and categories."""
+    import polars as pl
+
     clips = manifest.filter(pl.col("split") == split).sort("id")
     ids = clips["id"].to_list()
     check_same_ids(ids, frames, "the manifest", "the scorer's features")
@@ -334,31 +326,22 @@ def _block(
     return matrix, clips["group"].to_list(), clips["category"].to_list()
 
 
-def verdict(check: Path, stop_if_blind: bool) -> str:
-    """The sentence of ``scorer_check.json``, if training may begin.
+def read_check(path: Path) -> StudyCheck:
+    """``scorer_check.json``, as :func:`check_references` wrote it."""
+    return read_result(path, StudyCheck, CHECK_SCHEMA)
+
+
+def stop_if_blind(check: StudyCheck, path: Path) -> None:
+    """End a study before training where its scorer cannot tell; ``path`` is told for its figures.
 
     Raises:
-        StudyError: the scorer cannot tell, and the config says to stop then.
+        StudyError: the scorer cannot tell.
     """
-    told = read_json(check, "scorer_check/1")
-    if stop_if_blind and not told["can_tell"]:
+    found = check.deciding
+    if not found.can_tell:
         raise StudyError(
-            f"scorer '{told['model']}': {str(told['sentence']).rstrip('.')}. Nothing was trained; "
-            "expected a scorer that can tell, or `scorer.stop_if_blind: false` to train without "
-            f"hope of a verdict (figures: {check})."
+            f"scorer '{check.model}' cannot tell: the references' D is {found.mean_margin:.4f} "
+            f"(p {found.p:.3g} that it is not above 0). Nothing was trained; expected a scorer "
+            "that can tell, or `scorer.stop_if_blind: false` to train without hope of a verdict "
+            f"(figures: {path})."
         )
-    return str(told["sentence"])
-
-
-def read_check(path: Path) -> ScorerCheck:
-    """The deciding split's check, as :func:`check_references` wrote it."""
-    from siglip_study.ranking.within import WithinSpread
-
-    body = read_json(path, "scorer_check/1")
-    told = body["splits"][body.get("decides", DECIDES)]
-    within = told.get("within")
-    parts = {
-        "swapped": tuple(SwapPoint(**point) for point in told["swapped"]),
-        "within": None if within is None else WithinSpread(**within),
-    }
-    return ScorerCheck(**{**told, **parts})

@@ -9,15 +9,14 @@ what a claim is then about, is in ``docs/ranking.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import write_json
+from siglip_study.base.io import read_result, write_json
 from siglip_study.ranking.from_scores import candidate, reference_figures
-from siglip_study.ranking.gate import Candidate, GateThresholds, Verdict, gate_all
+from siglip_study.ranking.gate import Candidate, GateThresholds, GateVerdict, Verdict, gate_all
 from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.within import known_group_means
 from siglip_study.scoring.score_files import read_scores
@@ -38,7 +37,7 @@ WORST_FIRST: tuple[Verdict, ...] = (
 class TuningCell:
     """One tuning run (seed 0) as captioned on the selection split.
 
-    ``mean_margin`` is mean D; ``gate`` the gate's word on it there, ``gate_reason`` its sentence.
+    ``mean_margin`` is mean D; ``gate`` the gate's word on it there, ``verdict`` all that it found.
     """
 
     cell: str
@@ -47,7 +46,7 @@ class TuningCell:
     gate: Verdict
     learning_rate: float
     epochs: float
-    gate_reason: str = ""
+    verdict: GateVerdict | None = None
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,12 @@ class Selection:
     ``gate`` is the gate's word on the chosen cell, on the clips that chose it: ``collapsed`` only
     where all collapsed, ``category_only`` only where none was grounded. ``passed_over`` names the
     cells of higher D, ``n_collapsed`` and ``n_category_only`` count those that the gate called so.
+
+    ``reports`` says which cell reports which held-out split, or half of one; ``chosen`` is ``None``
+    where the halves chose two.
     """
 
-    chosen: str
+    chosen: str | None
     mean_margin: float
     gate: Verdict
     n_cells: int
@@ -67,6 +69,33 @@ class Selection:
     n_category_only: int
     passed_over: tuple[str, ...]
     cells: tuple[TuningCell, ...]
+    reports: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudySelection:
+    """``selection.json``: projector → what was chosen for it.
+
+    ``halves`` holds what each half of one held-out split chose for the other, by the half that
+    chose; ``projectors`` then sums up.
+    """
+
+    projectors: Mapping[str, Selection]
+    halves: Mapping[str, Mapping[str, Selection]] = field(default_factory=dict)
+
+
+def write_selection(path: Path, selection: StudySelection) -> None:
+    """Write ``selection.json``."""
+    write_json(path, asdict(selection), SELECTION_SCHEMA)
+
+
+def read_selection(path: Path) -> StudySelection:
+    """Read it.
+
+    Raises:
+        StudyError: the file is missing or follows another schema.
+    """
+    return read_result(path, StudySelection, SELECTION_SCHEMA)
 
 
 def worse(a: Verdict, b: Verdict) -> Verdict:
@@ -159,7 +188,7 @@ def tuned_cells(
                 gate=verdict.verdict,
                 learning_rate=cell.run.stage2.learning_rate,
                 epochs=cell.run.stage2.epochs,
-                gate_reason=verdict.reason,
+                verdict=verdict,
             )
         )
     return rows
@@ -182,16 +211,18 @@ def select_tuned(
         halves: the two that choose for each other, under cross-fitting.
     """
     if halves:
-        body = _by_halves(cells, references, thresholds, halves)
-    else:
-        found = select_cells(tuned_cells(cells, references, thresholds))
-        body = {
-            "projectors": {
-                label: {**asdict(own), "reports": {"report": own.chosen}}
+        write_selection(out, _by_halves(cells, references, thresholds, halves))
+        return
+    found = select_cells(tuned_cells(cells, references, thresholds))
+    write_selection(
+        out,
+        StudySelection(
+            {
+                label: replace(own, reports={"report": str(own.chosen)})
                 for label, own in found.items()
             }
-        }
-    write_json(out, body, SELECTION_SCHEMA)
+        ),
+    )
 
 
 def _by_halves(
@@ -199,38 +230,32 @@ def _by_halves(
     references: Path,
     thresholds: GateThresholds,
     halves: Sequence[str],
-) -> dict[str, Any]:
-    """The body of ``selection.json`` where each half chooses for the other.
+) -> StudySelection:
+    """Each half's choice for the other.
 
-    ``projectors`` sums up: ``reports`` says which cell reports which half, ``chosen`` is null where
-    they differ, figures are means over the halves, and the gate's word on a cell is the worse of
-    the two: it counts as collapsed if it did on either. ``halves`` holds what each half chose, by
-    the half that chose.
+    In the sum of both, figures are means over the halves, and the gate's word on a cell is the
+    worse of the two: it counts as collapsed if it did on either.
     """
     seen = [tuned_cells(cells, references, thresholds, half) for half in halves]
     first, second = (select_cells(rows) for rows in seen)
     joined = [_over_both(a, b) for a, b in zip(*seen, strict=True)]
     projectors = {}
     for label in first:
-        own = [cell for cell in joined if cell.projector == label]
+        own = tuple(cell for cell in joined if cell.projector == label)
         a, b = first[label], second[label]
-        projectors[label] = {
-            "chosen": a.chosen if a.chosen == b.chosen else None,
-            "mean_margin": (a.mean_margin + b.mean_margin) / 2,
-            "n_cells": len(own),
-            "gate": worse(a.gate, b.gate),
-            "n_collapsed": sum(cell.gate == "collapsed" for cell in own),
-            "n_category_only": sum(cell.gate == "category_only" for cell in own),
-            "passed_over": sorted({*a.passed_over, *b.passed_over}),
-            "cells": [asdict(cell) for cell in own],
+        projectors[label] = Selection(
+            chosen=a.chosen if a.chosen == b.chosen else None,
+            mean_margin=(a.mean_margin + b.mean_margin) / 2,
+            gate=worse(a.gate, b.gate),
+            n_cells=len(own),
+            n_collapsed=sum(cell.gate == "collapsed" for cell in own),
+            n_category_only=sum(cell.gate == "category_only" for cell in own),
+            passed_over=tuple(sorted({*a.passed_over, *b.passed_over})),
+            cells=own,
             # Who was chosen on one half reports the other.
-            "reports": dict(zip(halves, (b.chosen, a.chosen), strict=True)),
-        }
-    chose = {
-        half: {label: asdict(own) for label, own in found.items()}
-        for half, found in zip(halves, (first, second), strict=True)
-    }
-    return {"projectors": projectors, "halves": chose}
+            reports=dict(zip(halves, (str(b.chosen), str(a.chosen)), strict=True)),
+        )
+    return StudySelection(projectors, dict(zip(halves, (first, second), strict=True)))
 
 
 def _over_both(a: TuningCell, b: TuningCell) -> TuningCell:
@@ -238,4 +263,4 @@ def _over_both(a: TuningCell, b: TuningCell) -> TuningCell:
     gate = worse(a.gate, b.gate)
     told = a if gate == a.gate else b
     mean = (a.mean_margin + b.mean_margin) / 2
-    return replace(a, mean_margin=mean, gate=gate, gate_reason=told.gate_reason)
+    return replace(a, mean_margin=mean, gate=gate, verdict=told.verdict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,21 +21,30 @@ from siglip_study.ranking.variance import bounds_of
 LEAST_SHARE = 0.5
 
 
+#: Why D within category is asked for or not: the config has it off, no category has three clips,
+#: too few source videos lie in one, the human captions' own is not shown to be above 0.
+DemandReason = Literal["asked", "off", "no_category", "few_videos", "not_shown"]
+
+
 @dataclass(frozen=True)
 class WithinDemand:
-    """Whether *grounded* asks for D within category, and one sentence that says why.
+    """Whether *grounded* asks for D within category, and why.
 
     ``mean``, ``lower_bound`` and ``p`` are the human captions', ``None`` where they have none;
     ``n_groups`` of ``n_total`` source videos have a margin within category.
     """
 
-    demanded: bool
-    sentence: str
+    reason: DemandReason
     mean: float | None
     lower_bound: float | None
     p: float | None
     n_groups: int
     n_total: int
+
+    @property
+    def demanded(self) -> bool:
+        """Whether it is asked for."""
+        return self.reason == "asked"
 
 
 @dataclass(frozen=True)
@@ -91,32 +101,12 @@ def within_demand(references: ArrayLike | None, alpha: float, wanted: bool = Tru
     values = np.atleast_1d(np.asarray([] if references is None else references, dtype=float))
     known = values[np.isfinite(values)]
     n, total = len(known), len(values)
-    open_door = "a captioner that knows only the category of a clip could pass the gate"
-    if not wanted:
-        return WithinDemand(
-            False, f"gate.within_category is off: {open_door}.", None, None, None, n, total
-        )
-    if n == 0:
-        return WithinDemand(
-            False, f"No category has three clips: {open_door}.", None, None, None, n, total
-        )
+    if not wanted or n == 0:
+        return WithinDemand("no_category" if wanted else "off", None, None, None, n, total)
     found = bounds_of(known, None, 0, alpha)
-    figures = (found.mean, found.lower, found.p, n, total)
+    reason: DemandReason = "asked"
     if n < LEAST_SHARE * total:
-        sentence = (
-            f"Only {n} of {total} source videos lie in a category of three clips, too few to ask "
-            f"for D within category: {open_door}."
-        )
-        return WithinDemand(False, sentence, *figures)
-    bound = "" if found.lower is None else f" (lower bound {found.lower:.4f})"
-    if found.p > alpha:
-        sentence = (
-            f"The human captions' own D within category is {found.mean:.4f}{bound}, not shown to "
-            f"be above 0, so nobody is asked for it: {open_door}."
-        )
-        return WithinDemand(False, sentence, *figures)
-    sentence = (
-        "Grounded means telling clips of one category apart as well, as the human captions do: "
-        f"their D within category is {found.mean:.4f}{bound}."
-    )
-    return WithinDemand(True, sentence, *figures)
+        reason = "few_videos"
+    elif found.p > alpha:
+        reason = "not_shown"
+    return WithinDemand(reason, found.mean, found.lower, found.p, n, total)

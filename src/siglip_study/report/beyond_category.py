@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from siglip_study.base.io import read_json
-from siglip_study.report import words
+from siglip_study.report import wording, words
 from siglip_study.report.controls import WITHIN
 from siglip_study.report.results import ROLES, Cell, only
 from siglip_study.report.trust import by_cell
@@ -18,13 +18,16 @@ from siglip_study.study.paths import Paths
 if TYPE_CHECKING:
     import numpy as np
 
+    from siglip_study.ranking.gate import Verdict
+    from siglip_study.ranking.procedure import Ranking
+
 D = "grounding_margin"
 _TRAINED = ("report", "control_blind", "control_noise", "control_permuted", "control_hot")
 
 
 def sight(
     results: Path,
-    ranking: dict[str, Any],
+    ranking: Ranking,
     controls: list[dict[str, Any]],
     cells: list[Cell],
 ) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def sight(
 
     Args:
         results: output folder of the study.
-        ranking: ``ranking.json``.
+        ranking: the ranking.
         controls: the ``controls`` table.
         cells: every cell of the study.
     """
@@ -45,7 +48,7 @@ def sight(
     return {
         **_negatives(cells, controls, table),
         "generic": _generic(cells, gates),
-        "category": _category(cells, gates, table, ranking["alpha"]),
+        "category": _category(cells, gates, table, ranking.alpha),
         "unseeing": _unseeing(results, cells),
         "truth_order": _truth_order(results, table, ranking),
     }
@@ -95,7 +98,7 @@ def _figure(row: dict[str, Any] | None, digits: int) -> dict[str, str]:
     }
 
 
-def _generic(cells: list[Cell], gates: dict[str, str]) -> str | None:
+def _generic(cells: list[Cell], gates: dict[str, Verdict | None]) -> str | None:
     """What the raw score makes of one caption for all, from this study's numbers."""
     generic, human = only(cells, "control_generic"), only(cells, "references")
     if generic is None:
@@ -115,15 +118,11 @@ def _generic(cells: list[Cell], gates: dict[str, str]) -> str | None:
     names = sorted({c.projector or c.name if c.role == "report" else ROLES[c.role] for c in below})
     sentence += f" ({', '.join(names)})" if names else ""
     sentence += f"; its D is {words.number(margin, 4)}"
-    return f"{sentence}, and the gate says: {_said(gates.get(generic.name))}."
-
-
-def _said(gate: str | None) -> str:
-    return words.GATES.get(gate, gate).lower() if gate else "not judged"
+    return f"{sentence}, and the gate says: {wording.gate_name(gates.get(generic.name)).lower()}."
 
 
 def _category(
-    cells: list[Cell], gates: dict[str, str], clips: pl.DataFrame, alpha: float
+    cells: list[Cell], gates: dict[str, Verdict | None], clips: pl.DataFrame, alpha: float
 ) -> str | None:
     """What knowing the category alone is worth, and who is shown to see more."""
     found = only(cells, "control_category")
@@ -132,7 +131,7 @@ def _category(
     sentence = (
         f"One caption a category has D {words.number(found.value(D), 4)}, "
         f"of which {words.number(found.value(WITHIN[0]), 4)} within the category "
-        f"(gate, taken as a projector: {_said(gates.get(found.name))})."
+        f"(gate, taken as a projector: {wording.gate_name(gates.get(found.name)).lower()})."
     )
     bar = clips.filter(pl.col("role") == "control_category").sort("id")
     scores = _by_projector(clips)
@@ -181,21 +180,19 @@ def _unseeing(results: Path, cells: list[Cell]) -> list[dict[str, str]]:
     return list(rows.values())
 
 
-def _truth_order(
-    results: Path, clips: pl.DataFrame, ranking: dict[str, Any]
-) -> dict[str, Any] | None:
+def _truth_order(results: Path, clips: pl.DataFrame, ranking: Ranking) -> dict[str, Any] | None:
     """Whether D contradicts the facts, which only the demo knows."""
     path = Paths(results).demo / "facts.json"
     reports = clips.filter(pl.col("role") == "report").sort("id")
-    if not path.is_file() or reports.is_empty() or not ranking["pairs"]:
+    if not path.is_file() or reports.is_empty() or not ranking.pairs:
         return None
-    from siglip_study.ranking.truth_order import check_order, facts_score
+    from siglip_study.ranking.orders import check_order, facts_score
 
     facts = read_json(path, "facts/1")
     scores = {
         str(cell): facts_score(own["caption"].to_list(), [facts[clip] for clip in own["id"]])
         for (cell,), own in reports.group_by("cell", maintain_order=True)
     }
-    order = check_order(_by_projector(clips, scores), ranking["pairs"], ranking["alpha"])
+    order = check_order(_by_projector(clips, scores), ranking.pairs, ranking.alpha)
     state = "bad" if order.contradict else "good" if order.told else "plain"
-    return {"sentence": order.sentence, "state": state}
+    return {"sentence": wording.truth_order(order), "state": state}

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from siglip_study.report.results import Cell, mean, shared
+from siglip_study.metrics.registry import WITHIN_CATEGORY
+from siglip_study.report import wording
+from siglip_study.report.results import ROLES, Cell, mean, only, shared
 
 if TYPE_CHECKING:
     import numpy as np
-from siglip_study.metrics.registry import WITHIN_CATEGORY
-from siglip_study.report.results import ROLES, only
 
-if TYPE_CHECKING:
     from siglip_study.ranking.gate import GateThresholds, GateVerdict
+    from siglip_study.ranking.procedure import Ranking
 
 
 # ---- Runs of one control as the one that they are: a row for all draws of permuted captions.
@@ -206,19 +206,16 @@ def gate_controls(
 
 def control_rows(
     cells: list[Cell],
-    ranking: dict[str, Any],
-    gates: dict[str, str],
-    reasons: dict[str, str] | None = None,
+    ranking: Ranking,
+    gates: dict[str, GateVerdict],
 ) -> list[dict[str, Any]]:
     """Rows of the controls table: each control's figures, then every run's negatives and gaps.
 
     Args:
         cells: every cell of the study, one for all runs of a control (``draws.join_draws``).
-        ranking: ``ranking.json``.
+        ranking: the ranking.
         gates: cell → verdict, from :func:`gate_controls`.
-        reasons: cell → the sentence with the numbers that made it.
     """
-    told_why = reasons or {}
     rows: list[dict[str, Any]] = []
     for cell in cells:
         if cell.role in EXPECTATIONS and cell.role != "report":
@@ -238,8 +235,6 @@ def control_rows(
                 found = (cell.metrics.get("losses") or {}).get(gap)
                 if found is not None:
                     rows.append(_row(cell, gap, found, _gap_met(cell, gap, found), gates))
-    for row in rows:
-        row["gate_reason"] = told_why.get(row["cell"])
     return rows
 
 
@@ -252,15 +247,16 @@ def _within_met(cell: Cell, metric: str) -> bool | None:
     return abs(cell.value(metric) or 0.0) <= MARGIN_ROUNDING
 
 
-def _met(cell: Cell, ranking: dict[str, Any], gates: dict[str, str]) -> bool | None:
+def _met(cell: Cell, ranking: Ranking, gates: dict[str, GateVerdict]) -> bool | None:
     """Whether a control shows what it must; None for a bar or where the gate could not judge."""
     if cell.role == "references":
-        return bool(ranking["scorer_can_tell"])
-    verdict = gates.get(cell.name)
+        return ranking.scorer is None or ranking.scorer.can_tell
+    told = gates.get(cell.name)
+    verdict = told and told.verdict
     if cell.role == "control_category":
         # Where the gate cannot ask for D within category, nothing holds this captioner back.
-        asked = (ranking.get("within_category") or {}).get("demanded")
-        passed = bool(asked) and verdict == "grounded"
+        demand = ranking.within_category
+        passed = demand is not None and demand.demanded and verdict == "grounded"
         known = cell.value(WITHIN[0]) is not None
         return bool(_within_met(cell, WITHIN[0])) and not passed if known else None
     if verdict is None or cell.role not in (*MUST_FAIL, "control_generic"):
@@ -280,8 +276,9 @@ def _row(
     metric: str,
     found: dict[str, Any],
     as_expected: bool | None,
-    gates: dict[str, str],
+    gates: dict[str, GateVerdict],
 ) -> dict[str, Any]:
+    told = gates.get(cell.name)
     return {
         "control": ROLES[cell.role],
         "cell": cell.name,
@@ -297,7 +294,8 @@ def _row(
         "high": found.get("high"),
         "reference": found.get("reference"),
         "chance": found.get("chance"),
-        "gate": gates.get(cell.name),
+        "gate": told and told.verdict,
+        "gate_reason": told and wording.gate_reason(told),
         "expectation": SEES_MORE if metric in WITHIN else EXPECTATIONS[cell.role],
         "as_expected": as_expected,
     }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from siglip_study.report import words
+from siglip_study.report import wording, words
 from siglip_study.report.glossary import metric_heading
 from siglip_study.report.results import Cell, only
+
+if TYPE_CHECKING:
+    from siglip_study.ranking.gate import GateVerdict
+    from siglip_study.ranking.procedure import Ranking
 
 _CLEARS = {
     True: "Clears the retrieval baseline.",
@@ -15,26 +19,25 @@ _CLEARS = {
 }
 
 
-def headline(
-    rows: list[dict[str, Any]], ranking: dict[str, Any], cells: list[Cell]
-) -> dict[str, Any]:
+def headline(rows: list[dict[str, Any]], ranking: Ranking, cells: list[Cell]) -> dict[str, Any]:
     """View of the headline section: ``verdict``, ``tiles``, ``columns``, ``rows``, ``bars``.
 
     Args:
         rows: the ``ranking`` table.
-        ranking: ``ranking.json``.
+        ranking: the ranking.
         cells: every cell of the study.
     """
     references = only(cells, "references")
     retrieval = only(cells, "control_retrieval")
+    gates = {own.projector: own.gate for own in ranking.projectors}
     return {
-        "verdict": ranking["verdict"],
-        "can_rank": ranking["can_rank"],
+        "verdict": wording.answer(ranking),
+        "can_rank": ranking.can_rank,
         "basis": ", ".join(sorted({r["interval_basis"] for r in rows if r["interval_basis"]})),
-        "why_not": words.sentence(ranking.get("why_not")),
+        "why_not": wording.sentence(wording.why_no_ranks(ranking)),
         "tiles": _tiles(rows, ranking, cells),
         "columns": _columns(references, cells),
-        "rows": [_row(row, ranking) for row in rows],
+        "rows": [_row(row, ranking, gates[row["projector"]]) for row in rows],
         "bars": [
             _bar("Human references", references),
             _bar("Retrieval baseline", retrieval),
@@ -44,15 +47,13 @@ def headline(
     }
 
 
-def _tiles(
-    rows: list[dict[str, Any]], ranking: dict[str, Any], cells: list[Cell]
-) -> list[dict[str, str]]:
+def _tiles(rows: list[dict[str, Any]], ranking: Ranking, cells: list[Cell]) -> list[dict[str, str]]:
     reports = [c for c in cells if c.role == "report"]
     clips = max((c.metrics.get("n_clips") or 0 for c in reports), default=0)
     tuning = sum(c.role == "tuning" for c in cells)
     among = {row["projector"] for row in rows if row["ranked"]}
-    pairs = [p for p in ranking["pairs"] if {p["a"], p["b"]} <= among] or ranking["pairs"]
-    detectable = [d for p in pairs if (d := p["smallest_detectable"]) is not None]
+    pairs = [p for p in ranking.pairs if {p.a, p.b} <= among] or ranking.pairs
+    detectable = [d for p in pairs if (d := p.smallest_detectable) is not None]
     return [
         {
             "label": "Projectors",
@@ -62,11 +63,11 @@ def _tiles(
         {
             "label": "Report clips",
             "value": str(clips),
-            "note": f"in {ranking['n_groups']} independent groups",
+            "note": f"in {ranking.n_groups} independent groups",
         },
         {
             "label": "Report seeds",
-            "value": str(ranking["seeds"]),
+            "value": str(ranking.n_seeds),
             "note": f"fresh ones, after {tuning} tuning runs",
         },
         {
@@ -106,25 +107,24 @@ def _columns(references: Cell | None, cells: list[Cell]) -> list[dict[str, Any]]
     ]
 
 
-def _row(row: dict[str, Any], ranking: dict[str, Any]) -> dict[str, Any]:
-    stamps = [s for s in row["stamps"].split(", ") if s]
+def _row(row: dict[str, Any], ranking: Ranking, gate: GateVerdict) -> dict[str, Any]:
     return {
         "projector": row["projector"],
         "ranked": row["ranked"],
-        "rank": words.rank(row["rank_low"], row["rank_high"], row["ranked"], ranking["can_rank"]),
+        "rank": words.rank(row["rank_low"], row["rank_high"], row["ranked"], ranking.can_rank),
         "margin": words.number(row["grounding_margin"], 4),
         "interval": words.interval(row["grounding_margin_low"], row["grounding_margin_high"], 4),
         "siglip": words.number(row["siglip_cosine"]),
         "meteor": words.number(row["meteor_gain"]),
         "effective": words.number(row["effective_captions"], 2),
         "gate": row["gate"],
-        "gate_label": words.GATES.get(row["gate"], row["gate"]),
+        "gate_label": wording.gate_name(gate.verdict),
         "reason": row["gate_reason"],
-        "stamps": [words.STAMPS.get(stamp, stamp) for stamp in stamps],
+        "stamps": wording.stamps(gate, on_page=True),
         "clears": _CLEARS[row["clears_retrieval"]],
         "tokens": words.count(row["tokens_per_video"]),
         "parameters": words.count(row["projector_parameters"]),
-        "of_human": _share(row) if (ranking.get("scorer") or {}).get("human_scale") else "",
+        "of_human": _share(row) if ranking.scorer and ranking.scorer.human_scale else "",
         "steps": _sum(row, "optimizer_steps"),
         "samples": _sum(row, "samples_seen"),
         "gpu": f"{_total(row, 'gpu_s'):,.0f}",

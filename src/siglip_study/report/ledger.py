@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from siglip_study.report import words
 from siglip_study.report.results import Cell, chosen_text, mean
+
+if TYPE_CHECKING:
+    from siglip_study.ranking.selection import Selection, StudySelection
 
 #: Said wherever projectors differ in tokens or parameters, as most do.
 ARCHITECTURE = (
@@ -16,19 +19,19 @@ ARCHITECTURE = (
 )
 
 
-def ledger_rows(cells: list[Cell], selection: dict[str, Any]) -> list[dict[str, Any]]:
+def ledger_rows(cells: list[Cell], selection: StudySelection) -> list[dict[str, Any]]:
     """Rows of the ``ledger`` table, one a projector: what one of its report runs took.
 
     Figures are means over the report seeds; both stages together unless the name says otherwise.
     """
     rows = []
     for label, runs in _report_runs(cells).items():
-        told = selection["projectors"].get(label) or {}
+        told = selection.projectors.get(label)
         first = runs[0]
         rows.append(
             {
                 "projector": label,
-                "chosen_cell": chosen_text(told),
+                "chosen_cell": chosen_text(selection, label),
                 "report_seeds": ", ".join(sorted(str(cell.seed) for cell in runs)),
                 "learning_rate": first.stage2("learning_rate"),
                 "epochs": first.stage2("epochs"),
@@ -44,8 +47,8 @@ def ledger_rows(cells: list[Cell], selection: dict[str, Any]) -> list[dict[str, 
                 "peak_gpu_gb": max((c.run.get("peak_gpu_gb") or 0.0 for c in runs), default=None),
                 "truncated_captions": mean([c.metrics.get("truncated_share") for c in runs]),
                 "truncated_targets": mean([c.run.get("truncated_targets") for c in runs]),
-                "n_tuned": told.get("n_cells"),
-                "n_collapsed": told.get("n_collapsed"),
+                "n_tuned": told and told.n_cells,
+                "n_collapsed": told and told.n_collapsed,
             }
         )
     return rows
@@ -122,7 +125,7 @@ EQUAL: tuple[tuple[str, Callable[[Cell], Any], str], ...] = (
 )
 
 
-def differences(cells: list[Cell], selection: dict[str, Any]) -> list[str]:
+def differences(cells: list[Cell], selection: StudySelection) -> list[str]:
     """A sentence for each thing that should be equal between the compared cells and is not."""
     runs = _report_runs(cells)
     # Two trainings that report a half each: what they share says nothing of where they differ.
@@ -130,7 +133,7 @@ def differences(cells: list[Cell], selection: dict[str, Any]) -> list[str]:
         name: [training for cell in own for training in cell.halves or (cell,)]
         for name, own in runs.items()
     }
-    told = selection["projectors"]
+    told = selection.projectors
     offered = {_budgets(told.get(name)) for name in runs}
     said = []
     for what, read, why in EQUAL:
@@ -141,14 +144,14 @@ def differences(cells: list[Cell], selection: dict[str, Any]) -> list[str]:
         said += _unequal(what, values, why)
     seeds = {name: [", ".join(sorted(str(c.seed) for c in own))] for name, own in runs.items()}
     said += _unequal("seeds", seeds, "a seed fixes the order of the samples")
-    tuned = {name: [(told.get(name) or {}).get("n_cells")] for name in runs}
+    tuned = {name: [told[name].n_cells if name in told else None] for name in runs}
     said += _unequal("number of tuned cells", tuned, "more tries find a better one by chance")
     return said
 
 
-def _budgets(tuned: dict[str, Any] | None) -> frozenset[Any]:
+def _budgets(tuned: Selection | None) -> frozenset[float]:
     """Stage-2 epochs that a projector could choose from."""
-    return frozenset(cell.get("epochs") for cell in (tuned or {}).get("cells", ()))
+    return frozenset(cell.epochs for cell in (tuned.cells if tuned else ()))
 
 
 def _unequal(what: str, found: dict[str, list[Any]], why: str) -> list[str]:
@@ -167,7 +170,7 @@ def _unequal(what: str, found: dict[str, list[Any]], why: str) -> list[str]:
 def ledger_view(
     rows: list[dict[str, Any]],
     cells: list[Cell],
-    selection: dict[str, Any],
+    selection: StudySelection,
     projectors: list[str],
 ) -> dict[str, Any]:
     """View of the ledger section: formatted rows, warnings, the sentence on architecture.
@@ -175,7 +178,7 @@ def ledger_view(
     Args:
         rows: the ``ledger`` table.
         cells: every cell of the study.
-        selection: ``selection.json``.
+        selection: the chosen cells.
         projectors: labels in the order of the ranking table.
     """
     order = {label: place for place, label in enumerate(projectors)}

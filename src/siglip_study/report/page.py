@@ -10,7 +10,9 @@ import polars as pl
 import yaml
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path, read_json
+from siglip_study.base.io import atomic_path
+from siglip_study.ranking.procedure import read_ranking
+from siglip_study.ranking.selection import read_selection
 from siglip_study.report import charts, runs
 from siglip_study.report.beyond_category import sight
 from siglip_study.report.diagnosis import diagnosis_view
@@ -25,7 +27,6 @@ from siglip_study.report.results import Cell, part_names, read_cells
 from siglip_study.report.sensitivity import sensitivity_view
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import trust, truth
-from siglip_study.study.grid import SELECTION_SCHEMA
 
 #: The page's own scripts, in the order in which they run.
 SCRIPTS = ("script.js", "gallery.js")
@@ -116,8 +117,8 @@ def _view(
     provenance: dict[str, Any],
     published: Path | None,
 ) -> dict[str, Any]:
-    ranking = read_json(results / "tables" / "ranking.json", schema="ranking/1")
-    selection = read_json(results / "tables" / "selection.json", schema=SELECTION_SCHEMA)
+    ranking = read_ranking(results / "tables" / "ranking.json")
+    selection = read_selection(results / "tables" / "selection.json")
     projectors = [row["projector"] for row in tables["ranking"]]
     head = headline(tables["ranking"], ranking, cells)
     curve_data = runs.curve_island(results, tables["cells"])
@@ -132,7 +133,7 @@ def _view(
             projectors,
             head["references_margin"],
             head["retrieval_margin"],
-            ranking["alpha"],
+            ranking.alpha,
         ),
         "scatter-grounding": charts.scatter_chart(
             scatter, projectors, "grounding_margin", "grounding D"
@@ -154,13 +155,13 @@ def _view(
         "trust": trust(ranking, tables["pairs"], tables["controls"], cells),
         "ledger": ledger_view(tables["ledger"], cells, selection, projectors),
         "sensitivity": sensitivity_view(
-            tables["sensitivity"], projectors, ranking.get("influence"), cells
+            tables["sensitivity"], projectors, ranking.influence, cells
         ),
         "truth": truth(cells, projectors),
         "sight": sight(results, ranking, tables["controls"], cells),
         "diagnosis": diagnosis,
         "grids": runs.tuning_grids(selection),
-        "cross_fitted": "halves" in selection,
+        "cross_fitted": bool(selection.halves),
         "cells": runs.cell_rows(tables["cells"], parts),
         "rejected": tables["rejected"],
         "glossary": glossary_rows(cells),

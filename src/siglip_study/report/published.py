@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from siglip_study.base.errors import StudyError
-from siglip_study.report import words
+from siglip_study.report import wording, words
 from siglip_study.report.results import mean
 
 #: Our figures that stand under the published ones, by recipe: cells column → digits.
@@ -58,10 +58,10 @@ def _published(run: dict[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:
         "meteor": words.number(final.get("meteor"), 4),
         "wall": final.get("wall") or "–",
         "verdict": verdict.verdict if verdict else "plain",
-        "label": {"collapsed": "Collapsed by diversity alone"}.get(
-            verdict.verdict if verdict else "", "Undetermined"
-        ),
-        "reason": verdict.reason.partition(": ")[2] if verdict else "no diversity was published.",
+        "label": wording.say(f"published.{verdict.verdict if verdict else 'undetermined'}"),
+        "reason": wording.published_reason(verdict)
+        if verdict
+        else wording.say("published.no_diversity"),
         "finished": "" if run["stage2"].get("finished") else "stopped before its last epoch",
     }
 

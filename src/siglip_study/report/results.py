@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
 from siglip_study.scoring.score_files import of_half
 from siglip_study.study.paths import Paths
+
+if TYPE_CHECKING:
+    from siglip_study.ranking.selection import StudySelection
 
 #: Roles in reading order, with the words that a reader sees.
 ROLES: dict[str, str] = {
@@ -173,14 +176,7 @@ def mean(values: list[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def chosen_by(told: dict[str, Any]) -> dict[str, str]:
-    """Held-out split → the tuning cell that reports it, of one projector in ``selection.json``."""
-    reports = told.get("reports")
-    return dict(reports) if reports else {"report": str(told["chosen"])}
-
-
-def chosen_text(told: dict[str, Any]) -> str | None:
+def chosen_text(selection: StudySelection, projector: str) -> str | None:
     """The chosen tuning cells of a projector, in words; None where it is unknown."""
-    if not told:
-        return None
-    return ", ".join(dict.fromkeys(chosen_by(told).values()))
+    own = selection.projectors.get(projector)
+    return ", ".join(dict.fromkeys(own.reports.values())) if own else None

@@ -3,61 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from siglip_study.base.errors import StudyError
-from siglip_study.report import words
+from siglip_study.report import wording, words
 from siglip_study.report.results import OF_ONE_HALF, ROLES
 from siglip_study.study.paths import Paths
 
-#: What stands under a cell that the gate refused.
-_REFUSED = {"collapsed": "collapsed", "category_only": "category only"}
+if TYPE_CHECKING:
+    from siglip_study.ranking.selection import StudySelection
 
 
-def tuning_grids(selection: dict[str, Any]) -> list[dict[str, Any]]:
+def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
     """A learning rate × epochs table of mean D a projector, the chosen cell marked.
 
     Where the halves of a held-out split choose for each other, each has its table.
     """
+    chosen = selection.halves or {"": selection.projectors}
+    tables = [(half, label, own) for half, all_ in chosen.items() for label, own in all_.items()]
+    margins = [cell.mean_margin for *_, own in tables for cell in own.cells]
+    top = max([margin for margin in margins if margin > 0], default=1.0)
     grids = []
-    tables = [
-        (half, label, told)
-        for half, projectors in (selection.get("halves") or {"": selection["projectors"]}).items()
-        for label, told in projectors.items()
-    ]
-    margins = [
-        c["mean_margin"]
-        for *_, told in tables
-        for c in told["cells"]
-        if c["mean_margin"] is not None
-    ]
-    top = max([m for m in margins if m > 0], default=1.0)
-    for half, label, told in tables:
-        rates = sorted({c["learning_rate"] for c in told["cells"]})
-        budgets = sorted({c["epochs"] for c in told["cells"]})
+    for half, label, own in tables:
+        rates = sorted({cell.learning_rate for cell in own.cells})
+        budgets = sorted({cell.epochs for cell in own.cells})
         places: dict[tuple[float, float], list[dict[str, Any]]] = {}
-        for c in told["cells"]:
-            margin = c["mean_margin"]
-            places.setdefault((c["epochs"], c["learning_rate"]), []).append(
+        for cell in own.cells:
+            places.setdefault((cell.epochs, cell.learning_rate), []).append(
                 {
-                    "cell": c["cell"],
-                    "value": words.number(margin, 4),
-                    "heat": round(100 * min(1.0, max(0.0, (margin or 0.0) / top))),
-                    "chosen": c["cell"] == told["chosen"],
-                    "word": _REFUSED.get(c["gate"], ""),
+                    "cell": cell.cell,
+                    "value": words.number(cell.mean_margin, 4),
+                    "heat": round(100 * min(1.0, max(0.0, cell.mean_margin / top))),
+                    "chosen": cell.cell == own.chosen,
+                    "word": wording.gate_name(cell.gate).lower()
+                    if cell.gate in ("collapsed", "category_only")
+                    else "",
                 }
             )
         grids.append(
             {
                 "projector": label,
-                "half": words.HALVES.get(half, ""),
-                "chosen": told["chosen"],
-                "n_cells": told["n_cells"],
-                "counted": _counted(told),
-                "passed_over": _passed_over(told),
+                "half": wording.say(f"half.{half}") if half else "",
+                "chosen": own.chosen,
+                "n_cells": own.n_cells,
+                "counted": wording.refused_cells(own),
+                "passed_over": wording.passed_over(own),
                 "rates": [words.rate(rate) for rate in rates],
                 "rows": [
                     {"epochs": f"{b:g}", "cells": [places.get((b, rate), []) for rate in rates]}
@@ -66,19 +59,6 @@ def tuning_grids(selection: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return grids
-
-
-def _counted(told: dict[str, Any]) -> str:
-    """How many cells the gate refused on the clips that choose, by its word."""
-    said = f"{told['n_collapsed']} of {told['n_cells']} cells collapsed"
-    only = told["n_category_only"]
-    return said + (f", {only} category only" if only else "")
-
-
-def _passed_over(told: dict[str, Any]) -> list[str]:
-    """A sentence for each cell of higher D than the chosen one: why it was not taken."""
-    over = [cell for cell in told["cells"] if cell["cell"] in told["passed_over"]]
-    return [f"{cell['cell']} was passed over. {cell['gate_reason']}" for cell in over]
 
 
 def cell_rows(cells: list[dict[str, Any]], parts: set[str]) -> list[dict[str, Any]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from siglip_study.ranking.sensitivity import metric_orders, sensitivity_sentence
-from siglip_study.report import words
+from siglip_study.ranking.orders import metric_orders
+from siglip_study.report import wording, words
 from siglip_study.report.glossary import metric_heading
 from siglip_study.report.results import Cell, mean
+
+if TYPE_CHECKING:
+    from siglip_study.ranking.pairs import PairInfluence
 
 D = "grounding_margin"
 KAPPA = "kappa"
@@ -61,7 +65,7 @@ def _value(cell: Cell, metric: str) -> float | None:
 def sensitivity_view(
     rows: list[dict[str, Any]],
     projectors: list[str],
-    influence: dict[str, Any] | None = None,
+    influence: Sequence[PairInfluence] = (),
     cells: list[Cell] | None = None,
 ) -> dict[str, Any] | None:
     """View of the sensitivity table, or None where there is nothing to compare.
@@ -69,7 +73,7 @@ def sensitivity_view(
     Args:
         rows: the ``sensitivity`` table.
         projectors: labels in the order of the ranking table.
-        influence: ``ranking.json``'s leave-one-group-out figures, if it has them.
+        influence: of single groups on the pairs.
         cells: every cell of the study, for the tokens that a measure was computed on.
     """
     by_metric: dict[str, dict[str, dict[str, Any]]] = {}
@@ -106,30 +110,30 @@ def sensitivity_view(
         "projectors": projectors,
         "rows": table,
         "missing": [MEASURES[m][0] for m in MEASURES if m not in by_metric],
-        "sentence": sensitivity_sentence(orders, D, {m: n for m, (n, _) in MEASURES.items()}),
-        "influence": _influence(influence or {}),
+        "sentence": wording.metric_orders(orders, D, {m: n for m, (n, _) in MEASURES.items()}),
+        "influence": _influence(influence),
     }
 
 
-def _influence(told: dict[str, Any]) -> dict[str, Any] | None:
+def _influence(found: Sequence[PairInfluence]) -> dict[str, Any] | None:
     """Rows of leave-one-group-out, or None where no group could be left out."""
-    if not told.get("pairs"):
+    if not found:
         return None
     return {
-        "sentence": told["sentence"],
+        "sentence": wording.influence(found),
         "rows": [
             {
-                "pair": f"{p['a']} − {p['b']}",
-                "low": words.number(p["low"], 4),
-                "high": words.number(p["high"], 4),
-                "change": words.number(p["change"], 4),
-                "group": p["change_group"],
-                "p_change": words.number(p["p_change"]),
-                "claimed": "yes" if p["claimed"] else "no",
-                "flips": len(p["flipped_by"]),
-                "flipped_by": ", ".join(p["flipped_by"][:3])
-                + (", …" if len(p["flipped_by"]) > 3 else ""),
+                "pair": f"{p.a} − {p.b}",
+                "low": words.number(p.low, 4),
+                "high": words.number(p.high, 4),
+                "change": words.number(p.change, 4),
+                "group": p.change_group,
+                "p_change": words.number(p.p_change),
+                "claimed": "yes" if p.claimed else "no",
+                "flips": len(p.flipped_by),
+                "flipped_by": ", ".join(p.flipped_by[:3])
+                + (", …" if len(p.flipped_by) > 3 else ""),
             }
-            for p in told["pairs"]
+            for p in found
         ],
     }

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path, read_json, write_parquet
-from siglip_study.report import schema
+from siglip_study.base.io import atomic_path, write_parquet
+from siglip_study.ranking.procedure import Ranking, read_ranking
+from siglip_study.ranking.selection import StudySelection, read_selection
+from siglip_study.report import schema, wording
 from siglip_study.report.controls import control_rows, gate_controls, join_draws
 from siglip_study.report.glossary import metric_rows
 from siglip_study.report.ledger import ledger_rows
-from siglip_study.report.results import Cell, chosen_by, chosen_text, mean, only, read_cells
+from siglip_study.report.results import Cell, chosen_text, mean, only, read_cells
 from siglip_study.report.sensitivity import sensitivity_rows
-from siglip_study.report.words import gate_reason
 from siglip_study.study.cells import HELD_OUT
-from siglip_study.study.grid import SELECTION_SCHEMA
 from siglip_study.study.paths import Paths
 
 if TYPE_CHECKING:
-    from siglip_study.ranking.gate import GateThresholds
+    from siglip_study.ranking.gate import GateThresholds, GateVerdict
 
 #: Sizes of a run that go beside its score.
 _SIZES = ("tokens_per_video", "projector_parameters", "lora_parameters")
@@ -42,20 +43,18 @@ def build_tables(
         StudyError: an input is missing, follows another schema or contradicts another input.
     """
     results = Path(results)
-    ranking = read_json(results / "tables" / "ranking.json", schema="ranking/1")
-    selection = read_json(results / "tables" / "selection.json", schema=SELECTION_SCHEMA)
+    ranking = read_ranking(results / "tables" / "ranking.json")
+    selection = read_selection(results / "tables" / "selection.json")
     found = read_cells(results, cells)
     listed = [own for cell in found for own in (cell, *cell.halves)]
     clips = _clips(results, listed)
     judged = gate_controls(found, clips, thresholds)
-    gates = {name: str(told.verdict) for name, told in judged.items()}
-    reasons = {name: told.reason for name, told in judged.items()}
     tables = {
         "ranking": schema.frame("ranking", _ranking_rows(found, ranking, selection)),
-        "cells": schema.frame("cells", _cell_rows(listed, ranking, selection, gates)),
+        "cells": schema.frame("cells", _cell_rows(listed, ranking, selection, judged)),
         "clips": clips,
         "controls": schema.frame(
-            "controls", control_rows(join_draws(found, clips), ranking, gates, reasons)
+            "controls", control_rows(join_draws(found, clips), ranking, judged)
         ),
         "pairs": schema.frame("pairs", _pair_rows(ranking)),
         "ledger": schema.frame("ledger", ledger_rows(found, selection)),
@@ -95,34 +94,32 @@ def _parquet(path: Path) -> pl.DataFrame:
 
 
 def _ranking_rows(
-    cells: list[Cell], ranking: dict[str, Any], selection: dict[str, Any]
+    cells: list[Cell], ranking: Ranking, selection: StudySelection
 ) -> list[dict[str, Any]]:
     references = only(cells, "references")
-    retrieval = ranking.get("retrieval")
-    cleared = None if retrieval is None else set(retrieval["cleared_by"])
+    cleared = ranking.retrieval.cleared_by if ranking.retrieval else None
     rows = []
-    for entry in ranking["projectors"]:
-        label = entry["projector"]
+    for entry in ranking.projectors:
+        label = entry.projector
         runs = [c for c in cells if c.role == "report" and c.projector == label]
-        told = selection["projectors"].get(label) or {}
         row: dict[str, Any] = {
             "projector": label,
-            "ranked": entry["ranked"],
-            "rank_low": entry["rank_low"] if entry["ranked"] else None,
-            "rank_high": entry["rank_high"] if entry["ranked"] else None,
-            "gate": entry["gate"],
-            "gate_reason": gate_reason(entry),
-            "stamps": ", ".join(entry.get("stamps") or []),
-            "grounding_margin": entry["mean_margin"],
-            "grounding_margin_low": entry["low"],
-            "grounding_margin_high": entry["high"],
-            "interval_basis": entry.get("interval_basis"),
-            "seed_sd": entry.get("seed_sd"),
+            "ranked": entry.ranked,
+            "rank_low": entry.rank_low,
+            "rank_high": entry.rank_high,
+            "gate": entry.gate.verdict,
+            "gate_reason": wording.gate_explained(entry.gate),
+            "stamps": ", ".join(wording.stamps(entry.gate)),
+            "grounding_margin": entry.mean_margin,
+            "grounding_margin_low": entry.low,
+            "grounding_margin_high": entry.high,
+            "interval_basis": entry.interval_basis,
+            "seed_sd": entry.seed_sd,
             "n_seeds": len(runs),
             "shuffled_gap": mean([c.gap("shuffled_gap") for c in runs]),
             "reversed_gap": mean([c.gap("reversed_gap") for c in runs]),
             "clears_retrieval": None if cleared is None else label in cleared,
-            "chosen_cell": chosen_text(told),
+            "chosen_cell": chosen_text(selection, label),
             **{key: mean([c.cost(key) for c in runs]) for key in schema.COSTS},
         }
         for metric in (
@@ -142,11 +139,11 @@ def _ranking_rows(
         rows.append(row)
     # Best first; where ranks cannot be told apart the order is that of the point estimate alone.
     # Where the scorer cannot tell, D is no order at all, not even of point estimates.
-    told = ranking["scorer_can_tell"]
+    ordered = ranking.scorer is None or ranking.scorer.can_tell
     rows.sort(
         key=lambda r: (
             not r["ranked"],
-            -(r["grounding_margin"] or 0.0) if told else 0.0,
+            -(r["grounding_margin"] or 0.0) if ordered else 0.0,
             r["projector"],
         )
     )
@@ -155,29 +152,29 @@ def _ranking_rows(
 
 def _cell_rows(
     cells: list[Cell],
-    ranking: dict[str, Any],
-    selection: dict[str, Any],
-    gates: dict[str, str],
+    ranking: Ranking,
+    selection: StudySelection,
+    gates: dict[str, GateVerdict],
 ) -> list[dict[str, Any]]:
-    verdicts = {entry["projector"]: entry["gate"] for entry in ranking["projectors"]}
+    verdicts = {entry.projector: entry.gate.verdict for entry in ranking.projectors}
     tuned = {
-        c["cell"]: {**c, "chosen": c["cell"] in chosen_by(entry).values()}
-        for entry in selection["projectors"].values()
-        for c in entry["cells"]
+        tuning.cell: (tuning, tuning.cell in own.reports.values())
+        for own in selection.projectors.values()
+        for tuning in own.cells
     }
     rows = []
     for cell in cells:
-        told = tuned.get(cell.name, {})
+        told, chosen = tuned.get(cell.name, (None, None))
         row: dict[str, Any] = {
             "cell": cell.name,
             "projector": cell.projector,
             "role": cell.role,
             "seed": cell.seed,
             "split": cell.metrics.get("split"),
-            "learning_rate": told.get("learning_rate", cell.stage2("learning_rate")),
-            "epochs": told.get("epochs", cell.stage2("epochs")),
-            "chosen": told.get("chosen"),
-            "collapsed": told["gate"] == "collapsed" if told else None,
+            "learning_rate": told.learning_rate if told else cell.stage2("learning_rate"),
+            "epochs": told.epochs if told else cell.stage2("epochs"),
+            "chosen": chosen,
+            "collapsed": told.gate == "collapsed" if told else None,
             # Two trainings stand in rows of their own with what they took.
             **{key: None if cell.joined else cell.cost(key) for key in schema.COSTS},
             "loss_matched": (cell.metrics.get("losses") or {}).get("matched"),
@@ -187,7 +184,7 @@ def _cell_rows(
         if cell.role == "report":
             row["collapsed"] = verdicts.get(cell.projector or "") == "collapsed"
         elif cell.name in gates:
-            row["collapsed"] = gates[cell.name] == "collapsed"
+            row["collapsed"] = gates[cell.name].verdict == "collapsed"
         for key in ("n_clips", "n_empty", "truncated_share"):
             row[key] = cell.metrics.get(key)
         for metric in schema.METRICS:
@@ -224,12 +221,10 @@ def _clips(results: Path, cells: list[Cell]) -> pl.DataFrame:
     return pl.concat(parts) if parts else schema.frame("clips", [])
 
 
-def _pair_rows(ranking: dict[str, Any]) -> list[dict[str, Any]]:
+def _pair_rows(ranking: Ranking) -> list[dict[str, Any]]:
     rows = []
-    for pair in ranking["pairs"]:
-        p_holm = pair["p_holm"]
-        significant = p_holm is not None and p_holm <= ranking["alpha"]
-        winner = pair["a"] if pair["difference"] > 0 else pair["b"]
-        better = winner if significant and ranking["can_rank"] else None
-        rows.append({**pair, "better": better})
+    for pair in ranking.pairs:
+        winner = pair.a if pair.difference > 0 else pair.b
+        better = winner if pair.significant and ranking.can_rank else None
+        rows.append({**asdict(pair), "better": better})
     return rows

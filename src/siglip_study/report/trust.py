@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from siglip_study.report import words
+from siglip_study.report import wording, words
 from siglip_study.report.controls import FIGURES, GAPS, GATED, D
 from siglip_study.report.glossary import metric_heading
 from siglip_study.report.results import ROLES, Cell, mean, only
+
+if TYPE_CHECKING:
+    from siglip_study.ranking.procedure import Ranking, RetrievalBar
 
 FIGURE_LABELS: dict[str, str] = {
     "grounding_margin": "Grounding D",
@@ -24,7 +27,7 @@ TRAINED = ("control_blind", "control_noise", "control_permuted", "control_hot")
 
 
 def trust(
-    ranking: dict[str, Any],
+    ranking: Ranking,
     pairs: list[dict[str, Any]],
     controls: list[dict[str, Any]],
     cells: list[Cell],
@@ -32,25 +35,25 @@ def trust(
     """View of the trust section: scorer check, controls, loss gaps, pairs, retrieval, caveats.
 
     Args:
-        ranking: ``ranking.json``.
+        ranking: the ranking.
         pairs: the ``pairs`` table.
         controls: the ``controls`` table.
         cells: every cell of the study.
     """
     references = only(cells, "references")
-    scorer = ranking.get("scorer") or {}
+    scorer = ranking.scorer
     return {
-        "scorer_sentence": scorer.get("sentence"),
+        "scorer_sentence": wording.scorer_check(scorer) if scorer else None,
         "swapped": [
             {
-                "share": f"{p['share']:.0%}",
-                "mean": words.number(p["mean"], 4),
-                "interval": words.interval(p["low"], p["high"], 4),
+                "share": f"{p.share:.0%}",
+                "mean": words.number(p.mean, 4),
+                "interval": words.interval(p.low, p.high, 4),
             }
-            for p in scorer.get("swapped") or []
+            for p in (scorer.swapped if scorer else ())
         ],
         "undo": any(pair["seed_sd_to_undo"] is not None for pair in pairs),
-        "scorer_can_tell": ranking["scorer_can_tell"],
+        "scorer_can_tell": scorer is None or scorer.can_tell,
         "scorer": [
             {
                 "label": label,
@@ -67,9 +70,9 @@ def trust(
             )
             if references is not None and references.value(name) is not None
         ],
-        "alpha": ranking["alpha"],
-        "n_groups": ranking["n_groups"],
-        "seeds": ranking["seeds"],
+        "alpha": ranking.alpha,
+        "n_groups": ranking.n_groups,
+        "seeds": ranking.n_seeds,
         "figures": [
             {"label": FIGURE_LABELS[name], **metric_heading(name, cells)} for name in FIGURES
         ],
@@ -81,10 +84,10 @@ def trust(
             if (c.role == "report" or c.role in GATED) and c.metrics.get("losses")
         ],
         "pairs": [_pair(pair) for pair in pairs],
-        "retrieval": _retrieval(ranking),
-        "caveats": list(ranking.get("caveats") or []),
-        "can_rank": ranking["can_rank"],
-        "why_not": words.sentence(ranking.get("why_not")),
+        "retrieval": _retrieval(ranking.retrieval),
+        "caveats": wording.caveats(ranking),
+        "can_rank": ranking.can_rank,
+        "why_not": wording.sentence(wording.why_no_ranks(ranking)),
     }
 
 
@@ -117,7 +120,7 @@ def _control(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "n_clips": told["n_clips"],
         "figures": [_figure(rows.get(name), 4 if name == D else 3) for name in FIGURES],
         "expectation": told["expectation"],
-        "gate": words.sentence(gate) if gate else None,
+        "gate": wording.sentence(gate) if gate else None,
         "verdict": {True: "as expected", False: "NOT as expected", None: "no test"}[passed],
         "state": {True: "good", False: "bad", None: "plain"}[passed],
     }
@@ -150,31 +153,24 @@ def _pair(pair: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _retrieval(ranking: dict[str, Any]) -> dict[str, Any]:
-    told = ranking.get("retrieval")
-    if told is None:
-        return {"margin": "–", "sentence": "No retrieval baseline was scored.", "rows": []}
-    cleared = list(told.get("cleared_by") or [])
-    if cleared:
-        sentence = f"Cleared by {', '.join(cleared)}."
-    else:
-        sentence = (
-            "No projector clears it: none is shown to beat copying the nearest training caption."
-        )
-    comparisons = [
-        {
-            "projector": c.get("projector") or c.get("a"),
-            "difference": words.number(c.get("difference"), 4),
-            "interval": words.interval(c.get("low"), c.get("high"), 4),
-            "p": words.p_value(c.get("p_holm", c.get("p"))),
-            "cleared": (c.get("projector") or c.get("a")) in cleared,
-        }
-        for c in told.get("comparisons") or []
-    ]
+def _retrieval(bar: RetrievalBar | None) -> dict[str, Any]:
+    if bar is None:
+        return {"margin": "–", "sentence": wording.say("retrieval.none"), "rows": []}
+    cleared = ", ".join(bar.cleared_by)
+    key = "retrieval.cleared" if cleared else "retrieval.not_cleared"
     return {
-        "margin": words.number(told.get("mean_margin"), 4),
-        "sentence": sentence,
-        "rows": comparisons,
+        "margin": words.number(bar.mean_margin, 4),
+        "sentence": wording.say(key, projectors=cleared),
+        "rows": [
+            {
+                "projector": test.projector,
+                "difference": words.number(test.difference, 4),
+                "interval": words.interval(test.low, test.high, 4),
+                "p": words.p_value(test.p_holm),
+                "cleared": test.cleared,
+            }
+            for test in bar.comparisons
+        ],
     }
 
 

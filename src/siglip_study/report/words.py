@@ -1,40 +1,8 @@
-"""Numbers and verdicts in words: what a reader sees instead of keys and floats."""
+"""Numbers in words: what a reader sees instead of floats."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
-
-from siglip_study.ranking.gate_reason import CATEGORY_ONLY
-
-GATES: dict[str, str] = {
-    "grounded": "Grounded",
-    "ungrounded": "Ungrounded",
-    "undetermined": "Undetermined",
-    "category_only": "Category only",
-    "collapsed": "Collapsed",
-}
-
-_REASONS: dict[str, str] = {
-    "grounded": "its captions fit their own clip better than other clips",
-    "ungrounded": "its captions fit their own clip no better than other clips",
-    "undetermined": "the data cannot tell whether its captions follow the clip",
-    "category_only": "its captions tell categories apart; that they tell clips of one category "
-    "apart is not shown",
-    "collapsed": "nearly the same caption for every clip, and no tie to the clip",
-}
-
-#: What the halves of one held-out split are called, by the half that chose.
-HALVES: dict[str, str] = {
-    "selection": "half A, choosing for half B",
-    "report": "half B, choosing for half A",
-}
-
-STAMPS: dict[str, str] = {
-    "templated": "templated: grounded, but many captions are near-copies of each other",
-    "clips only": "one seed: the interval carries clips only",
-}
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -53,12 +21,6 @@ def interval(low: float | None, high: float | None, digits: int = 3) -> str:
     if low is None or high is None:
         return ""
     return f"[{number(low, digits)}, {number(high, digits)}]"
-
-
-def sentence(text: str | None) -> str:
-    """A clause as a sentence: a capital at its start, one full stop at its end."""
-    clause = (text or "").strip().rstrip(".")
-    return f"{clause[:1].upper()}{clause[1:]}." if clause else ""
 
 
 def p_value(value: float | None) -> str:
@@ -116,15 +78,3 @@ def rank(low: int | None, high: int | None, ranked: bool, can_rank: bool) -> str
     if not ranked or low is None or high is None:
         return "unranked"
     return str(low) if low == high else f"{low}–{high}"
-
-
-def gate_reason(entry: Mapping[str, Any]) -> str:
-    """The gate's sentence on a projector of ``ranking.json``, led by what it means."""
-    meaning = _REASONS.get(entry["gate"], str(entry["gate"]))
-    if entry["gate"] == "collapsed" and CATEGORY_ONLY in (entry.get("stamps") or []):
-        meaning = "a few captions for all clips, which tell categories apart and no more"
-    meaning = meaning[:1].upper() + meaning[1:] + "."
-    figures = str(entry.get("gate_reason") or "")
-    # The verdict's own name stands beside it already.
-    figures = figures.split(": ", 1)[-1] if ": " in figures else figures
-    return f"{meaning} {figures[:1].upper()}{figures[1:]}".strip()

@@ -20,9 +20,9 @@ from siglip_study.study.paths import Paths
 # ---- Which cells were chosen, and which of them report which clips.
 
 #: Schema of ``selection.json``.
-SELECTION_SCHEMA = "selection/2"
+SELECTION_SCHEMA = "selection/3"
 #: Earlier ones, in which the choice itself is told alike.
-_OLDER_SCHEMAS = ("selection/1",)
+_OLDER_SCHEMAS = ("selection/1", "selection/2")
 #: Projector → held-out split → the tuning cell whose fresh runs report it.
 Choice = Mapping[str, Mapping[str, str]]
 

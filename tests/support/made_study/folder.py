@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from siglip_study.base.io import write_json, write_parquet
-from siglip_study.study.grid import SELECTION_SCHEMA
+from siglip_study.base.io import write_parquet
+from siglip_study.ranking.procedure import write_ranking
+from siglip_study.ranking.selection import (
+    Selection,
+    StudySelection,
+    TuningCell,
+    select_cells,
+    write_selection,
+)
 from support.made_study.captioner import Bench, Captioner, write_captioner
 from support.made_study.figures import HUMAN_MARGIN, PROJECTORS, TRUTH, skill_of
 from support.made_study.ranking import made_ranking
@@ -33,21 +40,13 @@ def write_study(
     _write_data(root, ids, rng, words)
     bench = Bench(root, ids, rng, steps, words)
     cells: dict[str, list[str]] = {"references": ["references"], "control_retrieval": ["retrieval"]}
-    selection = {}
+    selection: dict[str, Selection] = {}
     for p, label in enumerate(PROJECTORS[:projectors]):
         tuned = _write_tuned(bench, p, label, rates, budgets)
-        cells.setdefault("tuning", []).extend(cell["cell"] for cell in tuned)
-        best = max((c for c in tuned if c["gate"] != "collapsed"), key=lambda c: c["mean_margin"])
-        selection[label] = {
-            "chosen": best["cell"],
-            "mean_margin": best["mean_margin"],
-            "n_cells": len(tuned),
-            "n_collapsed": sum(c["gate"] == "collapsed" for c in tuned),
-            "n_category_only": 0,
-            "gate": "grounded",
-            "passed_over": [],
-            "cells": tuned,
-        }
+        cells.setdefault("tuning", []).extend(cell.cell for cell in tuned)
+        (own,) = select_cells(tuned).values()
+        selection[label] = replace(own, reports={"report": str(own.chosen)})
+        best = next(cell for cell in tuned if cell.cell == own.chosen)
         for seed in range(1, seeds + 1):
             name = f"{label}_{p:02x}5eed{seed:02x}"
             made = Captioner(
@@ -56,8 +55,8 @@ def write_study(
                 skill_of(label),
                 label,
                 seed,
-                best["learning_rate"],
-                best["epochs"],
+                best.learning_rate,
+                best.epochs,
                 truth=TRUTH if truth else None,
             )
             write_captioner(bench, made)
@@ -72,14 +71,14 @@ def write_study(
         cells[role] = [name]
     write_captioner(bench, Captioner("references", "references", HUMAN_MARGIN))
     write_captioner(bench, Captioner("retrieval", "control_retrieval", 0.09))
-    write_json(root / "tables/selection.json", {"projectors": selection}, SELECTION_SCHEMA)
-    write_json(root / "tables/ranking.json", made_ranking(list(selection), seeds), "ranking/1")
+    write_selection(root / "tables/selection.json", StudySelection(selection))
+    write_ranking(root / "tables/ranking.json", made_ranking(list(selection), seeds))
     return cells
 
 
 def _write_tuned(
     bench: Bench, p: int, label: str, rates: tuple[float, ...], budgets: tuple[int, ...]
-) -> list[dict[str, Any]]:
+) -> list[TuningCell]:
     """A projector's tuning cells; those of the third projector and on collapse at the last rate."""
     found = []
     for i, lr in enumerate(rates):
@@ -88,16 +87,8 @@ def _write_tuned(
         for j, epochs in enumerate(budgets):
             name = f"{label}_{p:02x}{i:03x}{j:03x}"
             write_captioner(bench, Captioner(name, "tuning", skill, label, 0, lr, epochs, hot))
-            found.append(
-                {
-                    "cell": name,
-                    "mean_margin": skill * (1 + 0.1 * j),
-                    "gate": "collapsed" if hot else "grounded",
-                    "gate_reason": "",
-                    "learning_rate": lr,
-                    "epochs": epochs,
-                }
-            )
+            gate = "collapsed" if hot else "grounded"
+            found.append(TuningCell(name, label, skill * (1 + 0.1 * j), gate, lr, epochs))
     return found
 
 

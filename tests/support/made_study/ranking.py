@@ -1,113 +1,95 @@
-"""A ranking as the pipeline writes it."""
+"""A ranking as the pipeline makes it, of figures made up."""
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import combinations
 
-from support.made_study.figures import skill_of
-from support.made_study.texts import HOSTILE
+import numpy as np
 
-_REASON = {
-    True: "Grounded: D is 0.1200 (one-sided bounds 0.1080 and 0.1320, Holm p 0.0001).",
-    False: "Collapsed: effective captions are 0.04 (limit 0.46), the top cluster holds 100% "
-    "(limit 10%), and D is 0.0040, not shown to be above 0.",
-}
+from siglip_study.ranking.caveats import Caveat
+from siglip_study.ranking.gate import Diversity, GateVerdict
+from siglip_study.ranking.pairs import BaselineTest, PairTest
+from siglip_study.ranking.procedure import (
+    Answer,
+    RankedProjector,
+    Ranking,
+    Refusal,
+    RetrievalBar,
+)
+from siglip_study.ranking.scorer_check import check_scorer
+from siglip_study.ranking.variance import Bounds
+from support.made_study.figures import HUMAN_MARGIN, skill_of
+
+#: The projector whose captions are all the same.
+COLLAPSED = "query_perceiver"
 
 
-def made_ranking(labels: list[str], seeds: int) -> dict[str, Any]:
+def verdict(label: str) -> GateVerdict:
+    """Grounded, with few captions for one; or collapsed."""
+    skill, collapsed = skill_of(label), label == COLLAPSED
+    low = collapsed or label == "c_abstractor"
+    return GateVerdict(
+        verdict="collapsed" if collapsed else "grounded",
+        margin=Bounds(skill, skill - 0.012, skill + 0.012, 0.3 if collapsed else 1e-4),
+        within=None,
+        p_holm=0.3 if collapsed else 1e-4,
+        decided_within=False,
+        category_only=False,
+        ungrounded_ceiling=0.018,
+        diversity=Diversity(0.04 if low else 0.8, 0.46, 1.0 if low else 0.05, 0.1, low, 0),
+        n_seeds=2,
+    )
+
+
+def made_ranking(labels: list[str], seeds: int) -> Ranking:
+    """``mlp_2l`` and ``linear`` cannot be told apart, the rest are behind; none with one seed."""
     can_rank = seeds >= 2
-    ranked = [label for label in labels if label != "query_perceiver"]
+    ranked = [label for label in labels if label != COLLAPSED] if can_rank else []
     rows = []
     for label in labels:
         skill = skill_of(label)
-        grounded = label in ranked
+        first = skill >= 0.1
+        low, high = (1, 2) if first else (3, len(ranked))
         rows.append(
-            {
-                "projector": label,
-                "mean_margin": skill,
-                "low": skill - 0.015,
-                "high": skill + 0.015,
-                "rank_low": 1 if skill >= 0.1 else 3,
-                "rank_high": 2 if skill >= 0.1 else len(ranked),
-                "interval_basis": "clips and seeds",
-                "gate": "grounded" if grounded else "collapsed",
-                "gate_reason": _REASON[grounded],
-                "stamps": ["templated"] if label == "c_abstractor" else [],
-                "ranked": grounded,
-                "numbers": {
-                    "lower_bound": skill - 0.012,
-                    "effective_captions": 0.8,
-                    "reference": 0.93,
-                },
-                "seed_sd": 0.004,
-            }
-        )
-    pairs = []
-    for i, a in enumerate(labels):
-        for b in labels[i + 1 :]:
-            difference = skill_of(a) - skill_of(b)
-            p = 0.0004 if abs(difference) > 0.03 else 0.31
-            pairs.append(
-                {
-                    "a": a,
-                    "b": b,
-                    "difference": difference,
-                    "low": difference - 0.02,
-                    "high": difference + 0.02,
-                    "p": p / 3,
-                    "p_holm": p,
-                    "df": 11.4,
-                    "smallest_detectable": 0.031,
-                    "significant": p < 0.05,
-                    "seed_sd_to_undo": None,
-                }
+            RankedProjector(
+                projector=label,
+                mean_margin=skill,
+                low=skill - 0.015,
+                high=skill + 0.015,
+                interval_basis="clips and seeds",
+                seed_sd=0.004,
+                gate=verdict(label),
+                rank_low=low if label in ranked else None,
+                rank_high=high if label in ranked else None,
             )
-    return {
-        "alpha": 0.05,
-        "seeds": seeds,
-        "n_groups": 12,
-        "can_rank": can_rank,
-        "why_not": None if can_rank else "one run each: the variance of seeds is unknown",
-        "verdict": "mlp_2l and linear lead and cannot be told apart; query_perceiver collapsed.",
-        "scorer": {
-            "mean_margin": 0.18,
-            "low": 0.17,
-            "high": 0.19,
-            "p": 1e-9,
-            "auc": 0.97,
-            "auc_within_category": 0.9,
-            "n_clips": 24,
-            "n_groups": 12,
-            "can_tell": True,
-            "human_scale": True,
-            "sentence": "The scorer can tell: D of the human captions is 0.18.",
-            "swapped": [
-                {
-                    "share": s,
-                    "n_swapped": 0,
-                    "mean": 0.18 * (1 - s),
-                    "low": 0.17 * (1 - s),
-                    "high": 0.19 * (1 - s),
-                }
-                for s in (0.0, 0.1, 0.25, 0.5, 1.0)
-            ],
-        },
-        "scorer_can_tell": True,
-        "projectors": rows,
-        "pairs": pairs,
-        "retrieval": {
-            "mean_margin": 0.09,
-            "cleared_by": ["mlp_2l"],
-            "comparisons": [
-                {
-                    "projector": label,
-                    "difference": skill_of(label) - 0.09,
-                    "low": skill_of(label) - 0.11,
-                    "high": skill_of(label) - 0.07,
-                    "p_holm": 0.04,
-                }
-                for label in labels
-            ],
-        },
-        "caveats": ["SigLIP does not see the order of frames.", f"Only two seeds {HOSTILE}."],
-    }
+        )
+    rows.sort(key=lambda own: (not own.ranked, -own.mean_margin))
+    pairs = []
+    for a, b in combinations(labels, 2):
+        difference = skill_of(a) - skill_of(b)
+        p = 0.0004 if abs(difference) > 0.03 else 0.31
+        low, high = difference - 0.02, difference + 0.02
+        pairs.append(PairTest(a, b, difference, low, high, p / 3, p, 11.4, 0.031, p < 0.05))
+    against = []
+    for label in labels:
+        difference, cleared = skill_of(label) - 0.09, label == "mlp_2l"
+        bounds = difference - 0.02, difference + 0.02
+        against.append(BaselineTest(label, difference, *bounds, 0.01, 0.04, 11.4, cleared, ""))
+    best = tuple(own.projector for own in rows if own.rank_low == 1)
+    refused = [Caveat("not_ranked", (label,)) for label in labels if label == COLLAPSED]
+    noise = np.random.default_rng(0).normal(0, 0.02, (24, 24))
+    return Ranking(
+        alpha=0.05,
+        n_seeds=seeds,
+        n_groups=12,
+        n_clips=24,
+        answer=Answer("no_first", best)
+        if can_rank
+        else Answer("refused", refusal=Refusal("one_seed")),
+        projectors=tuple(rows),
+        pairs=tuple(pairs),
+        influence=(),
+        caveats=(Caveat("frame_order"), *refused),
+        retrieval=RetrievalBar(0.09, tuple(against)),
+        scorer=check_scorer(HUMAN_MARGIN * np.eye(24) + noise, [f"v{i // 2}" for i in range(24)]),
+    )

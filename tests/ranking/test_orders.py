@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from siglip_study.ranking.sensitivity import metric_orders, sensitivity_sentence
+from siglip_study.ranking.orders import metric_orders
 
 VALUES = {
     "d": {"a": 0.4, "b": 0.3, "c": 0.2},
@@ -36,25 +36,9 @@ def test_a_metric_that_some_projector_lacks_is_left_out() -> None:
     assert "lacking" not in {order.metric for order in metric_orders(VALUES, "d")}
 
 
-def test_the_sentence_names_who_agrees_and_who_does_not() -> None:
-    def said(*metrics: str) -> str:
-        chosen = {metric: VALUES[metric] for metric in ("d", *metrics)}
-        return sensitivity_sentence(metric_orders(chosen, "d"), "d", {"d": "D"})
-
-    assert said("same", "one swap") == (
-        "a has the highest mean D, and the highest of every other measure: same and one swap."
-    )
-    assert said("same", "reverse") == (
-        "a has the highest mean D, and of same; another is first by reverse (c)."
-    )
-    assert said("reverse").endswith("every other measure puts another first: reverse (c).")
-    assert said() == ""
-
-
 def test_one_projector_has_no_order() -> None:
     orders = metric_orders({"d": {"a": 1.0}, "e": {"a": 2.0}}, "d")
     assert [order.tau for order in orders] == [None, None]
-    assert sensitivity_sentence(orders, "d") == ""
 
 
 def test_scipy_agrees_on_ties() -> None:

@@ -1,0 +1,118 @@
+"""What limits a ranking: facts that a reader must know before using it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from siglip_study.ranking.gate import GateVerdict, Verdict
+from siglip_study.ranking.pairs import BaselineTest
+from siglip_study.ranking.within import WithinDemand
+
+#: Level of the tests that the procedure fixes beforehand.
+LEVEL = 0.05
+#: Seeds the procedure asks for, and groups under which a t-interval leans on normality.
+MIN_SEEDS, FEW_GROUPS = 3, 30
+
+CaveatCode = Literal[
+    "one_run",
+    "few_seeds",
+    "other_level",
+    "halved",
+    "cross_fitted",
+    "few_groups",
+    "fewer_groups_than_clips",
+    "not_ranked",
+    "templated",
+    "templated_references",
+    "within_not_asked",
+    "all_tuning_collapsed",
+    "no_tuning_grounded",
+    "truncated",
+    "below_retrieval",
+    "no_human_scale",
+    "frame_order",
+]
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """One fact; its figures stand in the ranking. ``shares`` go with ``projectors``, if any."""
+
+    code: CaveatCode
+    projectors: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """How the figures came about, as far as it limits what they say.
+
+    Attributes:
+        halved: one held-out split, halved by source video; one half chose, the other is reported.
+        cross_fitted: one held-out split, halved; each half reported with the other's choice.
+        chosen_gates: the gate's word on each chosen tuning cell, on the clips that chose it (the
+            worse of two halves').
+        truncated: share of captions cut at the token budget, per projector.
+    """
+
+    halved: bool = False
+    cross_fitted: bool = False
+    chosen_gates: Mapping[str, Verdict] = field(default_factory=dict)
+    truncated: Mapping[str, float] = field(default_factory=dict)
+
+
+def find_caveats(
+    given: Circumstances,
+    gates: Mapping[str, GateVerdict],
+    retrieval: Sequence[BaselineTest],
+    demand: WithinDemand | None,
+    human_scale: bool | None,
+    n_seeds: int,
+    n_groups: int,
+    n_clips: int,
+    alpha: float,
+) -> tuple[Caveat, ...]:
+    """What holds of this ranking, gravest first.
+
+    Args:
+        given: how the figures came about.
+        gates: verdict on each projector.
+        retrieval: tests against the retrieval baseline, if there is one.
+        demand: whether D within category was asked for; ``None`` without human captions.
+        human_scale: whether "human = 1" may be printed; ``None`` where no scorer was checked.
+        n_seeds: S.
+        n_groups: G.
+        n_clips: n.
+        alpha: level.
+    """
+    found: list[Caveat] = []
+
+    def add(code: CaveatCode, holds: bool, *projectors: str, shares: Sequence[float] = ()) -> None:
+        if holds:
+            found.append(Caveat(code, projectors, tuple(shares)))
+
+    add("one_run", n_seeds == 1)
+    add("few_seeds", 1 < n_seeds < MIN_SEEDS)
+    add("other_level", alpha != LEVEL)
+    add("halved", given.halved)
+    add("cross_fitted", given.cross_fitted)
+    add("few_groups", 1 < n_groups < FEW_GROUPS)
+    add("fewer_groups_than_clips", 1 < n_groups < n_clips)
+    for label, verdict in gates.items():
+        add("not_ranked", not verdict.may_be_ranked, label)
+        add("templated", verdict.reason == "templated", label)
+    add("templated_references", any("diversity_unknown" in v.stamps for v in gates.values()))
+    add("within_not_asked", demand is not None and not demand.demanded)
+    collapsed = [label for label, gate in given.chosen_gates.items() if gate == "collapsed"]
+    add("all_tuning_collapsed", bool(collapsed), *collapsed)
+    category = [label for label, gate in given.chosen_gates.items() if gate == "category_only"]
+    add("no_tuning_grounded", bool(category), *category)
+    cut = {label: share for label, share in given.truncated.items() if share > 0}
+    add("truncated", bool(cut), *cut, shares=tuple(cut.values()))
+    below = [test.projector for test in retrieval if not test.cleared]
+    add("below_retrieval", bool(below), *below)
+    add("no_human_scale", human_scale is False)
+    add("frame_order", human_scale is not None)
+    return tuple(found)

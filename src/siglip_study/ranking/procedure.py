@@ -1,0 +1,385 @@
+"""The ranking: from per-clip margins to what may be claimed of the projectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import read_result, write_json
+from siglip_study.ranking.caveats import Caveat, Circumstances, find_caveats
+from siglip_study.ranking.gate import (
+    Candidate,
+    GateThresholds,
+    GateVerdict,
+    References,
+    gate_all,
+)
+from siglip_study.ranking.pairs import (
+    BaselineTest,
+    PairInfluence,
+    PairTest,
+    baseline_tests,
+    leave_one_out,
+    pair_tests,
+    rank_intervals,
+)
+from siglip_study.ranking.scorer_check import ScorerCheck
+from siglip_study.ranking.scores import group_means, mean_intervals
+from siglip_study.ranking.variance import MARGIN_ROUNDING, Array
+from siglip_study.ranking.within import WithinDemand, known_group_means, within_demand
+
+#: Schema of ``ranking.json``.
+RANKING_SCHEMA = "ranking/2"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One projector on the report split.
+
+    ``margins`` is D, ``[S, n]`` with clips in one order for the whole study; ``effective`` and
+    ``top_share`` hold one value a seed, ``None`` where its captions are unknown. ``within`` is D
+    within category, ``[S, n]``, NaN for a clip without; it may be absent where the references have
+    none.
+    """
+
+    margins: ArrayLike
+    effective: ArrayLike | None = None
+    top_share: ArrayLike | None = None
+    within: ArrayLike | None = None
+
+
+# ---- The result.
+
+RefusalCode = Literal[
+    "scorer_cannot_tell",
+    "two_clips",
+    "one_group",
+    "one_seed",
+    "copied_runs",
+    "category_only",
+    "none_grounded",
+]
+AnswerCode = Literal[
+    "refused",
+    "only_projector",
+    "only_ranked",
+    "no_difference",
+    "no_first",
+    "unproven_first",
+    "first",
+]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why no ranks are given; ``projectors`` are those of which two runs are one."""
+
+    code: RefusalCode
+    projectors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What may be claimed.
+
+    Attributes:
+        code: ``first``: one projector is proven better than every other ranked one;
+            ``unproven_first``: one is beaten by none, and not shown to exceed all; ``no_first``:
+            several are beaten by none; ``no_difference``: no pair differs; ``only_ranked`` and
+            ``only_projector``: there is nobody to compare with; ``refused``: no ranks at all.
+        best: ranked projectors that none is proven to beat, in falling order of mean D.
+        above: those of higher mean D than the first ranked one, which the gate refused.
+        refusal: why no ranks are given, where they are not.
+    """
+
+    code: AnswerCode
+    best: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True)
+class RankedProjector:
+    """One projector's place: mean D with its interval at 1 − alpha, verdict and rank interval.
+
+    ``low`` and ``high`` are ``None`` on one group; ``rank_low`` and ``rank_high`` where no rank is
+    given. ``seed_sd`` is the SD of its runs' means, ``None`` for one run.
+    """
+
+    projector: str
+    mean_margin: float
+    low: float | None
+    high: float | None
+    interval_basis: str
+    seed_sd: float | None
+    gate: GateVerdict
+    rank_low: int | None
+    rank_high: int | None
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it has a rank."""
+        return self.rank_low is not None
+
+
+@dataclass(frozen=True)
+class RetrievalBar:
+    """Mean D of the nearest training clip's captions, and each projector's test against it."""
+
+    mean_margin: float
+    comparisons: tuple[BaselineTest, ...]
+
+    @property
+    def cleared_by(self) -> tuple[str, ...]:
+        """Projectors shown to be better."""
+        return tuple(test.projector for test in self.comparisons if test.cleared)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What may be claimed of a study's projectors, and the figures that it rests on.
+
+    ``projectors`` stand in falling order of mean D, those ranked first. ``within_category``,
+    ``scorer`` and ``retrieval`` are ``None`` where their captions were not given.
+    """
+
+    alpha: float
+    n_seeds: int
+    n_groups: int
+    n_clips: int
+    answer: Answer
+    projectors: tuple[RankedProjector, ...]
+    pairs: tuple[PairTest, ...]
+    influence: tuple[PairInfluence, ...]
+    caveats: tuple[Caveat, ...]
+    within_category: WithinDemand | None = None
+    retrieval: RetrievalBar | None = None
+    scorer: ScorerCheck | None = None
+
+    @property
+    def can_rank(self) -> bool:
+        """Whether any rank is given."""
+        return self.answer.refusal is None
+
+
+def write_ranking(path: Path, ranking: Ranking) -> None:
+    """Write ``ranking.json``."""
+    write_json(path, asdict(ranking), RANKING_SCHEMA)
+
+
+def read_ranking(path: Path) -> Ranking:
+    """Read it.
+
+    Raises:
+        StudyError: the file is missing or follows another schema.
+    """
+    return read_result(path, Ranking, RANKING_SCHEMA)
+
+
+# ---- The procedure.
+
+
+def rank(
+    margins: Mapping[str, ArrayLike],
+    groups: Sequence[str] | None = None,
+    alpha: float = 0.05,
+) -> Ranking:
+    """Rank projectors by their margins, with no more order than the runs and clips prove.
+
+    Args:
+        margins: projector → grounding margin D of each run and clip, ``[S, n]``; the same S (at
+            least 2 for any rank; 3 are asked for) and the same clips for all.
+        groups: source video of each clip; each clip its own if absent.
+        alpha: level of every test, Holm over all pairs.
+
+    Raises:
+        StudyError: unequal seeds or clips, values that are no numbers, ``alpha`` outside (0, 0.5).
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> clips = rng.normal(0, 0.05, 60)
+    >>> told = {name: mean + clips + rng.normal(0, 0.01, (3, 60))
+    ...         for name, mean in {"linear": 0.10, "mlp": 0.10, "abstractor": 0.30}.items()}
+    >>> found = rank(told)
+    >>> found.answer.code, found.answer.best
+    ('first', ('abstractor',))
+    >>> [(p.projector, p.gate.verdict, p.rank_low, p.rank_high) for p in found.projectors][0]
+    ('abstractor', 'grounded', 1, 1)
+    """
+    entries = {label: Entry(table) for label, table in margins.items()}
+    if groups is None:
+        first = next((np.asarray(table) for table in margins.values()), np.empty((0, 0)))
+        groups = [str(clip) for clip in range(first.shape[-1])]
+    return rank_study(entries, groups, thresholds=GateThresholds(alpha=alpha))
+
+
+def rank_study(
+    entries: Mapping[str, Entry],
+    groups: Sequence[str],
+    references: References | None = None,
+    scorer: ScorerCheck | None = None,
+    retrieval: ArrayLike | None = None,
+    thresholds: GateThresholds | None = None,
+    circumstances: Circumstances | None = None,
+) -> Ranking:
+    """Steps 3 to 9 of the procedure: gate, test all pairs, rank what may be ranked.
+
+    Args:
+        entries: the projectors of the study, controls left out.
+        groups: source video of each of the n clips (its id where there is none).
+        references: the human captions' figures on the same clips.
+        scorer: what the scorer makes of the human captions.
+        retrieval: D of the nearest-train-clip captions, ``[n]``.
+        thresholds: of the gate, with the study's alpha.
+        circumstances: what limits the figures.
+
+    Raises:
+        StudyError: unequal seeds or clips, values that are no numbers.
+    """
+    limits = thresholds or GateThresholds()
+    by_clip = {label: np.asarray(entry.margins, dtype=float) for label, entry in entries.items()}
+    for label, table in by_clip.items():
+        if table.ndim != 2 or table.shape[1] != len(groups):
+            raise StudyError(
+                f"projector '{label}': margins of shape {table.shape}; "
+                f"expected [seeds, {len(groups)}], one a clip."
+            )
+    scores = {label: group_means(table, groups)[1] for label, table in by_clip.items()}
+    # A fixed order, so that neither the verdict nor the signs depend on the order of entry.
+    scores = dict(sorted(scores.items(), key=lambda item: (-float(item[1].mean()), item[0])))
+    means = mean_intervals(scores, limits.alpha)
+    n_seeds, n_groups = scores[means[0].label].shape
+
+    gates = gate_all(
+        {label: _candidate(entries[label], table, groups) for label, table in scores.items()},
+        references,
+        limits,
+    )
+    demand = None
+    if references is not None:
+        demand = within_demand(references.within, limits.alpha, limits.within_category)
+    tests = pair_tests(scores, limits.alpha)
+    grounded = [label for label in scores if gates[label].may_be_ranked]
+    copied = copied_runs({label: by_clip[label] for label in grounded})
+    refusal = _refusal(scorer, n_seeds, n_groups, len(groups), grounded, gates, copied)
+    ranks = {} if refusal else rank_intervals(tests, grounded)
+    bar = None
+    if retrieval is not None:
+        level = group_means(retrieval, groups)[1]
+        against = tuple(baseline_tests(scores, level, limits.alpha))
+        bar = RetrievalBar(float(level.mean()), against)
+    projectors = [
+        RankedProjector(
+            projector=mean.label,
+            mean_margin=mean.mean,
+            low=mean.low,
+            high=mean.high,
+            interval_basis=mean.basis,
+            seed_sd=mean.seed_sd,
+            gate=gates[mean.label],
+            rank_low=ranks[mean.label][0] if mean.label in ranks else None,
+            rank_high=ranks[mean.label][1] if mean.label in ranks else None,
+        )
+        for mean in means
+    ]
+    return Ranking(
+        alpha=limits.alpha,
+        n_seeds=int(n_seeds),
+        n_groups=int(n_groups),
+        n_clips=len(groups),
+        answer=_answer(refusal, list(scores), grounded, tests, ranks),
+        projectors=tuple(sorted(projectors, key=lambda own: not own.ranked)),
+        pairs=tuple(tests),
+        influence=tuple(leave_one_out(scores, sorted(set(groups)), limits.alpha)),
+        caveats=find_caveats(
+            circumstances or Circumstances(),
+            gates,
+            bar.comparisons if bar else (),
+            demand,
+            scorer.human_scale if scorer else None,
+            n_seeds,
+            n_groups,
+            len(groups),
+            limits.alpha,
+        ),
+        within_category=demand,
+        retrieval=bar,
+        scorer=scorer,
+    )
+
+
+def _candidate(entry: Entry, by_group: Array, groups: Sequence[str]) -> Candidate:
+    within = None if entry.within is None else known_group_means(entry.within, groups)
+    return Candidate(entry.effective, entry.top_share, by_group, within)
+
+
+def copied_runs(margins: Mapping[str, Array]) -> list[str]:
+    """Projectors of which two runs have the same D on every clip, ``{projector: [S, n]}``.
+
+    They are one run under two seeds: their agreement says nothing of what a seed does. Trainings
+    that differ at all differ in some digit of some clip. D of 0 everywhere is left out: captions
+    that are all the same have it, whatever they are.
+    """
+    return [
+        label
+        for label, table in margins.items()
+        if any(
+            np.array_equal(a, b) and np.abs(a).max() > MARGIN_ROUNDING
+            for a, b in combinations(table, 2)
+        )
+    ]
+
+
+def _refusal(
+    scorer: ScorerCheck | None,
+    n_seeds: int,
+    n_groups: int,
+    n_clips: int,
+    grounded: Sequence[str],
+    gates: Mapping[str, GateVerdict],
+    copied: Sequence[str],
+) -> Refusal | None:
+    if scorer is not None and not scorer.can_tell:
+        return Refusal("scorer_cannot_tell")
+    if n_clips == 2:  # which have the same D by definition
+        return Refusal("two_clips")
+    if n_groups < 2:
+        return Refusal("one_group")
+    if n_seeds < 2:
+        return Refusal("one_seed")
+    if copied:
+        return Refusal("copied_runs", tuple(copied))
+    if not grounded:
+        category_only = any(verdict.verdict == "category_only" for verdict in gates.values())
+        return Refusal("category_only" if category_only else "none_grounded")
+    return None
+
+
+def _answer(
+    refusal: Refusal | None,
+    order: Sequence[str],
+    grounded: Sequence[str],
+    tests: Sequence[PairTest],
+    ranks: Mapping[str, tuple[int, int]],
+) -> Answer:
+    """``order`` and ``grounded`` in falling order of mean D."""
+    if refusal is not None:
+        return Answer("refused", refusal=refusal)
+    best = tuple(label for label in grounded if ranks[label][0] == 1)
+    above = tuple(order[: order.index(grounded[0])])
+    if len(order) == 1:
+        return Answer("only_projector", best, above)
+    if len(grounded) == 1:
+        return Answer("only_ranked", best, above)
+    if not any(test.significant for test in tests if test.a in ranks and test.b in ranks):
+        return Answer("no_difference", best, above)
+    if len(best) > 1:
+        return Answer("no_first", best, above)
+    return Answer("first" if ranks[best[0]][1] == 1 else "unproven_first", best, above)
