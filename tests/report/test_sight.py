@@ -135,7 +135,7 @@ def margin(a: str, b: str, difference: float, p: float | None) -> PairTest:
 
 
 def test_a_clips_share_averages_to_the_mean_kappa():
-    from siglip_study.scoring.cell_scores import truth_of
+    from siglip_study.scoring.score_files import truth_of
 
     known, said = truths(50)
     said = said[:25] + said[:25]
