@@ -67,7 +67,6 @@ def test_halves_are_rounded_up_and_the_last_step_of_an_epoch_counts_whole(study)
 @pytest.mark.parametrize(
     ("reference", "changes", "seconds", "sentence"),
     [
-        ("lineal", {}, ((1, 1), (1, 1)), "--reference is 'lineal'; expected one of projectors"),
         (
             "query_abstractor",
             {},
@@ -198,7 +197,7 @@ def test_the_command_prints_a_table_and_writes_an_overlay(study, base, tmp_path,
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--reference", "mlp"], "--reference is 'mlp'"),
+        (["--reference", "mlp"], "--reference is 'mlp'; expected one of projectors"),
         (["--reference", "linear", "--rehearsal", "nowhere.json"], "nowhere.json: no such file"),
         (["--reference", "linear", "--rehearsal", "old.json"], "expected 'rehearsal/2'"),
     ],

@@ -200,8 +200,6 @@ def test_projectors_by_hand(name, flops):
 
 
 def test_disk(study):
-    # 8 frames × 576 patches × 1024 in bf16: 9.4 MB a clip.
-    assert estimate.feature_bytes(8, 576, 1024) == 9_437_184
     alone = {"projectors": {"linear": {}}, "controls": {"blind_trained": False}}
     grid = {"learning_rate": [1e-3], "epochs": [1]}
     forecast = estimate.Forecast(study(**alone, grid=grid, seeds={"report": [1]}))
@@ -211,7 +209,8 @@ def test_disk(study):
     assert disk.checkpoints == 4 * (2 * weights + 2 * (weights + lora))
     # A stage's weights, two moments and best weights, and those of the stage before it.
     assert disk.resume == 2 * 4 * 4 * (weights + lora)
-    assert disk.features == (20 + 6 + 6) * forecast.feature_bytes
+    # 2 frames × 16 patches × 192 in bf16.
+    assert disk.features == (20 + 6 + 6) * 2 * 16 * 192 * 2
     assert disk.written == disk.checkpoints + disk.resume + disk.features
 
 

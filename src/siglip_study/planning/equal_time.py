@@ -101,13 +101,6 @@ class Budget:
         return self.hours / self.target - 1
 
 
-def require_reference(config: Config, label: str) -> None:
-    """Raises StudyError unless ``label`` is a projector of the config."""
-    if label not in config.projectors:
-        known = ", ".join(config.projectors)
-        raise StudyError(f"--reference is '{label}'; expected one of projectors: {known}.")
-
-
 def equal_budgets(config: Config, times: StepTimes, reference: str) -> list[Budget]:
     """For each budget of the reference, every projector's epochs that come nearest to its time.
 
@@ -116,10 +109,9 @@ def equal_budgets(config: Config, times: StepTimes, reference: str) -> list[Budg
     reference: the whole number nearest to ``(T - e₁ n₁ s₁) / (n₂ s₂)``.
 
     Raises:
-        StudyError: the reference is no projector of the config, a run may stop early, or the time
-            of the reference is too short for an epoch of another.
+        StudyError: a run may stop early, or the time of the reference is too short for an epoch of
+            another.
     """
-    require_reference(config, reference)
     for name, stage in (("stage1", config.stage1), ("stage2", config.stage2)):
         if stage.early_stopping is not None:
             raise StudyError(
@@ -215,14 +207,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> None:
     config = load(given.config)
-    require_reference(config, given.reference)
+    reference, known = given.reference, config.projectors
+    if reference not in known:
+        listed = ", ".join(known)
+        raise StudyError(f"--reference is '{reference}'; expected one of projectors: {listed}.")
     if given.rehearsal is not None:
         record, source = read_json(given.rehearsal, REHEARSAL_SCHEMA), str(given.rehearsal)
     else:
         record, source = rehearse_and_write(config, given).as_json(), "the rehearsal"
     times = step_times(record, config, source)
-    budgets = equal_budgets(config, times, given.reference)
-    lines = summary(budgets, times, given.reference)
+    budgets = equal_budgets(config, times, reference)
+    lines = summary(budgets, times, reference)
     print("\n".join(lines))
     if given.out is not None:
         files = f"{given.config} {given.out}"

@@ -124,11 +124,6 @@ def caption_bytes(
     return llm_bytes(llm, quantization) + cache + widest + OVERHEAD_BYTES
 
 
-def feature_bytes(frames: int, patches: int, dim: int) -> int:
-    """bf16 features of one clip."""
-    return BF16_BYTES * frames * patches * dim
-
-
 def training_pass(llm: LlmShape, sequence: SequenceShape, lora: bool, features: float) -> ClipCost:
     """What the memory plan of a training would find by trying one clip of this length.
 
@@ -166,14 +161,8 @@ def least_training_bytes(
 ) -> float:
     """Memory for tensors with which the plan of a training still finds a way: one clip a pass.
 
-    Args:
-        llm: sizes of the language model.
-        quantization: of its weights.
-        sequence: the longest one.
-        trained_parameters: of projector and adapters, held in fp32.
-        lora: whether adapters are trained.
-        features: bytes of one clip's features.
-        checkpointing: layers that may keep their activations, as configured.
+    ``sequence`` is the longest one, ``features`` the bytes of one clip's features; what is trained,
+    projector and (with ``lora``) adapters, is held in fp32. ``checkpointing`` is the config's.
     """
     clip = training_pass(llm, sequence, lora, features)
     a_pass = least_pass(clip, kept_layers(checkpointing, llm.layers))
@@ -324,9 +313,9 @@ class Forecast:
 
     @property
     def feature_bytes(self) -> int:
-        """Features of one clip."""
+        """bf16 features of one clip."""
         models = self.models
-        return feature_bytes(self.config.vision.frames, models.patches, models.vision_dim)
+        return BF16_BYTES * self.config.vision.frames * models.patches * models.vision_dim
 
     # --- work -----------------------------------------------------------------------------------
 

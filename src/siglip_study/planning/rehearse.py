@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,23 @@ def existing_folder(path: Path) -> Path:
 # ---- Seconds of each projector's optimizer steps, which budgets of equal time are made of.
 
 
+_TIMED = (
+    "vision.model",
+    "vision.frames",
+    "llm.model",
+    "llm.quantization",
+    "llm.lora.r",
+    "llm.lora.targets",
+    "training.max_target_tokens",
+    *(f"runtime.{key}" for key in ("device", "memory_gb", "checkpointing", "compile")),
+    *(
+        f"{s}.{key}"
+        for s in ("stage1", "stage2")
+        for key in ("batch_size", "gradient_accumulation")
+    ),
+)
+
+
 def training_record(forecast: Forecast, rows: Sequence[Row]) -> dict[str, Any]:
     """Training clips, settings that steps depend on, and each compared projector's steps."""
     config, costs = forecast.config, {row.about: row.cost for row in rows}
@@ -233,23 +251,8 @@ def training_record(forecast: Forecast, rows: Sequence[Row]) -> dict[str, Any]:
 
 def timed_settings(config: Config) -> dict[str, Any]:
     """The keys on which the time of an optimizer step depends, by dotted name."""
-    runtime = config.runtime
-    found: dict[str, Any] = {
-        "vision.model": config.vision.model,
-        "vision.frames": config.vision.frames,
-        "llm.model": config.llm.model,
-        "llm.quantization": config.llm.quantization,
-        "llm.lora.r": config.llm.lora.r,
-        "llm.lora.targets": list(config.llm.lora.targets),
-        "training.max_target_tokens": config.training.max_target_tokens,
-        "runtime.device": runtime.device,
-        "runtime.memory_gb": runtime.memory_gb,
-        "runtime.checkpointing": runtime.checkpointing,
-        "runtime.compile": runtime.compile,
-    }
-    for name, stage in (("stage1", config.stage1), ("stage2", config.stage2)):
-        found[f"{name}.batch_size"] = stage.batch_size
-        found[f"{name}.gradient_accumulation"] = stage.gradient_accumulation
+    found: dict[str, Any] = {key: attrgetter(key)(config) for key in _TIMED}
+    found["llm.lora.targets"] = list(config.llm.lora.targets)
     for label, projector in config.projectors.items():
         found[f"projectors.{label}.type"] = projector.type or label
         found[f"projectors.{label}.options"] = projector.options
