@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from siglip_study.ranking.gate import Candidate, References, gate, gate_all
-from tools.simulation.draws_trial import HUMAN, N_GROUPS, SHARED, SPREADS, _judged, draw, play
+from tools.simulation.draws_trial import HUMAN, N_GROUPS, SHARED, SPREADS, draw, judged, play
 
 WORLDS = 3000
 #: Three standard errors of a share of 5 %.
@@ -35,7 +35,7 @@ def test_the_simulation_judges_as_the_gate_does(n_draws):
     assert tables.shape == (150, n_draws, N_GROUPS)
     alone = [gate(*high, table, human).verdict for table in tables]
     pooled = [gate_all({"": Candidate(*high, table)}, human)[""].verdict for table in tables]
-    told = _judged(tables)
+    told = judged(tables)
     assert told[0].tolist() == [verdict == "grounded" for verdict in alone]
     assert told[1].tolist() == [verdict == "grounded" for verdict in pooled]
     assert told[2].tolist() == [verdict == "ungrounded" for verdict in alone]

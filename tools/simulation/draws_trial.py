@@ -57,11 +57,11 @@ def play(n_draws: int, spread: float, shared: float, n_worlds: int, seed: int) -
     counts = np.zeros(3)
     for start in range(0, n_worlds, _BATCH):
         table = draw(min(_BATCH, n_worlds - start), n_draws, spread, shared, rng)
-        counts += _judged(table).sum(axis=1)
+        counts += judged(table).sum(axis=1)
     return DrawsOutcome(*(float(x) for x in counts / n_worlds))
 
 
-def _judged(table: Array) -> Array:
+def judged(table: Array) -> Array:
     """``[3, n]``: grounded by itself, grounded as a projector would be, ungrounded by itself."""
     noise, means = seed_noise(table[:, None]), table.mean(axis=1)
     mean, scale = means.mean(axis=-1), float(np.abs(means).max())
