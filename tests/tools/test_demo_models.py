@@ -25,6 +25,7 @@ from siglip_study.demo.facts import parse_facts
 from siglip_study.demo.world import ATTRIBUTES, Scene, facts
 from tools.demo_models import measure, sequence, slots
 from tools.demo_models.__main__ import main
+from tools.demo_models.card import card
 from tools.demo_models.lm import build_corpus, slot_ids
 from tools.demo_models.proof import patch_features
 from tools.demo_models.scenes import (
@@ -81,8 +82,8 @@ def test_every_part_loads_by_its_auto_class_in_bf16(models: Path) -> None:
     assert not info["missing_keys"] and not info["unexpected_keys"]
     assert (tower.config.image_size, tower.config.patch_size) == (64, 16)
     assert isinstance(SiglipModel.from_pretrained(models / "scorer"), SiglipModel)
-    assert "Measured quality" in (models / "README.md").read_text(encoding="utf-8")
-    read_json(models / "quality.json", "demo_quality/1")
+    told = read_json(models / "quality.json", "demo_quality/1")
+    assert (models / "README.md").read_text(encoding="utf-8") == card(models, told)
 
 
 @pytest.mark.parametrize(

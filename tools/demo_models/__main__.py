@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from siglip_study.base.io import read_json, write_json
+from siglip_study.base.io import atomic_path, read_json, write_json
 
 PARTS = ("vision", "llm", "scorer", "quality")
 SCALE_NAMES = ("full", "tiny")
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     # Imported here: the rendering processes import this module again and need none of it.
     import torch
 
-    from tools.demo_models.card import write_card
+    from tools.demo_models.card import card
     from tools.demo_models.lm import train_lm
     from tools.demo_models.quality import measure
     from tools.demo_models.scales import SCALES
@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> None:
             part: read_json(args.out / part / "training.json", LOG_SCHEMA) for part in trainers
         }
         write_json(args.out / "quality.json", json.loads(json.dumps(found)), QUALITY_SCHEMA)
-        write_card(args.out, found)
+        with atomic_path(args.out / "README.md") as partial:
+            partial.write_text(card(args.out, found), encoding="utf-8")
 
 
 if __name__ == "__main__":

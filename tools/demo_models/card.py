@@ -7,7 +7,6 @@ from typing import Any
 
 from safetensors import safe_open
 
-from siglip_study.base.io import atomic_path
 from siglip_study.demo.world import ATTRIBUTES
 from tools.demo_models.scenes import UNSEEN_SHARE
 
@@ -94,8 +93,8 @@ def _size(folder: Path) -> tuple[int, int]:
     return count, path.stat().st_size
 
 
-def write_card(folder: Path, found: dict[str, Any]) -> None:
-    """Write ``README.md`` beside the models from :func:`quality.measure`'s findings."""
+def card(folder: Path, found: dict[str, Any]) -> str:
+    """The models' ``README.md`` from :func:`quality.measure`'s findings; sizes are the files'."""
     training = found["training"]
     roles = {
         "vision": (
@@ -148,6 +147,4 @@ def write_card(folder: Path, found: dict[str, Any]) -> None:
         _facts_row(f"{run['projector']}, rate {run['learning_rate']:g}", run["fact_accuracy"])
         for run in proof["runs"]
     ]
-    text += _table(["", *attributes], rows)
-    with atomic_path(folder / "README.md") as partial:
-        partial.write_text(text, encoding="utf-8")
+    return text + _table(["", *attributes], rows)
