@@ -16,7 +16,6 @@ from siglip_study.demo.captions import (
     SYNONYMS,
     caption,
     compose,
-    words,
 )
 from siglip_study.demo.lexicon import COUNTERS, MOTION_FORMS, Verb, final_consonant, josa
 from siglip_study.demo.world import ATTRIBUTES, facts, sample_scene
@@ -125,7 +124,7 @@ def test_words_name_every_value_by_one_word_of_its_own():
     seen: dict[str, tuple[str, str]] = {}
     for _ in range(400):
         scene = sample_scene(rng, "lm")
-        for attribute, word in words(scene).items():
+        for attribute, word in fact_words(scene).items():
             assert " " not in word
             assert seen.setdefault(word, (attribute, facts(scene)[attribute])) == (
                 attribute,

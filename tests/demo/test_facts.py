@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from siglip_study.demo.captions import STYLES, compose, words
+from siglip_study.demo.captions import STYLES, compose, fact_words
 from siglip_study.demo.facts import kappa, parse_facts
 from siglip_study.demo.world import ATTRIBUTES, POOLS, facts, sample_scene
 
@@ -28,7 +28,7 @@ def test_the_words_of_a_scene_are_read_too():
     rng = np.random.default_rng(5)
     for _ in range(200):
         scene = sample_scene(rng, "lm")
-        assert parse_facts(" ".join(words(scene).values())) == facts(scene)
+        assert parse_facts(" ".join(fact_words(scene).values())) == facts(scene)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.features.towers import VisionEncoder
 from siglip_study.features.scorer import Scorer
 from siglip_study.models.llm import load_llm, load_tokenizer
-from siglip_study.models import Model, state
+from siglip_study.models.fetch import Model, state
 
 commit = sys.argv[1]
 frames = np.zeros((1, 1, 32, 32, 3), np.uint8)

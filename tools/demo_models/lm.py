@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from siglip_study.demo.captions import words
+from siglip_study.demo.captions import fact_words
 from siglip_study.demo.world import ATTRIBUTES, Scene
 from tools.demo_models import sequence, slots
 from tools.demo_models.scales import Budget, train
@@ -124,7 +124,7 @@ def build_corpus(
     return Corpus(
         scenes=slots.SceneTensors.make(slot_ids(tokenizer, scenes), placed, device),
         captions=[flat[i * variants : (i + 1) * variants] for i in range(len(scenes))],
-        answers=[[known[word] for word in words(s).values()] for s in scenes],
+        answers=[[known[word] for word in fact_words(s).values()] for s in scenes],
         n=len(scenes),
     )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from siglip_study.demo.captions import words
+from siglip_study.demo.captions import fact_words
 from siglip_study.demo.lexicon import SYNONYMS
 from siglip_study.demo.world import ATTRIBUTES, Scene
 from tools.demo_models.scenes import FRAMES, PATCHES, Geometry
@@ -36,7 +36,7 @@ def slot_words() -> list[str]:
 
 def scene_words(scene: Scene) -> list[str]:
     """The 15 words of a scene, in the order of the column constants."""
-    return [*words(scene).values(), *POSITION_WORDS]
+    return [*fact_words(scene).values(), *POSITION_WORDS]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionModel
 
-from siglip_study.demo.captions import words
+from siglip_study.demo.captions import fact_words
 from siglip_study.demo.world import ATTRIBUTES, Scene
 from tools.demo_models.pictures import CLIP_MEAN, CLIP_STD, disturb, normalise
 from tools.demo_models.scales import Budget, train
@@ -40,7 +40,7 @@ COLUMNS = [list(ATTRIBUTES).index(a) for a in FRAME_ATTRIBUTES]
 
 def frame_caption(scene: Scene, x: float, y: float, rng: np.random.Generator) -> str:
     """A caption of one frame: what, where in the picture and in which setting, in any order."""
-    said = words(scene)
+    said = fact_words(scene)
     column = ("왼쪽", "가운데", "오른쪽")[min(int(x * 3), 2)]
     row = ("위", "중간", "아래")[min(int(y * 3), 2)]
     phrases = [

@@ -17,7 +17,7 @@ from siglip_study.demo import lexicon
 from siglip_study.demo.lexicon import SYNONYMS, Clause, Verb, josa
 from siglip_study.demo.world import ATTRIBUTES, Scene, facts
 
-__all__ = ["STYLES", "SYNONYMS", "caption", "compose", "words"]
+__all__ = ["STYLES", "SYNONYMS", "caption", "compose", "fact_words"]
 
 STYLES = ("clips", "scorer")
 #: Share of captions that state every fact; the others leave out one of :data:`OPTIONAL`.
@@ -177,6 +177,6 @@ def caption(scene: Scene, rng: np.random.Generator, style: str = "clips") -> str
     return compose(scene, rng, style)[0]
 
 
-def words(scene: Scene) -> dict[str, str]:
+def fact_words(scene: Scene) -> dict[str, str]:
     """One Korean word for each attribute of the scene: the first of its synonyms."""
     return {attribute: SYNONYMS[attribute][value][0] for attribute, value in facts(scene).items()}

@@ -17,8 +17,8 @@ from siglip_study.base.io import atomic_path, write_json
 from siglip_study.demo.captions import caption
 from siglip_study.demo.render import render_frames
 from siglip_study.demo.world import ATTRIBUTES, Scene, category, facts, sample_scene
+from siglip_study.study.cells import SPLITS
 
-SPLITS = ("train", "selection", "report")
 FACTS_SCHEMA = "facts/1"
 LABEL_SCHEMA = "label/1"
 #: Candidates drawn per clip, of which the one with the rarest values is taken.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path, read_json
-from siglip_study.features.writer import SCHEMA, clip_name, shard_name
+from siglip_study.features.writer import FEATURES_SCHEMA, clip_name, shard_name
 
 # ---- The scorer's frame embeddings of a split: one safetensors file, ids and facts in its header.
 
@@ -98,7 +98,7 @@ class FeatureStore:
             StudyError: the folder is not a finished feature folder.
         """
         self.folder = Path(folder)
-        index = read_json(self.folder / "index.json", SCHEMA)
+        index = read_json(self.folder / "index.json", FEATURES_SCHEMA)
         self.facts: dict[str, Any] = index["facts"]
         self.shape: tuple[int, int, int] = tuple(index["shape"])
         self._place: dict[str, tuple[int, str]] = {}

@@ -20,7 +20,7 @@ from torch import Tensor
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path, read_json, write_json
 
-SCHEMA = "features/1"
+FEATURES_SCHEMA = "features/1"
 _PLAN, _PLAN_SCHEMA = "plan.json", "features_plan/1"
 
 
@@ -139,7 +139,7 @@ class FeatureWriter:
             "shape": self._shape,
             "shards": self._shards,
         }
-        write_json(self._work / "index.json", index, SCHEMA)
+        write_json(self._work / "index.json", index, FEATURES_SCHEMA)
         if self._target.exists():
             shutil.rmtree(self._target)
         self._target.parent.mkdir(parents=True, exist_ok=True)
