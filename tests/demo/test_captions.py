@@ -16,6 +16,7 @@ from siglip_study.demo.captions import (
     SYNONYMS,
     caption,
     compose,
+    fact_words,
 )
 from siglip_study.demo.lexicon import COUNTERS, MOTION_FORMS, Verb, final_consonant, josa
 from siglip_study.demo.world import ATTRIBUTES, facts, sample_scene
