@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from siglip_study.report import collapse_cause as rules
-from siglip_study.report import history as history_module
+from siglip_study.report import results as history_module
 from siglip_study.report.collapse_cause import chance_overlap, why
 from siglip_study.report.diagnosis import FIGURES, chart_rows, table_row
-from siglip_study.report.history import History, lost_in
+from siglip_study.report.results import History, lost_in
 
 
 def epoch(stage, number, share, *, start=0.4, before=0.5, **more):

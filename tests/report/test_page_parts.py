@@ -14,7 +14,14 @@ from siglip_study.metrics.registry import metric_metadata
 from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
 from siglip_study.report import runs, words
 from siglip_study.report.charts import scatter_chart
-from siglip_study.report.fonts import REGULAR, embedded_fonts, subset_font
+from siglip_study.report.embed import (
+    REGULAR,
+    content_policy,
+    embedded_fonts,
+    inline_script,
+    json_island,
+    subset_font,
+)
 from siglip_study.report.gallery import (
     GallerySettings,
     gallery_island,
@@ -22,7 +29,6 @@ from siglip_study.report.gallery import (
     jpeg_thumbnails,
 )
 from siglip_study.report.glossary import metric_heading, metric_rows
-from siglip_study.report.inline_json import content_policy, inline_script, json_island
 from siglip_study.report.results import Cell
 from siglip_study.report.runs import tuning_grids
 from siglip_study.report.wording import gate_reason
@@ -170,7 +176,7 @@ def test_tuning_grid_marks_chosen_and_leaves_holes():
 def test_fonts_hold_the_glyphs_that_are_used_and_no_more(study):
     from fontTools.ttLib import TTFont
 
-    from siglip_study.report.fonts import FAMILY
+    from siglip_study.report.embed import FAMILY
 
     folder = study.house / "report" / "fonts"
     assert (folder / "OFL.txt").read_text(encoding="utf-8").count("Reserved Font Name") >= 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from siglip_study.report.published import published_view
+from siglip_study.report.comparisons import published_view
 
 PATH = Path(__file__).parents[2] / "resources" / "published_runs.json"
 

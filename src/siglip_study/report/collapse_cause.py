@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from siglip_study.report.history import LOST, NOTHING, History, lost_in
+from siglip_study.report.results import LOST, NOTHING, History, lost_in
 from siglip_study.report.words import number, rate
 
 #: Encoder features of which less than this share differs between videos are alike.

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from siglip_study.data.decoding import get_decoder
-from siglip_study.report.inline_json import json_island
+from siglip_study.report.embed import json_island
 
 #: Clip id → JPEG files of its frames, in order of time.
 FrameSource = Callable[[str], Sequence[bytes]] | Mapping[str, Sequence[bytes]]

@@ -15,16 +15,14 @@ from siglip_study.ranking.procedure import read_ranking
 from siglip_study.ranking.selection import read_selection
 from siglip_study.report import charts, runs
 from siglip_study.report.beyond_category import sight
+from siglip_study.report.comparisons import published_view, sensitivity_view
 from siglip_study.report.diagnosis import diagnosis_view
-from siglip_study.report.fonts import embedded_fonts
+from siglip_study.report.embed import content_policy, embedded_fonts, inline_script, json_island
 from siglip_study.report.gallery import GallerySettings, gallery_columns, gallery_island
 from siglip_study.report.glossary import every_metric, glossary_rows
 from siglip_study.report.headline import headline
-from siglip_study.report.inline_json import content_policy, inline_script, json_island
 from siglip_study.report.ledger import ledger_view
-from siglip_study.report.published import published_view
 from siglip_study.report.results import Cell, part_names, read_cells
-from siglip_study.report.sensitivity import sensitivity_view
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import trust, truth
 
