@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
 from siglip_study.config.study import Config
-from siglip_study.config.training import ProjectorConfig, StageConfig
+from siglip_study.config.training import ProjectorConfig
 from siglip_study.study.cells import BASELINES, HELD_OUT, Cell, Role, RunSpec, Sabotage, keys_hash
 from siglip_study.study.paths import Paths
 
@@ -87,49 +87,40 @@ class Study:
 
     # --- runs -----------------------------------------------------------------------------------
 
-    def _cell(self, label: str, role: Role, run: RunSpec) -> Cell:
-        return Cell(label, role, run, self.cross_fit)
-
-    def _run(self, label: str, seed: int, **changes: Any) -> RunSpec:
+    def _cell(self, role: Role, label: str, seed: int, prefix: str = "", **changes: Any) -> Cell:
+        """The cell of a projector's settings, some of which are changed."""
         config = self.config
         projector = config.projectors.get(label, ProjectorConfig())
-        run = RunSpec(
-            **{
-                "projector": projector.type or label,
-                "options": projector.options,
-                "vision": config.vision,
-                "llm": config.llm,
-                "training": config.training,
-                "stage1": config.stage1,
-                "stage2": config.stage2,
-                "seed": seed,
-                **changes,
-            }
-        )
-        return run.model_copy(
-            update={
-                name: stage.model_copy(update={"keep": stage.keep or config.keeps})
-                for name, stage in (("stage1", run.stage1), ("stage2", run.stage2))
-            }
-        )
-
-    def _axes(self, label: str) -> Iterable[StageConfig]:
-        """Stage 2 at each point of the axes that are tuned for a projector."""
-        grid = self.config.grid
-        for rate in grid.learning_rate:
-            for epochs in self.config.projectors[label].epochs or grid.epochs:
-                yield self.config.stage2.model_copy(
-                    update={"learning_rate": rate, "epochs": epochs}
-                )
+        settings = {
+            "projector": projector.type or label,
+            "options": projector.options,
+            "vision": config.vision,
+            "llm": config.llm,
+            "training": config.training,
+            "stage1": config.stage1,
+            "stage2": config.stage2,
+            "seed": seed,
+            **changes,
+        }
+        for name in ("stage1", "stage2"):
+            keep = settings[name].keep or config.keeps
+            settings[name] = settings[name].model_copy(update={"keep": keep})
+        return Cell(prefix + label, role, RunSpec(**settings), self.cross_fit)
 
     @cached_property
     def tuning(self) -> list[Cell]:
         """Seed 0 at every point of the grid, for every projector alike."""
-        seed = self.config.seeds.tuning
+        grid, stage2 = self.config.grid, self.config.stage2
         return [
-            self._cell(label, "tuning", self._run(label, seed, stage2=stage2))
-            for label in self.config.projectors
-            for stage2 in self._axes(label)
+            self._cell(
+                "tuning",
+                label,
+                self.config.seeds.tuning,
+                stage2=stage2.model_copy(update={"learning_rate": rate, "epochs": epochs}),
+            )
+            for label, projector in self.config.projectors.items()
+            for rate in grid.learning_rate
+            for epochs in projector.epochs or grid.epochs
         ]
 
     @property
@@ -159,11 +150,13 @@ class Study:
         if hot is not None:
             stage1 = config.stage1.model_copy(update={"learning_rate": hot.stage1_learning_rate})
             stage2 = longest.model_copy(update={"learning_rate": hot.stage2_learning_rate})
-            run = self._run(hot.projector, seed, stage1=stage1, stage2=stage2)
-            cells.append(self._cell(f"hot.{hot.projector}", "control_hot", run))
+            cell = self._cell(
+                "control_hot", hot.projector, seed, "hot.", stage1=stage1, stage2=stage2
+            )
+            cells.append(cell)
         if config.controls.blind_trained:
-            run = self._run("blind", seed, stage2=longest, projector="constant_prefix", options={})
-            cells.append(self._cell("blind", "control_blind", run))
+            blind: dict[str, Any] = {"projector": "constant_prefix", "options": {}}
+            cells.append(self._cell("control_blind", "blind", seed, stage2=longest, **blind))
         spoiled: tuple[tuple[Sabotage, Role, str | None], ...] = (
             ("noise_features", "control_noise", config.controls.noise_features),
             ("permuted_captions", "control_permuted", config.controls.permuted_captions),
@@ -172,36 +165,45 @@ class Study:
             if label is None:
                 continue
             for drawn in self.draw_seeds if sabotage == "permuted_captions" else [seed]:
-                run = self._run(label, drawn, stage2=longest, sabotage=sabotage)
-                cells.append(self._cell(f"{sabotage.split('_')[0]}.{label}", role, run))
+                prefix = f"{sabotage.split('_')[0]}."
+                cell = self._cell(role, label, drawn, prefix, stage2=longest, sabotage=sabotage)
+                cells.append(cell)
         untrained = config.controls.untrained_projector
         if untrained is not None:
-            run = self._run(untrained, seed, stage2=longest, projector_trained=False)
-            cells.append(self._cell(f"untrained.{untrained}", "control_untrained", run))
+            cell = self._cell(
+                "control_untrained",
+                untrained,
+                seed,
+                "untrained.",
+                stage2=longest,
+                projector_trained=False,
+            )
+            cells.append(cell)
         return cells
 
     @cached_property
     def presets(self) -> list[Cell]:
         """Published experiments; run by a target of their own."""
         return [
-            Cell(
-                f"{name}.{preset.projector}",
+            self._cell(
                 "preset",
-                self._run(
-                    preset.projector, preset.seed, stage1=preset.stage1, stage2=preset.stage2
-                ),
+                preset.projector,
+                preset.seed,
+                prefix=f"{name}.",
+                stage1=preset.stage1,
+                stage2=preset.stage2,
             )
             for name, preset in self.config.presets.items()
         ]
 
+    def _afresh(self, name: str, seed: int) -> Cell:
+        """A tuning cell under another seed, to be reported."""
+        cell = next(cell for cell in self.tuning if cell.name == name)
+        return replace(cell, role="report", run=cell.run.model_copy(update={"seed": seed}))
+
     def reported(self, chosen: Iterable[str]) -> list[Cell]:
         """The chosen tuning cells, each trained afresh with every report seed."""
-        by_name = {cell.name: cell for cell in self.tuning}
-        return [
-            self._afresh(by_name[name], seed)
-            for name in chosen
-            for seed in self.config.seeds.report
-        ]
+        return [self._afresh(name, seed) for name in chosen for seed in self.config.seeds.report]
 
     def stage1_resume(self, cell: Cell, code: str) -> Path:
         """Resume point of a cell's first stage; its second stage gives it up.
@@ -238,13 +240,10 @@ class Study:
 
     def entrants(self, choice: Choice) -> list[Entrant]:
         """What is ranked: one entrant a projector and seed, in the order of the choice."""
-        by_name = {cell.name: cell for cell in self.tuning}
         found = []
         for label, reports in choice.items():
             for seed in self.config.seeds.report:
-                parts = {
-                    split: self._afresh(by_name[name], seed).name for split, name in reports.items()
-                }
+                parts = {split: self._afresh(name, seed).name for split, name in reports.items()}
                 alone = set(parts.values())
                 name = alone.pop() if len(alone) == 1 else f"{label}.seed{seed}"
                 found.append(Entrant(name, label, parts))
@@ -258,9 +257,6 @@ class Study:
         for name, role in BASELINES.items():
             roles.setdefault(role, []).append(name)
         return roles
-
-    def _afresh(self, cell: Cell, seed: int) -> Cell:
-        return self._cell(cell.label, "report", cell.run.model_copy(update={"seed": seed}))
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
