@@ -43,7 +43,9 @@ def sight(
     facts = ("cell", "projector", "role", "seed", "id", "group", "category", "caption")
     keep = (*facts, D, WITHIN[0])
     roles = ("report", "references", "control_category")
-    table = pl.scan_parquet(path).select(keep).filter(pl.col("role").is_in(roles)).collect()
+    # Two trainings that report a half each have rows too, but are none of the cells.
+    names = [cell.name for cell in cells if cell.role in roles]
+    table = pl.scan_parquet(path).select(keep).filter(pl.col("cell").is_in(names)).collect()
     gates = {row["cell"]: row["gate"] for row in controls}
     return {
         **_negatives(cells, controls, table),
