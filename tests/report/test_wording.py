@@ -80,7 +80,7 @@ def test_a_list_of_names(names, said: str) -> None:
 # ---- The gate.
 
 
-@pytest.mark.parametrize("name", codes(Verdict))
+@pytest.mark.parametrize("name", sorted(codes(Verdict)))
 def test_every_verdict_has_a_mark_and_a_colour(name: str) -> None:
     style = (Path(__file__).parents[2] / "report" / "style.css").read_text(encoding="utf-8")
     assert f".pill.{name}" in style
