@@ -7,12 +7,13 @@ else is the study's own path, from ``captions.json`` to ``ranking.json``.
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,13 +28,13 @@ from siglip_study.base.io import write_json
 from siglip_study.config.study import ScorerConfig
 from siglip_study.demo.captions import caption
 from siglip_study.demo.world import category, sample_scene
-from siglip_study.metrics import tokens
+from siglip_study.metrics.base import METRICS, Metric
 from siglip_study.metrics.siglip import clip_vectors
 from siglip_study.ranking.from_scores import rank_projectors
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.selection import Selection, StudySelection
-from siglip_study.scoring import families
+from siglip_study.scoring import inputs, split_scorer
 from siglip_study.scoring.cell_scores import Captioner, score_captioner
 from siglip_study.scoring.scores import score_captioners
 from siglip_study.scoring.split_scorer import ScoreModels, ScoreSettings, SplitScorer
@@ -73,6 +74,7 @@ class Clock:
     def around(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         """``work``, timed at every call."""
 
+        @functools.wraps(work)
         def timed(*args: Any, **kwargs: Any) -> Any:
             with self.stage(name):
                 return work(*args, **kwargs)
@@ -178,7 +180,7 @@ def run(size: Size, device: torch.device, shape: Shape | None = None) -> Result:
         "Embeddings are made up before the clock starts, and BERTScore is off.",
     ]
     one = Table("One captioner of those, in one process with its tokens kept", ["work", "s"])
-    one.rows = [[name, stages.seconds[name]] for name in (ALL, *(stage for _, _, stage in STAGES))]
+    one.rows = [[name, seconds] for name, seconds in stages.seconds.items()]
     result.tables += [whole, one]
     wall = [clock.seconds[WALL] for clock in clocks]
     result.parts = {"scores/first": wall[0], "scores/again": wall[1]}
@@ -189,16 +191,12 @@ WALL, ALL = "wall clock", "all of it"
 #: What is timed by itself: where it is, its name, what the table calls it.
 STAGES = (
     (SplitScorer, "embed", "vectors and tokens of the captions"),
-    (tokens.Tokenizer, "__call__", "of that, tokens"),
-    (families, "score_siglip", "grounding, AUC, bits, retrieval"),
-    (families, "score_meteor", "METEOR"),
-    (families, "score_cider", "CIDEr"),
-    (families, "score_diversity", "clusters, self-BLEU, distinct"),
-    (families.diversity, "vendi", "Vendi"),
+    (split_scorer, "tokenize", "of that, tokens"),
+    (inputs, "clusters", "clusters"),
 )
 
 
-def split_scorer(
+def made_up_scorer(
     root: Path, manifest: pl.DataFrame, shape: Shape, version: int
 ) -> tuple[Callable[[], SplitScorer], Path]:
     """How to make the scorer of the split with its embeddings at hand, and its frames' file."""
@@ -229,7 +227,7 @@ def score_and_rank(
     cores: int,
 ) -> Clock:
     """Seconds on the wall, of all processes' CPU, and by stage."""
-    make, frames = split_scorer(root, manifest, shape, version)
+    make, frames = made_up_scorer(root, manifest, shape, version)
     clock, before = Clock(), os.times()
     with clock.stage(WALL):
         with clock.stage("scoring"):
@@ -247,17 +245,26 @@ def seconds_by_stage(
     root: Path, manifest: pl.DataFrame, captioners: list[Captioner], shape: Shape, n: int = 5
 ) -> Clock:
     """A captioner's seconds, the mean of ``n``, after references and one other."""
-    make, frames = split_scorer(root, manifest, shape, 3)
+    make, frames = made_up_scorer(root, manifest, shape, 3)
     scorer, clock = make(), Clock()
     score_captioners(captioners[:2], [scorer], [frames], root / "stages.json")
     with ExitStack() as stack:
         for owner, name, stage in STAGES:
             timed = clock.around(stage, getattr(owner, name))
             stack.enter_context(mock.patch.object(owner, name, timed))
+        by_file = {
+            name: replace(one, function=clock.around(_file_of(one), one.function))
+            for name, one in METRICS.items()
+        }
+        stack.enter_context(mock.patch.dict(METRICS, by_file))
         with clock.stage(ALL):
             for captioner in captioners[2 : 2 + n]:
                 score_captioner(captioner, "", [scorer.split], [scorer.embed(captioner)])
-    return Clock({name: seconds / n for name, seconds in clock.seconds.items()})
+    return Clock({name: seconds / n for name, seconds in sorted(clock.seconds.items())})
+
+
+def _file_of(one: Metric) -> str:
+    return f"metrics of {one.function.__module__.rpartition('.')[2]}.py"
 
 
 def _rank(root: Path, folders: list[Path]) -> None:

@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from siglip_study.metrics.cider import DocumentFrequencies, cider, cider_others
+from siglip_study.metrics.base import Undefined
+from siglip_study.metrics.cider import DocumentFrequencies, cider, cider_gain
 
 
 def random_lists(seed, n, vocabulary, shortest, longest):
@@ -28,16 +29,20 @@ def test_pinned_values_of_pycocoevalcap():
     # Gaussian is 1, which leaves exactly this definition (clipped counts, frequencies from the
     # references). On 200 random corpora the two differed by less than 1e-15.
     captions, references = pinned_case()
-    result = cider(references, captions, DocumentFrequencies.of(references))
-    assert result.per_clip == pytest.approx(
+    assert cider(captions, references, references) == pytest.approx(
         [
             0.5423377823658374,
             0.9196657175021823,
             1.4934828306367633,
             1.0206207261596574,
             0.7992119649658868,
-        ]
+        ],
+        rel=1e-14,
     )
+
+
+#: "가" is in both train clips, "나" and the pair in one.
+KOREAN = [[["가", "나"]], [["가", "다"]]]
 
 
 def test_by_hand():
@@ -45,51 +50,54 @@ def test_by_hand():
     # weight ln 2. Caption "가 나 라" with reference "가 나":
     # order 1: h = {나: L, 라: L}, r = {나: L}: L² / (L√2 · L) = 1/√2
     # order 2: h = {가나: L, 나라: L}, r = {가나: L}: 1/√2; orders 3 and 4: 0.
-    frequencies = DocumentFrequencies.of([[["가", "나"]], [["가", "다"]]])
-    assert frequencies.weight(("가",)) == 0
-    assert frequencies.weight(("라",)) == pytest.approx(math.log(2))
-    result = cider([[["가", "나"]]], [["가", "나", "라"]], frequencies)
-    assert result.corpus == pytest.approx(10 * (2 / math.sqrt(2)) / 4)
+    found = cider([["가", "나", "라"]], [[["가", "나"]]], KOREAN)
+    assert found == pytest.approx([10 * (2 / math.sqrt(2)) / 4])
+
+
+def test_weights_by_hand():
+    frequencies = DocumentFrequencies.of(KOREAN)
+    assert frequencies.weights[("가",)] == 0
+    assert frequencies.weights[("나",)] == frequencies.unseen == pytest.approx(math.log(2))
 
 
 def test_equal_captions_score_10_and_repeating_them_does_not():
-    frequencies = DocumentFrequencies.of([[list("abcde")], [list("fghij")]])
-    assert cider([[list("abcde")]], [list("abcde")], frequencies).corpus == pytest.approx(10)
-    assert cider([[list("abcde")]], [list("abcde") * 3], frequencies).corpus < 7
+    train = [[list("abcde")], [list("fghij")]]
+    assert cider([list("abcde")], [[list("abcde")]], train) == pytest.approx([10])
+    assert cider([list("abcde") * 3], [[list("abcde")]], train)[0] < 7
 
 
 def test_a_word_of_every_train_clip_weighs_nothing():
-    frequencies = DocumentFrequencies.of([[["a", "b"]], [["a", "c"]]])
-    assert cider([[["a"]]], [["a"]], frequencies).corpus == 0
+    assert cider([["a"]], [[["a"]]], [[["a", "b"]], [["a", "c"]]]).tolist() == [0]
 
 
 def test_two_references_of_one_clip_count_once():
-    frequencies = DocumentFrequencies.of([[["a"], ["a", "b"]], [["c"]]])
-    assert frequencies.clips(["a"]) == 1 and frequencies.n_clips == 2
+    weights = DocumentFrequencies.of([[["a"], ["a", "b"]], [["c"]]]).weights
+    assert weights[("a",)] == weights[("c",)] == math.log(2)
 
 
 def test_others_equal_the_mean_over_all_other_clips():
     captions, references = random_lists(1, 12, 5, 0, 9), []
     for i, tokens in enumerate(random_lists(2, 12, 5, 0, 9)):
         references.append([tokens, *random_lists(100 + i, i % 3, 5, 1, 9)])
-    frequencies = DocumentFrequencies.of(references[:7])
-    slow = [
-        np.mean([cider([references[j]], [captions[i]], frequencies).corpus for j in others])
-        for i in range(12)
-        for others in [[j for j in range(12) if j != i]]
-    ]
-    assert cider_others(references, captions, frequencies).per_clip == pytest.approx(slow)
+    train = references[:7]
+    # Every caption with every clip's references, by rolling them past each other.
+    rolled = [cider(captions, references[k:] + references[:k], train) for k in range(12)]
+    assert cider_gain(captions, references, train) == pytest.approx(
+        rolled[0] - np.mean(rolled[1:], axis=0)
+    )
 
 
 def test_empty_captions_and_single_clips():
-    frequencies = DocumentFrequencies.of([[["a"]], [["b"]]])
-    assert cider([[["a"]], [[]]], [[], ["a"]], frequencies).per_clip.tolist() == [0, 0]
-    assert cider_others([[["a"]], [["b"]]], [[], []], frequencies).per_clip.tolist() == [0, 0]
-    assert np.isnan(cider_others([[["a"]]], [["a"]], frequencies).corpus)
+    train = [[["a"]], [["b"]]]
+    assert cider([[], ["a"]], [[["a"]], [[]]], train).tolist() == [0, 0]
+    assert cider_gain([[], []], [[["a"]], [["b"]]], train).tolist() == [0, 0]
+    assert np.isnan(cider_gain([["a"]], [[["a"]]], train)).all()
+    with pytest.raises(Undefined, match="two train clips"):
+        cider([["a"]], [[["a"]]], train[:1])
 
 
-def test_nothing_in_common_with_others_is_exactly_0():
-    frequencies = DocumentFrequencies.of([[list("abc")], [list("def")], [list("ghi")]])
+def test_nothing_in_common_with_others_loses_exactly_nothing():
     references = [[list("abc")], [list("def")], [list("ghi")]]
     captions = [list("abc"), list("def"), list("ghi")]
-    assert cider_others(references, captions, frequencies).per_clip.tolist() == [0, 0, 0]
+    gain = cider_gain(captions, references, references)
+    assert gain.tolist() == cider(captions, references, references).tolist()

@@ -11,9 +11,8 @@ from siglip_study.demo.dataset import plan_dataset
 from siglip_study.demo.render import render_frame
 from siglip_study.features.scorer import Scorer
 from siglip_study.metrics import siglip
-from siglip_study.metrics.bertscore import BertScoreResult
+from siglip_study.metrics.base import METRICS
 from siglip_study.metrics.grounding import fit_temperature
-from siglip_study.metrics.registry import METRICS
 from siglip_study.scoring.score_captions import score_captions
 from tools.demo_models.scenes import frame_times
 
@@ -44,13 +43,16 @@ BASELINE = 0.4
 class LetterF1:
     """A stand-in for a BERTScore model: F1 of the letters of two texts, 0 for an empty one."""
 
-    def score(self, captions, references):
+    def f1(self, captions, references):
         def f1(a, b):
             shared = len(set(a) & set(b))
             return 2 * shared / (len(set(a)) + len(set(b))) if shared else 0.0
 
         found = [max(f1(c, r) for r in refs) for c, refs in zip(captions, references, strict=True)]
-        return BertScoreResult(np.array(found), 0, 0)
+        return np.array(found)
+
+    def n_truncated(self, texts):
+        return 0
 
 
 class Study:

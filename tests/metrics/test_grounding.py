@@ -10,6 +10,7 @@ import scipy.stats
 from siglip_study.base.errors import StudyError
 from siglip_study.metrics.grounding import (
     auc,
+    auc_within,
     bits,
     fit_temperature,
     grounding_margin,
@@ -151,7 +152,7 @@ def test_seeing_only_the_category_has_no_margin_within():
 def test_within_leaves_out_clips_without_mates():
     within = grounding_margin_within(random_scores(1, 5), ["a", "a", "a", "b", None])
     assert np.isnan(within).tolist() == [False, False, False, True, True]
-    values = auc(random_scores(1, 5), ["a", "a", "a", "b", None])
+    values = auc_within(random_scores(1, 5), ["a", "a", "a", "b", None])
     assert np.isnan(values).tolist() == [False, False, False, True, True]
 
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.metrics.retrieval import chance, ranks
+from siglip_study.metrics.base import METRICS
+from siglip_study.metrics.retrieval import ranks
+
+
+def chance(n: int) -> dict[str, float]:
+    names = ("retrieval_r1", "retrieval_r5", "retrieval_mrr")
+    return {name: METRICS[name].chance(np.zeros((n, n))) for name in names}
 
 
 def test_identity_is_perfect():

@@ -8,8 +8,11 @@ import polars as pl
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.metrics.registry import METRICS
-from siglip_study.scoring.score_captions import CLIP_METRICS, score_captions
+from siglip_study.metrics.base import METRICS
+from siglip_study.scoring.score_captions import score_captions
+
+TEXT = ["id", "group", "category", "caption"]
+PER_CLIP = [name for name, metric in METRICS.items() if metric.per_clip]
 
 N = 24
 THINGS = ["빨간 공이", "파란 상자가", "노란 별이", "초록 나무가", "검은 고양이가", "흰 배가"]
@@ -91,10 +94,10 @@ def test_values_follow_the_contract(good):
 
 def test_rows_follow_the_contract(good, inputs):
     clips = good.clips
-    assert clips.columns == ["id", "group", "category", "caption", "cluster", *CLIP_METRICS]
+    assert clips.columns == [*TEXT, "cluster", "retrieval_rank", *PER_CLIP]
     assert clips["id"].to_list() == inputs["ids"]
     assert clips.schema["cluster"] == pl.Int64
-    assert all(clips.schema[name] == pl.Float64 for name in CLIP_METRICS)
+    assert all(clips.schema[name] == pl.Float64 for name in PER_CLIP)
     assert clips["bertscore_f1"].null_count() == N and clips["meteor"].null_count() == 0
     gain = clips["meteor"] - clips["meteor_mismatched"]
     assert clips["meteor_gain"].to_list() == pytest.approx(gain.to_list())
@@ -220,10 +223,11 @@ def test_english_with_several_references_and_no_category():
 
 def test_vendi_and_bertscore_take_part_when_given(inputs):
     class Model:
-        def score(self, captions, references):
-            from siglip_study.metrics.bertscore import BertScoreResult
+        def f1(self, captions, references):
+            return np.full(len(captions), 0.8)
 
-            return BertScoreResult(np.full(len(captions), 0.8), 3, 1)
+        def n_truncated(self, texts):
+            return sum("빨간" in text for text in texts)
 
     captions = [refs[0] for refs in inputs["references"]]
     vectors = np.random.default_rng(0).normal(size=(N, 8))
@@ -236,7 +240,8 @@ def test_vendi_and_bertscore_take_part_when_given(inputs):
         vector_centre=vectors.mean(axis=0),
     )
     assert result.values["bertscore_f1"]["value"] == pytest.approx(0.5)
-    assert result.notes == {"bertscore_truncated": 3, "bertscore_truncated_references": 1}
+    red = sum("빨간" in text for text in captions)
+    assert result.notes == {"bertscore_truncated": red, "bertscore_truncated_references": red}
     assert 1 < result.values["vendi"]["value"] <= N
 
 

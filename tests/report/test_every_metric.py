@@ -1,8 +1,8 @@
 """The table of every metric, between chance and people."""
 
-from siglip_study.metrics.registry import metric_metadata
 from siglip_study.report.glossary import every_metric
 from siglip_study.report.results import Cell
+from siglip_study.scoring.score_captions import metric_metadata
 
 NAMES = ["retrieval_r1", "meteor_gain"]
 

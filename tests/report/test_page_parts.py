@@ -10,7 +10,6 @@ import pytest
 from support.made_study.ranking import verdict
 
 from siglip_study.base.errors import StudyError
-from siglip_study.metrics.registry import metric_metadata
 from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
 from siglip_study.report import runs, words
 from siglip_study.report.charts import scatter_chart
@@ -32,6 +31,7 @@ from siglip_study.report.glossary import metric_heading, metric_rows
 from siglip_study.report.results import Cell
 from siglip_study.report.runs import tuning_grids
 from siglip_study.report.wording import gate_reason
+from siglip_study.scoring.score_captions import metric_metadata
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from support.made_study.ranking import made_ranking, verdict
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, write_json
-from siglip_study.metrics.registry import METRICS
+from siglip_study.metrics.base import METRICS
 from siglip_study.ranking.procedure import read_ranking
 from siglip_study.report import schema
 from siglip_study.report.results import shared

@@ -6,7 +6,7 @@ import pytest
 from support.scored import StandInScorer, text_vector
 
 from siglip_study.base.io import read_json
-from siglip_study.metrics.grounding import auc, grounding_margin, grounding_margin_within
+from siglip_study.metrics.grounding import auc_within, grounding_margin, grounding_margin_within
 from siglip_study.ranking.gate import GateThresholds, References, gate
 from siglip_study.ranking.procedure import Entry, rank_study
 from siglip_study.ranking.scorer_check import check_scorer
@@ -179,7 +179,7 @@ def test_adversaries_as_entrants_are_never_ranked_above_a_grounded_projector(see
     assert np.diagonal(generic).mean() > np.diagonal(world.seer(0.2, 2.0)).mean()
     # The category shows, stamped; nothing beyond it does, and no grounded projector stands below.
     assert np.isclose(grounding_margin_within(category, [str(c) for c in world.category]), 0).all()
-    assert auc(category, [str(c) for c in world.category]).mean() == pytest.approx(0.5)
+    assert auc_within(category, [str(c) for c in world.category]).mean() == pytest.approx(0.5)
     if rows["category"].ranked:
         assert "templated" in rows["category"].gate.stamps
     for label, row in rows.items():

@@ -7,10 +7,10 @@ import pytest
 from support.scored import HALVES, split_scores, write_captioner
 
 from siglip_study.base.errors import StudyError
-from siglip_study.metrics.grounding import auc, large_categories, mean_interval
-from siglip_study.metrics.registry import WITHIN_CATEGORY
+from siglip_study.metrics.base import METRICS
+from siglip_study.metrics.grounding import auc_within, large_categories, mean_interval
 from siglip_study.metrics.retrieval import ranks
-from siglip_study.scoring.score_captions import CLIP_METRICS, Scores, score_captions
+from siglip_study.scoring.score_captions import CaptionScores, score_captions
 from siglip_study.scoring.score_files import (
     SplitScores,
     both_halves,
@@ -92,7 +92,7 @@ def test_a_source_video_in_both_halves_is_refused(tmp_path) -> None:
         write_captioner(tmp_path, *scored)
 
 
-def score(matrix: np.ndarray, kinds: list[str | None], half: str, say: str = "{}") -> Scores:
+def score(matrix: np.ndarray, kinds: list[str | None], half: str, say: str = "{}") -> CaptionScores:
     """Captions scored by a given matrix; they say what ``say`` makes of the clip's number."""
     ids = [f"{half}{i:02d}" for i in range(len(matrix))]
     return score_captions(
@@ -107,7 +107,7 @@ def score(matrix: np.ndarray, kinds: list[str | None], half: str, say: str = "{}
     )
 
 
-def together(scored: dict[str, Scores]) -> dict:
+def together(scored: dict[str, CaptionScores]) -> dict:
     """Figures of one captioner over both halves."""
     unknown = dict.fromkeys(("loss_matched", "loss_shuffled", "loss_reversed"))
     own = [
@@ -137,7 +137,7 @@ def test_whatever_has_an_interval_is_kept_for_every_clip() -> None:
     """So that nothing over both halves is put together from intervals that were cut at 0 or 1."""
     found = score(draw(9, 1), ["a"] * 9, "report", "a clip of number {0} and {0}, and a clip of")
     with_interval = {name for name, value in found.values.items() if value["low"] is not None}
-    assert with_interval <= set(CLIP_METRICS)
+    assert all(METRICS[name].per_clip for name in with_interval)
     assert {"retrieval_mrr", "novelty", "repetition_4", "meteor_words"} <= with_interval
 
 
@@ -159,7 +159,7 @@ def test_clips_without_company_in_their_category_do_not_weigh() -> None:
     matrices = {"selection": draw(9, 2), "report": draw(9, 3)}
     kinds = {"selection": ["a"] * 3 + [None] * 6, "report": ["a"] * 9}
     told = together({h: score(matrices[h], kinds[h], h) for h in HALVES})
-    per_clip = np.concatenate([auc(matrices[h], large_categories(kinds[h])) for h in HALVES])
+    per_clip = np.concatenate([auc_within(matrices[h], large_categories(kinds[h])) for h in HALVES])
     assert np.isfinite(per_clip).sum() == 12
     found = told["values"]["auc_within"]
     assert (found["value"], found["low"], found["high"]) == pytest.approx(mean_interval(per_clip))
@@ -176,7 +176,7 @@ def test_one_half_without_categories_leaves_the_figures_of_the_other(bare: str) 
     scored = {half: score(matrices[half], kinds[half], half) for half in HALVES}
     told = together(scored)
     (other,) = set(HALVES) - {bare}
-    for name in WITHIN_CATEGORY:
+    for name in (name for name, metric in METRICS.items() if metric.within_category):
         expected = scored[other].values[name]
         found = told["values"][name]
         for part in ("value", "low", "high", "chance", "reference"):

@@ -1,3 +1,4 @@
+from siglip_study.metrics.base import versions as metric_versions
 from siglip_study.ranking import CHECK_VERSION, VERSION as SELECTION_VERSION
 from siglip_study.scoring import BASELINES_VERSION, VERSION as SCORES_VERSION
 
@@ -93,6 +94,7 @@ rule score:
         bertscore=CONFIG.bertscore and CONFIG.bertscore.model_dump(),
         language=CONFIG.data.language,
         version=SCORES_VERSION,
+        metrics=metric_versions(),
     message:
         "scoring captions: {wildcards.phase}"
     script:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,30 @@ from typing import Any
 import numpy as np
 
 from siglip_study.base.errors import StudyError
+from siglip_study.metrics.base import PerClip, metric
 from siglip_study.metrics.tokens import normalise
 from siglip_study.models.hub import FETCH_HINT
 
 BASELINE_PAIRS = 500
+
+
+@metric(
+    "BERTScore (F − b) / (1 − b), b of mismatched train references.",
+    min_value=None,
+    max_value=1,
+    higher_is_better=True,
+    tokens="model",
+    chance=0.0,
+    with_reference=True,
+)
+def bertscore_f1(
+    captions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    bertscore: BertScore,
+    baseline: float,
+) -> PerClip:
+    """F of each caption, 0 for what mismatched references reach and 1 for equality: ``[N]``."""
+    return rescaled(bertscore.f1(captions, references), baseline)
 
 
 @dataclass(frozen=True)
@@ -39,21 +59,6 @@ class BertScoreConfig:
     num_layers: int
     batch_size: int = 64
     device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class BertScoreResult:
-    """F of each caption.
-
-    Attributes:
-        f1: ``[N]`` F; 0 for an empty caption; the best reference counts.
-        truncated: how many captions were longer than the model reads.
-        truncated_references: how many references were.
-    """
-
-    f1: np.ndarray
-    truncated: int
-    truncated_references: int
 
 
 class BertScore:
@@ -130,16 +135,16 @@ class BertScore:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
         return int(tokenizer.model_max_length)
 
-    def _n_truncated(self, texts: Sequence[str]) -> int:
-        if not texts:
+    def n_truncated(self, texts: Iterable[str]) -> int:
+        """How many texts are longer than the model reads."""
+        filled = [text for text in map(normalise, texts) if text]
+        if not filled:
             return 0
-        encoded = self._scorer._tokenizer(list(texts), truncation=False)["input_ids"]
+        encoded = self._scorer._tokenizer(filled, truncation=False)["input_ids"]
         return sum(len(tokens) > self.max_tokens for tokens in encoded)
 
-    def score(
-        self, captions: Sequence[str], references: Sequence[Sequence[str]]
-    ) -> BertScoreResult:
-        """F of each caption against its references, the best one counting.
+    def f1(self, captions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+        """F of each caption against its references, the best one counting: ``[N]``.
 
         Args:
             captions: N captions; an empty one scores 0.
@@ -157,11 +162,7 @@ class BertScore:
             )
             # Rounding gives equal texts up to 1 + 1e-7.
             f1[filled] = np.minimum(scores.double().numpy(), 1.0)
-        return BertScoreResult(
-            f1,
-            self._n_truncated([texts[i] for i in filled]),
-            self._n_truncated([text for refs in wanted for text in refs]),
-        )
+        return f1
 
     def baseline(
         self, train_references: Sequence[Sequence[str]], pairs: int = BASELINE_PAIRS, seed: int = 0
@@ -185,8 +186,7 @@ class BertScore:
         random.Random(seed).shuffle(order)
         # Neighbours on a random circle: every text is used once on either side, never with itself.
         drawn = list(zip(order, order[1:] + order[:1], strict=True))[:pairs]
-        result = self.score([first[a] for a, _ in drawn], [[first[b]] for _, b in drawn])
-        return float(result.f1.mean())
+        return float(self.f1([first[a] for a, _ in drawn], [[first[b]] for _, b in drawn]).mean())
 
 
 def rescaled(f1: np.ndarray, baseline: float) -> np.ndarray:

@@ -2,255 +2,196 @@
 
 Counts are clipped as in CIDEr-D, so that repeating a phrase earns nothing. Document frequencies
 come from the train references, so that no held-out caption decides how rare a word is.
+
+Per order n = 1 to 4, with g the vector of n-grams' counts times their inverse document frequencies,
+``Σ min(g_caption, g_reference) · g_reference / (‖g_caption‖ ‖g_reference‖)``; CIDEr is ten times
+the mean over orders and references.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from siglip_study.metrics.base import MetricResult
-from siglip_study.metrics.ngrams import ORDERS, Ngrams, numbered
-from siglip_study.metrics.token_lists import Integers, ReferenceLists, TokenLists, Tokens, numbering
+from siglip_study.metrics.base import (
+    PerClip,
+    ReferenceTokens,
+    TokenLists,
+    Undefined,
+    frozen,
+    metric,
+)
+from siglip_study.metrics.tokens import Lists, ngrams
 
+ORDERS = range(1, 5)
 SCALE = 10.0
 
-Floats = NDArray[np.float64]
+Ngram = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Known:
-    """The n-grams of one order in the train references and the number of clips that have them.
+@metric(
+    "CIDEr with train document frequencies, no length factor.",
+    min_value=0,
+    max_value=10,
+    higher_is_better=True,
+    tokens="all",
+    version="2",
+    with_reference=True,
+)
+def cider(captions: TokenLists, references: ReferenceTokens, train: ReferenceTokens) -> PerClip:
+    """CIDEr of each caption with its own clip's references, mean over these: ``[N]`` in [0, 10].
 
-    Attributes:
-        code: ``[G]`` ascending, prefix · vocabulary + last token.
-        clips: ``[G]`` train clips with the n-gram.
+    Args:
+        captions: N captions.
+        references: of N clips.
+        train: of the clips that document frequencies are counted in.
     """
-
-    code: Integers
-    clips: Integers
+    return np.array(_own_and_others(captions, references, train)[0])
 
 
-def _find(codes: Integers, wanted: Integers, valid: NDArray[np.bool_]) -> Integers:
-    """Where each wanted code stands among ``codes`` (ascending); −1 where it does not."""
-    if not len(codes):
-        return np.full(len(wanted), -1, dtype=np.int64)
-    place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
-    return np.where(valid & (codes[place] == wanted), place, -1)
+@metric(
+    "CIDEr with the own reference minus CIDEr with others'.",
+    min_value=-10,
+    max_value=10,
+    higher_is_better=True,
+    tokens="all",
+    version="2",
+    chance=0.0,
+    with_reference=True,
+    least_clips=2,
+)
+def cider_gain(
+    captions: TokenLists, references: ReferenceTokens, train: ReferenceTokens
+) -> PerClip:
+    """CIDEr with the own clip's references minus the mean over *all* other clips': ``[N]``."""
+    own, others = _own_and_others(captions, references, train)
+    return np.array(own) - np.array(others)
 
 
 @dataclass(frozen=True)
 class DocumentFrequencies:
-    """In how many train clips each n-gram (1 to 4) occurs, and how many clips there are."""
+    """In how many train clips n-grams occur, as their inverse.
 
-    n_clips: int
-    _places: dict[str, int] = field(repr=False)
-    _orders: tuple[_Known, ...] = field(repr=False)
+    Attributes:
+        weights: n-gram → its inverse document frequency in nats.
+        unseen: the same of an n-gram that no train clip has: as if one had it.
+    """
+
+    weights: dict[Ngram, float] = field(repr=False)
+    unseen: float
 
     @classmethod
-    def of(
-        cls, train_references: ReferenceLists | Sequence[Sequence[Tokens]]
-    ) -> DocumentFrequencies:
+    def of(cls, train: ReferenceTokens) -> DocumentFrequencies:
         """Count over clips: an n-gram in two references of one clip counts once."""
-        references = ReferenceLists.of(train_references)
-        clip, places = references.clip, numbering(references.flat.strings)
-        counted = Ngrams.of(references.flat)
-        orders = []
-        for order in counted.orders:
-            grams = max(len(order.last), 1)
-            pairs, _ = numbered(clip[order.owner] * grams + order.gram)
-            clips = np.bincount(pairs % grams, minlength=len(order.last))
-            orders.append(_Known(order.prefix * len(places) + order.last, clips))
-        return cls(len(references), places, tuple(orders))
+        clips: Counter[Ngram] = Counter()
+        for references in train:
+            clips.update({g for tokens in references for n in ORDERS for g in ngrams(tokens, n)})
+        every = math.log(max(len(train), 1))
+        return cls({g: every - math.log(count) for g, count in clips.items()}, every)
 
-    def clips(self, ngram: Tokens) -> int:
-        """In how many train clips the n-gram (1 to 4 tokens) occurs."""
-        found = -1
-        for order, string in zip(self._orders, ngram, strict=False):
-            token = self._places.get(string, -1)
-            code = np.array([max(found, 0) * len(self._places) + token])
-            found = int(_find(order.code, code, np.array([token >= 0]))[0])
-            if found < 0:
-                return 0
-        return int(self._orders[len(ngram) - 1].clips[found])
-
-    def weight(self, ngram: Tokens) -> float:
-        """Inverse document frequency in nats; an unseen n-gram counts as seen once."""
-        return math.log(max(self.n_clips, 1)) - math.log(max(self.clips(ngram), 1))
-
-    def weights(self, ngrams: Ngrams, lists: TokenLists) -> list[Floats]:
-        """Inverse document frequency of each different n-gram of ``lists``, one array an order."""
-        size, tokens = len(self._places), lists.numbers_in(self._places)
-        found = np.zeros(1, dtype=np.int64)
-        weights = []
-        for known, order in zip(self._orders, ngrams.orders, strict=True):
-            prefix, last = found[order.prefix], tokens[order.last]
-            found = _find(known.code, prefix * size + last, (prefix >= 0) & (last >= 0))
-            seen = np.log(np.where(found >= 0, known.clips[found] if len(known.clips) else 1, 1))
-            weights.append(math.log(max(self.n_clips, 1)) - seen)
-        return weights
+    def vector(self, counts: Counter[Ngram]) -> tuple[dict[Ngram, float], float]:
+        """Squared weight of each n-gram, and the length of the vector of count · weight."""
+        get, unseen = self.weights.get, self.unseen
+        squares = {g: get(g, unseen) ** 2 for g in counts}
+        return squares, math.sqrt(math.fsum([c * c * squares[g] for g, c in counts.items()]))
 
 
 class CiderReferences:
-    """References of a split with their tf-idf vectors, prepared once for all cells."""
+    """References of N clips, ready for all captioners."""
 
-    def __init__(
-        self,
-        references: ReferenceLists | Sequence[Sequence[Tokens]],
-        frequencies: DocumentFrequencies,
-    ) -> None:
-        """Prepare the vectors of the references of N clips."""
-        self.frequencies = frequencies
-        lists = ReferenceLists.of(references)
-        flat = lists.flat
-        self._n = len(lists)
-        self._places = numbering(flat.strings)
-        counted = Ngrams.of(flat)
-        #: first reference of each clip, and how many it has
-        self._first, self._counts = lists.first, lists.counts
-        shared = lists.counts[lists.clip]
-        self._orders = []
-        for order, weight in zip(counted.orders, frequencies.weights(counted, flat), strict=True):
-            norm = np.sqrt(_norms(order.owner, order.count, weight[order.gram], len(flat)))
-            share = np.divide(1.0, norm * shared, out=np.zeros(len(flat)), where=norm > 0)
-            self._orders.append(
-                _References(
-                    order.prefix * max(len(self._places), 1) + order.last,
-                    order.owner * max(len(order.last), 1) + order.gram,
-                    order.gram,
-                    order.count,
-                    share[order.owner],
-                )
-            )
+    def __init__(self, references: ReferenceTokens, frequencies: DocumentFrequencies) -> None:
+        self._frequencies = frequencies
+        #: n-gram → (count, 1 / (norm of the reference · references of its clip)) of each reference
+        #: that has it; of all clips, and clip by clip
+        self._all: dict[Ngram, list[tuple[int, float]]] = defaultdict(list)
+        self._own: list[dict[Ngram, list[tuple[int, float]]]] = []
+        for wanted in references:
+            own: dict[Ngram, list[tuple[int, float]]] = defaultdict(list)
+            for tokens in wanted:
+                for n in ORDERS:
+                    counts = Counter(ngrams(tokens, n))
+                    _, norm = frequencies.vector(counts)
+                    for g, count in counts.items() if norm else ():
+                        own[g].append((count, 1 / (norm * len(wanted))))
+            for g, holders in own.items():
+                self._all[g] += holders
+            self._own.append(own)
+        #: count in a caption → n-gram → what all references together give to it; filled on demand
+        self._given: dict[int, dict[Ngram, float]] = defaultdict(dict)
 
-    def scores(
-        self, hypotheses: Sequence[Tokens], ngrams: Ngrams | None = None
-    ) -> tuple[MetricResult, MetricResult]:
-        """CIDEr of each caption against its own references, and its mean over *all* other clips.
+    def _credit_of_all(self, ngram: Ngram, count: int) -> float:
+        known = self._given[count]
+        if ngram not in known:
+            known[ngram] = _credit(count, self._all[ngram])
+        return known[ngram]
 
-        The first is the mean over a clip's references, in [0, 10]. For the second, the score being
-        a sum over the caption's n-grams, what all references together give to an n-gram is added
-        up once and the own clip's part is taken off: linear in the number of clips. NaN for a
-        single clip.
+    def scores(self, clip: int, tokens: Sequence[str]) -> tuple[float, float]:
+        """CIDEr of a caption with the references of its clip, and summed over all clips'.
 
-        Args:
-            hypotheses: N captions.
-            ngrams: theirs, if they have been counted already.
+        The score is a sum over the caption's n-grams, so what all references together give to an
+        n-gram is added up once: linear in the number of clips.
         """
-        n = len(hypotheses)
-        if n != self._n:
-            raise ValueError(f"{n} captions for the references of {self._n} clips")
-        lists = TokenLists.of(hypotheses)
-        counted = ngrams if ngrams is not None else Ngrams.of(lists)
-        weights = self.frequencies.weights(counted, lists)
-        number = lists.numbers_in(self._places)
-        own, total = np.zeros(n), np.zeros(n)
-        found = np.zeros(1, dtype=np.int64)
-        for known, order, weight in zip(self._orders, counted.orders, weights, strict=True):
-            prefix, last = found[order.prefix], number[order.last]
-            valid = (prefix >= 0) & (last >= 0)
-            found = _find(known.codes, prefix * max(len(self._places), 1) + last, valid)
-            squares = weight[order.gram] ** 2
-            norm = np.sqrt(_norms(order.owner, order.count, weight[order.gram], n))
-            scale = np.divide(1.0, norm, out=np.zeros(n), where=norm > 0)
-            shared = np.flatnonzero(found[order.gram] >= 0)
-            owner, count = order.owner[shared], order.count[shared]
-            gram, square = found[order.gram[shared]], squares[shared]
-            every = known.credit(gram, count) * square
-            mine = np.zeros(len(shared))
-            for slot in range(int(self._counts.max(initial=0))):
-                has = self._counts[owner] > slot
-                reference = self._first[owner] + slot
-                mine += known.credit_of(reference, gram, count, has)
-            own += np.bincount(owner, mine * square, minlength=n) * scale
-            total += np.bincount(owner, every, minlength=n) * scale
-        own *= SCALE / ORDERS
-        total *= SCALE / ORDERS
-        if n < 2:
-            return _result(own), MetricResult(math.nan, np.full(n, math.nan))
-        # The subtraction leaves rounding where there is nothing in common.
-        others = np.where(total - own > 1e-12 * total, total - own, 0.0) / (n - 1)
-        return _result(own), _result(others)
+        mine = self._own[clip]
+        own, total = 0.0, 0.0
+        for n in ORDERS:
+            counts = Counter(ngrams(tokens, n))
+            squares, norm = self._frequencies.vector(counts)
+            if not norm:
+                continue
+            every = [
+                squares[g] * self._credit_of_all(g, c) for g, c in counts.items() if g in self._all
+            ]
+            here = [squares[g] * _credit(counts[g], mine[g]) for g in counts.keys() & mine.keys()]
+            own += math.fsum(here) / norm
+            total += math.fsum(every) / norm
+        return own * SCALE / len(ORDERS), total * SCALE / len(ORDERS)
 
 
-@dataclass
-class _References:
-    """One order of all references, R of them, in a row.
+def _credit(count: int, holders: Sequence[tuple[int, float]]) -> float:
+    """What references give to an n-gram that a caption has ``count`` times, but for its weight."""
+    return math.fsum([min(count, there) * there * share for there, share in holders])
 
-    Attributes:
-        codes: ``[G]`` ascending, the different n-grams.
-        pairs: ``[K]`` ascending, reference · G + n-gram.
-        gram: ``[K]`` n-gram of each pair.
-        count: ``[K]`` its count in the reference.
-        share: ``[K]`` 1 / (norm of the reference · references of its clip), 0 for a norm of 0.
+
+@functools.lru_cache(maxsize=4)
+def _frequencies(train: tuple[Lists, ...]) -> DocumentFrequencies:
+    return DocumentFrequencies.of(train)
+
+
+# References and frequencies are the same for all captioners.
+@functools.lru_cache(maxsize=2)
+def _prepared(references: tuple[Lists, ...], train: tuple[Lists, ...]) -> CiderReferences:
+    return CiderReferences(references, _frequencies(train))
+
+
+def _own_and_others(
+    captions: TokenLists, references: ReferenceTokens, train: ReferenceTokens
+) -> tuple[list[float], list[float]]:
+    """CIDEr with the own clip's references, and its mean over all other clips (NaN for one clip).
+
+    Raises:
+        Undefined: fewer than two train clips.
     """
-
-    codes: Integers
-    pairs: Integers
-    gram: Integers
-    count: Integers
-    share: Floats
-
-    def __post_init__(self) -> None:
-        #: ``[counts, G]`` what all references give to an n-gram, for each count seen in a caption
-        self._credits: Floats = np.zeros((0, len(self.codes)))
-        #: row of each count, −1 for one not seen yet
-        self._row = np.full(int(self.count.max(initial=0)) + 1, -1)
-
-    def credit(self, gram: Integers, count: Integers) -> Floats:
-        """What all references together give to n-grams that a caption has ``count`` times."""
-        # Beyond what any reference has, more earns nothing.
-        count = np.minimum(count, len(self._row) - 1)
-        seen = np.bincount(count, minlength=len(self._row)) > 0
-        for times in np.flatnonzero(seen & (self._row < 0)).tolist():
-            given = np.minimum(self.count, times) * self.count * self.share
-            self._row[times] = len(self._credits)
-            self._credits = np.vstack([self._credits, _sum(self.gram, given, len(self.codes))])
-        return self._credits.ravel().take(self._row[count] * len(self.codes) + gram)
-
-    def credit_of(
-        self, reference: Integers, gram: Integers, count: Integers, valid: NDArray[np.bool_]
-    ) -> Floats:
-        """What one reference each gives; 0 where not ``valid``."""
-        place = _find(self.pairs, reference * max(len(self.codes), 1) + gram, valid)
-        hit = np.flatnonzero(place >= 0)
-        place = place[hit]
-        result = np.zeros(len(gram))
-        result[hit] = np.minimum(count[hit], self.count[place]) * self.count[place]
-        result[hit] *= self.share[place]
-        return result
+    if len(train) < 2:
+        raise Undefined("document frequencies need two train clips")
+    return _scores(frozen(captions, 2), frozen(references, 3), frozen(train, 3))
 
 
-def _norms(owner: Integers, count: Integers, weight: Floats, n: int) -> Floats:
-    """``[N]`` squared length of each tf-idf vector."""
-    return _sum(owner, (count * weight) ** 2, n)
-
-
-def _sum(owner: Integers, values: Floats, n: int) -> Floats:
-    return np.bincount(owner, values, minlength=n).astype(np.float64, copy=False)
-
-
-def _result(per_clip: np.ndarray) -> MetricResult:
-    return MetricResult(float(per_clip.mean()) if len(per_clip) else 0.0, per_clip)
-
-
-def cider(
-    references: ReferenceLists | Sequence[Sequence[Tokens]],
-    hypotheses: Sequence[Tokens],
-    frequencies: DocumentFrequencies,
-) -> MetricResult:
-    """CIDEr of each caption against its own references, mean over these, in [0, 10]."""
-    return CiderReferences(references, frequencies).scores(hypotheses)[0]
-
-
-def cider_others(
-    references: ReferenceLists | Sequence[Sequence[Tokens]],
-    hypotheses: Sequence[Tokens],
-    frequencies: DocumentFrequencies,
-) -> MetricResult:
-    """Mean CIDEr of each caption against all other clips; NaN for a single clip."""
-    return CiderReferences(references, frequencies).scores(hypotheses)[1]
+# Kept, since the gain needs it too.
+@functools.lru_cache(maxsize=2)
+def _scores(
+    captions: Lists, references: tuple[Lists, ...], train: tuple[Lists, ...]
+) -> tuple[list[float], list[float]]:
+    prepared = _prepared(references, train)
+    own, others = [], []
+    for clip, tokens in enumerate(captions):
+        mine, total = prepared.scores(clip, tokens)
+        own.append(mine)
+        # The subtraction leaves rounding where there is nothing in common.
+        rest = total - mine if total - mine > 1e-12 * total else 0.0
+        others.append(rest / (len(captions) - 1) if len(captions) > 1 else math.nan)
+    return own, others

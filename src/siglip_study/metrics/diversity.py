@@ -7,82 +7,39 @@ always says the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-from siglip_study.metrics.base import MetricResult
-from siglip_study.metrics.ngrams import Held, Ngrams, numbered
-from siglip_study.metrics.token_lists import (
-    Integers,
-    ReferenceLists,
-    TokenLists,
-    Tokens,
-    code_points,
-    lengths,
-)
-from siglip_study.metrics.tokens import normalise
+from siglip_study.metrics.base import PerClip, ReferenceTokens, TokenLists, metric
+from siglip_study.metrics.tokens import ngrams, normalise
 
 GRAM = 3
 THRESHOLD = 0.8
-#: Texts with a 3-gram beyond which it counts as common, and common 3-grams a dense product.
-_COMMON = 100
-_BLOCK = 4096
 
 
-def _incidence(texts: Sequence[str]) -> tuple[Integers, Integers, int]:
-    """Text and character 3-gram of every different pair of them, and how many 3-grams there are.
-
-    A text shorter than a 3-gram is its own only gram, so two are alike only if equal.
-    """
-    sizes = lengths(texts)
-    filled = np.maximum(sizes, GRAM)
-    ends = np.cumsum(filled)
-    point = code_points("".join(texts))
-    # Short texts are filled up with a letter that no text has.
-    letter = np.full(int(filled.sum()), point.max(initial=0) + 1)
-    given = np.ones(len(letter), dtype=bool)
-    for back in range(1, GRAM + 1):
-        given[ends[filled - sizes >= back] - back] = False
-    letter[given] = point
-    # Numbered without gaps, three letters have few bits, which are counted fast.
-    kinds, letter = numbered(letter)
-    code = letter[:-2] * len(kinds)
-    code += letter[1:-1]
-    code *= len(kinds)
-    code += letter[2:]
-    within = np.ones(len(code), dtype=bool)
-    for back in range(1, GRAM):
-        # These begin in one text and end in the next.
-        within[ends[:-1] - back] = False
-    held = Held.of(np.repeat(np.arange(len(texts)), filled - GRAM + 1), code[within])
-    return held.owner, held.gram, len(held.codes)
+# ---- Clusters of near-duplicates.
 
 
 def _near(texts: Sequence[str], threshold: float) -> np.ndarray:
-    """``[U, U]`` bool: character 3-gram Jaccard at least ``threshold``."""
+    """``[U, U]`` bool: Jaccard similarity of character 3-grams is at least ``threshold``.
+
+    A text shorter than a 3-gram is its own only gram, so two are alike only if equal.
+    """
     from scipy.sparse import csr_matrix
 
-    owner, gram, n_grams = _incidence(texts)
-    n = len(texts)
-    # A rare 3-gram costs a sparse product its few pairs, a common one all pairs, which a dense
-    # product has for less.
-    common = np.bincount(gram, minlength=n_grams) > _COMMON
-    shared = np.zeros((n, n), dtype=np.float32)
-    columns = np.flatnonzero(common)
-    for start in range(0, len(columns), _BLOCK):
-        block = columns[start : start + _BLOCK]
-        here = np.flatnonzero((gram >= block[0]) & (gram <= block[-1]) & common[gram])
-        dense = np.zeros((n, len(block)), dtype=np.float32)
-        dense[owner[here], np.searchsorted(block, gram[here])] = 1
-        shared += dense @ dense.T
-    here = np.flatnonzero(~common[gram])
-    ones = np.ones(len(here), dtype=np.float32)
-    rare = csr_matrix((ones, (owner[here], gram[here])), shape=(n, n_grams))
-    # Whole numbers below 2^24, so float32 is exact.
-    shared += csr_matrix(rare @ rare.T).toarray()
-    sizes = np.bincount(owner, minlength=n)
-    union = sizes[:, None] + sizes[None, :] - shared.astype(np.float64)
+    grams = [{t[i : i + GRAM] for i in range(len(t) - GRAM + 1)} or {t} for t in texts]
+    column: dict[str, int] = {}
+    columns = [column.setdefault(gram, len(column)) for own in grams for gram in own]
+    sizes = np.array([len(own) for own in grams])
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    ones = np.ones(len(columns), dtype=np.int32)
+    holds = csr_matrix((ones, columns, starts), shape=(len(texts), len(column)))
+    shared = (holds @ holds.T).toarray()
+    union = sizes[:, None] + sizes[None, :] - shared
     # The slack lets exactly 4/5 pass, which is not a binary fraction.
     return shared >= threshold * union - 1e-9
 
@@ -129,6 +86,14 @@ def clusters(
     return cluster[kind]
 
 
+@metric(
+    "exp(entropy of near-duplicate clusters) / captions.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    tokens="characters",
+    per_clip=False,
+)
 def effective_captions(cluster: np.ndarray) -> float:
     """exp(entropy of the clusters) / n, in [1/n, 1]: the share of really different captions."""
     if len(cluster) == 0:
@@ -139,66 +104,157 @@ def effective_captions(cluster: np.ndarray) -> float:
     return min(1.0, float(np.exp(-(share * np.log(share)).sum()) / len(cluster)))
 
 
+@metric(
+    "Share of the captions in the largest near-duplicate cluster.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=False,
+    tokens="characters",
+    per_clip=False,
+)
 def top_cluster_share(cluster: np.ndarray) -> float:
     """Share of the captions in the largest cluster, in [1/n, 1]."""
     return float(np.bincount(cluster).max() / len(cluster)) if len(cluster) else 0.0
 
 
+# ---- Distinct strings and n-grams.
+
+
+@metric(
+    "Distinct strings / captions, as published.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    per_clip=False,
+)
 def distinct_ratio(captions: Sequence[str]) -> float:
     """Distinct strings / strings, in [1/n, 1]; the published study's diversity."""
     texts = [normalise(caption) for caption in captions]
     return len(set(texts)) / len(texts) if texts else 0.0
 
 
-def distinct_n(token_lists: Sequence[Tokens], order: int, ngrams: Ngrams | None = None) -> float:
-    """Distinct n-grams / n-grams over all captions (Li et al., 2016); 0 where there is none.
+def _distinct(captions: TokenLists, n: int) -> float:
+    """Distinct n-grams / n-grams over all captions (Li et al., 2016); 0 where there is none."""
+    total = sum(max(len(tokens) - n + 1, 0) for tokens in captions)
+    return len({gram for tokens in captions for gram in ngrams(tokens, n)}) / max(total, 1)
 
-    Args:
-        token_lists: N captions.
-        order: n, from 1 to 4.
-        ngrams: theirs, if they have been counted already.
+
+@metric(
+    "Distinct tokens / tokens over all captions.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    tokens="all",
+    version="2",
+    per_clip=False,
+)
+def distinct_1(captions: TokenLists) -> float:
+    """Distinct tokens / tokens."""
+    return _distinct(captions, 1)
+
+
+@metric(
+    "Distinct token pairs / token pairs over all captions.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    tokens="all",
+    version="2",
+    per_clip=False,
+)
+def distinct_2(captions: TokenLists) -> float:
+    """Distinct pairs of neighbours / pairs."""
+    return _distinct(captions, 2)
+
+
+# ---- Self-BLEU.
+
+
+@metric(
+    "BLEU-4 of each caption with the others as references.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=False,
+    tokens="all",
+    version="2",
+    per_clip=False,
+    least_clips=2,
+)
+def self_bleu(captions: TokenLists) -> float:
+    """Mean of :func:`bleu_with_others`, in [0, 1] (Zhu et al., 2018); high means alike."""
+    return float(bleu_with_others(captions).mean())
+
+
+def bleu_with_others(captions: TokenLists) -> PerClip:
+    """BLEU-4 of each caption with all others as references: ``[N]``.
+
+    As sacrebleu's sentence BLEU with ``smooth_method="exp"`` and ``use_effective_order=True``, over
+    100. Counts are clipped by the best *other* caption. An empty caption scores 0, except that
+    nothing is left to differ where all captions are empty: 1. A single caption has no others: 0.
     """
-    counted = (ngrams if ngrams is not None else Ngrams.of(token_lists)).orders[order - 1]
-    total = int(counted.total.sum())
-    return len(counted.last) / total if total else 0.0
+    n = len(captions)
+    if n < 2:
+        return np.zeros(n)
+    sizes = [len(tokens) for tokens in captions]
+    if not any(sizes):
+        return np.ones(n)
+    hits = zip(*(_clipped_hits(captions, order) for order in range(1, 5)), strict=True)
+    closest = _closest_lengths(sizes)
+    return np.array([_bleu(*one) for one in zip(hits, sizes, closest, strict=True)])
 
 
-def repetition_4(token_lists: Sequence[Tokens], ngrams: Ngrams | None = None) -> MetricResult:
-    """Per caption, the share of its 4-grams that repeat an earlier one; 0 below four tokens.
+def _clipped_hits(captions: TokenLists, order: int) -> list[int]:
+    """N-grams of each caption that another one has, counted at most as often as there."""
+    counts = [Counter(ngrams(tokens, order)) for tokens in captions]
+    #: n-gram → its greatest count in one caption, and the greatest in another one
+    most: dict[tuple[str, ...], tuple[int, int]] = {}
+    for own in counts:
+        for gram, count in own.items():
+            first, second = most.get(gram, (0, 0))
+            if count > first:
+                most[gram] = count, first
+            elif count > second:
+                most[gram] = first, count
 
-    Args:
-        token_lists: N captions.
-        ngrams: theirs, if they have been counted already.
-    """
-    counted = (ngrams if ngrams is not None else Ngrams.of(token_lists)).orders[3]
-    different = np.bincount(counted.owner, minlength=len(token_lists))
-    per_clip = np.zeros(len(token_lists))
-    some = counted.total > 0
-    per_clip[some] = 1 - different[some] / counted.total[some]
-    return MetricResult(_mean(per_clip), per_clip)
+    def elsewhere(gram: tuple[str, ...], count: int) -> int:
+        # Where two have the most, the second greatest is as great.
+        first, second = most[gram]
+        return second if count == first else first
+
+    return [sum(min(c, elsewhere(gram, c)) for gram, c in own.items()) for own in counts]
 
 
-def novelty(captions: Sequence[str], train_captions: Iterable[str]) -> MetricResult:
-    """Per caption, 1 if no train reference equals it, else 0; an empty caption is 0."""
-    known = {normalise(caption) for caption in train_captions} | {""}
-    per_clip = np.array([float(normalise(caption) not in known) for caption in captions])
-    return MetricResult(_mean(per_clip), per_clip)
+def _closest_lengths(sizes: Sequence[int]) -> list[int]:
+    """The length nearest to each one's own among all others; the shorter of two as near."""
+    ordered = sorted(sizes)
+    closest = []
+    for size in sizes:
+        place = bisect_left(ordered, size)
+        # One of this length is itself.
+        neighbours = ordered[max(place - 1, 0) : place] + ordered[place + 1 : place + 2]
+        closest.append(min(neighbours, key=lambda other: (abs(other - size), other)))
+    return closest
 
 
-def length_ratio(
-    token_lists: Sequence[Tokens], references: ReferenceLists | Sequence[Sequence[Tokens]]
-) -> MetricResult:
-    """Tokens of a caption / mean tokens of its references; corpus: of the sums over clips.
+def _bleu(correct: Sequence[int], length: int, reference_length: int) -> float:
+    if correct[0] == 0:
+        return 0.0
+    logs = []
+    smooth = 1.0
+    for order, hits in enumerate(correct, start=1):
+        total = length - order + 1
+        if total <= 0:
+            break
+        if hits == 0:
+            smooth *= 2
+            logs.append(math.log(1 / (smooth * total)))
+        else:
+            logs.append(math.log(hits / total))
+    brevity = 1.0 if length >= reference_length else math.exp(1 - reference_length / length)
+    return brevity * math.exp(sum(logs) / len(logs))
 
-    NaN per clip where the references have no token; the corpus value is 0 if none has any.
-    """
-    own = TokenLists.of(token_lists).sizes.astype(np.float64)
-    lists = ReferenceLists.of(references)
-    tokens = np.bincount(lists.clip, lists.flat.sizes, minlength=len(lists))
-    wanted = tokens / np.maximum(lists.counts, 1)
-    per_clip = np.divide(own, wanted, out=np.full(len(own), np.nan), where=wanted > 0)
-    total = wanted.sum()
-    return MetricResult(float(own.sum() / total) if total > 0 else 0.0, per_clip)
+
+# ---- Diversity of embeddings.
 
 
 def vendi_of_kernel(kernel: np.ndarray) -> float:
@@ -220,14 +276,23 @@ def _effective(values: np.ndarray) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def vendi(embeddings: np.ndarray, centre: np.ndarray) -> float:
+@metric(
+    "Vendi score of caption embeddings around the references' centre; at most their number.",
+    min_value=1,
+    max_value=None,
+    higher_is_better=True,
+    tokens="model",
+    unit="captions",
+    per_clip=False,
+)
+def vendi(vectors: np.ndarray, centre: np.ndarray) -> float:
     """Vendi score of caption embeddings ``[N, E]`` around a fixed ``centre`` ``[E]``.
 
     Sentence embeddings share a large common part, which hides every difference; it is taken off
     first. The centre is that of the references and not of the captions themselves, around which
     even sixty nearly equal captions would look diverse.
     """
-    moved = np.asarray(embeddings, dtype=np.float64) - np.asarray(centre, dtype=np.float64)
+    moved = np.asarray(vectors, dtype=np.float64) - np.asarray(centre, dtype=np.float64)
     norms = np.linalg.norm(moved, axis=1, keepdims=True)
     spread = norms[:, 0] > 1e-9
     moved[~spread] = 0
@@ -245,5 +310,58 @@ def vendi(embeddings: np.ndarray, centre: np.ndarray) -> float:
     return _effective(values)
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else 0.0
+# ---- A caption by itself, and beside the references.
+
+
+@metric(
+    "Share of captions that are not a train reference word for word.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=None,
+)
+def novelty(captions: Sequence[str], train: Sequence[Sequence[str]]) -> PerClip:
+    """1 if no train reference equals the caption, else 0; an empty caption is 0: ``[N]``."""
+    known = {normalise(text) for references in train for text in references} | {""}
+    return np.array([float(normalise(caption) not in known) for caption in captions])
+
+
+@metric(
+    "Share of a caption's 4-grams that repeat an earlier one.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=False,
+    tokens="all",
+    version="2",
+)
+def repetition_4(captions: TokenLists) -> PerClip:
+    """Per caption, the share of its 4-grams that repeat an earlier one; 0 below four tokens."""
+    grams = [list(ngrams(tokens, 4)) for tokens in captions]
+    return np.array([1 - len(set(own)) / len(own) if own else 0.0 for own in grams])
+
+
+@metric(
+    "Tokens of the captions / tokens of the references.",
+    min_value=0,
+    max_value=None,
+    higher_is_better=None,
+    tokens="all",
+    version="2",
+    per_clip=False,
+)
+def length_ratio(captions: TokenLists, references: ReferenceTokens) -> float:
+    """Tokens of the captions / mean tokens of each one's references; 0 if these have none."""
+    wanted = sum(sum(map(len, refs)) / max(len(refs), 1) for refs in references)
+    return sum(map(len, captions)) / wanted if wanted else 0.0
+
+
+@metric(
+    "Share of captions that ran into the token budget.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=False,
+    tokens="model",
+    per_clip=False,
+)
+def truncated_share(truncated: Sequence[bool]) -> float:
+    """Share of captions that ran into the token budget."""
+    return float(np.mean(truncated))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from siglip_study.base.errors import StudyError
+from siglip_study.metrics.base import PerClip, metric
 
 #: Two clips cannot tell a caption's appeal from a clip's: fewer are no comparison.
 LEAST_IN_CATEGORY = 3
@@ -34,7 +35,16 @@ def square_matrix(scores: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def grounding_margin(scores: np.ndarray, empty: np.ndarray | None = None) -> np.ndarray:
+@metric(
+    "Cosine with the own clip above what caption and clip averages explain.",
+    min_value=-2,
+    max_value=2,
+    higher_is_better=True,
+    unit="cosine",
+    chance=0.0,
+    least_clips=2,
+)
+def grounding_margin(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
     r"""Grounding margin D of each clip, ``[N]``, in the unit of S.
 
     The off-diagonal scores are fitted by least squares as mean + effect of the caption + effect of
@@ -56,13 +66,13 @@ def grounding_margin(scores: np.ndarray, empty: np.ndarray | None = None) -> np.
     among others that are empty leaves no other to tell its clip's appeal: 0.
 
     Args:
-        scores: S.
+        similarity: S.
         empty: ``[N]`` bool, captions that say nothing.
 
     Raises:
         StudyError: fewer than two clips (there is no other clip to compare with), S not square.
     """
-    matrix = square_matrix(scores)
+    matrix = square_matrix(similarity)
     n = len(matrix)
     if n < 2:
         raise StudyError(f"grounding margin of {n} clips is undefined; expected at least two.")
@@ -91,14 +101,23 @@ def large_categories(categories: Sequence[str | None]) -> list[str | None]:
     return [c if c is not None and sizes[c] >= LEAST_IN_CATEGORY else None for c in categories]
 
 
+@metric(
+    "Grounding margin against clips of the same category only.",
+    min_value=-2,
+    max_value=2,
+    higher_is_better=True,
+    unit="cosine",
+    chance=0.0,
+    least_clips=2,
+)
 def grounding_margin_within(
-    scores: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
-) -> np.ndarray:
+    similarity: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
+) -> PerClip:
     """D against clips of the same category only, ``[N]``: is more seen than the category?
 
     NaN for a clip without category or alone in it.
     """
-    matrix = square_matrix(scores)
+    matrix = square_matrix(similarity)
     silent = np.zeros(len(matrix), dtype=bool) if empty is None else np.asarray(empty, dtype=bool)
     margins = np.full(len(matrix), np.nan)
     for name in sorted({name for name in category if name is not None}):
@@ -109,46 +128,67 @@ def grounding_margin_within(
     return margins
 
 
-def auc(
-    scores: np.ndarray,
-    category: Sequence[str | None] | None = None,
-    empty: np.ndarray | None = None,
-) -> np.ndarray:
+@metric(
+    "Share of other clips that the caption fits worse than its own.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    chance=0.5,
+    least_clips=2,
+)
+def auc(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
     """Per caption, the share of other clips that it fits worse than its own, ties half: ``[N]``.
 
-    The mean is the area under the ROC curve of each caption, averaged; chance is 0.5.
-
-    Args:
-        scores: S.
-        category: if given, only other clips of the same category count; NaN where there is none.
-        empty: ``[N]`` bool, captions that score 0 because they say nothing.
+    The mean is the area under the ROC curve of each caption, averaged. An ``empty`` caption has 0.
     """
-    matrix = square_matrix(scores)
+    return auc_within(similarity, [""] * len(similarity), empty)
+
+
+@metric(
+    "The same among clips of the same category.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    chance=0.5,
+    least_clips=2,
+)
+def auc_within(
+    similarity: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
+) -> PerClip:
+    """AUC among the clips of the own category: ``[N]``, NaN where there is no other."""
+    matrix = square_matrix(similarity)
     n = len(matrix)
     own = np.diagonal(matrix)[:, None]
-    better, tied = own > matrix, own == matrix
-    count = np.full(n, n)
-    if category is not None:
-        places = {name: place for place, name in enumerate(dict.fromkeys(category))}
-        # A clip without category is like none other.
-        kind = [i - n if name is None else places[name] for i, name in enumerate(category)]
-        alike = np.equal.outer(kind, kind)
-        better, tied, count = better & alike, tied & alike, alike.sum(axis=1)
+    places = {name: place for place, name in enumerate(dict.fromkeys(category))}
+    # A clip without category is like none other.
+    kind = [i - n if name is None else places[name] for i, name in enumerate(category)]
+    alike = np.equal.outer(kind, kind)
     # Each caption ties with itself, which is no win.
-    wins = better.sum(axis=1) + 0.5 * (tied.sum(axis=1) - 1)
-    count = count - 1
+    count = alike.sum(axis=1) - 1
+    wins = ((own > matrix) & alike).sum(axis=1) + 0.5 * (((own == matrix) & alike).sum(axis=1) - 1)
     values = np.divide(wins, count, out=np.full(n, np.nan), where=count > 0)
     return values if empty is None else np.where(empty & (count > 0), 0.0, values)
 
 
-def bits(scores: np.ndarray, temperature: float, empty: np.ndarray | None = None) -> np.ndarray:
+@metric(
+    "How much a caption tells of which clip it describes.",
+    min_value=None,
+    max_value=None,
+    higher_is_better=True,
+    unit="bit",
+    # Version 2: the temperature expects one mistake among the references.
+    version="2",
+    chance=0.0,
+    least_clips=2,
+)
+def bits(similarity: np.ndarray, temperature: float, empty: np.ndarray | None = None) -> PerClip:
     """Per caption, how much it tells of which clip it describes, in bits: ``[N]``.
 
     ``log2(softmax_j(S_ij / temperature)_i · N)``: 0 for a caption that fits all clips alike, log2 N
     at most, negative where it points elsewhere. Temperature from :func:`fit_temperature`. Captions
     marked ``empty`` tell 0 bits.
     """
-    matrix = square_matrix(scores) / temperature
+    matrix = square_matrix(similarity) / temperature
     values = (np.diagonal(matrix) - _log_mean_exp(matrix)) / math.log(2)
     return values if empty is None else np.where(empty, 0.0, values)
 

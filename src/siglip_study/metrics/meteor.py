@@ -2,84 +2,141 @@
 
 Stems and synonyms are left out: for Korean neither WordNet nor the Porter stemmer says anything,
 and a morpheme is its own stem. Scores lie in [0, 1]; no token or no match scores 0.
+
+On Kiwi's tokens, captions and their own references go through ``evaluate`` and nltk. nltk compares
+every token with every other, which is too slow for captions with fifty or a hundred other clips'
+references, and for characters: these go through :func:`pair_score`, which gives nltk's numbers to
+the last bit (a test holds it). ``docs/speed.md`` has the measurement.
 """
 
 from __future__ import annotations
 
 import functools
+import random
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from itertools import repeat
+from operator import sub
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from siglip_study.metrics.base import MetricResult
-from siglip_study.metrics.meteor_references import MeteorReferences
-from siglip_study.metrics.ngrams import numbered
-from siglip_study.metrics.token_lists import Integers, ReferenceLists, TokenLists, Tokens
+from siglip_study.metrics.base import PerClip, ReferenceTokens, TokenLists, frozen, metric
+from siglip_study.metrics.tokens import Lists
 
-DEFAULT_ALPHA = 0.9
-DEFAULT_BETA = 3.0
-DEFAULT_GAMMA = 0.5
+ALPHA = 0.9  #: weight of recall against precision in their harmonic mean
+BETA = 3.0  #: exponent of the fragmentation penalty
+GAMMA = 0.5  #: greatest fragmentation penalty
 
-_MODULE = Path(__file__).parent / "evaluate_modules" / "meteor_tokens"
+_MODULE = Path(__file__).with_name("_nltk_meteor.py")
 
 
-class _NoSynonyms:
-    """Stands in for WordNet where there is none: no word has a synonym."""
+@metric(
+    "METEOR on content tokens (α .9, β 3, γ .5; exact matches).",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    tokens="content",
+    version="2",
+    with_reference=True,
+)
+def meteor(captions: TokenLists, references: ReferenceTokens) -> PerClip:
+    """METEOR of each caption, the best of its clip's references counting: ``[N]``."""
+    return np.array(_by_nltk(frozen(captions, 2), frozen(references, 3)))
 
-    def synsets(self, word: str) -> list[object]:
-        return []
+
+@metric(
+    "METEOR on all tokens; Korean particles give it a floor.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    tokens="all",
+    version="2",
+    with_reference=True,
+)
+def meteor_all(captions: TokenLists, references: ReferenceTokens) -> PerClip:
+    """The same on all tokens."""
+    return np.array(_by_nltk(frozen(captions, 2), frozen(references, 3)))
 
 
-class _NoStems:
-    """Stands in for a stemmer where tokens are morphemes already."""
+@metric(
+    "METEOR on characters.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    tokens="characters",
+    with_reference=True,
+)
+def meteor_characters(captions: TokenLists, references: ReferenceTokens) -> PerClip:
+    """The same on characters."""
+    return own_scores(captions, references)
 
-    def stem(self, word: str) -> str:
-        return word
+
+@metric(
+    "METEOR on what stands between white space, as published.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    tokens="words",
+    with_reference=True,
+)
+def meteor_words(captions: TokenLists, references: ReferenceTokens) -> PerClip:
+    """The same on what stands between white space."""
+    return own_scores(captions, references)
 
 
-def meteor_tokens(
-    reference_tokens: Sequence[Tokens],
-    hypothesis_tokens: Tokens,
-    alpha: float = DEFAULT_ALPHA,
-    beta: float = DEFAULT_BETA,
-    gamma: float = DEFAULT_GAMMA,
-) -> float:
-    """METEOR of one caption against its references by nltk; the best reference counts.
+@metric(
+    "METEOR against other clips' references.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=None,
+    tokens="content",
+    version="2",
+    least_clips=2,
+)
+def meteor_mismatched(
+    captions: TokenLists,
+    references: ReferenceTokens,
+    others: Sequence[Sequence[int]] | None = None,
+) -> PerClip:
+    """Mean METEOR of each caption with other clips' references: ``[N]``.
 
-    Args:
-        reference_tokens: tokens of each reference.
-        hypothesis_tokens: tokens of the caption.
-        alpha: weight of precision against recall in their harmonic mean.
-        beta: exponent of the fragmentation penalty.
-        gamma: greatest fragmentation penalty.
-
-    Returns:
-        Score in [0, 1]; 0 without references.
+    This is what fluent, generic language earns without seeing the clip. Without ``others``, the
+    clips are those of :func:`other_clips`, named by their positions.
     """
-    from nltk.translate.meteor_score import single_meteor_score
+    if others is None:
+        others = other_clips([f"{i:09d}" for i in range(len(captions))])
+    return np.array(_mismatched(frozen(captions, 2), frozen(references, 3), frozen(others, 2)))
 
-    scores = [
-        single_meteor_score(
-            list(reference),
-            list(hypothesis_tokens),
-            preprocess=str,
-            stemmer=_NoStems(),
-            wordnet=_NoSynonyms(),
-            alpha=alpha,
-            beta=beta,
-            gamma=gamma,
-        )
-        for reference in reference_tokens
-    ]
-    return max(scores, default=0.0)
+
+@metric(
+    "METEOR with the own reference minus METEOR with others'.",
+    min_value=-1,
+    max_value=1,
+    higher_is_better=True,
+    tokens="content",
+    version="2",
+    chance=0.0,
+    with_reference=True,
+    least_clips=2,
+)
+def meteor_gain(
+    captions: TokenLists,
+    references: ReferenceTokens,
+    others: Sequence[Sequence[int]] | None = None,
+) -> PerClip:
+    """What a caption earns by being about its own clip: ``[N]``."""
+    return meteor(captions, references) - meteor_mismatched(captions, references, others)
+
+
+# ---- nltk, through evaluate.
 
 
 @functools.cache
-def _module() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
+def _nltk() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
+    """nltk's METEOR as a metric of evaluate, and the folder that it needs as long as it lives."""
     import evaluate
 
     # evaluate copies the module under HF_HOME, which may be read-only or shared between jobs.
@@ -95,193 +152,132 @@ def _module() -> tuple[Any, tempfile.TemporaryDirectory[str]]:
     return module, cache
 
 
-def meteor(
-    references: Sequence[Sequence[Tokens]],
-    hypotheses: Sequence[Tokens],
-    alpha: float = DEFAULT_ALPHA,
-    beta: float = DEFAULT_BETA,
-    gamma: float = DEFAULT_GAMMA,
-) -> MetricResult:
-    """METEOR of every caption against its own references, through the local ``evaluate`` module.
-
-    Works offline and writes nothing but a temporary folder. The first call imports ``evaluate``,
-    which takes seconds.
-
-    Args:
-        references: ``[N]`` lists of one or more token lists.
-        hypotheses: ``[N]`` token lists.
-        alpha: see :func:`meteor_tokens`.
-        beta: see :func:`meteor_tokens`.
-        gamma: see :func:`meteor_tokens`.
-    """
-    if len(references) != len(hypotheses):
-        raise ValueError(f"{len(references)} reference lists for {len(hypotheses)} captions")
-    if not hypotheses:
-        # evaluate raises IndexError on an empty list.
-        return MetricResult(0.0, np.zeros(0))
-    module, _ = _module()
-    result = module.compute(
-        predictions=[list(tokens) for tokens in hypotheses],
-        references=[[list(tokens) for tokens in refs] for refs in references],
-        alpha=alpha,
-        beta=beta,
-        gamma=gamma,
-    )
-    return MetricResult(float(result["meteor"]), np.array(result["per_clip"], dtype=np.float64))
-
-
-def _scores(
-    matches: Integers,
-    joined: Integers,
-    n_caption: Integers,
-    n_reference: Integers,
-    weights: tuple[float, float, float],
-) -> NDArray[np.float64]:
-    """METEOR of P pairs ``[P]``.
-
-    Args:
-        matches: tokens that match.
-        joined: matches whose next token matches the reference's next one.
-        n_caption: tokens of the caption.
-        n_reference: tokens of the reference.
-        weights: alpha, beta, gamma.
-    """
-    alpha, beta, gamma = weights
-    scores = np.zeros(len(matches))
-    hit = np.flatnonzero(matches)
-    if not len(hit):
-        return scores
-    m = matches[hit]
-    precision, recall = m / n_caption[hit], m / n_reference[hit]
-    fmean = (precision * recall) / (alpha * precision + (1 - alpha) * recall)
-    chunks = m - joined[hit]
-    # Python's power, not numpy's, which may differ from nltk's in the last bit; once for the same.
-    base = int(m.max()) + 1
-    pair, number = numbered(chunks * base + m)
-    penalty = np.array([x**beta for x in (pair // base / (pair % base)).tolist()])[number]
-    scores[hit] = (1 - gamma * penalty) * fmean
-    return scores
-
-
-def meteor_pairs(
-    references: ReferenceLists | Sequence[Sequence[Tokens]] | MeteorReferences,
-    hypotheses: Sequence[Tokens],
-    others: Sequence[np.ndarray],
-    alpha: float = DEFAULT_ALPHA,
-    beta: float = DEFAULT_BETA,
-    gamma: float = DEFAULT_GAMMA,
-) -> list[np.ndarray]:
-    """METEOR of caption i against the references of the clips ``others[i]``.
-
-    Equal to :func:`meteor_tokens` to the last bit (a test compares thousands of random lists), and
-    a hundred times as fast: references are indexed once, and a caption is looked up in all of its
-    references together.
-
-    Args:
-        references: N lists of token lists, or ``MeteorReferences`` made of them beforehand.
-        hypotheses: N captions.
-        others: N arrays of positions among the references.
-        alpha: see :func:`meteor_tokens`.
-        beta: see :func:`meteor_tokens`.
-        gamma: see :func:`meteor_tokens`.
-
-    Returns:
-        N arrays, one score a compared clip, in the order of ``others``.
-    """
-    if len(hypotheses) != len(others):
-        raise ValueError(f"{len(others)} lists of clips for {len(hypotheses)} captions")
-    index = references if isinstance(references, MeteorReferences) else MeteorReferences(references)
-    captions = TokenLists.of(hypotheses)
-    if not len(captions):
+# Kept, since the gain needs it too.
+@functools.lru_cache(maxsize=2)
+def _by_nltk(captions: Lists, references: tuple[Lists, ...]) -> list[float]:
+    # evaluate refuses an empty list.
+    if not captions:
         return []
-    rows, compared = index.rows(captions), np.array([len(clips) for clips in others])
-    clips = np.concatenate(list(others))
-    wanted, starts = index.references_of(clips)
-    caption = np.repeat(np.repeat(np.arange(len(captions)), compared), index.counts[clips])
-    matches, following = np.zeros((2, len(wanted)), dtype=np.int64)
-    token_ends = np.cumsum(captions.sizes).tolist()
-    pair_ends = np.searchsorted(caption, np.arange(len(captions)), side="right").tolist()
-    for tokens, pairs in zip(_slices(token_ends), _slices(pair_ends), strict=True):
-        places = index.look_up_all(rows[tokens], wanted[pairs])
-        matches[pairs] = (places >= 0).sum(axis=0)
-        following[pairs] = (places[1:] - places[:-1] == 1).sum(axis=0)
-    sizes = captions.sizes[caption], index.sizes[wanted]
-    found = _best(
-        _scores(matches, following, *sizes, (alpha, beta, gamma)), starts, index.counts[clips]
+    found = _nltk()[0].compute(
+        predictions=captions, references=references, alpha=ALPHA, beta=BETA, gamma=GAMMA
     )
-    return np.split(found, np.cumsum(compared)[:-1])
+    return list(found["meteor"])
 
 
-def _slices(ends: list[int]) -> list[slice]:
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+# ---- The same for many pairs.
 
 
-def meteor_own(
-    references: ReferenceLists | Sequence[Sequence[Tokens]] | MeteorReferences,
-    hypotheses: Sequence[Tokens],
-    alpha: float = DEFAULT_ALPHA,
-    beta: float = DEFAULT_BETA,
-    gamma: float = DEFAULT_GAMMA,
-) -> np.ndarray:
-    """METEOR of every caption against its own clip's references ``[N]``, all captions at once.
+def occurrences(tokens: Sequence[str]) -> list[Hashable]:
+    """Each token, told apart by how many equal ones follow it.
+
+    nltk matches from the last token back, each to the last free equal one: the k-th last "a" of a
+    caption goes with the k-th last "a" of the reference. So aligning them is a look-up.
+    """
+    seen: Counter[str] = Counter()
+    keys: list[Hashable] = []
+    for token in reversed(tokens):
+        # A string's hash is kept, a pair's is not, and most tokens come once.
+        keys.append((token, seen[token]) if seen[token] else token)
+        seen[token] += 1
+    return keys[::-1]
+
+
+def places(tokens: Sequence[str]) -> dict[Hashable, int]:
+    """Where each of a reference's :func:`occurrences` stands."""
+    return {key: place for place, key in enumerate(occurrences(tokens))}
+
+
+#: Place of what is not in a reference: two of them must not look like neighbours.
+_ABSENT = -9
+
+
+def pair_score(caption: Sequence[Hashable], reference: dict[Hashable, int]) -> float:
+    """METEOR of a caption's :func:`occurrences` and a reference's :func:`places`."""
+    found = list(map(reference.get, caption, repeat(_ABSENT)))
+    matches = len(found) - found.count(_ABSENT)
+    if not matches:
+        return 0.0
+    # A chunk ends wherever the next match does not follow in both.
+    steps = list(map(sub, found[1:], found))
+    chunks = matches - steps.count(1)
+    precision, recall = matches / len(found), matches / len(reference)
+    f_mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall)
+    return float((1 - GAMMA * (chunks / matches) ** BETA) * f_mean)
+
+
+def own_scores(captions: TokenLists, references: ReferenceTokens) -> PerClip:
+    """METEOR of each caption with its own clip's references, the best one counting: ``[N]``."""
+    index = _index(frozen(references, 3))
+    keys = map(occurrences, captions)
+    return np.array([_best(key, wanted) for key, wanted in zip(keys, index, strict=True)])
+
+
+def _best(caption: Sequence[Hashable], references: list[dict[Hashable, int]]) -> float:
+    return max([pair_score(caption, reference) for reference in references], default=0.0)
+
+
+# References are the same for all captioners; a set for each kind of tokens.
+@functools.lru_cache(maxsize=8)
+def _index(references: tuple[Lists, ...]) -> list[list[dict[Hashable, int]]]:
+    return [[places(tokens) for tokens in wanted] for wanted in references]
+
+
+@functools.lru_cache(maxsize=2)
+def _mismatched(
+    captions: Lists, references: tuple[Lists, ...], others: tuple[tuple[int, ...], ...]
+) -> list[float]:
+    index = _index(references)
+    means = []
+    for tokens, clips in zip(captions, others, strict=True):
+        caption = occurrences(tokens)
+        scores = [_best(caption, index[j]) for j in clips]
+        means.append(float(np.mean(scores)) if scores else float("nan"))
+    return means
+
+
+# ---- Which other clips a caption is compared with when its own is to be told from theirs.
+
+ALL_UP_TO = 100
+SAMPLED = 50
+
+
+@functools.lru_cache(maxsize=4)
+def _other_clips(
+    ids: tuple[str, ...], labels: tuple[str | None, ...], seed: int
+) -> tuple[tuple[int, ...], ...]:
+    n = len(ids)
+    if n <= ALL_UP_TO:
+        return tuple((*range(i), *range(i + 1, n)) for i in range(n))
+    order = sorted(range(n), key=lambda i: ids[i])
+    alike = {label: [j for j in order if labels[j] == label] for label in set(labels)}
+    unlike = {label: [j for j in order if labels[j] != label] for label in set(labels)}
+    chosen = []
+    for i, label in enumerate(labels):
+        # A clip without category has no mates: everybody else is elsewhere.
+        mates = [j for j in alike[label] if j != i] if label is not None else []
+        elsewhere = unlike[label] if label is not None else [j for j in order if j != i]
+        n_elsewhere = min(len(elsewhere), SAMPLED - min(len(mates), SAMPLED // 2))
+        n_mates = min(len(mates), SAMPLED - n_elsewhere)
+        # A string seed is hashed with SHA-512, the same on every machine.
+        rng = random.Random(f"{seed}:{ids[i]}")
+        chosen.append(
+            tuple(sorted(rng.sample(mates, n_mates) + rng.sample(elsewhere, n_elsewhere)))
+        )
+    return tuple(chosen)
+
+
+def other_clips(
+    ids: Sequence[str], categories: Sequence[str | None] | None = None, seed: int = 0
+) -> tuple[tuple[int, ...], ...]:
+    """Positions of the clips that each clip is compared with, never its own.
+
+    All others up to 100 clips; beyond that 50 fixed ones, half of them of the same category as far
+    as it has that many. The draw depends on ids and seed alone, so that the order of the clips and
+    the cell that is scored change nothing.
 
     Args:
-        references: see :func:`meteor_pairs`.
-        hypotheses: N captions.
-        alpha: see :func:`meteor_tokens`.
-        beta: see :func:`meteor_tokens`.
-        gamma: see :func:`meteor_tokens`.
+        ids: one id a clip.
+        categories: one category a clip, None where it has none.
+        seed: seed of the draw.
     """
-    index = references if isinstance(references, MeteorReferences) else MeteorReferences(references)
-    captions = TokenLists.of(hypotheses)
-    if len(captions) != len(index.counts):
-        raise ValueError(f"{len(index.counts)} lists of references for {len(captions)} captions")
-    # Each reference has its caption's tokens to itself, in a row.
-    sizes = captions.sizes[index.clip]
-    pair = np.repeat(np.arange(len(sizes)), sizes)
-    starts = (np.cumsum(captions.sizes) - captions.sizes)[index.clip] - (np.cumsum(sizes) - sizes)
-    places = index.look_up(index.rows(captions)[np.arange(len(pair)) + starts[pair]], pair)
-    matched = places >= 0
-    joined = (places[1:] - places[:-1] == 1) & (pair[1:] == pair[:-1])
-    found = _scores(
-        np.bincount(pair[matched], minlength=len(sizes)),
-        np.bincount(pair[1:][joined], minlength=len(sizes)),
-        sizes,
-        index.sizes,
-        (alpha, beta, gamma),
-    )
-    return _best(found, index.first, index.counts)
-
-
-def _best(scores: NDArray[np.float64], starts: Integers, counts: Integers) -> NDArray[np.float64]:
-    """The best of each clip's references, which stand in a row; a clip without any has 0."""
-    if not len(starts):
-        return np.zeros(0)
-    return np.where(counts > 0, np.maximum.reduceat(np.append(scores, 0.0), starts), 0.0)
-
-
-def meteor_matrix(
-    references: Sequence[Sequence[Tokens]], hypotheses: Sequence[Tokens]
-) -> np.ndarray:
-    """METEOR of every caption against every clip's references: ``[N captions, N clips]``."""
-    everyone = np.arange(len(references))
-    rows = meteor_pairs(references, hypotheses, [everyone] * len(hypotheses))
-    return np.stack(rows) if rows else np.zeros((0, len(references)))
-
-
-def meteor_mismatched(
-    references: ReferenceLists | Sequence[Sequence[Tokens]] | MeteorReferences,
-    hypotheses: Sequence[Tokens],
-    others: Sequence[np.ndarray],
-) -> MetricResult:
-    """Mean METEOR of each caption against other clips' references (``mismatch.other_clips``).
-
-    This is what fluent, generic language earns without seeing the clip. NaN for a single clip.
-    """
-    rows = meteor_pairs(references, hypotheses, others)
-    if rows and len(rows[0]) and len({len(row) for row in rows}) == 1:
-        # At once: a thousand calls of numpy take longer than the sums.
-        per_clip = np.stack(rows).mean(axis=1)
-    else:
-        per_clip = np.array([row.mean() if len(row) else np.nan for row in rows])
-    return MetricResult(float(per_clip.mean()) if len(per_clip) else float("nan"), per_clip)
+    return _other_clips(tuple(ids), tuple(categories or [None] * len(ids)), seed)

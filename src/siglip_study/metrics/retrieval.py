@@ -2,12 +2,80 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from siglip_study.metrics.base import PerClip, metric
 from siglip_study.metrics.grounding import square_matrix
+
+
+@metric(
+    "Share of captions whose own clip comes first; ties share their credit.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    chance=lambda similarity: 1 / len(similarity),
+    least_clips=2,
+)
+def retrieval_r1(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
+    """Chance that the own clip comes first if ties are broken at random: ``[N]``."""
+    return ranks(similarity, empty).recall(1)
+
+
+def _chance_within(category: Sequence[str | None]) -> float:
+    sizes = Counter(category)
+    each = [1 / sizes[name] if name is not None else np.nan for name in category]
+    return float(np.nanmean(each)) if any(np.isfinite(each)) else np.nan
+
+
+@metric(
+    "Share of captions whose own clip comes first among those of its category.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    chance=_chance_within,
+    least_clips=2,
+)
+def retrieval_r1_within(
+    similarity: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
+) -> PerClip:
+    """Recall at 1 among the clips of the own category ``[N]``; NaN for a clip without one."""
+    matrix = square_matrix(similarity)
+    silent = np.zeros(len(matrix), dtype=bool) if empty is None else np.asarray(empty, dtype=bool)
+    recall = np.full(len(matrix), np.nan)
+    for name in {name for name in category if name is not None}:
+        members = np.array([i for i, other in enumerate(category) if other == name])
+        recall[members] = ranks(matrix[np.ix_(members, members)], silent[members]).recall(1)
+    return recall
+
+
+@metric(
+    "Share of captions whose own clip is among the first five.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    chance=lambda similarity: min(5, len(similarity)) / len(similarity),
+    least_clips=2,
+)
+def retrieval_r5(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
+    """Chance that the own clip is among the first five: ``[N]``."""
+    return ranks(similarity, empty).recall(5)
+
+
+@metric(
+    "Mean of 1 / rank of the own clip.",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    chance=lambda similarity: float(np.mean(1 / np.arange(1, len(similarity) + 1))),
+    least_clips=2,
+)
+def retrieval_mrr(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
+    """Mean of 1 / rank over the places that a tie covers: ``[N]``."""
+    return ranks(similarity, empty).reciprocal_rank()
 
 
 @dataclass(frozen=True)
@@ -51,29 +119,3 @@ def ranks(scores: np.ndarray, empty: np.ndarray | None = None) -> Ranks:
         better = np.where(empty, len(matrix) - 1, better)
         tied = np.where(empty, 1, tied)
     return Ranks(better, tied)
-
-
-def recall_within(
-    scores: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
-) -> tuple[np.ndarray, float]:
-    """Recall at 1 among the clips of the own category ``[N]``, and the mean recall of chance.
-
-    NaN for a clip without category.
-    """
-    matrix = square_matrix(scores)
-    silent = np.zeros(len(matrix), dtype=bool) if empty is None else np.asarray(empty, dtype=bool)
-    recall, by_chance = np.full(len(matrix), np.nan), np.full(len(matrix), np.nan)
-    for name in {name for name in category if name is not None}:
-        members = np.array([i for i, other in enumerate(category) if other == name])
-        recall[members] = ranks(matrix[np.ix_(members, members)], silent[members]).recall(1)
-        by_chance[members] = 1 / len(members)
-    return recall, float(np.nanmean(by_chance)) if not np.isnan(by_chance).all() else np.nan
-
-
-def chance(n: int) -> dict[str, float]:
-    """Expected r1, r5 and mrr of random order among n clips."""
-    return {
-        "retrieval_r1": 1 / n,
-        "retrieval_r5": min(5, n) / n,
-        "retrieval_mrr": float(np.mean(1 / np.arange(1, n + 1))),
-    }

@@ -10,9 +10,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from siglip_study.base.errors import StudyError
+from siglip_study.metrics.base import PerClip, metric
 
 #: Cosine of an empty caption with anything: the least there is.
 EMPTY_COSINE = -1.0
+
+
+@metric(
+    "Cosine of the caption's chunks with the mean of the clip's frames.",
+    min_value=-1,
+    max_value=1,
+    higher_is_better=True,
+    tokens="model",
+    unit="cosine",
+)
+def siglip_cosine(similarity: np.ndarray) -> PerClip:
+    """The diagonal of S: ``[N]``."""
+    return np.diagonal(similarity)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -132,6 +146,15 @@ def own_cosines(vectors: np.ndarray, empty: np.ndarray, images: np.ndarray) -> n
     return np.where(empty, EMPTY_COSINE, np.clip(own, -1.0, 1.0))
 
 
+@metric(
+    "Sum of the chunks' cosines with the clip: what brevity gives up.",
+    min_value=None,
+    max_value=None,
+    higher_is_better=True,
+    tokens="model",
+    unit="cosine",
+    beside_scorer=True,
+)
 def siglip_sum(chunk_embeddings: Chunks | Sequence[np.ndarray], images: np.ndarray) -> np.ndarray:
     """Per caption the *sum* over its chunks of the cosine with its own clip: ``[N]``.
 
@@ -160,6 +183,14 @@ def caption_vectors(
     return np.zeros((len(chunks), width)) if chunks.empty.all() else chunks.means
 
 
+@metric(
+    "The scorer's probability that the pair belongs together (audit).",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    tokens="model",
+    beside_scorer=True,
+)
 def siglip_sigmoid(cosine: np.ndarray, scale: float, bias: float) -> np.ndarray:
     """The scorer's probability that caption and clip belong together, in [0, 1].
 
@@ -193,6 +224,14 @@ class Frames:
         return np.divide(found, self._norms, out=np.zeros_like(found), where=self._norms > 0)
 
 
+@metric(
+    "The published study's score, a mean of sigmoids (audit).",
+    min_value=0,
+    max_value=1,
+    higher_is_better=True,
+    tokens="model",
+    beside_scorer=True,
+)
 def siglip_published(
     text: np.ndarray,
     frames: Frames | Sequence[np.ndarray] | np.ndarray,

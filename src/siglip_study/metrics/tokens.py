@@ -1,4 +1,4 @@
-"""Tokens for text metrics: Korean morphemes by Kiwi, or words.
+"""Tokens for text metrics, Korean morphemes by Kiwi or words, and n-grams of them.
 
 Every function first brings text to Unicode NFC, so that the same Korean syllables stored as single
 code points or as jamo give the same tokens. An empty caption gives no tokens.
@@ -9,15 +9,12 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import numpy as np
-
 from siglip_study.base.errors import StudyError
-from siglip_study.metrics.morphemes import current as analyser
-from siglip_study.metrics.token_lists import TokenLists, code_points, lengths
+from siglip_study.metrics import morphemes as kiwi
 
 #: Kiwi tags that carry content: common and proper nouns, pronouns, numerals, verbs, adjectives,
 #: adverbs, roots, Latin words, digits, Chinese characters. Left out: particles, endings, affixes,
@@ -33,6 +30,8 @@ NUMERAL_DETERMINERS = frozenset({
 })
 # fmt: on
 LANGUAGES = ("ko", "en", "other")
+#: The tokens of each text.
+Lists = tuple[tuple[str, ...], ...]
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -43,117 +42,98 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
+def folded(text: str) -> str:
+    """Normalised, in lower case."""
+    return normalise(text).lower()
+
+
 @functools.cache
 def _is_content(token: str) -> bool:
     form, _, tag = token.rpartition("/")
     return tag in CONTENT_TAGS or (tag == "MM" and form in NUMERAL_DETERMINERS)
 
 
-def morphemes(texts: Sequence[str]) -> TokenLists:
+def morphemes(texts: Sequence[str]) -> Lists:
     """All Korean morphemes of each text as ``"form/tag"``, Latin letters in lower case.
 
     Each sentence is analysed by itself, so that it gives the same wherever it stands.
     """
-    return analyser()(_folded(texts))
+    return kiwi.current()([folded(text) for text in texts])
 
 
-def morphemes_by_sentence(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Every sentence of the texts, as the analyser sees it, with its morphemes."""
-    return analyser().sentences(_folded(texts))
-
-
-def _folded(texts: Sequence[str]) -> list[str]:
-    return [normalise(text).lower() for text in texts]
-
-
-def content_morphemes(texts: Sequence[str]) -> TokenLists:
-    """The morphemes of each text that carry content (:data:`CONTENT_TAGS`), as ``"form/tag"``."""
-    return _content_and_all_morphemes(texts)[0]
-
-
-def _content_and_all_morphemes(texts: Sequence[str]) -> tuple[TokenLists, TokenLists]:
-    everything = morphemes(texts)
-    return everything.only(_is_content), everything
-
-
-def characters(texts: Sequence[str]) -> TokenLists:
-    """Characters of each text in lower case, without white space."""
-    # By code points: there are more characters than all other tokens together.
-    joined = [text.replace(" ", "") for text in _folded(texts)]
-    points = code_points("".join(joined))
-    used = np.bincount(points) > 0
-    strings = [chr(point) for point in np.flatnonzero(used).tolist()]
-    return TokenLists(strings, (np.cumsum(used) - 1)[points], lengths(joined))
-
-
-def words(texts: Sequence[str]) -> TokenLists:
+def words(texts: Sequence[str]) -> Lists:
     """Words of each text in lower case; every punctuation mark is a token of its own."""
-    return TokenLists.of([_WORD.findall(normalise(text).lower()) for text in texts])
+    return tuple(tuple(_WORD.findall(folded(text))) for text in texts)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of texts, split in four ways, each when it is first asked for.
+
+    Attributes:
+        texts: as they were given.
+        all: Korean morphemes as ``"form/tag"``, or words and punctuation marks in lower case.
+        language: ``"ko"``, ``"en"`` or ``"other"``.
+    """
+
+    texts: tuple[str, ...]
+    all: Lists
+    language: str
+
+    @functools.cached_property
+    def content(self) -> Lists:
+        """Morphemes that carry content (:data:`CONTENT_TAGS`), or words without punctuation."""
+        is_content = _is_content if self.language == "ko" else _is_word
+        return tuple(tuple(filter(is_content, tokens)) for tokens in self.all)
+
+    @functools.cached_property
+    def characters(self) -> Lists:
+        """Characters in lower case, without white space."""
+        return tuple(tuple(folded(text).replace(" ", "")) for text in self.texts)
+
+    @functools.cached_property
+    def words(self) -> Lists:
+        """What stands between white space, as the published study fed METEOR."""
+        return tuple(tuple(normalise(text).split()) for text in self.texts)
 
 
 def _is_word(token: str) -> bool:
     return token[0].isalnum()
 
 
-def _content_and_all_words(texts: Sequence[str]) -> tuple[TokenLists, TokenLists]:
-    everything = words(texts)
-    return everything.only(_is_word), everything
-
-
-def spaced_words(texts: Sequence[str]) -> TokenLists:
-    """What stands between white space, as the published study fed METEOR."""
-    return TokenLists.of([normalise(text).split() for text in texts])
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The tokens of N texts, split in four ways.
-
-    Attributes:
-        content: tokens that carry content.
-        all: all tokens.
-        characters: characters.
-        words: what stands between white space.
-    """
-
-    content: TokenLists
-    all: TokenLists
-    characters: TokenLists
-    words: TokenLists
-
-
-@dataclass(frozen=True)
-class Tokenizer:
-    """Splits the texts of one language.
-
-    Attributes:
-        content_and_all: gives the content tokens and all tokens of each text in one pass.
-        names: full name of each kind of token in :class:`Tokens`, for the metrics' metadata.
-    """
-
-    content_and_all: Callable[[Sequence[str]], tuple[TokenLists, TokenLists]]
-    names: dict[str, str]
-
-    def __call__(self, texts: Sequence[str]) -> Tokens:
-        """Split each text in all four ways."""
-        content, everything = self.content_and_all(texts)
-        return Tokens(content, everything, characters(texts), spaced_words(texts))
-
-
-@functools.cache
-def tokenizer_for(language: str) -> Tokenizer:
-    """The tokenizer of ``"ko"`` (Kiwi morphemes), ``"en"`` or ``"other"`` (words).
+def tokenize(texts: Sequence[str], language: str) -> Tokens:
+    """Split texts of ``"ko"`` (Kiwi morphemes), ``"en"`` or ``"other"`` (words).
 
     Raises:
         StudyError: another language.
     """
+    _check(language)
+    return Tokens(tuple(texts), morphemes(texts) if language == "ko" else words(texts), language)
+
+
+def tokenizer_names(language: str) -> dict[str, str]:
+    """Full name of each kind of token, for the metrics' metadata."""
+    _check(language)
+    names = {
+        "characters": "characters (NFC, lower case)",
+        "words": "white space (NFC)",
+        "model": "the model's own",
+    }
+    if language == "ko":
+        name = f"kiwipiepy {version('kiwipiepy')}"
+        return names | {"content": f"{name}, content morphemes", "all": f"{name}, morphemes"}
+    return names | {
+        "content": "words without punctuation (lower case)",
+        "all": "words (lower case)",
+    }
+
+
+def _check(language: str) -> None:
     if language not in LANGUAGES:
         known = ", ".join(LANGUAGES)
         raise StudyError(f"language is {language!r}; expected one of {known}.")
-    names = {"characters": "characters (NFC, lower case)", "words": "white space (NFC)"}
-    if language == "ko":
-        kiwi = f"kiwipiepy {version('kiwipiepy')}"
-        names |= {"content": f"{kiwi}, content morphemes", "all": f"{kiwi}, morphemes"}
-        return Tokenizer(_content_and_all_morphemes, names)
-    names |= {"content": "words without punctuation (lower case)", "all": "words (lower case)"}
-    return Tokenizer(_content_and_all_words, names)
+
+
+def ngrams(tokens: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    """Every run of ``n`` tokens, repeated ones again."""
+    return zip(*(tokens[k:] for k in range(n)), strict=False)

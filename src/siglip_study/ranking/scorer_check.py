@@ -15,6 +15,7 @@ from siglip_study.base.io import read_result, write_json
 from siglip_study.metrics import siglip
 from siglip_study.metrics.grounding import (
     auc,
+    auc_within,
     grounding_margin,
     grounding_margin_within,
     large_categories,
@@ -212,7 +213,9 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
     )
     by_category = np.concatenate(
         [
-            np.full(len(matrix), np.nan) if own is None else auc(matrix, large_categories(own))
+            np.full(len(matrix), np.nan)
+            if own is None
+            else auc_within(matrix, large_categories(own))
             for matrix, (_, _, own) in zip(matrices, blocks, strict=True)
         ]
     )

@@ -44,7 +44,7 @@ def metric_heading(name: str, cells: list[Cell]) -> dict[str, str]:
 
     All three are those that the metric was computed with; a reader need not hover.
     """
-    from siglip_study.metrics.registry import METRICS
+    from siglip_study.metrics.base import METRICS
 
     known = METRICS[name].as_json(None) if name in METRICS else {}
     info = next((c.metrics["metrics"][name] for c in cells if name in c.metrics["metrics"]), known)
@@ -63,7 +63,7 @@ def metric_rows(cells: list[Cell]) -> list[dict[str, Any]]:
 
     Those that no cell could compute stand with the reason, and without a tokenizer.
     """
-    from siglip_study.metrics.registry import METRICS
+    from siglip_study.metrics.base import METRICS
 
     infos: dict[str, dict[str, Any]] = {}
     missing: dict[str, str] = {}

@@ -6,43 +6,12 @@ from typing import Any
 
 import polars as pl
 
+from siglip_study import metrics
+
 TEXT, REAL, WHOLE, FLAG = pl.String, pl.Float64, pl.Int64, pl.Boolean
 
-#: Corpus metrics that get a column of their own in ``cells`` and ``ranking``.
-METRICS: tuple[str, ...] = (
-    "siglip_cosine",
-    "siglip_sum",
-    "siglip_sigmoid",
-    "siglip_published",
-    "grounding_margin",
-    "grounding_margin_within",
-    "auc",
-    "auc_within",
-    "bits",
-    "retrieval_r1",
-    "retrieval_r1_within",
-    "retrieval_r5",
-    "retrieval_mrr",
-    "meteor",
-    "meteor_all",
-    "meteor_characters",
-    "meteor_words",
-    "meteor_mismatched",
-    "meteor_gain",
-    "cider",
-    "cider_gain",
-    "bertscore_f1",
-    "effective_captions",
-    "top_cluster_share",
-    "distinct_ratio",
-    "distinct_1",
-    "distinct_2",
-    "self_bleu",
-    "vendi",
-    "novelty",
-    "repetition_4",
-    "length_ratio",
-)
+#: Metrics that get a column of their own in ``cells``; the truncated share stands among counts.
+METRICS: tuple[str, ...] = tuple(name for name in metrics.METRICS if name != "truncated_share")
 
 #: What a run took, stage by stage; stage 1 is shared by cells, so its cost is not theirs alone.
 #: Counts are real numbers: of two trainings that report a half each they are a mean.

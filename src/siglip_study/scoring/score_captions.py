@@ -1,59 +1,47 @@
-"""Every metric of one cell's captions: whole-split values with intervals, and one row a clip."""
+"""Every metric of one captioner's captions: values with intervals, and one row a clip."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from siglip_study.base.errors import StudyError
-from siglip_study.metrics import diversity
-from siglip_study.metrics.bertscore import BertScore
+from siglip_study.metrics.base import METRICS, Metric, Undefined
+from siglip_study.metrics.grounding import mean_interval
 from siglip_study.metrics.ids import check_unique_ids
-from siglip_study.metrics.ngrams import Ngrams
-from siglip_study.metrics.registry import METRICS, metric_metadata
-from siglip_study.metrics.siglip import EMPTY_COSINE
-from siglip_study.metrics.tokens import Tokens, normalise, tokenizer_for
-from siglip_study.scoring import families
-from siglip_study.scoring.collect import Collector, Scores
-from siglip_study.scoring.reference_tokens import (
-    cached_others,
-    cider_references,
-    frozen,
-    reference_tokens,
-)
+from siglip_study.metrics.retrieval import ranks
+from siglip_study.metrics.tokens import Tokens, tokenize, tokenizer_names
+from siglip_study.scoring.inputs import CaptionInputs, frozen_texts
 
-#: Per-clip metrics, which become columns of ``clips.parquet``: figures over both halves of a
-#: held-out split are made from these.
-CLIP_METRICS = (
-    "siglip_cosine",
-    "siglip_sum",
-    "siglip_sigmoid",
-    "siglip_published",
-    "grounding_margin",
-    "grounding_margin_within",
-    "auc",
-    "auc_within",
-    "bits",
-    "retrieval_r1",
-    "retrieval_r1_within",
-    "retrieval_r5",
-    "retrieval_mrr",
-    "retrieval_rank",
-    "meteor",
-    "meteor_all",
-    "meteor_characters",
-    "meteor_words",
-    "meteor_mismatched",
-    "meteor_gain",
-    "cider",
-    "cider_gain",
-    "bertscore_f1",
-    "repetition_4",
-    "novelty",
-)
+if TYPE_CHECKING:
+    from siglip_study.metrics.bertscore import BertScore
+
+
+@dataclass(frozen=True)
+class CaptionScores:
+    """What ``score_captions`` found; every metric is in ``values`` or in ``not_computed``.
+
+    Attributes:
+        values: ``{metric: {"value", "low", "high", "reference", "chance"}}`` of ``metrics/1``.
+        clips: columns id, group, category, caption, cluster, retrieval_rank and every metric that
+            has a value a clip.
+        metrics: metadata of each metric in ``values``.
+        not_computed: why a metric has no value.
+        n_empty: number of empty captions.
+        notes: counts that belong beside the values (texts that BERTScore had to cut).
+    """
+
+    values: dict[str, dict[str, float | None]]
+    clips: pl.DataFrame
+    metrics: dict[str, dict[str, Any]]
+    not_computed: dict[str, str]
+    n_empty: int
+    notes: dict[str, int]
 
 
 def score_captions(
@@ -76,8 +64,8 @@ def score_captions(
     truncated: Sequence[bool] | None = None,
     are_references: bool = False,
     reference_values: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Scores:
-    """Score the captions of one cell on one split.
+) -> CaptionScores:
+    """Score the captions of one captioner on one split.
 
     The value of a metric that exists per clip is the mean over groups of the groups' means, with
     its 95 % t interval over groups; other metrics have no interval. What cannot be computed is
@@ -94,7 +82,7 @@ def score_captions(
         groups: N source videos; the ids if absent.
         categories: N categories or None.
         matrix: S from ``siglip.score_matrix``, ``[N captions, N clips]``.
-        siglip: per-clip ``siglip_sum``, ``siglip_sigmoid``, ``siglip_published``, each ``[N]``.
+        siglip: values ``[N]`` of metrics that were computed beside the scorer.
         temperature: from ``grounding.fit_temperature`` on the selection references.
         caption_vectors: ``[N, E]`` from ``siglip.caption_vectors``.
         vector_centre: ``[E]``, mean of the references' caption vectors.
@@ -102,80 +90,156 @@ def score_captions(
         bertscore_baseline: ``BertScore.baseline`` of the train references.
         truncated: N flags, true where the caption ran into the token budget.
         are_references: the captions are taken from ``references`` themselves.
-        reference_values: ``Scores.values`` of the references, put beside each value.
+        reference_values: ``CaptionScores.values`` of the references, put beside each value.
 
     Raises:
         StudyError: inputs differ in length, an id repeats, or there is no caption.
     """
     n = len(ids)
-    if n == 0:
-        raise StudyError("no caption to score; expected at least one clip in the split.")
-    check_unique_ids(ids, "the captions")
-    unknown = set(siglip or {}) - set(families.SIGLIP_COLUMNS)
-    if unknown:
-        known = ", ".join(families.SIGLIP_COLUMNS)
-        raise StudyError(f"siglip has the columns {sorted(unknown)}; expected some of {known}.")
-    lengths = {
-        "captions": captions,
-        "references": references,
-        "groups": groups,
-        "categories": categories,
-        "truncated": truncated,
-        "matrix": matrix,
-        "caption_vectors": caption_vectors,
-        **(siglip or {}),
-    }
-    for what, values in lengths.items():
-        if values is not None and len(values) != n:
-            raise StudyError(
-                f"{what} has {len(values)} entries for {n} clip ids; expected as many."
-            )
-    groups = list(groups) if groups is not None else list(ids)
-    categories = list(categories) if categories is not None else [None] * n
-    empty = np.array([normalise(caption) == "" for caption in captions])
-    if matrix is not None:
-        # Whatever a text tower makes of white space, a caption that says nothing fits nothing.
-        matrix = np.where(empty[:, None], EMPTY_COSINE, matrix)
-    found = Collector(groups, reference_values or {})
-
-    families.score_siglip(found, matrix, siglip or {}, temperature, categories, empty)
-    tokens = tokens or tokenizer_for(language)(captions)
-    wanted = reference_tokens(frozen(references), language)
-    train = frozen(train_references)
-    others = cached_others(tuple(ids), tuple(categories))
-    prepared = cider_references(frozen(references), train, language)
-    families.score_meteor(found, tokens, wanted, others, are_references)
-    ngrams = Ngrams.of(tokens.all)
-    families.score_cider(found, tokens, prepared, are_references, ngrams)
-    notes = families.score_bert(
-        found, captions, references, bertscore, bertscore_baseline, are_references
+    siglip = siglip or {}
+    _check(
+        ids,
+        siglip,
+        {
+            "captions": captions,
+            "references": references,
+            "groups": groups,
+            "categories": categories,
+            "truncated": truncated,
+            "matrix": matrix,
+            "caption_vectors": caption_vectors,
+            **siglip,
+        },
     )
-    cluster = families.score_diversity(found, captions, ids, tokens, wanted, train, ngrams)
-    if caption_vectors is None or vector_centre is None:
-        found.skip("no caption embeddings were given", "vendi")
-    else:
-        found.corpus("vendi", diversity.vendi(caption_vectors, vector_centre))
-    if truncated is not None:
-        found.corpus("truncated_share", float(np.mean(np.asarray(truncated, dtype=bool))))
-    else:
-        found.skip("the captions were not generated under a token budget", "truncated_share")
+    inputs = CaptionInputs(
+        tokens or tokenize(captions, language),
+        frozen_texts(references),
+        frozen_texts(train_references),
+        ids,
+        list(categories) if categories is not None else [None] * n,
+        matrix,
+        temperature,
+        caption_vectors,
+        vector_centre,
+        bertscore,
+        bertscore_baseline,
+        truncated,
+    )
+    groups = list(groups) if groups is not None else list(ids)
+    values: dict[str, dict[str, float | None]] = {}
+    columns: dict[str, np.ndarray] = {}
+    not_computed: dict[str, str] = {}
+    for name, metric in METRICS.items():
+        try:
+            found = _compute(metric, inputs, siglip, n, are_references)
+            if metric.per_clip:
+                columns[name] = np.asarray(found, dtype=np.float64)
+            values[name] = _value(metric, found, inputs, groups)
+            values[name]["reference"] = (reference_values or {}).get(name, {}).get("value")
+        except Undefined as why:
+            not_computed[name] = str(why)
 
-    if unlisted := found.columns.keys() - set(CLIP_METRICS):
-        raise ValueError(
-            f"values per clip of {', '.join(sorted(unlisted))}; expected in CLIP_METRICS"
-        )
     missing = np.full(n, np.nan)
+    rank = missing
+    if inputs.similarity is not None and n > 1:
+        rank = ranks(inputs.similarity, inputs.empty).mean_rank()
+    per_clip = {
+        "retrieval_rank": rank,
+        **{name: columns.get(name, missing) for name, m in METRICS.items() if m.per_clip},
+    }
     clips = pl.DataFrame(
         {
             "id": list(ids),
             "group": groups,
-            "category": pl.Series(categories, dtype=pl.String),
+            "category": pl.Series(inputs.categories, dtype=pl.String),
             "caption": list(captions),
-            "cluster": cluster,
-            **{name: found.columns.get(name, missing) for name in CLIP_METRICS},
+            "cluster": inputs.cluster,
+            **per_clip,
         }
-    ).with_columns(pl.col(CLIP_METRICS).fill_nan(None))
-    ordered = {name: found.values[name] for name in METRICS if name in found.values}
-    return Scores(
-        ordered, clips, metric_metadata(ordered, language), found.why, int(empty.sum()), notes
+    ).with_columns(pl.col(list(per_clip)).fill_nan(None))
+    return CaptionScores(
+        values,
+        clips,
+        metric_metadata(values, language),
+        not_computed,
+        int(inputs.empty.sum()),
+        _notes(captions, references, bertscore) if "bertscore_f1" in values else {},
     )
+
+
+def metric_metadata(names: Sequence[str] | Mapping[str, Any], language: str) -> dict[str, Any]:
+    """The ``"metrics"`` part of ``metrics/1``: version, unit, range, direction, tokenizer."""
+    tokenizers = tokenizer_names(language)
+    return {
+        name: METRICS[name].as_json(tokenizers[kind] if (kind := METRICS[name].tokens) else None)
+        for name in names
+    }
+
+
+def _check(ids: Sequence[str], siglip: Mapping[str, Any], lengths: Mapping[str, Any]) -> None:
+    if not ids:
+        raise StudyError("no caption to score; expected at least one clip in the split.")
+    check_unique_ids(ids, "the captions")
+    beside = [name for name, metric in METRICS.items() if metric.beside_scorer]
+    unknown = sorted(set(siglip) - set(beside))
+    if unknown:
+        raise StudyError(f"siglip has the columns {unknown}; expected some of {', '.join(beside)}.")
+    for what, entries in lengths.items():
+        if entries is not None and len(entries) != len(ids):
+            raise StudyError(
+                f"{what} has {len(entries)} entries for {len(ids)} clip ids; expected as many."
+            )
+
+
+def _compute(
+    metric: Metric, inputs: CaptionInputs, siglip: Mapping[str, np.ndarray], n: int, human: bool
+) -> Any:
+    """What the metric's function gives, or :class:`Undefined` with the reason."""
+    if metric.beside_scorer:
+        if metric.name not in siglip:
+            raise Undefined("no scorer values were given")
+        return siglip[metric.name]
+    if metric.with_reference and human:
+        raise Undefined("the captions are the references themselves")
+    arguments = inputs.of(metric, metric.function)
+    if n < metric.least_clips:
+        raise Undefined("there is no other clip to compare with")
+    found = metric.function(**arguments)
+    if metric.per_clip and np.shape(found) != (n,):
+        raise StudyError(f"metric {metric.name} gives {np.shape(found)}; expected a value a clip.")
+    return found
+
+
+def _value(
+    metric: Metric, found: Any, inputs: CaptionInputs, groups: Sequence[str]
+) -> dict[str, float | None]:
+    """The mean over groups with its interval and the value of chance."""
+    if metric.per_clip:
+        value, low, high = mean_interval(found, groups)
+    else:
+        value, low, high = float(found), math.nan, math.nan
+    if not math.isfinite(value):
+        raise Undefined("no clip has a value")
+    low, high = metric.within_range(low, high)
+    chance = metric.chance
+    return {
+        "value": value,
+        "low": low if math.isfinite(low) else None,
+        "high": high if math.isfinite(high) else None,
+        "reference": None,
+        "chance": chance(**inputs.of(metric, chance)) if callable(chance) else chance,
+    }
+
+
+def _notes(
+    captions: Sequence[str], references: Sequence[Sequence[str]], bertscore: BertScore | None
+) -> dict[str, int]:
+    """How many texts BERTScore's model had to cut."""
+    if bertscore is None:
+        return {}
+    return {
+        "bertscore_truncated": bertscore.n_truncated(captions),
+        "bertscore_truncated_references": bertscore.n_truncated(
+            [text for refs in references for text in refs]
+        ),
+    }

@@ -26,10 +26,8 @@ import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, write_json, write_parquet
-from siglip_study.metrics.base import MetricInfo
+from siglip_study.metrics.base import METRICS
 from siglip_study.metrics.grounding import mean_interval
-from siglip_study.metrics.registry import METRICS, WITHIN_CATEGORY
-from siglip_study.scoring.score_captions import CLIP_METRICS
 
 #: What stands in place of a split's name where both halves are meant.
 BOTH = "held_out"
@@ -190,37 +188,28 @@ def _values(
     missing = {key: why for half in told for key, why in half["not_computed"].items()}
     for metric in METRICS:
         found = [half["values"].get(metric) for half in told]
-        enough = any if metric in WITHIN_CATEGORY else all
+        enough = any if METRICS[metric].within_category else all
         if not enough(value is not None for value in found):
             continue
-        if metric in CLIP_METRICS:
+        if METRICS[metric].per_clip:
             shares = _shares([table.drop_nulls(metric)["group"].n_unique() for table in tables])
-            value, low, high = _interval(clips[metric], groups)
+            value, *bounds = _mean_and_interval(clips[metric], groups)
+            low, high = map(_or_none, METRICS[metric].within_range(*bounds))
         else:
             shares, low, high = by_clips, None, None
             value = float(np.dot(shares, [half["value"] for half in found if half]))
-        low, high = _within(low, high, METRICS[metric])
         beside = {key: _weighted([half and half[key] for half in found], shares) for key in _BESIDE}
         values[metric] = {"value": value, "low": low, "high": high, **beside}
         missing.pop(metric, None)
     return values, missing
 
 
-def _interval(column: pl.Series, groups: list[str]) -> tuple[float, float | None, float | None]:
-    numbers = column.cast(pl.Float64).fill_null(math.nan).to_numpy()
-    value, low, high = mean_interval(numbers, groups)
-    return value, low if math.isfinite(low) else None, high if math.isfinite(high) else None
+def _mean_and_interval(column: pl.Series, groups: list[str]) -> tuple[float, float, float]:
+    return mean_interval(column.cast(pl.Float64).fill_null(math.nan).to_numpy(), groups)
 
 
-def _within(
-    low: float | None, high: float | None, about: MetricInfo
-) -> tuple[float | None, float | None]:
-    """Bounds kept within the metric's range."""
-    if low is not None and about.min_value is not None:
-        low = max(low, about.min_value)
-    if high is not None and about.max_value is not None:
-        high = min(high, about.max_value)
-    return low, high
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _weighted(values: Sequence[float | None], shares: np.ndarray) -> float | None:
@@ -239,8 +228,8 @@ def mean_losses(clips: pl.DataFrame) -> dict[str, Any] | None:
     groups = clips["group"].to_list()
 
     def gap(condition: str) -> dict[str, float | None]:
-        bounds = _interval(clips[f"loss_{condition}"] - matched, groups)
-        return dict(zip(("value", "low", "high"), bounds, strict=True))
+        value, low, high = _mean_and_interval(clips[f"loss_{condition}"] - matched, groups)
+        return {"value": value, "low": _or_none(low), "high": _or_none(high)}
 
     return {
         "matched": float(matched.to_numpy().mean()),

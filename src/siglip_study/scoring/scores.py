@@ -14,7 +14,8 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, write_json
 from siglip_study.metrics import morphemes
-from siglip_study.metrics.tokens import morphemes_by_sentence
+from siglip_study.metrics.base import versions
+from siglip_study.metrics.tokens import folded
 from siglip_study.scoring.cell_scores import (
     REFERENCES,
     Captioner,
@@ -190,10 +191,10 @@ def _in_processes(
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
 
-    known: dict[str, Sequence[str]] = {}
+    known: dict[str, str] = {}
     for split in splits:
-        texts = [text for refs in (*split.references, *split.train) for text in refs]
-        known |= morphemes_by_sentence(texts) if split.language == "ko" else {}
+        texts = [folded(text) for refs in (*split.references, *split.train) for text in refs]
+        known |= morphemes.current().sentences(texts) if split.language == "ko" else {}
     with parallel_config(
         "loky", inner_max_num_threads=1, initializer=_take, initargs=(splits, known)
     ):
@@ -206,7 +207,7 @@ def _in_processes(
             get_reusable_executor(reuse=True).shutdown()
 
 
-def _take(splits: list[Split], known: Mapping[str, Sequence[str]]) -> None:
+def _take(splits: list[Split], known: Mapping[str, str]) -> None:
     """Keep what all captioners of the job share, the analysed references among it."""
     _splits[:] = splits
     morphemes.use(morphemes.Morphemes(known=known))
@@ -232,6 +233,7 @@ def _inputs(scorer: SplitScorer, frames: Path) -> str:
         settings.bertscore and settings.bertscore.model_dump(),
         settings.language,
         settings.version,
+        versions(),
         # One that is fitted here follows from the rest.
         scorer.temperature,
         split.facts,

@@ -13,7 +13,7 @@ from siglip_study.base.io import read_json
 from siglip_study.config.study import BertScoreConfig, RuntimeConfig, ScorerConfig
 from siglip_study.metrics import grounding, siglip
 from siglip_study.metrics.ids import check_same_ids
-from siglip_study.metrics.tokens import tokenizer_for
+from siglip_study.metrics.tokens import tokenize
 from siglip_study.scoring.cell_scores import Captioner, Embedded, Split
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class SplitScorer:
             "siglip_sigmoid": siglip.siglip_sigmoid(own, scale, bias),
             "siglip_published": siglip.siglip_published(cut, self.frames, scale, bias, made.empty),
         }
-        tokens = tokenizer_for(self.split.language)(captions)
+        tokens = tokenize(captions, self.split.language)
         return Embedded(records, tokens, vectors, made.empty, columns)
 
     def fitted_temperature(self, references: Embedded) -> float:

@@ -1,1 +1,0 @@
-"""Metric modules in the layout that ``evaluate.load(folder)`` reads without a network."""

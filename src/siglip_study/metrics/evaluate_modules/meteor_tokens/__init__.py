@@ -1,1 +1,0 @@
-"""METEOR on token lists, for ``evaluate.load(folder)``."""
