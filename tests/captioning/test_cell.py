@@ -117,7 +117,7 @@ def study(tmp_path: Path, llm_config, features):
     inputs = Inputs(manifest, folders)
     run = RunSpec(projector="linear", vision=VisionConfig(frames=2), llm=llm_config, seed=1)
 
-    def model():
+    def model(run=run):
         loaded = LoadedRun(run, inputs, use_device(RUNTIME))
         made = loaded.model()
         made.calibrate(features.batch([f"train{i}" for i in range(8)]), match_embeddings=True)
@@ -161,6 +161,41 @@ def test_prompts_read_once_give_the_losses_of_whole_sequences(study, monkeypatch
     assert shared.drop("loss").equals(whole.drop("loss"))
     assert shared["loss"].to_list() == pytest.approx(whole["loss"].to_list(), rel=1e-5)
     assert shared["loss"].n_unique() == 15  # five clips, three conditions: none alike by chance
+
+
+def test_conditions_are_the_losses_of_one_caption_under_one_video(study, tmp_path):
+    loaded, model = study.model()
+    write_captions(loaded, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
+    table = pl.read_parquet(tmp_path / "out" / "losses.parquet")
+    clips = loaded.clips("report")
+    videos = [clips.features.batch([clip]) for clip in clips.ids]
+    orders = [derangement(5, "shuffled", "report", k) for k in range(SETTINGS.shuffles)]
+
+    @torch.no_grad()
+    def loss(i, video):
+        sums, counts = model.caption_loss(video, [clips.captions[i][0]])
+        return float(sums / counts)
+
+    expected = {
+        "matched": [loss(i, videos[i]) for i in range(5)],
+        "reversed": [loss(i, videos[i][:, [1, 0]]) for i in range(5)],
+        "shuffled": [sum(loss(i, videos[order[i]]) for order in orders) / 2 for i in range(5)],
+    }
+    for condition, values in expected.items():
+        found = table.filter(condition=condition)
+        assert found["id"].to_list() == list(clips.ids)
+        assert found["loss"].to_list() == pytest.approx(values, rel=1e-4), condition
+
+
+def test_losses_of_a_blind_model_are_equal_across_videos(study):
+    blind = study.cell.run.model_copy(update={"projector": "constant_prefix"})
+    loaded, model = study.model(blind)
+    table = condition_losses(model, loaded.clips("report"), "report", 3, 2, loaded.accelerator)
+    matched, shuffled, backwards = (
+        table.filter(condition=c)["loss"].to_list() for c in ("matched", "shuffled", "reversed")
+    )
+    assert matched == pytest.approx(shuffled, rel=1e-5)
+    assert matched == pytest.approx(backwards, rel=1e-5)
 
 
 def test_the_cells_own_split_is_captioned(study, tmp_path):
