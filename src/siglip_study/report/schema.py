@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 
@@ -10,210 +10,151 @@ from siglip_study import metrics
 
 TEXT, REAL, WHOLE, FLAG = pl.String, pl.Float64, pl.Int64, pl.Boolean
 
+#: Column → type, in the order of the file.
+Columns: TypeAlias = dict[str, Any]
+
+
+def _columns(*parts: Columns | tuple[Any, str | tuple[str, ...]]) -> Columns:
+    """Columns in order, of parts: a type with its names, or columns that are known already."""
+    found: Columns = {}
+    for part in parts:
+        if isinstance(part, dict):
+            found |= part
+        else:
+            dtype, names = part
+            found |= dict.fromkeys(names.split() if isinstance(names, str) else names, dtype)
+    return found
+
+
 #: Metrics that get a column of their own in ``cells``; the truncated share stands among counts.
 METRICS: tuple[str, ...] = tuple(name for name in metrics.METRICS if name != "truncated_share")
 
 #: What a run took, stage by stage; stage 1 is shared by cells, so its cost is not theirs alone.
 #: Counts are real numbers: of two trainings that report a half each they are a mean.
-COSTS: dict[str, Any] = {
-    "optimizer_steps": REAL,
-    "samples_seen": REAL,
-    "wall_s": REAL,
-    "gpu_s": REAL,
-    "stage1_optimizer_steps": REAL,
-    "stage1_samples_seen": REAL,
-    "stage1_wall_s": REAL,
-    "stage1_gpu_s": REAL,
-}
+COSTS = _columns(
+    (
+        REAL,
+        "optimizer_steps samples_seen wall_s gpu_s stage1_optimizer_steps "
+        "stage1_samples_seen stage1_wall_s stage1_gpu_s",
+    ),
+)
 
 #: One row a projector: the answer of the study, with what it cost.
-RANKING: dict[str, Any] = {
-    "projector": TEXT,
-    "ranked": FLAG,
-    "rank_low": WHOLE,
-    "rank_high": WHOLE,
-    "gate": TEXT,
-    "gate_reason": TEXT,
-    "stamps": TEXT,
-    "grounding_margin": REAL,
-    "grounding_margin_low": REAL,
-    "grounding_margin_high": REAL,
-    "interval_basis": TEXT,
-    "seed_sd": REAL,
-    "n_seeds": WHOLE,
-    "siglip_cosine": REAL,
-    "meteor_gain": REAL,
-    "retrieval_r1": REAL,
-    "effective_captions": REAL,
-    "top_cluster_share": REAL,
-    "shuffled_gap": REAL,
-    "reversed_gap": REAL,
-    "clears_retrieval": FLAG,
-    "chosen_cell": TEXT,
-    "tokens_per_video": WHOLE,
-    "projector_parameters": WHOLE,
-    "lora_parameters": WHOLE,
-    **COSTS,
-    "reference_grounding_margin": REAL,
-    "reference_siglip_cosine": REAL,
-    "reference_meteor_gain": REAL,
-    "reference_retrieval_r1": REAL,
-    "reference_effective_captions": REAL,
-    "reference_top_cluster_share": REAL,
-}
+RANKING = _columns(
+    (TEXT, "projector"),
+    (FLAG, "ranked"),
+    (WHOLE, "rank_low rank_high"),
+    (TEXT, "gate gate_reason stamps"),
+    (REAL, "grounding_margin grounding_margin_low grounding_margin_high"),
+    (TEXT, "interval_basis"),
+    (REAL, "seed_sd"),
+    (WHOLE, "n_seeds"),
+    (
+        REAL,
+        "siglip_cosine meteor_gain retrieval_r1 effective_captions top_cluster_share "
+        "shuffled_gap reversed_gap",
+    ),
+    (FLAG, "clears_retrieval"),
+    (TEXT, "chosen_cell"),
+    (WHOLE, "tokens_per_video projector_parameters lora_parameters"),
+    COSTS,
+    (
+        REAL,
+        "reference_grounding_margin reference_siglip_cosine reference_meteor_gain "
+        "reference_retrieval_r1 reference_effective_captions reference_top_cluster_share",
+    ),
+)
 
 #: One row a cell: every training run and the two captioners that need no training.
-CELLS: dict[str, Any] = {
-    "cell": TEXT,
-    "projector": TEXT,
-    "role": TEXT,
-    "seed": WHOLE,
-    "split": TEXT,
-    "learning_rate": REAL,
-    "epochs": REAL,
-    "chosen": FLAG,
-    "collapsed": FLAG,
-    "n_clips": WHOLE,
-    "n_empty": WHOLE,
-    "truncated_share": REAL,
-    **{name: REAL for name in METRICS},
-    "grounding_margin_low": REAL,
-    "grounding_margin_high": REAL,
-    "loss_matched": REAL,
-    "shuffled_gap": REAL,
-    "shuffled_gap_low": REAL,
-    "shuffled_gap_high": REAL,
-    "reversed_gap": REAL,
-    "reversed_gap_low": REAL,
-    "reversed_gap_high": REAL,
-    "tokens_per_video": WHOLE,
-    "projector_parameters": WHOLE,
-    "lora_parameters": WHOLE,
-    **COSTS,
-    "device": TEXT,
-    "peak_gpu_gb": REAL,
-    "stage1_cell": TEXT,
-    "git_commit": TEXT,
-}
+CELLS = _columns(
+    (TEXT, "cell projector role"),
+    (WHOLE, "seed"),
+    (TEXT, "split"),
+    (REAL, "learning_rate epochs"),
+    (FLAG, "chosen collapsed"),
+    (WHOLE, "n_clips n_empty"),
+    (REAL, "truncated_share"),
+    (REAL, METRICS),
+    (
+        REAL,
+        "grounding_margin_low grounding_margin_high loss_matched shuffled_gap "
+        "shuffled_gap_low shuffled_gap_high reversed_gap reversed_gap_low reversed_gap_high",
+    ),
+    (WHOLE, "tokens_per_video projector_parameters lora_parameters"),
+    COSTS,
+    (TEXT, "device"),
+    (REAL, "peak_gpu_gb"),
+    (TEXT, "stage1_cell git_commit"),
+)
 
 #: One row a clip and cell, as scored.
-CLIPS: dict[str, Any] = {
-    "cell": TEXT,
-    "projector": TEXT,
-    "role": TEXT,
-    "seed": WHOLE,
-    "id": TEXT,
-    "split": TEXT,
-    "group": TEXT,
-    "category": TEXT,
-    "caption": TEXT,
-    "n_tokens": WHOLE,
-    "truncated": FLAG,
-    "cluster": WHOLE,
-    "siglip_cosine": REAL,
-    "siglip_sum": REAL,
-    "siglip_sigmoid": REAL,
-    "siglip_published": REAL,
-    "grounding_margin": REAL,
-    "grounding_margin_within": REAL,
-    "retrieval_rank": REAL,
-    "meteor": REAL,
-    "meteor_mismatched": REAL,
-    "meteor_gain": REAL,
-    "bertscore_f1": REAL,
-    "loss_matched": REAL,
-    "loss_shuffled": REAL,
-    "loss_reversed": REAL,
-}
+CLIPS = _columns(
+    (TEXT, "cell projector role"),
+    (WHOLE, "seed"),
+    (TEXT, "id split group category caption"),
+    (WHOLE, "n_tokens"),
+    (FLAG, "truncated"),
+    (WHOLE, "cluster"),
+    (
+        REAL,
+        "siglip_cosine siglip_sum siglip_sigmoid siglip_published grounding_margin "
+        "grounding_margin_within retrieval_rank meteor meteor_mismatched meteor_gain "
+        "bertscore_f1 loss_matched loss_shuffled loss_reversed",
+    ),
+)
 
 #: One row a control and figure. ``as_expected`` is null where the control is a bar, not a test.
-CONTROLS: dict[str, Any] = {
-    "control": TEXT,
-    "cell": TEXT,
-    "role": TEXT,
-    "projector": TEXT,
-    "seed": WHOLE,
-    "n_runs": WHOLE,
-    "split": TEXT,
-    "n_clips": WHOLE,
-    "metric": TEXT,
-    "value": REAL,
-    "low": REAL,
-    "high": REAL,
-    "reference": REAL,
-    "chance": REAL,
-    "gate": TEXT,
-    "gate_reason": TEXT,
-    "expectation": TEXT,
-    "as_expected": FLAG,
-}
+CONTROLS = _columns(
+    (TEXT, "control cell role projector"),
+    (WHOLE, "seed n_runs"),
+    (TEXT, "split"),
+    (WHOLE, "n_clips"),
+    (TEXT, "metric"),
+    (REAL, "value low high reference chance"),
+    (TEXT, "gate gate_reason expectation"),
+    (FLAG, "as_expected"),
+)
 
 #: One row a pair of projectors.
-PAIRS: dict[str, Any] = {
-    "a": TEXT,
-    "b": TEXT,
-    "difference": REAL,
-    "low": REAL,
-    "high": REAL,
-    "p": REAL,
-    "p_holm": REAL,
-    "df": REAL,
-    "smallest_detectable": REAL,
-    "seed_sd_to_undo": REAL,
-    "better": TEXT,
-}
+PAIRS = _columns(
+    (TEXT, "a b"),
+    (REAL, "difference low high p p_holm df smallest_detectable seed_sd_to_undo"),
+    (TEXT, "better"),
+)
 
 #: One row a projector: what one of its report runs was given and took, both stages together.
-LEDGER: dict[str, Any] = {
-    "projector": TEXT,
-    "chosen_cell": TEXT,
-    "report_seeds": TEXT,
-    "learning_rate": REAL,
-    "epochs": REAL,
-    "samples_seen": REAL,
-    "optimizer_steps": REAL,
-    "tokens_per_video": WHOLE,
-    "projector_parameters": WHOLE,
-    "lora_parameters": WHOLE,
-    "flops": REAL,
-    "gpu_s": REAL,
-    "wall_s": REAL,
-    "gpus": WHOLE,
-    "peak_gpu_gb": REAL,
-    "truncated_captions": REAL,
-    "truncated_targets": REAL,
-    "n_tuned": WHOLE,
-    "n_collapsed": WHOLE,
-}
+LEDGER = _columns(
+    (TEXT, "projector chosen_cell report_seeds"),
+    (REAL, "learning_rate epochs samples_seen optimizer_steps"),
+    (WHOLE, "tokens_per_video projector_parameters lora_parameters"),
+    (REAL, "flops gpu_s wall_s"),
+    (WHOLE, "gpus"),
+    (REAL, "peak_gpu_gb truncated_captions truncated_targets"),
+    (WHOLE, "n_tuned n_collapsed"),
+)
 
 #: One row a measure and projector: the order that another measure would have given.
-SENSITIVITY: dict[str, Any] = {
-    "metric": TEXT,
-    "projector": TEXT,
-    "value": REAL,
-    "rank_by_mean": WHOLE,
-    "same_top": FLAG,
-    "kendall_tau": REAL,
-}
+SENSITIVITY = _columns(
+    (TEXT, "metric projector"),
+    (REAL, "value"),
+    (WHOLE, "rank_by_mean"),
+    (FLAG, "same_top"),
+    (REAL, "kendall_tau"),
+)
 
 #: One row a metric: what the columns named after it hold, in which tokens and on which scale.
-METRIC: dict[str, Any] = {
-    "metric": TEXT,
-    "definition": TEXT,
-    "tokenizer": TEXT,
-    "version": TEXT,
-    "unit": TEXT,
-    "min": REAL,
-    "max": REAL,
-    "higher_is_better": FLAG,
-    "human": REAL,
-    "not_computed": TEXT,
-}
+METRIC = _columns(
+    (TEXT, "metric definition tokenizer version unit"),
+    (REAL, "min max"),
+    (FLAG, "higher_is_better"),
+    (REAL, "human"),
+    (TEXT, "not_computed"),
+)
 
 #: One row a clip that could not be used.
-REJECTED: dict[str, Any] = {"id": TEXT, "path": TEXT, "reason": TEXT}
+REJECTED = _columns((TEXT, "id path reason"))
 
-TABLES: dict[str, dict[str, Any]] = {
+TABLES: dict[str, Columns] = {
     "ranking": RANKING,
     "cells": CELLS,
     "clips": CLIPS,
