@@ -36,9 +36,11 @@ def manifest() -> pl.DataFrame:
 
 @pytest.fixture
 def checked(tmp_path: Path, manifest):
-    def run(mixed: bool = False) -> Path:
-        out = tmp_path / "scorer_check.json"
-        check_references(manifest, frames(manifest, mixed), StandInScorer(), SETTINGS, 0.05, out)
+    """Write the check of a manifest, this one unless told; returns its file."""
+
+    def run(given: pl.DataFrame = manifest, mixed: bool = False, cross_fit: bool = False) -> Path:
+        out, shown = tmp_path / "scorer_check.json", frames(given, mixed)
+        check_references(given, shown, StandInScorer(), SETTINGS, 0.05, out, cross_fit=cross_fit)
         return out
 
     return run
@@ -75,10 +77,8 @@ def test_what_was_written_is_read(manifest, tmp_path) -> None:
     assert [point.share for point in found.deciding.swapped] == [0.0, 0.1, 0.25, 0.5, 1.0]
 
 
-def test_halves_that_exchange_decide_together(manifest, tmp_path) -> None:
-    out = tmp_path / "scorer_check.json"
-    shown = frames(manifest, False)
-    found = check_references(manifest, shown, StandInScorer(), SETTINGS, 0.05, out, cross_fit=True)
+def test_halves_that_exchange_decide_together(checked) -> None:
+    found = read_check(checked(cross_fit=True))
     both = found.splits["held_out"]
     assert found.deciding == both
     assert (both.n_clips, both.n_groups) == (10, 8)
@@ -94,14 +94,21 @@ def test_halves_that_exchange_decide_together(manifest, tmp_path) -> None:
     assert none.high < whole.mean
 
 
-def test_two_clips_are_no_half(manifest, tmp_path) -> None:
-    few = manifest.filter(
-        (pl.col("split") != "report") | pl.col("id").is_in(["report-0", "report-2"])
-    )
-    out = tmp_path / "scorer_check.json"
-    shown = frames(few, False)
-    with pytest.raises(StudyError, match=r"half 'report' has 2 clips.*at least 3 in each half"):
-        check_references(few, shown, StandInScorer(), SETTINGS, 0.05, out, cross_fit=True)
+@pytest.mark.parametrize(
+    ("kept", "cross_fit", "message"),
+    [
+        (
+            ["report-0", "report-2"],
+            True,
+            r"half 'report' has 2 clips.*at least 3 in each half",
+        ),
+        (["report-0"], False, "split 'report' has 1 usable clips; expected at least 2"),
+    ],
+)
+def test_too_few_clips_are_no_check(checked, manifest, kept, cross_fit, message) -> None:
+    few = manifest.filter((pl.col("split") != "report") | pl.col("id").is_in(kept))
+    with pytest.raises(StudyError, match=message):
+        checked(few, cross_fit=cross_fit)
 
 
 def test_clips_without_embeddings_are_named(manifest, tmp_path) -> None:
@@ -109,14 +116,6 @@ def test_clips_without_embeddings_are_named(manifest, tmp_path) -> None:
     del found["report"]["report-2"]
     with pytest.raises(StudyError, match="report-2"):
         check_references(manifest, found, StandInScorer(), SETTINGS, 0.05, tmp_path / "check.json")
-
-
-def test_one_clip_cannot_be_checked(manifest, tmp_path) -> None:
-    one = manifest.filter((pl.col("split") != "report") | (pl.col("id") == "report-0"))
-    with pytest.raises(StudyError, match="split 'report' has 1 usable clips; expected at least 2"):
-        check_references(
-            one, frames(one, False), StandInScorer(), SETTINGS, 0.05, tmp_path / "check.json"
-        )
 
 
 def test_the_switch_is_no_reason_to_score_again() -> None:

@@ -29,9 +29,7 @@ def margins(mean: float, sd: float = 0.05, seeds: int = 3, groups: int = 97) -> 
 
 @pytest.mark.parametrize("ratio", PUBLISHED.values(), ids=PUBLISHED.keys())
 def test_published_runs_are_collapsed(ratio: float) -> None:
-    alone = gate_by_diversity_alone(ratio)
-    assert alone.verdict == "collapsed"
-    # With margins of captions that do not depend on the clip, measured as we measure.
+    # Margins of captions that do not depend on the clip, measured as we measure.
     n_distinct = round(ratio * 97)
     rng = np.random.default_rng(n_distinct)
     caption = rng.integers(n_distinct, size=97)
@@ -127,13 +125,6 @@ def test_seeds_and_multiplicity_count() -> None:
     assert gate_all({"a": weak}, HUMAN)["a"].verdict == "grounded"
     ten = gate_all({f"p{i}": weak for i in range(10)}, HUMAN)
     assert {v.verdict for v in ten.values()} == {"undetermined"}
-
-
-def test_bad_values_are_named() -> None:
-    with pytest.raises(StudyError, match="'x': effective captions"):
-        gate_all({"x": Candidate([0.5], [0.1], margins(0.1))}, HUMAN)
-    with pytest.raises(StudyError, match="top cluster share"):
-        gate(0.5, float("nan"), margins(0.1, seeds=1), HUMAN)
 
 
 def test_captions_drawn_blindly_are_rarely_called_grounded() -> None:

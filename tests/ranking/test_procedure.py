@@ -318,6 +318,7 @@ def test_clips_are_independent_unless_groups_say_otherwise() -> None:
     tenfold = {name: np.repeat(table, 10, axis=1) for name, table in margins.items()}
     videos = ranking.rank(tenfold, [str(i) for i in range(N) for _ in range(10)])
     assert videos.pairs[0].p == pytest.approx(each.pairs[0].p)
+    assert videos.projectors[0].low == pytest.approx(each.projectors[0].low)
 
 
 @pytest.mark.parametrize(

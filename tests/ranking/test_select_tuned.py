@@ -64,13 +64,6 @@ def test_a_collapsed_cell_is_never_chosen_beside_another(select):
     assert found["passed_over"] == [bad.name]
 
 
-def test_where_all_collapsed_the_best_is_chosen_and_marked(select):
-    first, second = cell("linear", 1e-3), cell("linear", 1e-1)
-    found = select((first, [m - 1 for m in WILD], 0.05), (second, WILD, 0.05))["linear"]
-    assert found["chosen"] == second.name and found["gate"] == "collapsed"
-    assert found["n_collapsed"] == 2
-
-
 def test_few_captions_that_fit_are_not_collapsed(select):
     only = cell("linear", 1e-3)
     assert select((only, BETTER, 0.05))["linear"]["n_collapsed"] == 0
@@ -98,22 +91,6 @@ def test_nobody_is_passed_over_for_what_the_human_captions_lack(select):
         told = select((loud, BETTER, 0.9, NOTHING), (sees, STEADY, 0.9, SOME), human=human)
         assert told["linear"]["chosen"] == loud.name
         assert told["linear"]["n_category_only"] == 0
-
-
-def test_of_cells_of_the_category_alone_the_best_is_chosen_and_marked(select):
-    low, high = cell("linear", 1e-1), cell("linear", 1e-3)
-    told = select((low, STEADY, 0.9, NOTHING), (high, BETTER, 0.9, NOTHING), human=HUMAN)["linear"]
-    assert (told["chosen"], told["gate"]) == (high.name, "category_only")
-    assert (told["n_category_only"], told["passed_over"]) == (2, [])
-
-
-def test_projectors_are_chosen_apart(select):
-    a, b = cell("linear", 1e-3), cell("mlp", 1e-3)
-    found = select((a, STEADY, 0.9), (b, BETTER, 0.9))
-    assert {label: row["chosen"] for label, row in found.items()} == {
-        "linear": a.name,
-        "mlp": b.name,
-    }
 
 
 def test_the_size_of_the_grid_decides_no_verdict(select):

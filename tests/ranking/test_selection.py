@@ -15,61 +15,47 @@ def cell(
     return TuningCell(name, name.split("_")[0], margin, gate, lr, epochs)
 
 
-def test_highest_of_those_not_collapsed() -> None:
-    chosen = select_cells([cell("mlp_a", 0.9, "collapsed"), cell("mlp_b", 0.1), cell("mlp_c", 0.2)])
-    assert chosen["mlp"].chosen == "mlp_c" and chosen["mlp"].gate == "grounded"
-    assert (chosen["mlp"].n_cells, chosen["mlp"].n_collapsed) == (3, 1)
-    assert chosen["mlp"].passed_over == ("mlp_a",)
-
-
-def test_all_collapsed_is_marked() -> None:
-    chosen = select_cells(
-        [
-            cell("q_a", 0.01, "collapsed"),
-            cell("q_b", 0.02, "collapsed"),
-            cell("mlp_a", -0.5, "undetermined"),
-        ]
-    )
-    assert (chosen["q"].chosen, chosen["q"].gate) == ("q_b", "collapsed")
-    assert chosen["mlp"].chosen == "mlp_a"
-    assert list(chosen) == ["q", "mlp"]
-
-
-def test_a_cell_of_the_category_alone_is_passed_over_for_a_grounded_one() -> None:
-    own = select_cells(
-        [
-            cell("p_loud", 0.9, "category_only"),
-            cell("p_sees", 0.2),
-            cell("p_faint", 0.1),
-            cell("p_low", 0.05, "category_only"),
-        ]
-    )["p"]
-    assert (own.chosen, own.gate, own.n_category_only) == ("p_sees", "grounded", 2)
-    assert own.passed_over == ("p_loud",)
-
-
-def test_with_none_grounded_the_highest_is_chosen_and_marked() -> None:
-    """An undetermined cell has shown less than one that tells categories apart, not more."""
-    own = select_cells(
-        [
-            cell("p_a", 0.3, "category_only"),
-            cell("p_b", 0.1, "undetermined"),
-            cell("p_c", 0.4, "collapsed"),
-        ]
-    )["p"]
-    assert (own.chosen, own.gate, own.passed_over) == ("p_a", "category_only", ("p_c",))
-    higher = select_cells([cell("p_a", 0.1, "category_only"), cell("p_b", 0.3, "undetermined")])
-    assert higher["p"].chosen == "p_b"
+@pytest.mark.parametrize(
+    ("cells", "chosen", "passed_over"),
+    [
+        # The highest of those that did not collapse; where all did, the highest.
+        ([("a", 0.9, "collapsed"), ("b", 0.1, "grounded"), ("c", 0.2, "grounded")], "c", "a"),
+        ([("a", 0.01, "collapsed"), ("b", 0.02, "collapsed")], "b", ""),
+        ([("a", -0.5, "undetermined")], "a", ""),
+        # One of the category alone gives way to a grounded one, if that has the lower margin.
+        (
+            [
+                ("a", 0.9, "category_only"),
+                ("b", 0.2, "grounded"),
+                ("c", 0.1, "grounded"),
+                ("d", 0.05, "category_only"),
+            ],
+            "b",
+            "a",
+        ),
+        ([("a", 0.3, "grounded"), ("b", 0.2, "category_only")], "a", ""),
+        # An undetermined one has shown less than one that tells categories apart, not more.
+        (
+            [("a", 0.3, "category_only"), ("b", 0.1, "undetermined"), ("c", 0.4, "collapsed")],
+            "a",
+            "c",
+        ),
+        ([("a", 0.1, "category_only"), ("b", 0.3, "undetermined")], "b", ""),
+    ],
+)
+def test_the_highest_of_those_not_passed_over(cells, chosen, passed_over) -> None:
+    (own,) = select_cells([cell(f"p_{name}", *rest) for name, *rest in cells]).values()
+    gates = {f"p_{name}": gate for name, _, gate in cells}
+    assert (own.chosen, own.gate) == (f"p_{chosen}", gates[f"p_{chosen}"])
+    assert own.passed_over == tuple(f"p_{name}" for name in passed_over)
+    counts = [list(gates.values()).count(word) for word in ("collapsed", "category_only")]
+    assert [own.n_cells, own.n_collapsed, own.n_category_only] == [len(cells), *counts]
 
 
 def test_another_projectors_grounded_cell_passes_over_nothing() -> None:
-    chosen = select_cells([cell("p_a", 0.3, "category_only"), cell("q_a", 0.1)])
+    chosen = select_cells([cell("q_a", 0.1), cell("p_a", 0.3, "category_only")])
+    assert list(chosen) == ["q", "p"]
     assert chosen["p"].chosen == "p_a"
-
-
-def test_a_grounded_cell_of_higher_margin_needs_no_passing_over() -> None:
-    own = select_cells([cell("p_a", 0.3), cell("p_b", 0.2, "category_only")])["p"]
-    assert (own.chosen, own.passed_over, own.n_category_only) == ("p_a", (), 1)
 
 
 def test_the_worse_of_two_words() -> None:
