@@ -1,8 +1,195 @@
-"""Memory that a job may plan with."""
+"""Each process a GPU of its own, by real processes on GPUs of a name only; room on one."""
 
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
 import torch
 
-from siglip_study.models.devices import free_bytes
+from siglip_study.base.errors import StudyError
+from siglip_study.models import devices
+
+TAKE = """
+import logging, sys
+from pathlib import Path
+from siglip_study.models.devices import wait_for_gpus
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+print(*wait_for_gpus(int(sys.argv[1]), sys.argv[2].split(","), Path(sys.argv[3])), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def take(tmp_path):
+    """Start a process that takes GPUs and keeps them until it dies."""
+    started = []
+
+    def start(count, gpus="GPU-a,GPU-b,GPU-c"):
+        child = subprocess.Popen(
+            [sys.executable, "-c", TAKE, str(count), gpus, str(tmp_path / "locks")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def line(child):
+    return child.stdout.readline().strip()
+
+
+def test_concurrent_jobs_get_gpus_of_their_own(take):
+    children = [take(1), take(1), take(1)]
+    assert sorted(map(line, children)) == ["GPU-a", "GPU-b", "GPU-c"]
+
+
+def test_a_killed_job_gives_its_gpus_back_and_waiting_says_who_holds_them(take):
+    first, second = take(2), None
+    assert line(first) == "GPU-a GPU-b"
+    second = take(2)
+    said = line(second)
+    assert said.startswith("waiting for 2 GPU(s); GPU-a is or was last taken by process ")
+    assert str(first.pid) in said
+    os.kill(first.pid, signal.SIGKILL)
+    # It held none meanwhile: all at once or nothing.
+    assert line(second) == "GPU-a GPU-b"
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """Three GPUs, the busiest named first by the driver; nothing taken yet."""
+    monkeypatch.setattr(devices, "FOLDER", tmp_path / "locks")
+    monkeypatch.setattr(devices, "_held", held := [])
+    monkeypatch.setattr(devices, "gpus_of_torch", lambda: ["GPU-x", "GPU-y"])
+    answer = "GPU-a, 70000\nGPU-b, 3\nGPU-c, 900\n"
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, answer, "")
+    )
+    for name in ("CUDA_VISIBLE_DEVICES", devices._TAKEN):
+        monkeypatch.setenv(name, "")  # so that whatever the code sets is undone
+        monkeypatch.delenv(name)
+    yield monkeypatch
+    for lock in held:
+        lock.release()
+
+
+def test_the_emptiest_gpus_are_taken_once_and_the_others_hidden(machine):
+    devices.take_gpus(2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b,GPU-c"
+    devices.take_gpus(1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b,GPU-c"
+    assert len(devices._held) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "left"),
+    [
+        ("0,1", 2, "0,1"),
+        ("", 1, ""),
+        ("4,5", 1, "GPU-x"),
+        ("MIG-a", 1, "MIG-a"),
+        ("MIG-a,MIG-b", 1, "MIG-a"),
+    ],
+)
+def test_what_a_scheduler_has_given_is_used_and_nothing_else(machine, given, count, left):
+    machine.setenv("CUDA_VISIBLE_DEVICES", given)
+    devices.take_gpus(count)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left
+    assert len(devices._held) == (count if given else 0)
+
+
+def test_a_job_of_all_given_gpus_and_one_of_some_do_not_meet(machine, take):
+    """The first is given no choice, and still says what it uses."""
+    machine.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    devices.take_gpus(2)
+    machine.undo()
+    assert line(take(1, "GPU-x,GPU-y")).startswith("waiting for 1 GPU(s)")
+
+
+@pytest.mark.parametrize(("given", "seen"), [("0,1", 2), (None, 3)])
+def test_fewer_gpus_than_asked_for_is_a_sentence(machine, given, seen):
+    if given:
+        machine.setenv("CUDA_VISIBLE_DEVICES", given)
+    with pytest.raises(StudyError, match=rf"runtime\.gpus is 4, but this job can see {seen}.*\.$"):
+        devices.take_gpus(4)
+
+
+def test_given_gpus_are_used_where_nothing_can_be_locked(machine, tmp_path, caplog):
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "choosing.lock").mkdir()
+    machine.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with caplog.at_level("WARNING", "siglip_study"):
+        devices.take_gpus(2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1" and "without a lock" in caplog.text
+    with pytest.raises(StudyError, match="lock files"):
+        devices.take_gpus(1)
+
+
+def test_a_user_without_a_name_takes_a_gpu_too(machine):
+    """Containers run under user ids that no file of passwords knows."""
+    import pwd
+
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    machine.setattr(pwd, "getpwuid", unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        machine.delenv(name, raising=False)
+    devices.take_gpus(1)
+    [owner] = devices.FOLDER.glob("GPU-*.lock")
+    assert owner.read_text() == f"process {os.getpid()} of uid {os.getuid()}"
+
+
+def test_a_driver_that_does_not_answer_is_told_and_pytorch_asked(machine, caplog):
+    failed = subprocess.CompletedProcess([], 9, "Failed to initialize NVML\n", "")
+    machine.setattr(subprocess, "run", lambda *args, **options: failed)
+    with caplog.at_level("WARNING", "siglip_study"):
+        assert devices.gpus_of_machine() == ["GPU-x", "GPU-y"]
+    [record] = caplog.records
+    assert "exit code 9 (Failed to initialize NVML)" in record.getMessage()
+
+
+def test_a_machine_without_a_driver_has_nothing_to_take(machine):
+    machine.setattr(devices, "gpus_of_machine", list)
+    devices.take_gpus(1)
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_work_on_the_cpu_takes_no_gpu(monkeypatch):
+    monkeypatch.setattr(devices, "take_gpus", lambda count: pytest.fail("took a GPU"))
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    assert devices.pick_device("cpu").type == "cpu"
+
+
+def test_a_forked_worker_does_not_keep_its_parents_gpu(machine, tmp_path):
+    """The worker lives on; the lock of its dead parent is free."""
+    code = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "from siglip_study.models.devices import wait_for_gpus\n"
+        f"wait_for_gpus(1, ['GPU-a'], Path({str(tmp_path / 'locks')!r}))\n"
+        "if os.fork() == 0:\n    os.close(1)\n    sys.stdin.read()\n    os._exit(0)\n"
+        "print('forked', flush=True)\nos._exit(0)\n"
+    )
+    reads, writes = os.pipe()  # keeps the orphan alive until this test ends
+    machine.undo()
+    try:
+        done = subprocess.run([sys.executable, "-c", code], stdin=reads, stdout=subprocess.PIPE)
+        assert done.stdout == b"forked\n"
+        before = list(devices._held)
+        assert devices.wait_for_gpus(1, ["GPU-a"], tmp_path / "locks") == ["GPU-a"]
+        while len(devices._held) > len(before):
+            devices._held.pop().release()
+    finally:
+        os.close(reads)
+        os.close(writes)
 
 
 def test_free_memory_counts_what_is_cached_and_the_limit(monkeypatch):
@@ -11,7 +198,7 @@ def test_free_memory_counts_what_is_cached_and_the_limit(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 30 * gib)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20 * gib)
     device = torch.device("cuda")
-    assert free_bytes(device, None) == 50 * gib
-    assert free_bytes(device, 24) == 4 * gib
-    assert free_bytes(device, 500) == 50 * gib
-    assert free_bytes(device, 10) == 0
+    assert devices.free_bytes(device, None) == 50 * gib
+    assert devices.free_bytes(device, 24) == 4 * gib
+    assert devices.free_bytes(device, 500) == 50 * gib
+    assert devices.free_bytes(device, 10) == 0

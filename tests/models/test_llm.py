@@ -6,7 +6,7 @@ from support.tiny_models import llm_sizes
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import LlmConfig, LoraConfig
-from siglip_study.models.llm import add_lora, embedding_rms, load_llm, load_tokenizer, prompt_layout
+from siglip_study.models.llm import add_lora, load_llm, load_tokenizer, prompt_layout
 
 CPU = torch.device("cpu")
 
@@ -29,12 +29,6 @@ def test_layout_is_the_template_split_where_the_video_goes(tokenizer, llm_config
     assert after == f"<|vision_end|>{tail}"
     assert layout.blind == (*layout.before[:-1], *layout.after[1:])
     assert (layout.eos, layout.pad) == (ids("<|im_end|>"), ids("<|endoftext|>"))
-
-
-def test_pad_falls_back_to_eos(tokenizer, llm_config):
-    tokenizer.pad_token = None
-    layout = prompt_layout(tokenizer, llm_config)
-    assert layout.pad == layout.eos
 
 
 def test_tokenizers_that_cannot_be_prompted_are_refused(tokenizer, llm_config):
@@ -100,12 +94,6 @@ def test_fresh_adapters_change_nothing_and_follow_the_seed(make_model, features)
     lora = [n for n in adapted.trainable() if "lora_A" in n]
     assert all(torch.equal(adapted.trainable()[n], again.trainable()[n]) for n in lora)
     assert not any(torch.equal(adapted.trainable()[n], other.trainable()[n]) for n in lora)
-
-
-def test_embedding_rms_is_that_of_the_table(llm_config):
-    llm = load_llm(llm_config, CPU)
-    table = llm.get_input_embeddings().weight
-    assert embedding_rms(llm) == pytest.approx(float(table.pow(2).mean().sqrt()), rel=1e-6)
 
 
 def test_nf4_loads_frozen_trains_adapters_and_captions(make_model, llm_config, features, tokenizer):

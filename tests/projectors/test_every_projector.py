@@ -143,8 +143,3 @@ def test_wrong_shape_is_one_sentence(build):
     for wrong in (clips(2)[0], clips(2, patches=SHAPE.patches + 1), clips(2)[..., :-1]):
         with pytest.raises(StudyError, match=r"features have shape \[.*expected \[clips, frames"):
             projector(wrong)
-
-
-def test_count_is_the_sum_over_the_state(build):
-    projector = build()
-    assert projector.n_parameters() == sum(t.numel() for t in projector.state_dict().values())

@@ -32,14 +32,6 @@ def test_means_by_hand():
     assert average_patches(features, (2, 4), (2, 4)).equal(features)
 
 
-def test_frames_and_clips_do_not_mix():
-    features = torch.randn(3, 2, 16, 5)
-    whole = average_patches(features, (4, 4), (2, 2))
-    assert whole.shape == (3, 2, 4, 5)
-    assert whole[1, 1].allclose(average_patches(features[1:2, 1:2], (4, 4), (2, 2))[0, 0])
-    assert whole[0, 0, 3].allclose(features[0, 0, [10, 11, 14, 15]].mean(0))
-
-
 def test_a_linear_map_of_means_is_the_mean_of_its_outputs():
     torch.manual_seed(0)
     pooled = build("linear", FeatureShape(2, (4, 4), 5), 7, tokens_per_frame=4)

@@ -67,10 +67,6 @@ def test_only_exact_names_are_found(wrong, nearest):
         projector_class(wrong)
 
 
-def test_the_exact_name_is_found():
-    assert projector_class("linear") is LinearProjector
-
-
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
