@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ TEXT = {
     "eos_token_id": 1,
     "pad_token_id": 0,
 }
+
+
+@pytest.fixture
+def no_thread_is_left():
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
 
 
 def save(model: Any, folder: Path, images: dict[str, Any]) -> Path:

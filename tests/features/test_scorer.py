@@ -54,13 +54,6 @@ def test_cosines_are_those_of_the_whole_model(towers, kind):
     assert torch.allclose(texts.norm(dim=-1), torch.ones(5), atol=1e-5)
 
 
-def test_siglip_text_does_not_depend_on_its_batch(siglip):
-    together = siglip.text_embeddings(TEXTS)
-    for i, text in enumerate(TEXTS):
-        assert torch.allclose(siglip.text_embeddings([text])[0], together[i], atol=1e-5)
-    assert siglip.text_embeddings([]).shape == (0, 32)
-
-
 @pytest.mark.parametrize("kind", ["siglip", "clip"])
 @pytest.mark.parametrize("batch", [1, 2, 99])
 def test_order_and_batches_do_not_matter(kind, batch, siglip, clip):
@@ -116,16 +109,6 @@ def test_captions_come_in_chunks_with_their_lengths(siglip):
     assert torch.equal(found[0][0][1], found[2][0][0])
     assert torch.allclose(found[0][0][0], siglip.text_embeddings(["red ball."])[0], atol=1e-5)
     assert siglip.caption_embeddings([]) == []
-
-
-def test_no_chunk_is_cut_by_the_model(siglip):
-    caption = "하늘에서 아주 큰 비가 온다. " * 3
-    (chunks,) = chunk_captions([caption], siglip.tokenizer, siglip.max_positions)
-    assert all(len(siglip.tokenizer(chunk)["input_ids"]) <= 16 for chunk in chunks)
-    assert "".join(chunks).replace(" ", "") == caption.replace(" ", "")
-    embedded, lengths = siglip.caption_embeddings([caption])[0]
-    assert len(embedded) == len(lengths) == len(chunks)
-    assert lengths.sum() == sum(len(chunk.encode()) for chunk in chunks)
 
 
 def test_published_recipe_is_unpadded_and_cut(siglip):

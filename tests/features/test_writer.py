@@ -1,4 +1,3 @@
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from siglip_study.features import writer
 from siglip_study.features.store import FeatureStore
 from siglip_study.features.writer import FeatureWriter, clip_name, shard_header
 
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 IDS = ["가", "b", "c", "d", "e"]
 
 
@@ -28,13 +28,6 @@ def opened(folder: Path, shard_clips: int = 2) -> FeatureWriter:
 @contextmanager
 def full_disk(path: Path) -> Iterator[Path]:
     yield Path("/dev/full")
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left():
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (8, 4, 16)])

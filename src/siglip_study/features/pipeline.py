@@ -276,17 +276,9 @@ def encode_split(
 ) -> None:
     """Encode the clips of one split into a feature folder (see ``features/store.py``).
 
-    Args:
-        rows: the split's rows of the manifest, in order; the columns id, path and sha256 are used.
-        root: the dataset's folder.
-        decoder: reads clips.
-        encoder: encodes them.
-        n_frames: frames a clip, uniform in time.
-        batch_clips: clips encoded together.
-        workers: decoding threads; 0: one a core.
-        shard_clips: clips a shard.
-        folder: where the finished features appear.
-        resume_folder: where finished shards of a killed call are found.
+    Of the manifest's ``rows``, in order, the columns id, path and sha256 are used; ``n_frames`` are
+    uniform in time; ``workers`` are decoding threads, 0: one a core; finished shards of a killed
+    call are found in ``resume_folder``.
 
     Raises:
         StudyError: a clip cannot be read any more, or its features are not finite.

@@ -49,14 +49,8 @@ class FeatureWriter:
     ) -> None:
         """Look for finished shards.
 
-        Args:
-            folder: where the finished features appear.
-            resume_folder: where unfinished work is kept.
-            ids: clip ids in order.
-            shard_clips: clips a shard.
-            facts: what made the features; goes into the index.
-            sources: hashes of the clips' files.
-            depth: batches that may wait for the disk; more of them make :meth:`put` wait.
+        ``facts`` say what made the features and go into the index; ``sources`` are hashes of the
+        clips' files; ``depth`` batches may wait for the disk, more make :meth:`put` wait.
 
         Raises:
             StudyError: there is no id, or one repeats.
@@ -208,11 +202,6 @@ def _check_finite(clips: Sequence[str], features: Tensor, finite: Tensor | None)
 
 
 def _plan_shards(ids: Sequence[str], shard_clips: int) -> list[list[str]]:
-    """Ids cut into shards, in order.
-
-    Raises:
-        StudyError: there is no id, or one repeats.
-    """
     if not ids:
         raise StudyError("no clip to encode; expected at least one clip in the split.")
     if len(set(ids)) != len(ids):
