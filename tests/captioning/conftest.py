@@ -38,6 +38,11 @@ def _config(family):
     return Gemma3TextConfig(**gemma_sizes(shared, window), layer_types=layers)
 
 
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
+
+
 @pytest.fixture
 def make_family(features):
     """Builder of an fp32 model of a family; ``eos_bias`` makes captions end early now and then."""

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 import torch
-from accelerate import Accelerator
 from support.features import write_features
 
 from siglip_study.base.io import read_json
@@ -23,77 +22,13 @@ from siglip_study.captioning.losses import condition_losses
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
 from siglip_study.config.training import VisionConfig
 from siglip_study.models.llm import add_lora
-from siglip_study.runs.clips import Clips, derangement
+from siglip_study.runs.clips import derangement
 from siglip_study.runs.run import Inputs, LoadedRun, save_checkpoint, use_device
 from siglip_study.study.cells import Cell, RunSpec
 from siglip_study.study.paths import Paths
 
 RUNTIME = RuntimeConfig(device="cpu", eval_batch_clips=2)
 SETTINGS = CaptionConfig(max_new_tokens=8, batch_size=3, shuffles=2)
-
-
-class Ordered:
-    """Clip ``i``: frame 0 shows i, frame 1 shows i + .25; ``[2, 1, 1]``."""
-
-    def batch(self, ids):
-        return torch.tensor([[[[float(i)]], [[float(i) + 0.25]]] for i in map(int, ids)])
-
-
-class Watcher:
-    """A model whose loss a token is how far frame 0 lies from the clip its caption speaks of."""
-
-    def __init__(self, sees: bool = True):
-        self.sees = sees
-
-    def eval(self):
-        return self
-
-    def caption_loss(self, features, captions):
-        far = torch.tensor(
-            [abs(float(f[0]) - c[0]) * len(c) for f, c in zip(features, captions, strict=True)]
-        )
-        return (far if self.sees else torch.ones(len(captions))), None
-
-
-def table_of(model, n=7, shuffles=3, batch=2) -> pl.DataFrame:
-    captions = tuple(((i,) * (1 + i % 3), (99,)) for i in range(n))
-    clips = Clips(tuple(str(i) for i in range(n)), Ordered(), captions, 0)
-    return condition_losses(model, clips, "report", shuffles, batch, Accelerator(cpu=True))
-
-
-def of(table: pl.DataFrame, condition: str) -> list[float]:
-    rows = table.filter(pl.col("condition") == condition)
-    assert rows["id"].to_list() == [str(i) for i in range(len(rows))]
-    return rows["loss"].to_list()
-
-
-def test_losses_of_a_model_that_must_look_at_the_video():
-    n, shuffles = 7, 3
-    table = table_of(Watcher(), n, shuffles)
-    orders = [derangement(n, "shuffled", "report", k) for k in range(shuffles)]
-    assert of(table, "matched") == [0.0] * n
-    # Frame 1 comes first when frames are reversed.
-    assert of(table, "reversed") == pytest.approx([0.25] * n)
-    expected = [sum(abs(order[i] - i) for order in orders) / shuffles for i in range(n)]
-    assert of(table, "shuffled") == pytest.approx(expected)
-    assert min(expected) >= 1
-    assert table.filter(pl.col("condition") == "matched")["n_tokens"].to_list() == [
-        1 + i % 3 for i in range(n)
-    ]
-    assert set(table["split"]) == {"report"}
-
-
-def test_a_model_that_does_not_look_has_no_gap():
-    table = table_of(Watcher(sees=False))
-    assert of(table, "matched") == of(table, "reversed")
-    assert of(table, "matched") == pytest.approx(of(table, "shuffled"), abs=1e-12)
-
-
-def test_batches_change_no_loss():
-    assert table_of(Watcher(), batch=1).equals(table_of(Watcher(), batch=5))
-
-
-# --- a real model ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -184,6 +119,7 @@ def test_conditions_are_the_losses_of_one_caption_under_one_video(study, tmp_pat
     for condition, values in expected.items():
         found = table.filter(condition=condition)
         assert found["id"].to_list() == list(clips.ids)
+        assert found["n_tokens"].to_list() == [len(options[0]) for options in clips.captions]
         assert found["loss"].to_list() == pytest.approx(values, rel=1e-4), condition
 
 
@@ -206,14 +142,8 @@ def test_the_cells_own_split_is_captioned(study, tmp_path):
     matched = [row for row in told["records"] if row["condition"] == "matched"]
     assert [r["id"] for r in matched] == [f"report{i}" for i in reversed(range(5))]
     for row in matched:
-        assert row["split"] == "report" and row["condition"] == "matched"
+        assert row["split"] == "report"
         assert 1 <= row["n_tokens"] <= SETTINGS.max_new_tokens
-    table = pl.read_parquet(tmp_path / "out" / "losses.parquet")
-    assert table.group_by("condition").len().sort("condition").rows() == [
-        ("matched", 5),
-        ("reversed", 5),
-        ("shuffled", 5),
-    ]
 
 
 def test_captions_of_a_half_do_not_depend_on_the_other_half(study, tmp_path):

@@ -1,5 +1,7 @@
 """Prepared captions are taken under the very key only, and moved."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,12 +26,12 @@ def cell(role="report", **run) -> Cell:
     return Cell("linear", role, RunSpec(projector="linear", **run))
 
 
-def path(checkpoint, cell=cell(), settings=CaptionConfig(), version=1) -> Path:  # noqa: B008
-    return handover_folder(Paths("out"), cell, checkpoint, settings, version)
+def path(checkpoint, cell=cell(), version=1, **settings) -> Path:  # noqa: B008
+    return handover_folder(Paths("out"), cell, checkpoint, CaptionConfig(**settings), version)
 
 
-def test_the_same_inputs_have_the_same_key(checkpoint):
-    assert path(checkpoint) == path(checkpoint)
+def test_the_batch_size_changes_no_key(checkpoint):
+    assert path(checkpoint, batch_size=1) == path(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["projector.safetensors", "lora/adapter_model.safetensors"])
@@ -41,24 +43,17 @@ def test_the_key_follows_the_weights(checkpoint, name):
 
 @pytest.mark.parametrize(
     "change",
-    [{"max_new_tokens": 9}, {"repetition_penalty": 1.2}, {"shuffles": 1}],
+    [
+        {"max_new_tokens": 9},
+        {"repetition_penalty": 1.2},
+        {"shuffles": 1},
+        {"version": 2},
+        {"cell": cell("tuning")},
+        {"cell": cell(seed=1)},
+    ],
 )
 def test_the_key_follows_what_decides_captions_and_losses(checkpoint, change):
-    assert path(checkpoint, settings=CaptionConfig(**change)) != path(checkpoint)
-
-
-def test_the_key_follows_split_code_and_run(checkpoint):
-    paths = {
-        path(checkpoint),
-        path(checkpoint, version=2),
-        path(checkpoint, cell=cell("tuning")),
-        path(checkpoint, cell=cell(seed=1)),
-    }
-    assert len(paths) == 4
-
-
-def test_the_key_ignores_the_batch_size(checkpoint):
-    assert path(checkpoint, settings=CaptionConfig(batch_size=1)) == path(checkpoint)
+    assert path(checkpoint, **change) != path(checkpoint)
 
 
 def test_taking_moves_both_files(tmp_path):
@@ -74,20 +69,16 @@ def test_taking_moves_both_files(tmp_path):
     assert not take_handover(handover, out)
 
 
-@pytest.mark.parametrize("missing", ["captions.json", "losses.parquet"])
-def test_half_of_the_files_are_not_taken(tmp_path, missing):
+@pytest.mark.parametrize("present", ["captions.json", "losses.parquet"])
+def test_half_of_the_files_are_not_taken(tmp_path, present):
     handover, out = tmp_path / "handover", tmp_path / "out"
     handover.mkdir()
-    for name in {"captions.json", "losses.parquet"} - {missing}:
-        (handover / name).write_text(name)
+    (handover / present).write_text(present)
     assert not take_handover(handover, out)
     assert not out.exists()
 
 
 def test_nothing_heavy_is_imported():
-    import subprocess
-    import sys
-
     code = (
         "import sys, siglip_study.captioning.handover; "
         "assert not {'torch', 'transformers', 'polars'} & set(sys.modules)"
