@@ -247,7 +247,8 @@ def seconds_by_stage(
     """A captioner's seconds, the mean of ``n``, after references and one other."""
     make, frames = made_up_scorer(root, manifest, shape, 3)
     scorer, clock = make(), Clock()
-    score_captioners(captioners[:2], [scorer], [frames], root / "stages.json")
+    out, cache = root / "stages.json", root / ".cache"
+    score_captioners(captioners[:2], [scorer], [frames], out, cache=cache)
     with ExitStack() as stack:
         for owner, name, stage in STAGES:
             timed = clock.around(stage, getattr(owner, name))

@@ -64,7 +64,7 @@ def test_the_guide_names_every_input():
 
 
 def describe(function, **facts):
-    return metric("Text.", min_value=0, max_value=1, higher_is_better=True, **facts)(function)
+    return metric(bounds=(0, 1), higher_is_better=True, **facts)(function)
 
 
 def test_an_unknown_input_is_named():
@@ -81,6 +81,14 @@ def test_unknown_tokens_are_named():
 
     with pytest.raises(StudyError, match="tokens='syllables'"):
         describe(new, tokens="syllables")
+
+
+def test_a_metric_without_a_sentence_for_the_report_is_refused():
+    def new(captions):
+        return captions
+
+    with pytest.raises(StudyError, match="metric new has no docstring"):
+        describe(new)
 
 
 def test_a_name_is_taken_once():

@@ -55,7 +55,7 @@ class Metric:
     Attributes:
         name: the function's own: key of ``metrics.json``, column of ``clips.parquet`` and tables.
         function: see :data:`INPUTS`.
-        description: one sentence for the report.
+        description: first line of the docstring, one sentence for the report.
         min_value: least value that can occur; None if unbounded.
         max_value: greatest value that can occur; None if unbounded.
         higher_is_better: None where neither direction is good (a length ratio).
@@ -114,10 +114,8 @@ METRICS: dict[str, Metric] = {}
 
 
 def metric(
-    description: str,
     *,
-    min_value: float | None,
-    max_value: float | None,
+    bounds: tuple[float | None, float | None],
     higher_is_better: bool | None,
     tokens: str | None = None,
     version: str = "1",
@@ -128,11 +126,13 @@ def metric(
     least_clips: int = 1,
     beside_scorer: bool = False,
 ) -> Callable[[Function], Function]:
-    """Make a function a metric under its own name; see :class:`Metric` for the arguments.
+    """Make a function a metric under its own name; the report quotes its docstring's first line.
+
+    ``bounds`` are the least and greatest value; see :class:`Metric` for the other arguments.
 
     Raises:
-        StudyError: it asks for something that is not in :data:`INPUTS`, or for unknown tokens; or
-            another file has a metric of that name.
+        StudyError: it asks for something that is not in :data:`INPUTS` or for unknown tokens, has
+            no docstring, or another file has a metric of that name.
     """
 
     def register(function: Function) -> Function:
@@ -151,12 +151,13 @@ def metric(
                 f"metric {name} is in {known.function.__module__} and in {function.__module__}; "
                 "expected one function of that name."
             )
+        if not function.__doc__:
+            raise StudyError(f"metric {name} has no docstring; the report quotes its first line.")
         METRICS[name] = Metric(
             name,
             function,
-            description,
-            min_value,
-            max_value,
+            function.__doc__.partition("\n")[0].strip(),
+            *bounds,
             higher_is_better,
             tokens,
             version,

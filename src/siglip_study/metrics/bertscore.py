@@ -25,22 +25,17 @@ from siglip_study.models.hub import FETCH_HINT
 BASELINE_PAIRS = 500
 
 
-@metric(
-    "BERTScore (F − b) / (1 − b), b of mismatched train references.",
-    min_value=None,
-    max_value=1,
-    higher_is_better=True,
-    tokens="model",
-    chance=0.0,
-    with_reference=True,
-)
+@metric(bounds=(None, 1), higher_is_better=True, tokens="model", chance=0.0, with_reference=True)
 def bertscore_f1(
     captions: Sequence[str],
     references: Sequence[Sequence[str]],
     bertscore: BertScore,
     baseline: float,
 ) -> PerClip:
-    """F of each caption, 0 for what mismatched references reach and 1 for equality: ``[N]``."""
+    """BERTScore (F − b) / (1 − b), b of mismatched train references.
+
+    ``[N]``, 0 for what mismatched references reach and 1 for equality.
+    """
     return rescaled(bertscore.f1(captions, references), baseline)
 
 

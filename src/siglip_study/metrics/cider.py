@@ -34,17 +34,11 @@ SCALE = 10.0
 Ngram = tuple[str, ...]
 
 
-@metric(
-    "CIDEr with train document frequencies, no length factor.",
-    min_value=0,
-    max_value=10,
-    higher_is_better=True,
-    tokens="all",
-    version="2",
-    with_reference=True,
-)
+@metric(bounds=(0, 10), higher_is_better=True, tokens="all", version="2", with_reference=True)
 def cider(captions: TokenLists, references: ReferenceTokens, train: ReferenceTokens) -> PerClip:
-    """CIDEr of each caption with its own clip's references, mean over these: ``[N]`` in [0, 10].
+    """CIDEr with train document frequencies, no length factor.
+
+    ``[N]``, the mean over a clip's references.
 
     Args:
         captions: N captions.
@@ -55,9 +49,7 @@ def cider(captions: TokenLists, references: ReferenceTokens, train: ReferenceTok
 
 
 @metric(
-    "CIDEr with the own reference minus CIDEr with others'.",
-    min_value=-10,
-    max_value=10,
+    bounds=(-10, 10),
     higher_is_better=True,
     tokens="all",
     version="2",
@@ -68,7 +60,10 @@ def cider(captions: TokenLists, references: ReferenceTokens, train: ReferenceTok
 def cider_gain(
     captions: TokenLists, references: ReferenceTokens, train: ReferenceTokens
 ) -> PerClip:
-    """CIDEr with the own clip's references minus the mean over *all* other clips': ``[N]``."""
+    """CIDEr with the own reference minus CIDEr with others'.
+
+    ``[N]``; others are *all* other clips.
+    """
     own, others = _own_and_others(captions, references, train)
     return np.array(own) - np.array(others)
 

@@ -86,16 +86,12 @@ def clusters(
     return cluster[kind]
 
 
-@metric(
-    "exp(entropy of near-duplicate clusters) / captions.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    tokens="characters",
-    per_clip=False,
-)
+@metric(bounds=(0, 1), higher_is_better=True, tokens="characters", per_clip=False)
 def effective_captions(cluster: np.ndarray) -> float:
-    """exp(entropy of the clusters) / n, in [1/n, 1]: the share of really different captions."""
+    """exp(entropy of near-duplicate clusters) / captions.
+
+    The share of really different captions, in [1/n, 1].
+    """
     if len(cluster) == 0:
         return 0.0
     share = np.bincount(cluster) / len(cluster)
@@ -104,31 +100,18 @@ def effective_captions(cluster: np.ndarray) -> float:
     return min(1.0, float(np.exp(-(share * np.log(share)).sum()) / len(cluster)))
 
 
-@metric(
-    "Share of the captions in the largest near-duplicate cluster.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=False,
-    tokens="characters",
-    per_clip=False,
-)
+@metric(bounds=(0, 1), higher_is_better=False, tokens="characters", per_clip=False)
 def top_cluster_share(cluster: np.ndarray) -> float:
-    """Share of the captions in the largest cluster, in [1/n, 1]."""
+    """Share of the captions in the largest near-duplicate cluster."""
     return float(np.bincount(cluster).max() / len(cluster)) if len(cluster) else 0.0
 
 
 # ---- Distinct strings and n-grams.
 
 
-@metric(
-    "Distinct strings / captions, as published.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    per_clip=False,
-)
+@metric(bounds=(0, 1), higher_is_better=True, per_clip=False)
 def distinct_ratio(captions: Sequence[str]) -> float:
-    """Distinct strings / strings, in [1/n, 1]; the published study's diversity."""
+    """Distinct strings / captions, as published."""
     texts = [normalise(caption) for caption in captions]
     return len(set(texts)) / len(texts) if texts else 0.0
 
@@ -139,31 +122,15 @@ def _distinct(captions: TokenLists, n: int) -> float:
     return len({gram for tokens in captions for gram in ngrams(tokens, n)}) / max(total, 1)
 
 
-@metric(
-    "Distinct tokens / tokens over all captions.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    tokens="all",
-    version="2",
-    per_clip=False,
-)
+@metric(bounds=(0, 1), higher_is_better=True, tokens="all", version="2", per_clip=False)
 def distinct_1(captions: TokenLists) -> float:
-    """Distinct tokens / tokens."""
+    """Distinct tokens / tokens over all captions."""
     return _distinct(captions, 1)
 
 
-@metric(
-    "Distinct token pairs / token pairs over all captions.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    tokens="all",
-    version="2",
-    per_clip=False,
-)
+@metric(bounds=(0, 1), higher_is_better=True, tokens="all", version="2", per_clip=False)
 def distinct_2(captions: TokenLists) -> float:
-    """Distinct pairs of neighbours / pairs."""
+    """Distinct token pairs / token pairs over all captions."""
     return _distinct(captions, 2)
 
 
@@ -171,17 +138,13 @@ def distinct_2(captions: TokenLists) -> float:
 
 
 @metric(
-    "BLEU-4 of each caption with the others as references.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=False,
-    tokens="all",
-    version="2",
-    per_clip=False,
-    least_clips=2,
+    bounds=(0, 1), higher_is_better=False, tokens="all", version="2", per_clip=False, least_clips=2
 )
 def self_bleu(captions: TokenLists) -> float:
-    """Mean of :func:`bleu_with_others`, in [0, 1] (Zhu et al., 2018); high means alike."""
+    """BLEU-4 of each caption with the others as references.
+
+    Mean of :func:`bleu_with_others` (Zhu et al., 2018); high means alike.
+    """
     return float(bleu_with_others(captions).mean())
 
 
@@ -276,17 +239,9 @@ def _effective(values: np.ndarray) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-@metric(
-    "Vendi score of caption embeddings around the references' centre; at most their number.",
-    min_value=1,
-    max_value=None,
-    higher_is_better=True,
-    tokens="model",
-    unit="captions",
-    per_clip=False,
-)
+@metric(bounds=(1, None), higher_is_better=True, tokens="model", unit="captions", per_clip=False)
 def vendi(vectors: np.ndarray, centre: np.ndarray) -> float:
-    """Vendi score of caption embeddings ``[N, E]`` around a fixed ``centre`` ``[E]``.
+    """Vendi score of caption embeddings around the references' centre; at most their number.
 
     Sentence embeddings share a large common part, which hides every difference; it is taken off
     first. The centre is that of the references and not of the captions themselves, around which
@@ -313,55 +268,37 @@ def vendi(vectors: np.ndarray, centre: np.ndarray) -> float:
 # ---- A caption by itself, and beside the references.
 
 
-@metric(
-    "Share of captions that are not a train reference word for word.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=None,
-)
+@metric(bounds=(0, 1), higher_is_better=None)
 def novelty(captions: Sequence[str], train: Sequence[Sequence[str]]) -> PerClip:
-    """1 if no train reference equals the caption, else 0; an empty caption is 0: ``[N]``."""
+    """Share of captions that are not a train reference word for word.
+
+    ``[N]`` of 0 and 1; an empty caption is 0.
+    """
     known = {normalise(text) for references in train for text in references} | {""}
     return np.array([float(normalise(caption) not in known) for caption in captions])
 
 
-@metric(
-    "Share of a caption's 4-grams that repeat an earlier one.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=False,
-    tokens="all",
-    version="2",
-)
+@metric(bounds=(0, 1), higher_is_better=False, tokens="all", version="2")
 def repetition_4(captions: TokenLists) -> PerClip:
-    """Per caption, the share of its 4-grams that repeat an earlier one; 0 below four tokens."""
+    """Share of a caption's 4-grams that repeat an earlier one.
+
+    ``[N]``, 0 below four tokens.
+    """
     grams = [list(ngrams(tokens, 4)) for tokens in captions]
     return np.array([1 - len(set(own)) / len(own) if own else 0.0 for own in grams])
 
 
-@metric(
-    "Tokens of the captions / tokens of the references.",
-    min_value=0,
-    max_value=None,
-    higher_is_better=None,
-    tokens="all",
-    version="2",
-    per_clip=False,
-)
+@metric(bounds=(0, None), higher_is_better=None, tokens="all", version="2", per_clip=False)
 def length_ratio(captions: TokenLists, references: ReferenceTokens) -> float:
-    """Tokens of the captions / mean tokens of each one's references; 0 if these have none."""
+    """Tokens of the captions / tokens of the references.
+
+    The mean over a clip's references counts; 0 if there is no token.
+    """
     wanted = sum(sum(map(len, refs)) / max(len(refs), 1) for refs in references)
     return sum(map(len, captions)) / wanted if wanted else 0.0
 
 
-@metric(
-    "Share of captions that ran into the token budget.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=False,
-    tokens="model",
-    per_clip=False,
-)
+@metric(bounds=(0, 1), higher_is_better=False, tokens="model", per_clip=False)
 def truncated_share(truncated: Sequence[bool]) -> float:
     """Share of captions that ran into the token budget."""
     return float(np.mean(truncated))

@@ -35,17 +35,11 @@ def square_matrix(scores: np.ndarray) -> np.ndarray:
     return matrix
 
 
-@metric(
-    "Cosine with the own clip above what caption and clip averages explain.",
-    min_value=-2,
-    max_value=2,
-    higher_is_better=True,
-    unit="cosine",
-    chance=0.0,
-    least_clips=2,
-)
+@metric(bounds=(-2, 2), higher_is_better=True, unit="cosine", chance=0.0, least_clips=2)
 def grounding_margin(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
-    r"""Grounding margin D of each clip, ``[N]``, in the unit of S.
+    r"""Cosine with the own clip above what caption and clip averages explain.
+
+    Grounding margin D of each clip, ``[N]``, in the unit of S.
 
     The off-diagonal scores are fitted by least squares as mean + effect of the caption + effect of
     the clip (``S_ij ≈ μ + α_i + β_j``); D_i is what the matched pair has above that fit. So neither
@@ -101,21 +95,13 @@ def large_categories(categories: Sequence[str | None]) -> list[str | None]:
     return [c if c is not None and sizes[c] >= LEAST_IN_CATEGORY else None for c in categories]
 
 
-@metric(
-    "Grounding margin against clips of the same category only.",
-    min_value=-2,
-    max_value=2,
-    higher_is_better=True,
-    unit="cosine",
-    chance=0.0,
-    least_clips=2,
-)
+@metric(bounds=(-2, 2), higher_is_better=True, unit="cosine", chance=0.0, least_clips=2)
 def grounding_margin_within(
     similarity: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
 ) -> PerClip:
-    """D against clips of the same category only, ``[N]``: is more seen than the category?
+    """Grounding margin against clips of the same category only.
 
-    NaN for a clip without category or alone in it.
+    Is more seen than the category? ``[N]``, NaN for a clip without category or alone in it.
     """
     matrix = square_matrix(similarity)
     silent = np.zeros(len(matrix), dtype=bool) if empty is None else np.asarray(empty, dtype=bool)
@@ -128,34 +114,24 @@ def grounding_margin_within(
     return margins
 
 
-@metric(
-    "Share of other clips that the caption fits worse than its own.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    chance=0.5,
-    least_clips=2,
-)
+@metric(bounds=(0, 1), higher_is_better=True, chance=0.5, least_clips=2)
 def auc(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
-    """Per caption, the share of other clips that it fits worse than its own, ties half: ``[N]``.
+    """Share of other clips that the caption fits worse than its own.
 
-    The mean is the area under the ROC curve of each caption, averaged. An ``empty`` caption has 0.
+    ``[N]``, ties half. The mean is the area under the ROC curve of each caption, averaged. An
+    ``empty`` caption has 0.
     """
     return auc_within(similarity, [""] * len(similarity), empty)
 
 
-@metric(
-    "The same among clips of the same category.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    chance=0.5,
-    least_clips=2,
-)
+@metric(bounds=(0, 1), higher_is_better=True, chance=0.5, least_clips=2)
 def auc_within(
     similarity: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
 ) -> PerClip:
-    """AUC among the clips of the own category: ``[N]``, NaN where there is no other."""
+    """The same among clips of the same category.
+
+    ``[N]``, NaN where there is no other.
+    """
     matrix = square_matrix(similarity)
     n = len(matrix)
     own = np.diagonal(matrix)[:, None]
@@ -171,9 +147,7 @@ def auc_within(
 
 
 @metric(
-    "How much a caption tells of which clip it describes.",
-    min_value=None,
-    max_value=None,
+    bounds=(None, None),
     higher_is_better=True,
     unit="bit",
     # Version 2: the temperature expects one mistake among the references.
@@ -182,11 +156,11 @@ def auc_within(
     least_clips=2,
 )
 def bits(similarity: np.ndarray, temperature: float, empty: np.ndarray | None = None) -> PerClip:
-    """Per caption, how much it tells of which clip it describes, in bits: ``[N]``.
+    """How much a caption tells of which clip it describes.
 
-    ``log2(softmax_j(S_ij / temperature)_i · N)``: 0 for a caption that fits all clips alike, log2 N
-    at most, negative where it points elsewhere. Temperature from :func:`fit_temperature`. Captions
-    marked ``empty`` tell 0 bits.
+    ``[N]`` bits, ``log2(softmax_j(S_ij / temperature)_i · N)``: 0 for a caption that fits all clips
+    alike, log2 N at most, negative where it points elsewhere. Temperature from
+    :func:`fit_temperature`. Captions marked ``empty`` tell 0 bits.
     """
     matrix = square_matrix(similarity) / temperature
     values = (np.diagonal(matrix) - _log_mean_exp(matrix)) / math.log(2)

@@ -33,78 +33,43 @@ GAMMA = 0.5  #: greatest fragmentation penalty
 _MODULE = Path(__file__).with_name("_nltk_meteor.py")
 
 
-@metric(
-    "METEOR on content tokens (α .9, β 3, γ .5; exact matches).",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    tokens="content",
-    version="2",
-    with_reference=True,
-)
+@metric(bounds=(0, 1), higher_is_better=True, tokens="content", version="2", with_reference=True)
 def meteor(captions: TokenLists, references: ReferenceTokens) -> PerClip:
-    """METEOR of each caption, the best of its clip's references counting: ``[N]``."""
+    """METEOR on content tokens (α .9, β 3, γ .5; exact matches).
+
+    ``[N]``; the best of a clip's references counts.
+    """
     return np.array(_by_nltk(frozen(captions, 2), frozen(references, 3)))
 
 
-@metric(
-    "METEOR on all tokens; Korean particles give it a floor.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    tokens="all",
-    version="2",
-    with_reference=True,
-)
+@metric(bounds=(0, 1), higher_is_better=True, tokens="all", version="2", with_reference=True)
 def meteor_all(captions: TokenLists, references: ReferenceTokens) -> PerClip:
-    """The same on all tokens."""
+    """METEOR on all tokens; Korean particles give it a floor."""
     return np.array(_by_nltk(frozen(captions, 2), frozen(references, 3)))
 
 
-@metric(
-    "METEOR on characters.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    tokens="characters",
-    with_reference=True,
-)
+@metric(bounds=(0, 1), higher_is_better=True, tokens="characters", with_reference=True)
 def meteor_characters(captions: TokenLists, references: ReferenceTokens) -> PerClip:
-    """The same on characters."""
+    """METEOR on characters."""
     return own_scores(captions, references)
 
 
-@metric(
-    "METEOR on what stands between white space, as published.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    tokens="words",
-    with_reference=True,
-)
+@metric(bounds=(0, 1), higher_is_better=True, tokens="words", with_reference=True)
 def meteor_words(captions: TokenLists, references: ReferenceTokens) -> PerClip:
-    """The same on what stands between white space."""
+    """METEOR on what stands between white space, as published."""
     return own_scores(captions, references)
 
 
-@metric(
-    "METEOR against other clips' references.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=None,
-    tokens="content",
-    version="2",
-    least_clips=2,
-)
+@metric(bounds=(0, 1), higher_is_better=None, tokens="content", version="2", least_clips=2)
 def meteor_mismatched(
     captions: TokenLists,
     references: ReferenceTokens,
     others: Sequence[Sequence[int]] | None = None,
 ) -> PerClip:
-    """Mean METEOR of each caption with other clips' references: ``[N]``.
+    """METEOR against other clips' references.
 
-    This is what fluent, generic language earns without seeing the clip. Without ``others``, the
-    clips are those of :func:`other_clips`, named by their positions.
+    ``[N]`` means over these: what fluent, generic language earns without seeing the clip. Without
+    ``others``, the clips are those of :func:`other_clips`, named by their positions.
     """
     if others is None:
         others = other_clips([f"{i:09d}" for i in range(len(captions))])
@@ -112,9 +77,7 @@ def meteor_mismatched(
 
 
 @metric(
-    "METEOR with the own reference minus METEOR with others'.",
-    min_value=-1,
-    max_value=1,
+    bounds=(-1, 1),
     higher_is_better=True,
     tokens="content",
     version="2",
@@ -127,7 +90,10 @@ def meteor_gain(
     references: ReferenceTokens,
     others: Sequence[Sequence[int]] | None = None,
 ) -> PerClip:
-    """What a caption earns by being about its own clip: ``[N]``."""
+    """METEOR with the own reference minus METEOR with others'.
+
+    What a caption earns by being about its own clip: ``[N]``.
+    """
     return meteor(captions, references) - meteor_mismatched(captions, references, others)
 
 

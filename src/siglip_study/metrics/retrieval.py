@@ -13,15 +13,13 @@ from siglip_study.metrics.grounding import square_matrix
 
 
 @metric(
-    "Share of captions whose own clip comes first; ties share their credit.",
-    min_value=0,
-    max_value=1,
+    bounds=(0, 1),
     higher_is_better=True,
     chance=lambda similarity: 1 / len(similarity),
     least_clips=2,
 )
 def retrieval_r1(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
-    """Chance that the own clip comes first if ties are broken at random: ``[N]``."""
+    """Share of captions whose own clip comes first; ties share their credit."""
     return ranks(similarity, empty).recall(1)
 
 
@@ -31,18 +29,14 @@ def _chance_within(category: Sequence[str | None]) -> float:
     return float(np.nanmean(each)) if any(np.isfinite(each)) else np.nan
 
 
-@metric(
-    "Share of captions whose own clip comes first among those of its category.",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    chance=_chance_within,
-    least_clips=2,
-)
+@metric(bounds=(0, 1), higher_is_better=True, chance=_chance_within, least_clips=2)
 def retrieval_r1_within(
     similarity: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
 ) -> PerClip:
-    """Recall at 1 among the clips of the own category ``[N]``; NaN for a clip without one."""
+    """Share of captions whose own clip comes first among those of its category.
+
+    ``[N]``, NaN for a clip without category.
+    """
     matrix = square_matrix(similarity)
     silent = np.zeros(len(matrix), dtype=bool) if empty is None else np.asarray(empty, dtype=bool)
     recall = np.full(len(matrix), np.nan)
@@ -53,28 +47,27 @@ def retrieval_r1_within(
 
 
 @metric(
-    "Share of captions whose own clip is among the first five.",
-    min_value=0,
-    max_value=1,
+    bounds=(0, 1),
     higher_is_better=True,
     chance=lambda similarity: min(5, len(similarity)) / len(similarity),
     least_clips=2,
 )
 def retrieval_r5(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
-    """Chance that the own clip is among the first five: ``[N]``."""
+    """Share of captions whose own clip is among the first five."""
     return ranks(similarity, empty).recall(5)
 
 
 @metric(
-    "Mean of 1 / rank of the own clip.",
-    min_value=0,
-    max_value=1,
+    bounds=(0, 1),
     higher_is_better=True,
     chance=lambda similarity: float(np.mean(1 / np.arange(1, len(similarity) + 1))),
     least_clips=2,
 )
 def retrieval_mrr(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
-    """Mean of 1 / rank over the places that a tie covers: ``[N]``."""
+    """Mean of 1 / rank of the own clip.
+
+    ``[N]``; a tie has the mean over the places that it covers.
+    """
     return ranks(similarity, empty).reciprocal_rank()
 
 

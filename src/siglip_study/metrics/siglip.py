@@ -16,16 +16,9 @@ from siglip_study.metrics.base import PerClip, metric
 EMPTY_COSINE = -1.0
 
 
-@metric(
-    "Cosine of the caption's chunks with the mean of the clip's frames.",
-    min_value=-1,
-    max_value=1,
-    higher_is_better=True,
-    tokens="model",
-    unit="cosine",
-)
+@metric(bounds=(-1, 1), higher_is_better=True, tokens="model", unit="cosine")
 def siglip_cosine(similarity: np.ndarray) -> PerClip:
-    """The diagonal of S: ``[N]``."""
+    """Cosine of the caption's chunks with the mean of the clip's frames."""
     return np.diagonal(similarity)
 
 
@@ -147,18 +140,12 @@ def own_cosines(vectors: np.ndarray, empty: np.ndarray, images: np.ndarray) -> n
 
 
 @metric(
-    "Sum of the chunks' cosines with the clip: what brevity gives up.",
-    min_value=None,
-    max_value=None,
-    higher_is_better=True,
-    tokens="model",
-    unit="cosine",
-    beside_scorer=True,
+    bounds=(None, None), higher_is_better=True, tokens="model", unit="cosine", beside_scorer=True
 )
 def siglip_sum(chunk_embeddings: Chunks | Sequence[np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Per caption the *sum* over its chunks of the cosine with its own clip: ``[N]``.
+    """Sum of the chunks' cosines with the clip: what brevity gives up.
 
-    Beside the mean, since a mean rewards saying only the one sentence that is safe. −1 if empty.
+    ``[N]``, beside the mean, which rewards saying only the one sentence that is safe. −1 if empty.
     """
     chunks = _chunks(chunk_embeddings, None)
     n = len(chunks)
@@ -183,16 +170,9 @@ def caption_vectors(
     return np.zeros((len(chunks), width)) if chunks.empty.all() else chunks.means
 
 
-@metric(
-    "The scorer's probability that the pair belongs together (audit).",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    tokens="model",
-    beside_scorer=True,
-)
+@metric(bounds=(0, 1), higher_is_better=True, tokens="model", beside_scorer=True)
 def siglip_sigmoid(cosine: np.ndarray, scale: float, bias: float) -> np.ndarray:
-    """The scorer's probability that caption and clip belong together, in [0, 1].
+    """The scorer's probability that the pair belongs together (audit).
 
     Args:
         cosine: any shape.
@@ -224,14 +204,7 @@ class Frames:
         return np.divide(found, self._norms, out=np.zeros_like(found), where=self._norms > 0)
 
 
-@metric(
-    "The published study's score, a mean of sigmoids (audit).",
-    min_value=0,
-    max_value=1,
-    higher_is_better=True,
-    tokens="model",
-    beside_scorer=True,
-)
+@metric(bounds=(0, 1), higher_is_better=True, tokens="model", beside_scorer=True)
 def siglip_published(
     text: np.ndarray,
     frames: Frames | Sequence[np.ndarray] | np.ndarray,
@@ -239,9 +212,10 @@ def siglip_published(
     bias: float,
     empty: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The published study's score: mean over a clip's frames of sigmoid(logit), in [0, 1].
+    """The published study's score, a mean of sigmoids (audit).
 
-    Kept for comparison only: its text was cut at 64 tokens and not padded as the model expects.
+    The mean over a clip's frames of sigmoid(logit). Kept for comparison only: its text was cut at
+    64 tokens and not padded as the model expects.
 
     Args:
         text: ``[N, E]`` embeddings of the unpadded, cut captions.

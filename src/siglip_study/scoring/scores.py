@@ -31,7 +31,7 @@ from siglip_study.study.grid import Phase, Study, read_choice
 log = logging.getLogger(__name__)
 
 #: Captions below which other processes, which take seconds to start, save no time.
-WORTHWHILE = 20_000
+WORTHWHILE = 5_000
 #: Captioners embedded ahead of each process: 20 MB each for 1,000 clips.
 AHEAD = 2
 
