@@ -122,6 +122,10 @@ class Reach:
                 self.name(f"{module.imports.get(node.value.id, '')}.{node.attr}")
             elif isinstance(node, ast.Constant) and str(node.value).startswith(f"{PACKAGE}."):
                 self.name(f"{node.value}.main")  # a module that is started as a process
+            elif isinstance(node, ast.Constant) and str(node.value).endswith(".py"):
+                beside = path.with_name(str(node.value))  # a file for another library
+                for inner in module_of(beside).definitions.values() if beside.is_file() else ():
+                    self.statement(beside, inner)
 
     def hash(self) -> str:
         """Neither the order of definitions nor the files that they stand in count."""
@@ -148,17 +152,18 @@ def _documented_commands() -> set[str]:
 def _documented_names() -> set[str]:
     """Dotted names of the public API page."""
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    return set(re.findall(rf"`({PACKAGE}\.[\w.]+)`", text))
+    return set(re.findall(rf"`({PACKAGE}\.[\w.]+)", text))
 
 
 def unreached(found_by_file: tuple[str, ...]) -> list[str]:
     """Definitions that no rule, script, documented command or public name leads to.
 
     Args:
-        found_by_file: rooms or packages whose files are found by name when the library runs.
+        found_by_file: rooms or packages whose files are found by name when the library runs;
+            what they enter is decorated, or a layout's ``read``.
     """
     reach = Reach()
-    for script in (ROOT / "workflow" / "scripts").glob("*.py"):
+    for script in [*(ROOT / "workflow" / "scripts").glob("*.py"), *(ROOT / "tools").rglob("*.py")]:
         reach.script(script)
     for rules in (ROOT / "workflow" / "rules").glob("*.smk"):
         for line in re.findall(r"^from .+", rules.read_text(encoding="utf-8"), re.M):
@@ -172,10 +177,13 @@ def unreached(found_by_file: tuple[str, ...]) -> list[str]:
     missed = []
     files = sorted((SOURCE / PACKAGE).rglob("*.py"))
     for path in files:
+        if path.name == "__init__.py":  # runs whenever anything of its room is imported
+            for effect in module_of(path).effects:
+                reach.statement(path, effect)
         dotted = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
         if dotted.startswith(tuple(f"{PACKAGE}.{room}." for room in found_by_file)):
             for name, statement in module_of(path).definitions.items():
-                if getattr(statement, "decorator_list", None):
+                if getattr(statement, "decorator_list", None) or name == "read":
                     reach.name(f"{dotted}.{name}")
     for path in files:
         for name, statement in module_of(path).definitions.items():

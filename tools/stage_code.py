@@ -18,6 +18,7 @@ import importlib
 import json
 from dataclasses import dataclass
 
+from siglip_study.metrics.base import METRICS
 from tools.reach import PACKAGE, ROOT, Reach
 
 RECORD = ROOT / "tests" / "study" / "stage_code.json"
@@ -71,11 +72,23 @@ def reached(stage: Stage) -> Reach:
 
 
 def today() -> dict[str, dict[str, int | str]]:
-    """Version number and code hash of every stage."""
-    return {
+    """Version number and code hash of every stage, and of every metric."""
+    stages: dict[str, dict[str, int | str]] = {
         name: {"version": stage.version, "code": reached(stage).hash()}
         for name, stage in STAGES.items()
     }
+    for name, metric in METRICS.items():
+        reach = Reach(PLUMBING)
+        reach.name(f"{metric.function.__module__}.{name}")
+        stages[f"metric {name}"] = {"version": metric.version, "code": reach.hash()}
+    return stages
+
+
+def place(name: str) -> str:
+    """Where a person raises the number of a stage or metric."""
+    if name in STAGES:
+        return STAGES[name].place
+    return f"version= above {name.removeprefix('metric ')} in src/{PACKAGE}/metrics/"
 
 
 def complaints(
@@ -91,7 +104,7 @@ def complaints(
         if before and before["version"] == now["version"]:
             said.append(
                 f"The code behind '{name}' changed, its version did not. If it computes something "
-                f"else, raise {STAGES[name].place}: finished studies make those results again. If "
+                f"else, raise {place(name)}: finished studies make those results again. If "
                 f"its results stay the same, leave the number. Then, either way: {record}"
             )
         else:

@@ -64,13 +64,17 @@ class House:
         return path
 
     def snakemake(
-        self, *arguments: str | Path, config: Path | None = None, timeout: int = 900
+        self,
+        *arguments: str | Path,
+        config: Path | None = None,
+        timeout: int = 900,
+        library: Path | None = None,
     ) -> Run:
-        """Run ``snakemake --cores 1 --resources gpu=1`` and wait for its end."""
+        """Run ``snakemake --cores 1 --resources gpu=1``, of another library's code if given."""
         done = subprocess.run(
             self._command(arguments, config),
             cwd=self.folder,
-            env=self._env,
+            env=self._env | ({"PYTHONPATH": str(library)} if library else {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

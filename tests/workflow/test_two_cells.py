@@ -5,6 +5,8 @@ some twenty jobs.
 """
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,3 +142,80 @@ def test_a_comment_in_the_config_reruns_nothing(study: Any) -> None:
     config = study.config.with_name("comment.yaml")
     config.write_text("# a remark\n" + text, encoding="utf-8")
     assert study.snakemake("--dry-run", config=config).jobs == {}
+
+
+SOURCE = Path(__file__).parents[2] / "src"
+TRAINED = {"vision_features", "scorer_features", "stage1", "stage2", "captions"}
+
+
+def add_projector(library: Path) -> None:
+    folder = library / "siglip_study/projectors"
+    text = (folder / "linear.py").read_text("utf-8")
+    (folder / "another.py").write_text(text.replace('"linear"', '"another"'), "utf-8")
+
+
+def add_metric(library: Path) -> None:
+    guide = (SOURCE.parent / "docs/add-a-metric.md").read_text("utf-8")
+    block = re.search(r"^```python\n(.*?)^```$", guide, re.M | re.S)
+    assert block is not None
+    (library / "siglip_study/metrics/length.py").write_text(block[1], "utf-8")
+
+
+def reword_errors(library: Path) -> None:
+    for path in library.rglob("*.py"):
+        path.write_text(path.read_text("utf-8").replace("; expected", "; we expected"), "utf-8")
+
+
+def rename_module(library: Path) -> None:
+    (library / "siglip_study/models/vlm.py").rename(library / "siglip_study/models/joined.py")
+    for path in library.rglob("*.py"):
+        path.write_text(path.read_text("utf-8").replace("models.vlm", "models.joined"), "utf-8")
+
+
+def change_projector(library: Path) -> None:
+    path = library / "siglip_study/projectors/linear.py"
+    path.write_text(path.read_text("utf-8") + "\nADDED = 1\n", "utf-8")
+
+
+def raise_training_version(library: Path) -> None:
+    path = library / "siglip_study/training/__init__.py"
+    text, raised = re.subn(r"^VERSION = \d+", "VERSION = 999", path.read_text("utf-8"), flags=re.M)
+    assert raised == 1
+    path.write_text(text, "utf-8")
+
+
+@pytest.fixture
+def plan_after(study: Any, tmp_path: Path) -> Callable[[Callable[[Path], None]], Any]:
+    """The jobs that a finished study asks for once the library was edited."""
+
+    def plan(edit: Callable[[Path], None]) -> Any:
+        library = tmp_path / "library"
+        shutil.copytree(SOURCE, library, ignore=shutil.ignore_patterns("__pycache__"))
+        edit(library)
+        plan = study.snakemake("--dry-run", config=study.config, library=library)
+        assert plan.status == 0, plan.text
+        return plan
+
+    return plan
+
+
+@pytest.mark.parametrize("edit", [add_projector, reword_errors, rename_module])
+def test_code_that_computes_the_same_runs_nothing(plan_after: Any, edit: Any) -> None:
+    assert plan_after(edit).jobs == {}
+
+
+def test_a_new_metric_scores_again_and_trains_nothing(plan_after: Any) -> None:
+    jobs = set(plan_after(add_metric).jobs)
+    assert "score" in jobs and not jobs & TRAINED
+
+
+def test_a_changed_projector_trains_its_own_cells(plan_after: Any) -> None:
+    plan = plan_after(change_projector)
+    trained = plan.cells("stage 1") | plan.cells("stage 2")
+    assert trained and all(name.startswith("linear") for name in trained)
+
+
+def test_a_raised_version_of_training_trains_every_cell(plan_after: Any) -> None:
+    plan = plan_after(raise_training_version)
+    trained = {name.split("_")[0] for name in plan.cells("stage 2")}
+    assert trained == {"linear", "query"}

@@ -1,0 +1,34 @@
+"""The house as drawn: floors, the page about them, and nothing in it that nobody reaches."""
+
+from tools import architecture
+from tools.reach import ROOT, SOURCE, unreached
+
+#: Files that are found by their names: projectors, metrics and dataset layouts.
+FOUND_BY_FILE = ("projectors", "metrics", "data.layouts")
+
+
+def test_every_room_is_drawn_and_little_lies_beside_them():
+    found = {p.name for p in (SOURCE / "siglip_study").iterdir() if (p / "__init__.py").exists()}
+    assert found == set(architecture.ROOMS)
+    assert len(list((SOURCE / "siglip_study").glob("*.py"))) <= 3
+
+
+def test_imports_go_only_downwards():
+    floors = list(architecture.ROOMS)
+    upward = {
+        pair: files
+        for pair, files in architecture.arrows().items()
+        if floors.index(pair[1]) > floors.index(pair[0])
+    }
+    assert upward == {}
+
+
+def test_the_page_and_its_picture_show_today_s_rooms():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert architecture.page(page) == page
+    picture = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    assert picture == architecture.picture(), "run python -m tools.architecture docs"
+
+
+def test_everything_is_reached_from_the_workflow_a_command_or_the_public_api():
+    assert unreached(FOUND_BY_FILE) == []
