@@ -23,6 +23,7 @@ class A:
         log.info("adding %d", x)
         if x > LIMIT:
             raise ValueError(f"x is {x}; expected at most {LIMIT}.")
+        self.require(x > 0, f"x is {x}; expected more than 0")
         return x + LIMIT  # why
 '''
 SAME = {
@@ -34,6 +35,7 @@ SAME = {
     "blank lines": BASE.replace("\n\n\n", "\n"),
     "quotes and brackets": BASE.replace("x + LIMIT ", "(x + LIMIT) "),
     "an error's words": BASE.replace('f"x is {x}; expected at most {LIMIT}."', '"Too large."'),
+    "the words of a requirement": BASE.replace("expected more than 0", "expected a number"),
     "a line of the log": BASE.replace('        log.info("adding %d", x)\n', ""),
     "an import": BASE.replace("import math", "import math, json"),
     "an annotation": BASE.replace("x: int", "x: float"),
@@ -46,6 +48,7 @@ OTHER = {
     "a default": BASE.replace("x: int)", "x: int = 1)"),
     "another error": BASE.replace("ValueError", "KeyError"),
     "when an error comes": BASE.replace("x > LIMIT", "x >= LIMIT"),
+    "what is required": BASE.replace("x > 0", "x > 1"),
 }
 
 

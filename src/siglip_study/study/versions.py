@@ -53,6 +53,11 @@ class _Wordless(ast.NodeTransformer):
             node.exc.args = [value for value in node.exc.args if not _has_text(value)]
         return self.generic_visit(node)
 
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "require":
+            node.args = node.args[:1]  # the condition; after it the words of its error
+        return self.generic_visit(node)
+
     def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
         # Texts of a config key (pydantic) and of a command's option (argparse).
         return None if node.arg in ("description", "help") else self.generic_visit(node)
