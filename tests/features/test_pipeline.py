@@ -9,13 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from support.kept import frame_facts
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
 from siglip_study.data.decoding import get_decoder
 from siglip_study.features.pipeline import embed_split, encode_split, stream_frames
 from siglip_study.features.scorer import Scorer
-from siglip_study.features.store import FeatureStore, read_frame_embeddings, read_frame_facts
+from siglip_study.features.store import FeatureStore, read_frame_embeddings
 from siglip_study.features.towers import VisionEncoder
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -181,7 +182,7 @@ def test_frame_embeddings_of_a_split(dataset, towers, tmp_path):
     embed_split(rows, root, get_decoder("decord"), scorer, 4, 3, 2, path)
     found = read_frame_embeddings(path)
     assert list(found) == rows["id"].to_list()
-    assert read_frame_facts(path) == {**scorer.facts, "frames": 4, "decoder": "decord"}
+    assert frame_facts(path) == {**scorer.facts, "frames": 4, "decoder": "decord"}
     frames = get_decoder("decord").read(root / "2.mp4", 4)
     alone = scorer.image_embeddings(frames[None])[0]
     assert torch.allclose(found["장면/2"], alone, atol=1e-5)

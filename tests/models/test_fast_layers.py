@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from support.kept import layer_settings
 from torch import nn
 
 from siglip_study.captioning.generate import generate_captions
@@ -14,7 +15,6 @@ from siglip_study.models.fast_layers import (
     decoder_layers,
     head_cross_entropy,
     keep,
-    layer_settings,
     set_layers,
     use_lean_adapters,
 )

@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.kept import checkpoint_facts
 
 from siglip_study.base.errors import StudyError
 from siglip_study.models.llm import load_llm, merge_adapters
-from siglip_study.runs.run import checkpoint_facts, load_adapters, load_projector, save_checkpoint
+from siglip_study.runs.run import load_adapters, load_projector, save_checkpoint
 
 CAPTIONS = [[5, 6, 7, 2], [9, 2]]
 

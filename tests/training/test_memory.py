@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from support.kept import layer_settings
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import RuntimeConfig
-from siglip_study.models.fast_layers import layer_settings
 from siglip_study.training.memory import GIB, ClipCost, clip_cost, fit, plan_memory
 
 LAYERS = 36

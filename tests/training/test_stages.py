@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.kept import checkpoint_facts
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
-from siglip_study.runs.run import Inputs, LoadedRun, checkpoint_facts, use_device
+from siglip_study.runs.run import Inputs, LoadedRun, use_device
 from siglip_study.study.cells import Cell
 from siglip_study.training import stages
 from siglip_study.training.stages import run_stage1, run_stage2

@@ -58,20 +58,11 @@ def read_frame_embeddings(path: str | Path) -> dict[str, Tensor]:
     Raises:
         StudyError: the file is absent or is not one of these.
     """
-    ids, embeddings, _ = _read(path)
+    ids, embeddings = _read(path)
     return dict(zip(ids, embeddings, strict=True))
 
 
-def read_frame_facts(path: str | Path) -> dict[str, Any]:
-    """What made the embeddings: the scorer's facts and the number of frames.
-
-    Raises:
-        StudyError: as :func:`read_frame_embeddings`.
-    """
-    return _read(path)[2]
-
-
-def _read(path: str | Path) -> tuple[list[str], Tensor, dict[str, Any]]:
+def _read(path: str | Path) -> tuple[list[str], Tensor]:
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
@@ -79,11 +70,7 @@ def _read(path: str | Path) -> tuple[list[str], Tensor, dict[str, Any]]:
                 raise StudyError(
                     f"{path}: schema is {header.get('schema')!r}; expected '{EMBEDDINGS_SCHEMA}'."
                 )
-            return (
-                json.loads(header["ids"]),
-                file.get_tensor("embeddings"),
-                json.loads(header["facts"]),
-            )
+            return json.loads(header["ids"]), file.get_tensor("embeddings")
     except (OSError, SafetensorError) as error:
         raise StudyError(f"{path}: cannot be read as frame embeddings ({error}).") from None
 

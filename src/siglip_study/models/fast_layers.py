@@ -22,7 +22,8 @@ _KERNELS = [
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
 ]
-_STATE = "_siglip_study_layer"
+#: Attribute of a decoder layer that holds how it runs.
+LAYER_STATE = "_siglip_study_layer"
 
 
 @dataclass
@@ -56,17 +57,11 @@ def set_layers(llm: nn.Module, *, compiled: bool, recomputed: int) -> None:
         settings.recomputed = number < recomputed
 
 
-def layer_settings(llm: nn.Module) -> tuple[bool, int]:
-    """Whether the layers are compiled, and how many are recomputed."""
-    found = [getattr(layer, _STATE, _Settings()) for layer in decoder_layers(llm)]
-    return any(s.compiled for s in found), sum(s.recomputed for s in found)
-
-
 def _settings(layer: nn.Module) -> _Settings:
-    settings: _Settings | None = getattr(layer, _STATE, None)
+    settings: _Settings | None = getattr(layer, LAYER_STATE, None)
     if settings is None:
         settings = _Settings()
-        setattr(layer, _STATE, settings)
+        setattr(layer, LAYER_STATE, settings)
         layer.forward = functools.partial(_forward, layer, settings)
     return settings
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from siglip_study import projectors
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_dir, read_json, write_json
+from siglip_study.base.io import atomic_dir, write_json
 from siglip_study.base.seeds import derived_seed
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import LlmConfig
@@ -77,11 +77,6 @@ def load_adapters(folder: Path, llm: nn.Module, config: LlmConfig) -> nn.Module:
     return merge_adapters(
         PeftModel.from_pretrained(llm, folder / "lora", is_trainable=False), config
     )
-
-
-def checkpoint_facts(folder: Path) -> dict[str, Any]:
-    """The JSON part of a checkpoint."""
-    return read_json(folder / "checkpoint.json", SCHEMA)
 
 
 log = logging.getLogger(__name__)
