@@ -4,6 +4,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from siglip_study.base.errors import StudyError
+
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed
 from siglip_study.study.cells import HELD_OUT, SPLITS
