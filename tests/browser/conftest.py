@@ -1,4 +1,4 @@
-"""The made-up study of tests/reporting, for a browser to open."""
+"""The made-up study of tests/report, for a browser to open."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from siglip_study import metrics
 from siglip_study.scoring.score_captions import score_captions
 from siglip_study.report import schema
 from siglip_study.report.glossary import glossary_rows
-from siglip_study.report.results import Cell
+from siglip_study.report.results import CellResult
 
 assert metrics.caption_length([["one", "two"], []]).tolist() == [2, 0]
 captions = ["one two three", "", "one two three four five six"]
@@ -32,7 +32,7 @@ assert found.clips["caption_length"].to_list() == [3.0, 0.0, 6.0]
 assert found.metrics["caption_length"]["unit"] == "tokens"
 assert set(found.values) | set(found.not_computed) == set(metrics.METRICS)
 assert schema.METRICS[-1] == "caption_length" and "caption_length" in schema.CELLS
-cell = Cell("x", "report", {"metrics": found.metrics, "not_computed": found.not_computed})
+cell = CellResult("x", "report", {"metrics": found.metrics, "not_computed": found.not_computed})
 row = next(row for row in glossary_rows([cell]) if row["name"] == "caption_length")
 assert row["definition"] == "Tokens of a caption." and row["direction"] == "neither"
 """

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.metrics.bertscore import BertScore, BertScoreConfig, rescaled
+from siglip_study.metrics.bertscore import BertScore, BertScoreModel, rescaled
 
 CAPTIONS = ["빨간 공이 굴러간다", "파란 상자가 멈춰 있다", "고양이가 숲에서 잔다"]
 REFERENCES = [["빨간 공이 멈춰 있다", "빨간 공"], ["파란 상자"], ["고양이가 잔다", "숲"]]
@@ -59,7 +59,7 @@ def tiny(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def scorer(tiny) -> BertScore:
-    return BertScore(BertScoreConfig(str(tiny), num_layers=2))
+    return BertScore(BertScoreModel(str(tiny), num_layers=2))
 
 
 def test_equals_bert_score_called_directly(tiny, scorer):
@@ -82,7 +82,7 @@ def test_equal_texts_score_1_and_empty_captions_0(scorer):
 def test_a_model_without_length_limit_and_with_t5_in_its_path(tmp_path, scorer):
     # Both trip bert-score itself: OverflowError, and the T5 class for a BERT.
     folder = save_tiny_bert(tmp_path / "not-t5", None)
-    other = BertScore(BertScoreConfig(str(folder), num_layers=2))
+    other = BertScore(BertScoreModel(str(folder), num_layers=2))
     assert other.max_tokens == POSITIONS
     expected = scorer.f1(CAPTIONS, REFERENCES)
     assert other.f1(CAPTIONS, REFERENCES) == pytest.approx(expected)
@@ -121,5 +121,5 @@ def test_mistakes_are_one_sentence(tiny, tmp_path, monkeypatch, model, layers, m
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     name = model.format(tiny=tiny, empty=tmp_path)
     with pytest.raises(StudyError, match=message) as error:
-        BertScore(BertScoreConfig(name, num_layers=layers))
+        BertScore(BertScoreModel(name, num_layers=layers))
     assert "\n" not in str(error.value)

@@ -15,8 +15,8 @@ from siglip_study.metrics.grounding import (
     fit_temperature,
     grounding_margin,
     grounding_margin_within,
-    group_means,
     mean_interval,
+    means_by_group,
 )
 
 
@@ -217,7 +217,7 @@ def test_interval_equals_scipy():
 def test_interval_is_over_groups():
     values = np.array([1.0, 3.0, 10.0, np.nan, 4.0])
     groups = ["a", "a", "b", "b", "c"]
-    assert group_means(values, groups).tolist() == [2, 10, 4]
+    assert means_by_group(values, groups).tolist() == [2, 10, 4]
     assert mean_interval(values, groups) == pytest.approx(mean_interval(np.array([2.0, 10, 4])))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from siglip_study.metrics.grounding import grounding_margin
-from siglip_study.ranking.scorer_check import check_scorer, derangement, swapped_curve
+from siglip_study.ranking.scorer_check import check_scorer, swapped_curve, uniform_derangement
 from siglip_study.scoring.score_captions import score_captions
 
 N = 60
@@ -56,7 +56,7 @@ def test_swapped_curve_falls_to_nothing() -> None:
 
 def test_swaps_need_no_new_matrix() -> None:
     matrix = scores(0.1)
-    order = derangement(N, np.random.default_rng(1))
+    order = uniform_derangement(N, np.random.default_rng(1))
     total = matrix.sum()
     own = matrix[order, np.arange(N)].sum()
     assert own / N - (total - own) / (N * (N - 1)) == pytest.approx(

@@ -7,7 +7,7 @@ from scipy import stats
 from support.made_study.ranking import made_ranking
 
 from siglip_study.report.controls import control_rows, gate_controls, join_draws
-from siglip_study.report.results import Cell
+from siglip_study.report.results import CellResult
 from siglip_study.report.trust import by_cell
 
 CLIPS, SPREAD = 60, 0.09
@@ -28,7 +28,7 @@ def cell(name, role, projector, margin, seed):
     gap = {"value": share, "low": -1.0, "high": 1.0}
     losses = {"matched": 1.0, "shuffled_gap": gap}
     metrics = {"values": found, "split": "report", "n_clips": CLIPS, "losses": losses}
-    return Cell(name, role, metrics, {"projector": projector, "seed": seed, "device": "cpu"})
+    return CellResult(name, role, metrics, {"projector": projector, "seed": seed, "device": "cpu"})
 
 
 def world(draws):

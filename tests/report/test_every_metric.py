@@ -1,7 +1,7 @@
 """The table of every metric, between chance and people."""
 
 from siglip_study.report.glossary import every_metric
-from siglip_study.report.results import Cell
+from siglip_study.report.results import CellResult
 from siglip_study.scoring.score_captions import metric_metadata
 
 NAMES = ["retrieval_r1", "meteor_gain"]
@@ -13,7 +13,7 @@ def cell(role, r1, gain, **more):
         "meteor_gain": {"value": gain, "chance": 0.0},
     }
     told = {"metrics": metric_metadata(NAMES, "ko"), "values": values, **more}
-    return Cell(role, role, told, {"projector": "a", "seed": 1} if role == "report" else {})
+    return CellResult(role, role, told, {"projector": "a", "seed": 1} if role == "report" else {})
 
 
 def test_every_projector_stands_between_chance_and_people():

@@ -9,7 +9,7 @@ import pytest
 from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
 from siglip_study.report import words
 from siglip_study.report.ledger import differences, ledger_rows, ledger_view
-from siglip_study.report.results import Cell, shared
+from siglip_study.report.results import CellResult, shared
 from siglip_study.report.runs import costs
 from siglip_study.report.schema import frame
 
@@ -23,7 +23,7 @@ def tuned(projector: str, n_cells: int = 4, epochs: tuple[int, ...] = ()) -> Sel
 SELECTION = StudySelection({p: tuned(p) for p in "ab"})
 
 
-def run(projector: str, seed: int = 1, **changes: Any) -> Cell:
+def run(projector: str, seed: int = 1, **changes: Any) -> CellResult:
     """A report run; a key with ``__`` goes into the run's nested keys."""
     settings: dict[str, Any] = {
         "vision": {"model": "clip", "frames": 8, "layer": -2},
@@ -70,7 +70,7 @@ def run(projector: str, seed: int = 1, **changes: Any) -> Cell:
         "wall_s": 50.0,
     }
     metrics = {"values": {}, "truncated_share": 0.25 * seed, "n_clips": 60}
-    return Cell(f"{projector}_{seed}", "report", metrics, facts, stage1)
+    return CellResult(f"{projector}_{seed}", "report", metrics, facts, stage1)
 
 
 def test_both_stages_and_all_seeds_are_counted() -> None:
@@ -150,11 +150,11 @@ def test_budgets_of_equal_gpu_time_are_not_called_tuned(
     assert found.startswith(f"Unequal samples of stage 2: 300 (a); 900 (b): {why}")
 
 
-def together(label: str, *halves: Cell) -> Cell:
+def together(label: str, *halves: CellResult) -> CellResult:
     """Two trainings that report a half each, as ``read_cell`` puts them together."""
     metrics = {**halves[0].metrics, "parts": {"selection": "x", "report": "y"}}
     facts, first = (shared([getattr(half, key) for half in halves]) for key in ("run", "stage1"))
-    return Cell(label, "report", metrics, facts, first, halves=halves)
+    return CellResult(label, "report", metrics, facts, first, halves=halves)
 
 
 def test_two_trainings_that_took_the_same_as_one_are_equal_to_it() -> None:

@@ -28,7 +28,7 @@ from siglip_study.report.gallery import (
     jpeg_thumbnails,
 )
 from siglip_study.report.glossary import metric_heading, metric_rows
-from siglip_study.report.results import Cell
+from siglip_study.report.results import CellResult
 from siglip_study.report.runs import tuning_grids
 from siglip_study.report.wording import gate_reason
 from siglip_study.scoring.score_captions import metric_metadata
@@ -81,7 +81,7 @@ def test_number(value, shown):
      (1, 2, True, False, "no rank"), (None, None, False, False, "no rank")],
 )  # fmt: skip
 def test_rank_words(low, high, ranked, can_rank, shown):
-    assert words.rank(low, high, ranked, can_rank) == shown
+    assert words.rank_interval(low, high, ranked, can_rank) == shown
 
 
 def test_other_words():
@@ -222,7 +222,7 @@ def test_frames_of_rows_conform():
 )
 def test_a_column_names_its_tokens_and_the_glossary_their_version(language, name, tokens):
     told = {"metrics": metric_metadata([name], language), "values": {}}
-    cell = Cell("a", "report", told)
+    cell = CellResult("a", "report", told)
     assert metric_heading(name, [cell])["tokens"] == tokens
     (row,) = metric_rows([cell])
     assert tokens.split(" ")[0] in (row["tokenizer"] or "")

@@ -167,7 +167,7 @@ def test_stamps_are_short_in_tables_and_at_length_on_the_page() -> None:
     ],
 )
 def test_why_d_within_category_is_asked_for_or_not(reason: DemandReason, said: str) -> None:
-    assert said in wording.within_demand(WithinDemand(reason, 0.2, 0.1, 0.01, 29, 60))
+    assert said in wording.within_demand_sentence(WithinDemand(reason, 0.2, 0.1, 0.01, 29, 60))
 
 
 @pytest.mark.parametrize(("alpha", "level"), [(0.05, "95"), (0.025, "97.5"), (0.1, "90")])
@@ -370,4 +370,4 @@ def test_who_agrees_on_the_first_place(metrics: list[str], said: str) -> None:
     orders = metric_orders({metric: VALUES[metric] for metric in ("d", *metrics)}, "d")
     names = {metric: metric for metric in VALUES} | {"d": "D"}
     head = "a has the highest mean D" if said else ""
-    assert wording.metric_orders(orders, "d", names) == head + said
+    assert wording.metric_orders_sentence(orders, "d", names) == head + said

@@ -10,7 +10,7 @@ from support.features import write_features
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
-from siglip_study.scoring.baselines import clip_vectors, nearest, write_baselines
+from siglip_study.scoring.baselines import nearest, pooled_features, write_baselines
 
 FACTS = {"model": "made", "dim": 3, "grid": [1, 2], "patches": 2, "frames": 2}
 
@@ -64,7 +64,7 @@ def stores(manifest: pl.DataFrame, tmp_path: Path) -> dict[str, Path]:
 
 
 def test_clip_vectors_average_patches_and_keep_frames_in_order(stores):
-    found = clip_vectors(stores["train"], ["train-3", "train-0"])
+    found = pooled_features(stores["train"], ["train-3", "train-0"])
     assert found.shape == (2, 6)
     expected = clip_features("train-3").float().mean(dim=1).flatten().numpy()
     np.testing.assert_array_equal(found[0], expected)

@@ -1,5 +1,7 @@
 """The version number of a stage: the code that its record follows, and what a change asks for."""
 
+import json
+
 import pytest
 
 from tools import reach, stage_code
@@ -125,8 +127,17 @@ def test_a_raised_number_asks_only_to_be_recorded():
     assert "--record" in said and "raise" not in said
 
 
+def test_the_code_behind_every_version_is_the_recorded_one():
+    recorded = json.loads(stage_code.RECORD.read_text(encoding="utf-8"))
+    assert "\n".join(complaints(recorded, stage_code.today())) == ""
+
+
+def test_a_stage_that_is_gone_leaves_no_record():
+    assert set(json.loads(stage_code.RECORD.read_text(encoding="utf-8"))) == set(stage_code.today())
+
+
 def test_every_script_with_a_rule_that_keeps_results_has_a_stage():
     covered = {name for stage in stage_code.STAGES.values() for name in stage.scripts}
     scripts = {path.stem for path in (stage_code.ROOT / "workflow" / "scripts").glob("*.py")}
     # These three keep nothing that a later job reads as a result.
-    assert scripts - covered <= {"rehearse", "preflight", "scorer_verdict", "pool"}
+    assert scripts - covered <= {"rehearse", "preflight", "scorer_verdict"}

@@ -1,4 +1,4 @@
-from siglip_study.metrics.base import versions as metric_versions
+from siglip_study.metrics.base import metric_versions
 from siglip_study.ranking import CHECK_VERSION, VERSION as SELECTION_VERSION
 from siglip_study.scoring import BASELINES_VERSION, VERSION as SCORES_VERSION
 

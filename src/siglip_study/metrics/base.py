@@ -173,7 +173,7 @@ def metric(
     return register
 
 
-def versions() -> str:
+def metric_versions() -> str:
     """Every metric with its version: what scores are made again for."""
     return ", ".join(f"{name} {known.version}" for name, known in METRICS.items())
 

@@ -40,7 +40,7 @@ def bertscore_f1(
 
 
 @dataclass(frozen=True)
-class BertScoreConfig:
+class BertScoreModel:
     """Which model scores.
 
     Attributes:
@@ -59,7 +59,7 @@ class BertScoreConfig:
 class BertScore:
     """A loaded model; load once, score every cell."""
 
-    def __init__(self, config: BertScoreConfig) -> None:
+    def __init__(self, config: BertScoreModel) -> None:
         """Load the model and its tokenizer.
 
         Raises:

@@ -199,7 +199,7 @@ def fit_temperature(scores: np.ndarray) -> float:
     return math.exp(best.x)
 
 
-def group_means(values: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
+def means_by_group(values: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
     """Mean of each group, NaN values left out, groups in sorted order: ``[G]``."""
     values = np.asarray(values, dtype=np.float64)
     keep = ~np.isnan(values)
@@ -227,7 +227,7 @@ def mean_interval(
     are the sample. NaN values are left out. The bounds are NaN with fewer than two groups, and all
     three are NaN where no value is left.
     """
-    means = group_means(values, groups)
+    means = means_by_group(values, groups)
     n = len(means)
     if n == 0:
         return math.nan, math.nan, math.nan

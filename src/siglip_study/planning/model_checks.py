@@ -84,7 +84,7 @@ def check_tokenizer(forecast: Forecast) -> Told:
             yield "warning", f"{told}; expected one."
 
 
-def check_scorer(forecast: Forecast) -> Told:
+def check_scorer_model(forecast: Forecast) -> Told:
     """The scorer: kind, weights, frames of its size, and its tokenizer."""
     from siglip_study.features.scorer import SCORER_FAMILIES
 

@@ -19,7 +19,7 @@ from siglip_study.planning.model_checks import (
     check_bertscore,
     check_llm,
     check_projectors,
-    check_scorer,
+    check_scorer_model,
     check_tokenizer,
     check_vision,
 )
@@ -202,7 +202,7 @@ CHECKS: dict[str, Callable[[Forecast], Told]] = {
     "vision": check_vision,
     "llm": check_llm,
     "tokenizer": check_tokenizer,
-    "scorer": check_scorer,
+    "scorer": check_scorer_model,
     "bertscore": check_bertscore,
     "projectors": check_projectors,
     "data": check_data,

@@ -90,7 +90,7 @@ class ScorerCheck:
     within: WithinSpread | None = None
 
 
-def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
+def uniform_derangement(n: int, rng: np.random.Generator) -> np.ndarray:
     """A uniformly drawn permutation of ``range(n)`` that leaves nothing in place, n ≥ 2."""
     while True:  # accepted with probability near 1/e, so a handful of draws
         order = rng.permutation(n)
@@ -131,7 +131,7 @@ def _swapped(
         caption = np.arange(n)
         if count:
             chosen = rng.choice(n, count, replace=False)
-            caption[chosen] = chosen[derangement(count, rng)]
+            caption[chosen] = chosen[uniform_derangement(count, rng)]
         own = scores[caption, np.arange(n)].sum()
         values.append(own / n - (total - own) / (n * (n - 1)))
     return count, np.array(values)

@@ -11,7 +11,7 @@ import polars as pl
 from siglip_study.base.io import read_json
 from siglip_study.report import wording, words
 from siglip_study.report.controls import WITHIN
-from siglip_study.report.results import ROLES, Cell, only
+from siglip_study.report.results import ROLES, CellResult, only
 from siglip_study.report.trust import by_cell
 from siglip_study.study.paths import Paths
 
@@ -29,7 +29,7 @@ def sight(
     results: Path,
     ranking: Ranking,
     controls: list[dict[str, Any]],
-    cells: list[Cell],
+    cells: list[CellResult],
 ) -> dict[str, Any]:
     """View of what stands between a score and sight.
 
@@ -57,7 +57,7 @@ def sight(
 
 
 def _negatives(
-    cells: list[Cell], controls: list[dict[str, Any]], clips: pl.DataFrame
+    cells: list[CellResult], controls: list[dict[str, Any]], clips: pl.DataFrame
 ) -> dict[str, Any]:
     shown = [cell for cell in cells if cell.role not in ("tuning", "preset")]
     reasons = {cell.metrics["not_computed"].get(WITHIN[0]) for cell in shown} - {None}
@@ -100,7 +100,7 @@ def _figure(row: dict[str, Any] | None, digits: int) -> dict[str, str]:
     }
 
 
-def _generic(cells: list[Cell], gates: dict[str, Verdict | None]) -> str | None:
+def _generic(cells: list[CellResult], gates: dict[str, Verdict | None]) -> str | None:
     """What the raw score makes of one caption for all, from this study's numbers."""
     generic, human = only(cells, "control_generic"), only(cells, "references")
     if generic is None:
@@ -124,7 +124,7 @@ def _generic(cells: list[Cell], gates: dict[str, Verdict | None]) -> str | None:
 
 
 def _category(
-    cells: list[Cell], gates: dict[str, Verdict | None], clips: pl.DataFrame, alpha: float
+    cells: list[CellResult], gates: dict[str, Verdict | None], clips: pl.DataFrame, alpha: float
 ) -> str | None:
     """What knowing the category alone is worth, and who is shown to see more."""
     found = only(cells, "control_category")
@@ -164,7 +164,7 @@ def _by_projector(clips: pl.DataFrame, values: dict[str, Any] | None = None) -> 
     return {label: np.stack(rows) for label, rows in found.items()}
 
 
-def _unseeing(results: Path, cells: list[Cell]) -> list[dict[str, str]]:
+def _unseeing(results: Path, cells: list[CellResult]) -> list[dict[str, str]]:
     """What the first published run of each projector says of no video and of the mean video."""
     rows: dict[str, dict[str, str]] = {}
     for cell in (one for whole in cells for one in (whole, *whole.halves)):

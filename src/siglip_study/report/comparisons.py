@@ -11,7 +11,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.ranking.orders import metric_orders
 from siglip_study.report import wording, words
 from siglip_study.report.glossary import metric_heading
-from siglip_study.report.results import Cell, mean
+from siglip_study.report.results import CellResult, mean
 
 if TYPE_CHECKING:
     from siglip_study.ranking.pairs import PairInfluence
@@ -31,7 +31,7 @@ MEASURES: dict[str, tuple[str, int]] = {
 }
 
 
-def sensitivity_rows(cells: list[Cell]) -> list[dict[str, Any]]:
+def sensitivity_rows(cells: list[CellResult]) -> list[dict[str, Any]]:
     """Rows of the ``sensitivity`` table: one a measure and projector, report runs only."""
     labels = list(dict.fromkeys(str(c.projector) for c in cells if c.role == "report"))
     runs = {
@@ -59,7 +59,7 @@ def sensitivity_rows(cells: list[Cell]) -> list[dict[str, Any]]:
     return rows
 
 
-def _value(cell: Cell, metric: str) -> float | None:
+def _value(cell: CellResult, metric: str) -> float | None:
     if metric == KAPPA:
         truth = cell.metrics.get("truth") or {}
         return mean([found.get("kappa") for found in truth.values()])
@@ -70,7 +70,7 @@ def sensitivity_view(
     rows: list[dict[str, Any]],
     projectors: list[str],
     influence: Sequence[PairInfluence] = (),
-    cells: list[Cell] | None = None,
+    cells: list[CellResult] | None = None,
 ) -> dict[str, Any] | None:
     """View of the sensitivity table, or None where there is nothing to compare.
 
@@ -114,7 +114,9 @@ def sensitivity_view(
         "projectors": projectors,
         "rows": table,
         "missing": [MEASURES[m][0] for m in MEASURES if m not in by_metric],
-        "sentence": wording.metric_orders(orders, D, {m: n for m, (n, _) in MEASURES.items()}),
+        "sentence": wording.metric_orders_sentence(
+            orders, D, {m: n for m, (n, _) in MEASURES.items()}
+        ),
         "influence": _influence(influence),
     }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from siglip_study.report import wording
-from siglip_study.report.results import ROLES, Cell, mean, only, shared
+from siglip_study.report.results import ROLES, CellResult, mean, only, shared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,16 +25,16 @@ JUDGED = ("grounding_margin", "grounding_margin_within")
 _LEVEL = 0.95
 
 
-def runs_by_control(cells: list[Cell]) -> list[list[Cell]]:
+def runs_by_control(cells: list[CellResult]) -> list[list[CellResult]]:
     """The controls among ``cells``, each with all of its runs."""
-    runs: dict[tuple[str, str | None], list[Cell]] = {}
+    runs: dict[tuple[str, str | None], list[CellResult]] = {}
     for cell in cells:
         if cell.role.startswith("control_"):
             runs.setdefault((cell.role, cell.projector), []).append(cell)
     return list(runs.values())
 
 
-def joined_name(runs: list[Cell]) -> str:
+def joined_name(runs: list[CellResult]) -> str:
     """The name under which the runs of one control stand together: its label, without a hash."""
     return runs[0].name if len(runs) == 1 else str(runs[0].projector)
 
@@ -48,7 +48,7 @@ def by_group(clips: pl.DataFrame, name: str, metric: str) -> np.ndarray:
     return known_group_means(values, own["group"].to_list())
 
 
-def join_draws(cells: list[Cell], clips: pl.DataFrame) -> list[Cell]:
+def join_draws(cells: list[CellResult], clips: pl.DataFrame) -> list[CellResult]:
     """``cells`` with one in place of all runs of a control, where it has several.
 
     Its figures are means over the runs. Intervals of single runs carry clips only, so they are
@@ -65,7 +65,7 @@ def join_draws(cells: list[Cell], clips: pl.DataFrame) -> list[Cell]:
     return joined
 
 
-def _joined(runs: list[Cell], clips: pl.DataFrame) -> Cell:
+def _joined(runs: list[CellResult], clips: pl.DataFrame) -> CellResult:
     first = runs[0]
     values = {}
     for metric, found in first.metrics["values"].items():
@@ -93,7 +93,7 @@ def _joined(runs: list[Cell], clips: pl.DataFrame) -> Cell:
 
 
 def _interval(
-    runs: list[Cell], clips: pl.DataFrame, metric: str
+    runs: list[CellResult], clips: pl.DataFrame, metric: str
 ) -> tuple[float | None, float | None]:
     """95 % interval of the mean over runs, as the gate bounds it; ``None`` of one source video."""
     import numpy as np
@@ -148,12 +148,12 @@ EXPECTATIONS: dict[str, str] = {
 
 
 def gate_controls(
-    cells: list[Cell], clips: pl.DataFrame, thresholds: GateThresholds | None = None
+    cells: list[CellResult], clips: pl.DataFrame, thresholds: GateThresholds | None = None
 ) -> dict[str, GateVerdict]:
     """Gate verdict of each control but retrieval, judged by itself: cell → verdict.
 
     Runs of one control with several seeds are judged together, and share their verdict with the
-    cell that stands for all of them (``draws.join_draws``).
+    cell that stands for all of them (``join_draws``).
 
     Args:
         cells: every cell of the study; without human references nothing can be judged.
@@ -204,14 +204,14 @@ def gate_controls(
 
 
 def control_rows(
-    cells: list[Cell],
+    cells: list[CellResult],
     ranking: Ranking,
     gates: dict[str, GateVerdict],
 ) -> list[dict[str, Any]]:
     """Rows of the controls table: each control's figures, then every run's negatives and gaps.
 
     Args:
-        cells: every cell of the study, one for all runs of a control (``draws.join_draws``).
+        cells: every cell of the study, one for all runs of a control (``join_draws``).
         ranking: the ranking.
         gates: cell → verdict, from :func:`gate_controls`.
     """
@@ -237,7 +237,7 @@ def control_rows(
     return rows
 
 
-def _within_met(cell: Cell, metric: str) -> bool | None:
+def _within_met(cell: CellResult, metric: str) -> bool | None:
     """Whether a captioner of the category alone has nothing left within it; others: no test."""
     if cell.role != "control_category" or metric != WITHIN[0]:
         return None
@@ -246,7 +246,7 @@ def _within_met(cell: Cell, metric: str) -> bool | None:
     return abs(cell.value(metric) or 0.0) <= MARGIN_ROUNDING
 
 
-def _met(cell: Cell, ranking: Ranking, gates: dict[str, GateVerdict]) -> bool | None:
+def _met(cell: CellResult, ranking: Ranking, gates: dict[str, GateVerdict]) -> bool | None:
     """Whether a control shows what it must; None for a bar or where the gate could not judge."""
     if cell.role == "references":
         return ranking.scorer is None or ranking.scorer.can_tell
@@ -263,7 +263,7 @@ def _met(cell: Cell, ranking: Ranking, gates: dict[str, GateVerdict]) -> bool | 
     return verdict == "collapsed" if cell.role == "control_hot" else verdict != "grounded"
 
 
-def _gap_met(cell: Cell, gap: str, found: dict[str, Any]) -> bool | None:
+def _gap_met(cell: CellResult, gap: str, found: dict[str, Any]) -> bool | None:
     # A reversed gap of 0 is a finding about the projector, not a fault of the study.
     if cell.role != "report" or gap != "shuffled_gap" or found.get("low") is None:
         return None
@@ -271,7 +271,7 @@ def _gap_met(cell: Cell, gap: str, found: dict[str, Any]) -> bool | None:
 
 
 def _row(
-    cell: Cell,
+    cell: CellResult,
     metric: str,
     found: dict[str, Any],
     as_expected: bool | None,

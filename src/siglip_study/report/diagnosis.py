@@ -8,7 +8,7 @@ from typing import Any
 from siglip_study.report import words
 from siglip_study.report.charts import PALETTE, spec
 from siglip_study.report.collapse_cause import why
-from siglip_study.report.results import OF_ONE_HALF, ROLES, Cell, History, read_histories
+from siglip_study.report.results import OF_ONE_HALF, ROLES, CellResult, History, read_histories
 
 #: Chart → its figure's column, the title of its axis, whether it runs from 0 to 1, what it says.
 FIGURES: dict[str, tuple[str, str, bool, str]] = {
@@ -65,7 +65,7 @@ _GREY = "#808890"
 
 def diagnosis_view(
     results: Path,
-    cells: list[Cell],
+    cells: list[CellResult],
     tables: dict[str, list[dict[str, Any]]],
     colours: dict[str, str],
 ) -> dict[str, Any] | None:

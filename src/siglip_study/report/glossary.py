@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from siglip_study.report import words
-from siglip_study.report.results import Cell, mean, only
+from siglip_study.report.results import CellResult, mean, only
 
 #: The tokenizer of metrics that a model computes, as ``metrics.json`` names it.
 MODEL_TOKENS = "the model's own"
@@ -39,7 +39,7 @@ TERMS: tuple[tuple[str, str, str, str, str], ...] = (
 )
 
 
-def metric_heading(name: str, cells: list[Cell]) -> dict[str, str]:
+def metric_heading(name: str, cells: list[CellResult]) -> dict[str, str]:
     """What stands under a metric's name at its column: direction and range, and its tokens.
 
     All three are those that the metric was computed with; a reader need not hover.
@@ -58,7 +58,7 @@ def _range(info: dict[str, Any]) -> str:
     return f"{_bound(info.get('min'), '−∞')} to {_bound(info.get('max'), '∞')}"
 
 
-def metric_rows(cells: list[Cell]) -> list[dict[str, Any]]:
+def metric_rows(cells: list[CellResult]) -> list[dict[str, Any]]:
     """Rows of the ``metrics`` table: every metric that any cell carries, as it was computed.
 
     Those that no cell could compute stand with the reason, and without a tokenizer.
@@ -90,7 +90,7 @@ def metric_rows(cells: list[Cell]) -> list[dict[str, Any]]:
     return rows
 
 
-def glossary_rows(cells: list[Cell]) -> list[dict[str, Any]]:
+def glossary_rows(cells: list[CellResult]) -> list[dict[str, Any]]:
     """Every metric that any cell carries, with its definition, range, direction and tokenizer."""
     rows = [
         {
@@ -137,7 +137,7 @@ def _bound(value: float | None, unbounded: str) -> str:
 # ---- Every metric of every projector on one page, between what chance and what people get.
 
 
-def every_metric(cells: list[Cell], projectors: Sequence[str]) -> dict[str, Any]:
+def every_metric(cells: list[CellResult], projectors: Sequence[str]) -> dict[str, Any]:
     """Rows of all metrics that were computed, columns of chance, projectors and bars.
 
     Args:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from siglip_study.report import wording, words
 from siglip_study.report.glossary import metric_heading
-from siglip_study.report.results import Cell, only
+from siglip_study.report.results import CellResult, only
 
 if TYPE_CHECKING:
     from siglip_study.ranking.gate import GateVerdict
@@ -19,7 +19,9 @@ _CLEARS = {
 }
 
 
-def headline(rows: list[dict[str, Any]], ranking: Ranking, cells: list[Cell]) -> dict[str, Any]:
+def headline(
+    rows: list[dict[str, Any]], ranking: Ranking, cells: list[CellResult]
+) -> dict[str, Any]:
     """View of the headline section: ``verdict``, ``tiles``, ``columns``, ``rows``, ``bars``.
 
     Args:
@@ -47,7 +49,9 @@ def headline(rows: list[dict[str, Any]], ranking: Ranking, cells: list[Cell]) ->
     }
 
 
-def _tiles(rows: list[dict[str, Any]], ranking: Ranking, cells: list[Cell]) -> list[dict[str, str]]:
+def _tiles(
+    rows: list[dict[str, Any]], ranking: Ranking, cells: list[CellResult]
+) -> list[dict[str, str]]:
     reports = [c for c in cells if c.role == "report"]
     clips = max((c.metrics.get("n_clips") or 0 for c in reports), default=0)
     tuning = sum(c.role == "tuning" for c in cells)
@@ -78,7 +82,7 @@ def _tiles(rows: list[dict[str, Any]], ranking: Ranking, cells: list[Cell]) -> l
     ]
 
 
-def _columns(references: Cell | None, cells: list[Cell]) -> list[dict[str, Any]]:
+def _columns(references: CellResult | None, cells: list[CellResult]) -> list[dict[str, Any]]:
     def figure(label: str, metric: str, digits: int = 3) -> dict[str, Any]:
         human = references.value(metric) if references else None
         return {
@@ -111,7 +115,9 @@ def _row(row: dict[str, Any], ranking: Ranking, gate: GateVerdict) -> dict[str, 
     return {
         "projector": row["projector"],
         "ranked": row["ranked"],
-        "rank": words.rank(row["rank_low"], row["rank_high"], row["ranked"], ranking.can_rank),
+        "rank": words.rank_interval(
+            row["rank_low"], row["rank_high"], row["ranked"], ranking.can_rank
+        ),
         "margin": words.number(row["grounding_margin"], 4),
         "interval": words.interval(row["grounding_margin_low"], row["grounding_margin_high"], 4),
         "siglip": words.number(row["siglip_cosine"]),
@@ -145,7 +151,7 @@ def _total(row: dict[str, Any], key: str) -> float:
     return float((row[f"stage1_{key}"] or 0.0) + (row[key] or 0.0))
 
 
-def _bar(label: str, cell: Cell | None) -> dict[str, str]:
+def _bar(label: str, cell: CellResult | None) -> dict[str, str]:
     def show(metric: str, digits: int = 3) -> str:
         return words.number(cell.value(metric) if cell else None, digits)
 

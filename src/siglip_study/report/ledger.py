@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from siglip_study.report import words
-from siglip_study.report.results import Cell, chosen_text, mean
+from siglip_study.report.results import CellResult, chosen_text, mean
 
 if TYPE_CHECKING:
     from siglip_study.ranking.selection import Selection, StudySelection
@@ -19,7 +19,7 @@ ARCHITECTURE = (
 )
 
 
-def ledger_rows(cells: list[Cell], selection: StudySelection) -> list[dict[str, Any]]:
+def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict[str, Any]]:
     """Rows of the ``ledger`` table, one a projector: what one of its report runs took.
 
     Figures are means over the report seeds; both stages together unless the name says otherwise.
@@ -54,24 +54,24 @@ def ledger_rows(cells: list[Cell], selection: StudySelection) -> list[dict[str, 
     return rows
 
 
-def _report_runs(cells: list[Cell]) -> dict[str, list[Cell]]:
-    runs: dict[str, list[Cell]] = {}
+def _report_runs(cells: list[CellResult]) -> dict[str, list[CellResult]]:
+    runs: dict[str, list[CellResult]] = {}
     for cell in cells:
         if cell.role == "report" and cell.projector is not None:
             runs.setdefault(cell.projector, []).append(cell)
     return runs
 
 
-def _both(runs: list[Cell], key: str) -> float | None:
+def _both(runs: list[CellResult], key: str) -> float | None:
     """Mean over seeds of stage 1 plus stage 2; None where a stage does not tell."""
     parts = [(cell.cost(f"stage1_{key}"), cell.cost(key)) for cell in runs]
     return mean([None if a is None or b is None else float(a) + float(b) for a, b in parts])
 
 
-def _key(*path: str) -> Callable[[Cell], Any]:
+def _key(*path: str) -> Callable[[CellResult], Any]:
     """A nested key of ``cell.json``."""
 
-    def get(cell: Cell) -> Any:
+    def get(cell: CellResult) -> Any:
         found: Any = cell.run
         for name in path:
             found = (found or {}).get(name)
@@ -80,12 +80,12 @@ def _key(*path: str) -> Callable[[Cell], Any]:
     return get
 
 
-def _cost(name: str) -> Callable[[Cell], Any]:
+def _cost(name: str) -> Callable[[CellResult], Any]:
     return lambda cell: cell.cost(name)
 
 
-def _clips_a_step(stage: str) -> Callable[[Cell], Any]:
-    def get(cell: Cell) -> Any:
+def _clips_a_step(stage: str) -> Callable[[CellResult], Any]:
+    def get(cell: CellResult) -> Any:
         settings = (cell.run.get("run") or {}).get(stage) or {}
         batch, times = settings.get("batch_size"), settings.get("gradient_accumulation")
         return None if batch is None or times is None else batch * times
@@ -99,7 +99,7 @@ _OWN = "the config gives projectors epochs of their own, as for equal GPU time"
 _SCORED = "clips scored"
 
 #: What should be equal: words, how to read it from a run, and what a difference may come from.
-EQUAL: tuple[tuple[str, Callable[[Cell], Any], str], ...] = (
+EQUAL: tuple[tuple[str, Callable[[CellResult], Any], str], ...] = (
     ("samples of stage 1", _cost("stage1_samples_seen"), ""),
     ("samples of stage 2", _cost("samples_seen"), _TUNED),
     ("optimizer steps of stage 1", _cost("stage1_optimizer_steps"), ""),
@@ -125,7 +125,7 @@ EQUAL: tuple[tuple[str, Callable[[Cell], Any], str], ...] = (
 )
 
 
-def differences(cells: list[Cell], selection: StudySelection) -> list[str]:
+def differences(cells: list[CellResult], selection: StudySelection) -> list[str]:
     """A sentence for each thing that should be equal between the compared cells and is not."""
     runs = _report_runs(cells)
     # Two trainings that report a half each: what they share says nothing of where they differ.
@@ -169,7 +169,7 @@ def _unequal(what: str, found: dict[str, list[Any]], why: str) -> list[str]:
 
 def ledger_view(
     rows: list[dict[str, Any]],
-    cells: list[Cell],
+    cells: list[CellResult],
     selection: StudySelection,
     projectors: list[str],
 ) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from siglip_study.report.gallery import GallerySettings, gallery_columns, galler
 from siglip_study.report.glossary import every_metric, glossary_rows
 from siglip_study.report.headline import headline
 from siglip_study.report.ledger import ledger_view
-from siglip_study.report.results import Cell, part_names, read_cells
+from siglip_study.report.results import CellResult, part_names, read_cells
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import trust, truth
 
@@ -109,7 +109,7 @@ def _shrink(settings: GallerySettings, island: dict[str, Any], excess: int) -> G
 def _view(
     results: Path,
     tables: dict[str, list[dict[str, Any]]],
-    cells: list[Cell],
+    cells: list[CellResult],
     title: str,
     config: dict[str, Any],
     provenance: dict[str, Any],

@@ -39,7 +39,7 @@ UNTRAINED = ("references", "control_retrieval", "control_generic", "control_cate
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellResult:
     """One captioner: ``metrics`` is its metrics.json, ``run`` its cell.json, ``stage1`` the
     stage.json of the first stage it started from (both {} if untrained).
 
@@ -53,7 +53,7 @@ class Cell:
     run: dict[str, Any] = field(default_factory=dict)
     stage1: dict[str, Any] = field(default_factory=dict)
     runs: tuple[str, ...] = ()
-    halves: tuple[Cell, ...] = ()
+    halves: tuple[CellResult, ...] = ()
 
     @property
     def joined(self) -> bool:
@@ -93,7 +93,7 @@ class Cell:
         return None if found is None else found.get(part)
 
 
-def read_cell(results: Path, name: str, role: str, half: str | None = None) -> Cell:
+def read_cell(results: Path, name: str, role: str, half: str | None = None) -> CellResult:
     """Read one cell's metrics and run description; only what it reports of a half, if one is named.
 
     Raises:
@@ -115,15 +115,15 @@ def read_cell(results: Path, name: str, role: str, half: str | None = None) -> C
             )
     parent = run.get("stage1_cell")
     stage1 = {} if parent is None else _stage1(results, str(parent))
-    return Cell(name=name, role=role, metrics=metrics, run=run, stage1=stage1)
+    return CellResult(name=name, role=role, metrics=metrics, run=run, stage1=stage1)
 
 
-def _joined(results: Path, name: str, role: str, metrics: dict[str, Any]) -> Cell:
+def _joined(results: Path, name: str, role: str, metrics: dict[str, Any]) -> CellResult:
     """Two trainings as one: what they share, and the mean of what they took."""
     halves = tuple(read_cell(results, part, role, half) for half, part in metrics["parts"].items())
     run = {**shared([cell.run for cell in halves]), "cell": name, "stage1_cell": None}
     stage1 = shared([cell.stage1 for cell in halves])
-    return Cell(name, role, metrics, run, stage1, halves=halves)
+    return CellResult(name, role, metrics, run, stage1, halves=halves)
 
 
 #: What a training takes, of which two trainings have a mean.
@@ -150,7 +150,7 @@ def _stage1(results: Path, name: str) -> dict[str, Any]:
     return read_json(Paths(results).stage1(name) / "stage.json", schema="stage/1")
 
 
-def read_cells(results: Path, cells: dict[str, list[str]]) -> list[Cell]:
+def read_cells(results: Path, cells: dict[str, list[str]]) -> list[CellResult]:
     """All cells of ``{role: [name, ...]}``, in the order of :data:`ROLES`.
 
     Two trainings that report a half each stand in the one that they are together, and nowhere else.
@@ -163,12 +163,12 @@ def read_cells(results: Path, cells: dict[str, list[str]]) -> list[Cell]:
     return [cell for cell in found if cell.name not in parts]
 
 
-def part_names(cells: list[Cell]) -> set[str]:
+def part_names(cells: list[CellResult]) -> set[str]:
     """Names of the trainings that report one half each."""
     return {half.name for cell in cells for half in cell.halves}
 
 
-def only(cells: list[Cell], role: str) -> Cell | None:
+def only(cells: list[CellResult], role: str) -> CellResult | None:
     """The first cell of a role, or None."""
     return next((cell for cell in cells if cell.role == role), None)
 
@@ -250,7 +250,7 @@ def lost_in(history: History) -> dict[str, Any] | None:
 
 
 def read_histories(
-    results: Path, cells: list[Cell], rows: list[dict[str, Any]], gates: dict[str, str]
+    results: Path, cells: list[CellResult], rows: list[dict[str, Any]], gates: dict[str, str]
 ) -> list[History]:
     """Histories of every trained cell, in the order of ``rows``.
 

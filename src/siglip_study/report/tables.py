@@ -17,7 +17,7 @@ from siglip_study.report.comparisons import sensitivity_rows
 from siglip_study.report.controls import control_rows, gate_controls, join_draws
 from siglip_study.report.glossary import metric_rows
 from siglip_study.report.ledger import ledger_rows
-from siglip_study.report.results import Cell, chosen_text, mean, only, read_cells
+from siglip_study.report.results import CellResult, chosen_text, mean, only, read_cells
 from siglip_study.study.cells import HELD_OUT
 from siglip_study.study.paths import Paths
 
@@ -94,7 +94,7 @@ def _parquet(path: Path) -> pl.DataFrame:
 
 
 def _ranking_rows(
-    cells: list[Cell], ranking: Ranking, selection: StudySelection
+    cells: list[CellResult], ranking: Ranking, selection: StudySelection
 ) -> list[dict[str, Any]]:
     references = only(cells, "references")
     cleared = ranking.retrieval.cleared_by if ranking.retrieval else None
@@ -151,7 +151,7 @@ def _ranking_rows(
 
 
 def _cell_rows(
-    cells: list[Cell],
+    cells: list[CellResult],
     ranking: Ranking,
     selection: StudySelection,
     gates: dict[str, GateVerdict],
@@ -200,7 +200,7 @@ def _cell_rows(
     return rows
 
 
-def _clips(results: Path, cells: list[Cell]) -> pl.DataFrame:
+def _clips(results: Path, cells: list[CellResult]) -> pl.DataFrame:
     parts = []
     for cell in cells:
         path = Paths(results).run(cell.name) / "clips.parquet"

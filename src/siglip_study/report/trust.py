@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from siglip_study.report import wording, words
 from siglip_study.report.controls import FIGURES, GAPS, GATED, D
 from siglip_study.report.glossary import metric_heading
-from siglip_study.report.results import ROLES, Cell, mean, only
+from siglip_study.report.results import ROLES, CellResult, mean, only
 
 if TYPE_CHECKING:
     from siglip_study.ranking.procedure import Ranking, RetrievalBar
@@ -30,7 +30,7 @@ def trust(
     ranking: Ranking,
     pairs: list[dict[str, Any]],
     controls: list[dict[str, Any]],
-    cells: list[Cell],
+    cells: list[CellResult],
 ) -> dict[str, Any]:
     """View of the trust section: scorer check, controls, loss gaps, pairs, retrieval, caveats.
 
@@ -126,7 +126,7 @@ def _control(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _gaps(cell: Cell) -> dict[str, Any]:
+def _gaps(cell: CellResult) -> dict[str, Any]:
     losses = cell.metrics.get("losses") or {}
     return {
         "cell": cell.name,
@@ -174,13 +174,13 @@ def _retrieval(bar: RetrievalBar | None) -> dict[str, Any]:
     }
 
 
-def truth(cells: list[Cell], projectors: list[str]) -> dict[str, Any] | None:
+def truth(cells: list[CellResult], projectors: list[str]) -> dict[str, Any] | None:
     """View of the demo's truth: κ per attribute and projector, or None where facts are not known.
 
     A value is the mean over the projector's report seeds; its interval reaches from the lowest
     lower to the highest upper bound of those seeds, and so is wider than any one of them.
     """
-    runs: dict[str, list[Cell]] = {}
+    runs: dict[str, list[CellResult]] = {}
     for cell in cells:
         if cell.metrics.get("truth") and cell.role in (
             "report",
@@ -209,7 +209,7 @@ def truth(cells: list[Cell], projectors: list[str]) -> dict[str, Any] | None:
     }
 
 
-def _kappa(cells: list[Cell], attribute: str) -> dict[str, Any]:
+def _kappa(cells: list[CellResult], attribute: str) -> dict[str, Any]:
     found = [c.metrics["truth"][attribute] for c in cells if attribute in c.metrics["truth"]]
     value = mean([f.get("kappa") for f in found])
     lows = [f["low"] for f in found if f.get("low") is not None]

@@ -319,7 +319,7 @@ def published_reason(told: PublishedVerdict) -> str:
     return say(f"published.why_{told.verdict}", v=told)
 
 
-def within_demand(told: WithinDemand) -> str:
+def within_demand_sentence(told: WithinDemand) -> str:
     """Whether D within category is asked for, and why."""
     mean = ""
     if told.mean is not None and told.lower_bound is not None:
@@ -428,7 +428,7 @@ def _caveat(caveat: Caveat, ranking: Ranking, crossed: bool) -> str:
     from siglip_study.ranking.caveats import LEVEL, MIN_SEEDS
 
     if caveat.code == "within_not_asked" and ranking.within_category is not None:
-        return within_demand(ranking.within_category)
+        return within_demand_sentence(ranking.within_category)
     reason = ""
     if caveat.code in ("not_ranked", "templated"):
         gates = {own.projector: own.gate for own in ranking.projectors}
@@ -477,7 +477,9 @@ def influence(found: Sequence[PairInfluence]) -> str | None:
 # ---- Other orders.
 
 
-def metric_orders(orders: Sequence[MetricOrder], lead: str, names: Mapping[str, str]) -> str:
+def metric_orders_sentence(
+    orders: Sequence[MetricOrder], lead: str, names: Mapping[str, str]
+) -> str:
     """Which other measures agree with ``lead`` on the first place, and which do not."""
     first = next((order for order in orders if order.metric == lead), None)
     others = [order for order in orders if order.metric != lead]

@@ -71,7 +71,7 @@ def rate(value: float | None) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
-def rank(low: int | None, high: int | None, ranked: bool, can_rank: bool) -> str:
+def rank_interval(low: int | None, high: int | None, ranked: bool, can_rank: bool) -> str:
     """A rank interval: ``1``, ``2–4``, ``unranked`` (gated), ``no rank`` (cannot be claimed)."""
     if not can_rank:
         return "no rank"

@@ -34,7 +34,7 @@ def nearest(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
     return np.argmax(unit(queries) @ unit(keys).T, axis=1)
 
 
-def clip_vectors(folder: Path, ids: Sequence[str]) -> np.ndarray:
+def pooled_features(folder: Path, ids: Sequence[str]) -> np.ndarray:
     """Frozen features of clips as ``[N, F·V]``: patches averaged, frames kept in order."""
     from siglip_study.features.store import FeatureStore
 
@@ -52,12 +52,12 @@ def write_baselines(
     """Write ``captions/1`` files of both baselines over the held-out splits."""
     by_split = {split: manifest.filter(pl.col("split") == split) for split in ("train", *splits)}
     train = by_split["train"]
-    keys = clip_vectors(features["train"], train["id"].to_list())
+    keys = pooled_features(features["train"], train["id"].to_list())
     train_captions = [captions[0] for captions in train["captions"].to_list()]
     references, retrieved = [], []
     for split in splits:
         ids = by_split[split]["id"].to_list()
-        found = nearest(clip_vectors(features[split], ids), keys)
+        found = nearest(pooled_features(features[split], ids), keys)
         for clip, captions, index in zip(
             ids, by_split[split]["captions"].to_list(), found, strict=True
         ):

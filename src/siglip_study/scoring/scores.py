@@ -14,7 +14,7 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, write_json
 from siglip_study.metrics import morphemes
-from siglip_study.metrics.base import versions
+from siglip_study.metrics.base import metric_versions
 from siglip_study.metrics.tokens import folded
 from siglip_study.scoring.cell_scores import (
     REFERENCES,
@@ -233,7 +233,7 @@ def _inputs(scorer: SplitScorer, frames: Path) -> str:
         settings.bertscore and settings.bertscore.model_dump(),
         settings.language,
         settings.version,
-        versions(),
+        metric_versions(),
         # One that is fitted here follows from the rest.
         scorer.temperature,
         split.facts,

@@ -57,7 +57,7 @@ class ScoreModels:
         if config is not None and self._bert is None:
             from siglip_study.metrics import bertscore
 
-            model = bertscore.BertScore(bertscore.BertScoreConfig(config.model, config.layer))
+            model = bertscore.BertScore(bertscore.BertScoreModel(config.model, config.layer))
             self._bert = model, model.baseline(train)
         return self._bert
 

@@ -85,8 +85,11 @@ def _has_text(node: ast.AST) -> bool:
 
 
 def what_it_does(tree: ast.AST) -> str:
-    """A syntax tree as text, without what only people read: comments, docstrings, messages."""
-    return ast.dump(_Wordless().visit(tree))
+    """A syntax tree as text, without what only people read: comments, docstrings, messages.
+
+    As source, not as ``ast.dump``, which names fields that come and go with Python's versions.
+    """
+    return ast.unparse(_Wordless().visit(tree))
 
 
 def code_hash(files: Iterable[Path]) -> str:
