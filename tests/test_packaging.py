@@ -127,6 +127,18 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_files_that_a_page_names_exist(page: Path) -> None:
+    kept = [
+        path.relative_to(ROOT).as_posix()
+        for part in ("src", "workflow", "tools", "tests", "benchmarks")
+        for path in (ROOT / part).rglob("*.py")
+    ]
+    # Files that a guide has its reader write stand in its code blocks, not between backticks.
+    for name in re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8")):
+        assert any(f"/{path}".endswith(f"/{name}") for path in kept), f"{page.name}: {name}"
+
+
 def test_the_cluster_page_fetches_the_models_of_the_study() -> None:
     page = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
     assert "-m siglip_study.models fetch config/study.yaml" in page
