@@ -139,6 +139,16 @@ def test_the_python_files_that_a_page_names_exist(page: Path) -> None:
         assert any(f"/{path}".endswith(f"/{name}") for path in kept), f"{page.name}: {name}"
 
 
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_the_commands_that_a_page_names_are_modules(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for module in re.findall(r"-m ((?:siglip_study|tools|benchmarks)[\w.]*\w)", text):
+        path = (
+            ROOT / ("src" if module.startswith("siglip_study") else "") / module.replace(".", "/")
+        )
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+
+
 def test_the_cluster_page_fetches_the_models_of_the_study() -> None:
     page = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
     assert "-m siglip_study.models fetch config/study.yaml" in page
