@@ -9,7 +9,7 @@ FAMILIES = ("qwen3", "llama", "gemma3", "gemma3_short_window", "mistral_sliding"
 
 
 def _config(family):
-    from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen3Config
+    import transformers
 
     shared = llm_sizes(
         num_hidden_layers=3,
@@ -18,24 +18,19 @@ def _config(family):
         bos_token_id=None,
         eos_token_id=EOS,
     )
-    if family == "qwen3":
-        return Qwen3Config(**shared)
-    if family == "llama":
-        return LlamaConfig(**shared)
-    if family == "gpt_oss":
-        from transformers import GptOssConfig
-
-        return GptOssConfig(**shared, num_local_experts=2, num_experts_per_tok=1, sliding_window=5)
-    if family == "gemma2":
-        from transformers import Gemma2Config
-
-        return Gemma2Config(**gemma_sizes(shared, 5), attn_logit_softcapping=1.0)
-    if family == "mistral_sliding":
-        return MistralConfig(**shared, sliding_window=7)
+    mixed = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+    experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
     # Prompts here have 13 positions: one window ends within the prompt, one within the caption.
-    window = 5 if family == "gemma3_short_window" else 16
-    layers = ["sliding_attention", "full_attention", "sliding_attention"]
-    return Gemma3TextConfig(**gemma_sizes(shared, window), layer_types=layers)
+    name, sizes = {
+        "qwen3": ("Qwen3Config", shared),
+        "llama": ("LlamaConfig", shared),
+        "gpt_oss": ("GptOssConfig", shared | experts | {"sliding_window": 5}),
+        "gemma2": ("Gemma2Config", gemma_sizes(shared, 5) | {"attn_logit_softcapping": 1.0}),
+        "gemma3": ("Gemma3TextConfig", gemma_sizes(shared, 16) | mixed),
+        "gemma3_short_window": ("Gemma3TextConfig", gemma_sizes(shared, 5) | mixed),
+        "mistral_sliding": ("MistralConfig", shared | {"sliding_window": 7}),
+    }[family]
+    return getattr(transformers, name)(**sizes)
 
 
 @pytest.fixture(params=FAMILIES)

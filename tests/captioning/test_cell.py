@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 from support.features import write_features
+from support.tiny_models import stir_adapters
 
 from siglip_study.base.io import read_json
 from siglip_study.captioning import cell, losses
@@ -57,14 +58,25 @@ def study(tmp_path: Path, llm_config, features):
         made = loaded.model()
         made.calibrate(features.batch([f"train{i}" for i in range(8)]), match_embeddings=True)
         made.llm = add_lora(made.llm, run.llm.lora)
-        torch.manual_seed(5)
-        with torch.no_grad():  # fresh adapters are the identity: these are not
-            for name, parameter in made.named_parameters():
-                if "lora_B" in name:
-                    parameter.normal_(0, 0.2)
+        stir_adapters(made.llm, 0.2)
         return loaded, made
 
     return SimpleNamespace(cell=Cell("linear", "report", run), inputs=inputs, model=model)
+
+
+@pytest.fixture
+def written(study, tmp_path):
+    """Caption a cell: its run, its model, the records of its captions and its table of losses."""
+
+    def write(which):
+        loaded, model = study.model()
+        out = tmp_path / which.role / str(which.exchanged)
+        write_captions(loaded, model, which, SETTINGS, RUNTIME, out)
+        told = read_json(out / "captions.json", "captions/1")
+        assert told["cell"] == which.name and told["wall_s"] > 0 and told["gpu_s"] == 0
+        return loaded, model, told["records"], pl.read_parquet(out / "losses.parquet")
+
+    return write
 
 
 def test_captions_handed_over_equal_those_of_the_checkpoint(study, tmp_path):
@@ -98,10 +110,8 @@ def test_prompts_read_once_give_the_losses_of_whole_sequences(study, monkeypatch
     assert shared["loss"].n_unique() == 15  # five clips, three conditions: none alike by chance
 
 
-def test_conditions_are_the_losses_of_one_caption_under_one_video(study, tmp_path):
-    loaded, model = study.model()
-    write_captions(loaded, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
-    table = pl.read_parquet(tmp_path / "out" / "losses.parquet")
+def test_conditions_are_the_losses_of_one_caption_under_one_video(study, written):
+    loaded, model, _, table = written(study.cell)
     clips = loaded.clips("report")
     videos = [clips.features.batch([clip]) for clip in clips.ids]
     orders = [derangement(5, "shuffled", "report", k) for k in range(SETTINGS.shuffles)]
@@ -116,6 +126,7 @@ def test_conditions_are_the_losses_of_one_caption_under_one_video(study, tmp_pat
         "reversed": [loss(i, videos[i][:, [1, 0]]) for i in range(5)],
         "shuffled": [sum(loss(i, videos[order[i]]) for order in orders) / 2 for i in range(5)],
     }
+    assert set(table["split"]) == {"report"}
     for condition, values in expected.items():
         found = table.filter(condition=condition)
         assert found["id"].to_list() == list(clips.ids)
@@ -134,48 +145,36 @@ def test_losses_of_a_blind_model_are_equal_across_videos(study):
     assert matched == pytest.approx(backwards, rel=1e-5)
 
 
-def test_the_cells_own_split_is_captioned(study, tmp_path):
-    loaded, model = study.model()
-    write_captions(loaded, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
-    told = read_json(tmp_path / "out" / "captions.json", "captions/1")
-    assert told["cell"] == study.cell.name and told["wall_s"] > 0 and told["gpu_s"] == 0
-    matched = [row for row in told["records"] if row["condition"] == "matched"]
-    assert [r["id"] for r in matched] == [f"report{i}" for i in reversed(range(5))]
-    for row in matched:
-        assert row["split"] == "report"
+def test_the_cells_own_split_is_captioned_and_a_control_asked_for_nothing_else(study, written):
+    records = written(Cell("x", "control_hot", study.cell.run))[2]
+    assert {row["condition"] for row in records} == {"matched"}
+    records = written(study.cell)[2][:5]
+    assert [row["id"] for row in records] == [f"report{i}" for i in reversed(range(5))]
+    for row in records:
+        assert row["split"] == "report" and row["condition"] == "matched"
         assert 1 <= row["n_tokens"] <= SETTINGS.max_new_tokens
 
 
-def test_captions_of_a_half_do_not_depend_on_the_other_half(study, tmp_path):
-    both = Cell("linear", "report", study.cell.run, exchanged=True)
-    for which, name in ((study.cell, "alone"), (both, "both")):
-        loaded, model = study.model()
-        write_captions(loaded, model, which, SETTINGS, RUNTIME, tmp_path / name)
-    alone, halves = (
-        read_json(tmp_path / name / "captions.json", "captions/1")["records"]
-        for name in ("alone", "both")
-    )
+def test_captions_of_a_half_do_not_depend_on_the_other_half(study, written):
+    *_, alone, alone_losses = written(study.cell)
+    *_, halves, losses_of_both = written(Cell("linear", "report", study.cell.run, exchanged=True))
     matched = [row for row in halves if row["condition"] == "matched"]
     assert {row["split"] for row in matched} == {"selection", "report"} and len(matched) == 8
     assert [row for row in matched if row["split"] == "report"] == alone[:5]
-    tables = [pl.read_parquet(tmp_path / name / "losses.parquet") for name in ("alone", "both")]
-    assert tables[1].filter(pl.col("split") == "report").equals(tables[0])
-    assert tables[1].filter(pl.col("split") == "selection").height == 9
+    assert losses_of_both.filter(split="report").equals(alone_losses)
+    assert losses_of_both.filter(split="selection").height == 9
 
 
-def test_what_a_model_says_of_nothing_and_of_the_mean_stands_apart_from_the_clips(study, tmp_path):
-    loaded, model = study.model()
-    write_captions(loaded, model, study.cell, SETTINGS, RUNTIME, tmp_path / "out")
-    told = read_json(tmp_path / "out" / "captions.json", "captions/1")["records"]
-    extra = {row["condition"]: row for row in told if row["condition"] != "matched"}
-    assert set(extra) == {"blind", "mean"} and len(told) == 7
+def test_what_a_model_says_of_nothing_and_of_the_mean_stands_apart_from_the_clips(study, written):
+    loaded, model, records, _ = written(study.cell)
+    extra = {row["condition"]: row for row in records if row["condition"] != "matched"}
+    assert set(extra) == {"blind", "mean"} and len(records) == 7
     assert all(row["id"] is None and row["split"] == "report" for row in extra.values())
 
     def say(shown, features):
         ask = {"max_new_tokens": SETTINGS.max_new_tokens, "batch_size": 1}
-        return generate_captions(shown, loaded.tokenizer, ["x"], lambda ids: features, **ask)[
-            0
-        ].text
+        [said] = generate_captions(shown, loaded.tokenizer, ["x"], lambda ids: features, **ask)
+        return said.text
 
     train = loaded.clips("train")
     mean = train.features.batch(train.ids).float().mean(dim=0, keepdim=True)
@@ -186,14 +185,6 @@ def test_what_a_model_says_of_nothing_and_of_the_mean_stands_apart_from_the_clip
     prompt = blind.prompt_embeddings(mean)
     assert prompt.shape[1] == len(loaded.layout.blind) == blind.prompt_length(mean)
     assert torch.equal(prompt, model.embed([loaded.layout.blind]).to(prompt.dtype))
-
-
-def test_cells_that_are_not_published_are_not_asked(study, tmp_path):
-    loaded, model = study.model()
-    control = Cell("x", "control_hot", study.cell.run)
-    write_captions(loaded, model, control, SETTINGS, RUNTIME, tmp_path / "out")
-    told = read_json(tmp_path / "out" / "captions.json", "captions/1")["records"]
-    assert {row["condition"] for row in told} == {"matched"}
 
 
 def test_a_killed_captioning_leaves_nothing_to_take(study, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.tiny_models import stir_adapters
 
 from siglip_study.captioning import decoding
 from siglip_study.captioning.generate import generate_captions
@@ -45,9 +46,7 @@ def test_adapters_in_fp32_are_recorded_under_autocast(make_family, features, num
     model = make_family("qwen3", dtype=torch.bfloat16)
     model.llm = add_lora(model.llm, LoraConfig(r=4))
     model = model.to("cuda")
-    for name, parameter in model.llm.named_parameters():
-        if "lora_" in name:
-            torch.nn.init.normal_(parameter.data, std=0.3)
+    stir_adapters(model.llm, 0.3)
     twice = [captions(model, features, numbers, graphs=True) for _ in range(2)]
     plain = captions(model, features, numbers, graphs=False)
     assert twice[0] == twice[1]

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from support.tiny_models import stir_adapters
 from torch import nn
 
-from siglip_study.captioning.generate import generate_captions
 from siglip_study.captioning.weights import AdaptedLinear, settle_adapters, weights_for_captions
-from siglip_study.models.llm import add_lora
+from siglip_study.models.llm import merge_adapters
 from siglip_study.models.quantization import dequantize, dequantized_growth
 
 IDS = ["a", "b", "c"]
@@ -19,15 +19,11 @@ def far_from_fresh(make_model, llm_config):
     def build(dora=False, quantization="none"):
         lora = llm_config.lora.model_copy(update={"dora": dora})
         config = llm_config.model_copy(update={"lora": lora, "quantization": quantization})
-        model = make_model(config=config)
-        torch.manual_seed(4)
-        model.llm = add_lora(model.llm, lora)
-        with torch.no_grad():
-            for name, parameter in model.llm.named_parameters():
-                if "lora_B" in name:
-                    parameter.normal_(0, 0.1)
-                if "magnitude" in name:
-                    parameter.mul_(1 + 0.2 * torch.randn_like(parameter))
+        model = make_model(lora=True, config=config)
+        stir_adapters(model.llm)
+        for name, parameter in model.llm.named_parameters():
+            if "magnitude" in name:
+                parameter.data.mul_(1 + 0.2 * torch.randn_like(parameter))
         return model.eval(), config
 
     return build
@@ -81,9 +77,8 @@ def test_nf4_weights_are_unpacked_to_the_same_values(far_from_fresh, features, d
     )
     # Two values a byte before, two bytes a value after.
     assert dequantized_growth(model.llm) == 3 * packed
-    apart = settle_adapters(model.llm, "merged")  # NF4 cannot take them up: they stay apart
-    model.llm = apart
-    assert any(isinstance(m, AdaptedLinear) for m in apart.modules())
+    model.llm = settle_adapters(model.llm, "merged")  # NF4 cannot take them up: they stay apart
+    assert any(isinstance(m, AdaptedLinear) for m in model.llm.modules())
     torch.testing.assert_close(loss(model, features), before, rtol=1e-4, atol=0)
     dequantize(model.llm)
     assert dequantized_growth(model.llm) == 0
@@ -92,8 +87,6 @@ def test_nf4_weights_are_unpacked_to_the_same_values(far_from_fresh, features, d
 
 
 def test_fp32_takes_up_its_adapters_exactly_as_a_checkpoint_does(far_from_fresh):
-    from siglip_study.models.llm import merge_adapters
-
     ours, theirs = (far_from_fresh() for _ in range(2))
     ready = weights_for_captions(ours[0].llm, ours[1])
     merged = merge_adapters(theirs[0].llm, theirs[1])
@@ -105,16 +98,3 @@ def test_nf4_on_the_cpu_stays_as_it_is(far_from_fresh):
     pytest.importorskip("bitsandbytes")
     model, config = far_from_fresh(quantization="nf4")
     assert weights_for_captions(model.llm, config) is model.llm
-
-
-@pytest.mark.parametrize("dora", [False, True])
-def test_captions_stay_the_same(far_from_fresh, features, tokenizer, dora):
-    model, _ = far_from_fresh(dora)
-
-    def captions():
-        return generate_captions(model, tokenizer, IDS, features.batch, max_new_tokens=10)
-
-    before = captions()
-    model.llm = settle_adapters(model.llm, "apart")
-    assert captions() == before
-    assert len({c.text for c in before}) > 1

@@ -61,6 +61,16 @@ def gemma_sizes(sizes: dict[str, Any], window: int) -> dict[str, Any]:
     return sizes | {"sliding_window": window, "query_pre_attn_scalar": sizes["head_dim"]}
 
 
+def stir_adapters(llm: Any, std: float = 0.1) -> None:
+    """Give fresh LoRA adapters, which are the identity, weights that change something."""
+    import torch
+
+    torch.manual_seed(4)
+    for name, parameter in llm.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter.data, std=std)
+
+
 def byte_level_tokenizer(specials: list[str]) -> Any:
     """A ``tokenizers.Tokenizer``: special tokens first, then one token a byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers

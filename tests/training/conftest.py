@@ -1,6 +1,10 @@
-"""A stage at micro size, and the bits it ends with."""
+"""A stage at micro size, and the config of a micro study."""
 
 import pytest
+
+
+class Killed(BaseException):
+    """Not an Exception: like a kill, nobody may catch it."""
 
 
 @pytest.fixture(scope="session")
@@ -11,8 +15,17 @@ def accelerator():
 
 
 @pytest.fixture
+def killed():
+    return Killed
+
+
+@pytest.fixture
 def train(accelerator, tmp_path, make_clips):
-    """Run ``train_stage``; returns the position. Keywords change the stage's settings."""
+    """Run ``train_stage``; returns the position. Keywords change the stage's settings.
+
+    ``pace``: seconds between two saves; ``forward``: most clips of a forward pass; ``dies``: the
+    epoch after which it is killed.
+    """
     import torch
 
     from siglip_study.config.training import StageConfig
@@ -32,8 +45,14 @@ def train(accelerator, tmp_path, make_clips):
         number=1,
         pace=1e9,
         forward=None,
+        diagnosis=None,
+        dies=None,
         **settings,
     ):
+        def on_epoch(row):
+            if row["epoch"] == dies:
+                raise Killed
+
         torch.set_num_threads(1)
         plan = StagePlan(number, StageConfig(**{**defaults, **settings}), 3, 4, pace, forward)
         return train_stage(
@@ -44,36 +63,32 @@ def train(accelerator, tmp_path, make_clips):
             ResumePoint(tmp_path / resume),
             lambda _: {"quick_n": 0},
             accelerator,
-            lambda _: None,
+            on_epoch,
+            diagnosis,
         )
 
     return run
 
 
 @pytest.fixture
-def bits():
-    """Everything a stage ends with that must repeat: weights and history without clocks."""
+def script(monkeypatch):
+    """Let the next validation losses be these, one a call."""
+    from siglip_study.training import loop
 
-    def of(model, position):
-        history = [
-            {k: v for k, v in row.items() if k != "seconds"}
-            for row in [*position.steps, *position.epochs]
-        ]
-        weights = {name: p.detach().clone() for name, p in model.trainable().items()}
-        return weights, history
+    def losses(*values):
+        left = iter(values)
+        monkeypatch.setattr(loop, "caption_losses", lambda *_: ([next(left)], [1]))
 
-    return of
+    return losses
 
 
-@pytest.fixture
-def micro_study(tmp_path, tiny_llm):
-    """Builder of a study of one projector in ``tmp_path``; keywords are top-level keys."""
-    from siglip_study.config import parse
-    from siglip_study.study import Study
+@pytest.fixture(scope="session")
+def micro_config(tiny_llm):
+    """Builder of a raw config of one projector; keywords are top-level keys."""
 
-    def build(**changes):
+    def build(folder, **changes):
         raw = {
-            "output_dir": str(tmp_path),
+            "output_dir": str(folder),
             "data": {"root": "x"},
             "projectors": {"linear": {}},
             "llm": {"model": str(tiny_llm), "quantization": "none", "lora": {"r": 2}},
@@ -83,6 +98,6 @@ def micro_study(tmp_path, tiny_llm):
             "stage2": {"batch_size": 2, "gradient_accumulation": 1},
             "grid": {"learning_rate": [1e-2], "epochs": [1]},
         }
-        return Study(parse(raw | changes))
+        return raw | changes
 
     return build

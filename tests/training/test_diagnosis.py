@@ -26,7 +26,7 @@ from siglip_study.training.geometry import (
 )
 
 IDS = [f"clip{i}" for i in range(12)]
-
+STAGE2 = {"number": 2, "epochs": 3, "batch_size": 4, "gradient_accumulation": 1, "keep": "last"}
 SHAPE = projectors.FeatureShape(2, (2, 2), 12)
 
 
@@ -304,61 +304,37 @@ def test_the_rank_of_many_tokens_is_taken_of_evenly_spaced_ones(
 # --- in training --------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.fixture
-def study(make_clips, tmp_path, accelerator, features):
-    """Train with the diagnosis on; ``dies`` kills it when that many epochs are done."""
-    from siglip_study.config.training import StageConfig
-    from siglip_study.training.loop import train_stage
-    from siglip_study.training.resume import ResumePoint
-    from siglip_study.training.step import StagePlan
+def told(make_model, train, features, accelerator):
+    """Train with the diagnosis on; the rows of its epochs, without clocks."""
 
-    def run(model, resume="r", dies=None, forward=None, pace=1e9):
-        torch.set_num_threads(1)
-        settings = StageConfig(
-            epochs=3, learning_rate=1e-2, batch_size=4, gradient_accumulation=1, keep="last"
+    def run(resume, **options):
+        position = train(
+            make_model(lora=True),
+            resume=resume,
+            diagnosis=lambda model: diagnose(model, features.batch, IDS, accelerator),
+            **STAGE2,
+            **options,
         )
-
-        def on_epoch(row):
-            if row["epoch"] == dies:
-                raise Killed
-
-        return train_stage(
-            model,
-            StagePlan(2, settings, 3, 4, pace, forward),
-            make_clips(10),
-            make_clips(3, start=100),
-            ResumePoint(tmp_path / resume),
-            lambda _: {"quick_n": 0},
-            accelerator,
-            on_epoch,
-            lambda m: diagnose(m, features.batch, IDS, accelerator),
-        )
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in position.epochs]
 
     return run
 
 
-def told(position):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in position.epochs]
-
-
 @pytest.mark.parametrize("dies", [1, 2])
 @pytest.mark.parametrize("pace", [0.0, 1e9])
-def test_a_resumed_run_tells_the_same(make_model, study, dies, pace):
-    expected = told(study(make_model(lora=True), "undisturbed"))
-    with pytest.raises(Killed):
-        study(make_model(lora=True), dies=dies, pace=pace)
-    assert told(study(make_model(lora=True), pace=pace)) == expected
+def test_a_resumed_run_tells_the_same(told, killed, dies, pace):
+    expected = told("undisturbed")
+    with pytest.raises(killed):
+        told("r", dies=dies, pace=pace)
+    assert told("r", pace=pace) == expected
     assert len(expected) == 3
     starts = {row["diag_start_video_share_after"] for row in expected}
     assert len(starts) == 1 and starts != {expected[0]["diag_video_share_after"]}
 
 
-def test_any_forward_split_tells_the_same(make_model, study):
-    one, two = (told(study(make_model(lora=True), f"f{n}", forward=n)) for n in (4, 1))
+def test_any_forward_split_tells_the_same(told):
+    one, two = (told(f"f{n}", forward=n) for n in (4, 1))
     for a, b in zip(one, two, strict=True):
         assert a.keys() == b.keys()
         for key in a:
@@ -366,18 +342,14 @@ def test_any_forward_split_tells_the_same(make_model, study):
             assert a[key] == near, key
 
 
-def test_looking_does_not_change_what_is_trained(make_model, study, train):
-    model, twin = make_model(lora=True), make_model(lora=True)
-    study(model)
+def test_looking_does_not_change_what_is_trained(make_model, train, features, accelerator):
+    plain, watched = make_model(lora=True), make_model(lora=True)
+    train(plain, resume="plain", **STAGE2)
     train(
-        twin,
-        number=2,
-        epochs=3,
-        batch_size=4,
-        gradient_accumulation=1,
-        keep="last",
-        weight_decay=0.01,
-        resume="twin",
+        watched,
+        resume="watched",
+        diagnosis=lambda model: diagnose(model, features.batch, IDS, accelerator),
+        **STAGE2,
     )
-    for one, two in zip(model.trainable().values(), twin.trainable().values(), strict=True):
-        assert torch.equal(one, two)
+    ends = zip(plain.trainable().values(), watched.trainable().values(), strict=True)
+    assert all(torch.equal(one, two) for one, two in ends)

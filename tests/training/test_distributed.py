@@ -49,7 +49,7 @@ def noise(ids):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, tiny_llm):
+def world(tmp_path_factory, micro_config):
     """A manifest, feature stores and a config: all that processes share is files."""
     folder = tmp_path_factory.mktemp("world")
     rows = []
@@ -64,18 +64,13 @@ def world(tmp_path_factory, tiny_llm):
         facts = {"dim": 12, "grid": [2, 2], "patches": 4, "frames": 2}
         write_features(folder / split, work, ids, noise, 4, facts)
     pl.DataFrame(rows).write_parquet(folder / "manifest.parquet")
-    config = {
-        "output_dir": str(folder),
-        "data": {"root": "x"},
-        "projectors": {"linear": {}},
-        "llm": {"model": str(tiny_llm), "quantization": "none", "lora": {"r": 2, "dropout": 0.0}},
-        "vision": {"frames": 2},
-        "training": {"quick_clips": 2, "quick_tokens": 4, "max_target_tokens": 64},
+    config = micro_config(
+        folder,
         # Steps of 5, 5 and 1 clips: the last one leaves a rank without any.
-        "stage1": {"epochs": 2, "batch_size": 5, "gradient_accumulation": 1},
-        "stage2": {"batch_size": 1, "gradient_accumulation": 5},
-        "grid": {"learning_rate": [1e-2], "epochs": [1]},
-    }
+        stage1={"epochs": 2, "batch_size": 5, "gradient_accumulation": 1},
+        stage2={"batch_size": 1, "gradient_accumulation": 5},
+    )
+    config["llm"]["lora"]["dropout"] = 0.0  # two ranks would drop other activations than one
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -129,12 +124,13 @@ def test_one_rank_alone_goes_on_with_the_loaded_model(ends):
     assert [(folder / "loaded").read_text() for folder in ends[:2]] == ["once\n"] * 2
 
 
-def test_ranks_end_with_their_job_and_the_next_one_continues(world, ends, tmp_path):
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_ranks_end_with_their_killed_job_and_the_next_one_continues(world, ends, tmp_path, gpus):
     code = (
         "from functools import partial\nfrom pathlib import Path\n"
         "from support.ranks import kill_the_job\nfrom test_distributed import live\n"
         f"world, out = Path('{world}'), Path('{tmp_path}')\n"
-        "live(world, 2, out, progress=partial(kill_the_job, out))\n"
+        f"live(world, {gpus}, out, progress=partial(kill_the_job, out))\n"
     )
     tests = Path(__file__).parents[1]
     path = os.pathsep.join(map(str, (tests, Path(__file__).parent)))
@@ -148,9 +144,9 @@ def test_ranks_end_with_their_job_and_the_next_one_continues(world, ends, tmp_pa
         assert select.select([handle], [], [], 20)[0], "a rank outlived its job"
         os.close(handle)
     assert list((tmp_path / "r1").glob("step-*"))
-    live(world, 2, tmp_path)
+    live(world, gpus, tmp_path)
     if not torch.cuda.is_available():  # else the fixture's last device may be a GPU
-        same(tmp_path / "s1", ends[1] / "s1")
+        same(tmp_path / "s1", ends[gpus - 1] / "s1")
 
 
 def same(one: Path, two: Path) -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from siglip_study.base.errors import StudyError
-from siglip_study.runs.clips import epoch_order
 from siglip_study.training import loop
 from siglip_study.training.step import make_optimizer
 
@@ -36,37 +35,6 @@ def test_accumulation_changes_nothing(make_model, make_clips, train, n):
         for name, expected in ends[0].items():
             # As a whole: AdamW magnifies the rounding of single gradients near zero.
             assert float((other[name] - expected).norm() / expected.norm()) < 1e-5, name
-
-
-def test_a_step_is_the_mean_over_its_target_tokens(make_model, make_clips, train, monkeypatch):
-    """One step of plain gradient descent by hand, from transformers' loss of all its clips."""
-    monkeypatch.setattr(
-        loop, "make_optimizer", lambda *made: torch.optim.SGD(make_optimizer(*made).param_groups)
-    )
-    clips = make_clips(3)
-    model, twin = make_model(), make_model()
-    position = train(
-        model,
-        clips,
-        epochs=1,
-        warmup_ratio=1.0,
-        batch_size=2,
-        weight_decay=0,
-        max_grad_norm=1e9,
-        keep="last",
-    )
-    order = epoch_order(3, 3, 1, 0)
-    sums, counts = twin.caption_loss(
-        clips.features.batch([clips.ids[i] for i in order]), [clips.captions[i][0] for i in order]
-    )
-    loss = sums.sum() / counts.sum()
-    loss.backward()
-    assert position.steps[0]["loss"] == pytest.approx(float(loss), rel=1e-5)
-    assert position.steps[0]["target_tokens"] == int(counts.sum())
-    weight = twin.projector.proj.weight
-    torch.testing.assert_close(
-        model.projector.proj.weight, weight - 1e-2 * weight.grad, rtol=1e-5, atol=1e-6
-    )
 
 
 def test_gradients_are_clipped_and_the_norm_before_is_recorded(make_model, train, monkeypatch):
@@ -118,14 +86,8 @@ def test_validation_is_the_mean_over_tokens_whatever_the_batch(make_model, make_
         assert sums == pytest.approx(results[0][0], rel=1e-5)
 
 
-def script(monkeypatch, losses):
-    """Validation losses as scripted, one a call."""
-    values = iter(losses)
-    monkeypatch.setattr(loop, "caption_losses", lambda *_: ([next(values)], [1]))
-
-
-def test_keep_restores_the_best_epochs_weights(make_model, train, monkeypatch):
-    script(monkeypatch, [3.0, 1.0, 2.0])
+def test_keep_restores_the_best_epochs_weights(make_model, train, monkeypatch, script):
+    script(3.0, 1.0, 2.0)
     seen = []
     made = loop._end_epoch
     monkeypatch.setattr(
@@ -139,12 +101,12 @@ def test_keep_restores_the_best_epochs_weights(make_model, train, monkeypatch):
     assert not torch.equal(seen[1]["projector.proj.weight"], seen[2]["projector.proj.weight"])
 
 
-def test_keep_last_keeps_the_last(make_model, train, monkeypatch):
-    script(monkeypatch, [1.0, 3.0])
+def test_keep_last_keeps_the_last(make_model, train, script):
+    script(1.0, 3.0)
     model = make_model()
     train(model, keep="last", resume="a")
     kept = weights(model)
-    script(monkeypatch, [3.0, 1.0])
+    script(3.0, 1.0)
     other = make_model()
     train(other, keep="val_loss", resume="b")
     assert all(torch.equal(p, kept[name]) for name, p in weights(other).items())
@@ -160,10 +122,8 @@ def test_keep_last_keeps_the_last(make_model, train, monkeypatch):
         ([1.0, 2.0, 3.0], 1, 0.0, 2),
     ],
 )
-def test_early_stopping(
-    make_model, make_clips, train, monkeypatch, losses, patience, min_delta, epochs
-):
-    script(monkeypatch, losses)
+def test_early_stopping(make_model, make_clips, train, script, losses, patience, min_delta, epochs):
+    script(*losses)
     position = train(
         make_model(),
         make_clips(2),
@@ -187,8 +147,8 @@ def test_a_loss_that_is_not_finite_names_its_key(make_model, make_clips, train):
         train(make_model(), broken, number=2)
 
 
-def test_a_validation_loss_that_is_not_finite_names_its_key(make_model, train, monkeypatch):
-    script(monkeypatch, [float("inf")])
+def test_a_validation_loss_that_is_not_finite_names_its_key(make_model, train, script):
+    script(float("inf"))
     with pytest.raises(StudyError, match=r"stage1: validation loss of epoch 1 is inf") as error:
         train(make_model())
     assert str(error.value).endswith(".") and "\n" not in str(error.value)

@@ -1,6 +1,5 @@
 """Both stages, from their input files to their output files, at micro size."""
 
-import json
 import sys
 import types
 
@@ -12,19 +11,20 @@ from support.kept import checkpoint_facts
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
-from siglip_study.config.study import CaptionConfig, RuntimeConfig
+from siglip_study.config import parse
+from siglip_study.config.study import RuntimeConfig
 from siglip_study.runs.run import Inputs, LoadedRun, use_device
+from siglip_study.study import Study
 from siglip_study.study.cells import Cell
 from siglip_study.training import stages
 from siglip_study.training.stages import run_stage1, run_stage2
 
 RUNTIME = RuntimeConfig(device="cpu", eval_batch_clips=4)
-SETTINGS = CaptionConfig(max_new_tokens=6, batch_size=4, shuffles=2)
 SIZES = {"train": 6, "selection": 3, "report": 4}
 
 
 @pytest.fixture
-def world(tmp_path, micro_study, features, monkeypatch):
+def world(tmp_path, micro_config, features, monkeypatch):
     """A manifest, stand-in features and a study; threads are left as they were."""
     asked = {split: [] for split in SIZES}
 
@@ -46,13 +46,8 @@ def world(tmp_path, micro_study, features, monkeypatch):
         for i in range(n)
     ]
     pl.DataFrame(rows).write_parquet(tmp_path / "manifest.parquet")
-    study = micro_study(
-        controls={
-            "noise_features": "linear",
-            "permuted_captions": "linear",
-            "untrained_projector": "linear",
-        }
-    )
+    names = ("noise_features", "permuted_captions", "untrained_projector")
+    study = Study(parse(micro_config(tmp_path, controls=dict.fromkeys(names, "linear"))))
     inputs = Inputs(tmp_path / "manifest.parquet", {s: tmp_path / s for s in SIZES})
     threads = torch.get_num_threads()
     yield types.SimpleNamespace(
@@ -62,30 +57,15 @@ def world(tmp_path, micro_study, features, monkeypatch):
 
 
 def stage1(world, cell: Cell, out="s1"):
-    run_stage1(
-        cell.stage1_name,
-        cell.run,
-        world.inputs,
-        world.root / out,
-        world.root / "r1",
-        RUNTIME,
-        lambda: "job 1 of 3",
-    )
-    return world.root / out
+    to = world.root / out
+    run_stage1(cell.stage1_name, cell.run, world.inputs, to, world.root / "r1", RUNTIME, str)
+    return to
 
 
 def stage2(world, cell: Cell, parent, out="s2", runtime=RUNTIME):
-    run_stage2(
-        cell,
-        world.inputs,
-        parent,
-        world.root / out,
-        world.root / f"r-{out}",
-        runtime,
-        lambda: "job 2 of 3",
-        lambda loaded, model: None,
-    )
-    return world.root / out
+    to, resume = world.root / out, world.root / f"r-{out}"
+    run_stage2(cell, world.inputs, parent, to, resume, runtime, str, lambda loaded, model: None)
+    return to
 
 
 @pytest.fixture
@@ -109,8 +89,8 @@ def test_both_stages_leave_what_their_rules_declare(world, done):
             *epochs.columns
         }
         assert epochs["quick_n"].to_list() == [2] * epochs.height
-    facts = json.loads((second / "cell.json").read_text())
-    assert facts["schema"] == "cell/1" and facts["cell"] == cell.name
+    facts = read_json(second / "cell.json", "cell/1")
+    assert facts["cell"] == cell.name
     assert facts["projector_parameters"] == 12 * 32 + 32
     assert facts["tokens_per_video"] == 8
     # r · (in + out) of q, k, v, o and of gate, up, down; two layers.
@@ -120,7 +100,7 @@ def test_both_stages_leave_what_their_rules_declare(world, done):
     # video positions; the head and the rest at most as much again for each of some 100 positions.
     weights = 2 * 32 * (32 + 16 + 16 + 32 + 3 * 48)
     assert 6 * 4 * weights * 8 < facts["flops"] < 6 * 4 * weights * 8 * 50
-    first_facts = json.loads((first / "stage.json").read_text())
+    first_facts = read_json(first / "stage.json", "stage/1")
     # Twice the clips, and no adapters.
     assert facts["flops"] < first_facts["flops"] < 2 * facts["flops"]
     assert facts["device"] == "cpu" and facts["gpu_s"] == 0
@@ -153,19 +133,16 @@ def test_a_repeated_stage_has_the_same_bits(world, done):
         assert one.read_bytes() == two.read_bytes()
 
 
-def test_a_resume_point_of_an_older_dataset_is_not_continued(world, monkeypatch):
+def test_a_resume_point_of_an_older_dataset_is_not_continued(world, monkeypatch, killed):
     """Killed, a clip exchanged, started again: the result is that of the new data alone."""
-
-    class Killed(BaseException):
-        pass
 
     def dying(job, row):
         if row["epoch"] == 2:
-            raise Killed
+            raise killed
 
     with monkeypatch.context() as patch:
         patch.setattr(stages.StageJob, "report", dying)
-        with pytest.raises(Killed):
+        with pytest.raises(killed):
             stage1(world, world.cell)
     assert list((world.root / "r1").glob("step-*"))
     table = pl.read_parquet(world.inputs.manifest)
