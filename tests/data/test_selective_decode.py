@@ -1,13 +1,13 @@
 """Frames of a selective decode are those of a whole decode, bit by bit."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from support.clips import write_video
 
 from siglip_study.data import decoding
 from siglip_study.data.decoding import get_decoder, selective_decode
@@ -35,17 +35,10 @@ def write(path: Path, encoder: str, options: dict[str, str]) -> Path:
     """Drifting noise that brightens now and then, so that B frames are worth their bits."""
     base = np.random.default_rng(0).integers(0, 200, (HEIGHT // 4, WIDTH // 4, 3), dtype=np.uint8)
     base = base.repeat(4, axis=0).repeat(4, axis=1)
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream(encoder, rate=30)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.options = {"threads": "1", **options}
-        for i in range(FRAMES):
-            moved = np.roll(base, (i, 2 * i), axis=(0, 1)) + np.uint8(40 * (i // 20 % 2))
-            frame = av.VideoFrame.from_ndarray(moved, format="rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, 30)
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-    return path
+    pictures = (
+        np.roll(base, (i, 2 * i), axis=(0, 1)) + np.uint8(40 * (i // 20 % 2)) for i in range(FRAMES)
+    )
+    return write_video(path, pictures, range(0, 20 * FRAMES, 20), encoder, options)
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
