@@ -8,7 +8,7 @@ import pytest
 
 from siglip_study.base.errors import StudyError
 from siglip_study.data import vetting
-from siglip_study.data.decoding import get_decoder
+from siglip_study.data.decoding import Decoder
 from siglip_study.data.vetting import VetProcess, vet_clips
 
 # A worker that dies on one clip and hangs on another, as a decoder may on garbage.
@@ -73,5 +73,5 @@ def test_the_worker_answers_line_by_line(
         os.dup2(kept, 1)
         os.close(kept)
     good, bad = (json.loads(line) for line in capfd.readouterr().out.splitlines())
-    assert good == vetting.vet(clips["plain"], get_decoder("pyav"), 2)
+    assert good == vetting.vet(clips["plain"], Decoder("pyav"), 2)
     assert bad["reason"].startswith("unreadable: ")

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from support.clips import every_frame
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
@@ -22,15 +23,10 @@ SIZES = {"train": 6, "selection": 3, "report": 3}
 DEFAULT = {"train": 200, "selection": 60, "report": 60}
 
 
-def decoded(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-
 def fingerprint(root: Path) -> tuple[dict[str, bytes], dict[str, str]]:
     labels = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*.json")}
     frames = {
-        p.relative_to(root).as_posix(): hashlib.sha256(decoded(p).tobytes()).hexdigest()
+        p.relative_to(root).as_posix(): hashlib.sha256(every_frame(p).tobytes()).hexdigest()
         for p in root.rglob("*.mp4")
     }
     return labels, frames
@@ -70,7 +66,7 @@ def test_clips_are_h264_and_show_their_scenes(root):
             stream = container.streams.video[0]
             assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
             assert (stream.width, stream.height, stream.average_rate) == (96, 96, 8)
-        frames = decoded(path)
+        frames = every_frame(path)
         assert len(frames) == clip.n_frames
         assert 16 <= clip.n_frames <= 32
         drawn = render_frames(clip.scene, clip.n_frames, 96)

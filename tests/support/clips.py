@@ -1,4 +1,4 @@
-"""Real clips, made with PyAV."""
+"""Real clips, made with PyAV and read by it from end to end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+
+from siglip_study.data import decoding
+from siglip_study.data.probing import open_clip, probe_container
 
 TICKS = 600  # a second, in the clips' time base
 
@@ -53,3 +56,15 @@ def write_clip(
         picture[: height // 4, : width // 4] = 255
     options = {"bf": str(b_frames), "g": str(gop), "crf": "4"}
     return write_video(path, pictures, ticks, "libx264", options, pixels, faststart)
+
+
+def every_frame(path: Path) -> np.ndarray:
+    """All frames ``[n, height, width, 3]`` as PyAV gives them one after the other."""
+    with av.open(str(path)) as file:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+
+
+def picked(path: Path, wanted: list[int]) -> np.ndarray:
+    """The frames of these numbers as the project reads them."""
+    with open_clip(path) as container:
+        return decoding.pick(container, path, probe_container(container), wanted)

@@ -158,14 +158,14 @@ def video_stream(container: Any) -> Any:
     raise ClipError(f"{kind}: the file holds no video stream")
 
 
-def probe_clip(path: str | Path) -> ClipInfo:
+def probe_clip(path: Path) -> ClipInfo:
     """Read a clip's packets and its first frame.
 
     Raises:
         ClipError: unreadable, cut short, audio only, without usable timestamps, or turned by an
             angle that is not a multiple of 90°.
     """
-    container = open_clip(Path(path))
+    container = open_clip(path)
     try:
         return probe_container(container)
     finally:

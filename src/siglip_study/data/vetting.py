@@ -20,7 +20,7 @@ from typing import Any
 
 import siglip_study
 from siglip_study.base.errors import ClipError
-from siglip_study.data.decoding import Decoder, check_every_frame, get_decoder
+from siglip_study.data.decoding import Decoder, check_every_frame
 
 # ---- The child process that opens clips, so that a decoder's crash costs one clip and not the run.
 #
@@ -58,7 +58,7 @@ def main(decoder_name: str, n_frames: int) -> None:
     # What native libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    decoder = get_decoder(decoder_name)
+    decoder = Decoder(decoder_name)
     for line in sys.stdin:
         answer = vet(Path(json.loads(line)), decoder, n_frames)
         answers.write(json.dumps(answer) + "\n")
@@ -160,7 +160,7 @@ def vet_clips(
     Raises:
         StudyError: the decoder does not exist or is not installed.
     """
-    get_decoder(decoder)
+    Decoder(decoder)
     count = max(1, min(workers or len(os.sched_getaffinity(0)), len(paths)))
     idle: SimpleQueue[VetProcess] = SimpleQueue()
     everyone = [VetProcess(decoder, n_frames) for _ in range(count)]
