@@ -67,26 +67,11 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def audio_only(tmp_path_factory):
-    path = tmp_path_factory.mktemp("audio") / "audio.mp4"
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("aac", rate=16000)
-        frame = av.AudioFrame.from_ndarray(
-            np.zeros((1, 1600), np.float32), format="fltp", layout="mono"
-        )
-        frame.sample_rate, frame.pts = 16000, 0
-        file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-    return path
-
-
-@pytest.fixture(scope="session")
-def broken(tmp_path_factory, audio_only):
+def broken(tmp_path_factory):
     """Broken files by name, each with the kind of its reason."""
     folder = tmp_path_factory.mktemp("broken")
-    whole = write_clip(
-        folder / "whole.mp4", range(0, 1200, 20), gop=12, faststart=True, b_frames=0
-    ).read_bytes()
+    path = write_clip(folder / "whole.mp4", range(0, 1200, 20), gop=12, faststart=True)
+    whole = path.read_bytes()
     with av.open(str(folder / "whole.mp4")) as file:
         border = next(p.pos + p.size for i, p in enumerate(file.demux(video=0)) if i == 40)
     media = whole.index(b"mdat") + 4
@@ -104,11 +89,17 @@ def broken(tmp_path_factory, audio_only):
         "zeroed": whole[:middle] + bytes(len(whole) - middle),
         "scribbled": whole[:middle] + rng.bytes(200) + whole[middle + 200 :],
     }
-    made = {}
+    made = {name: (folder / f"{name}.mp4", "unreadable") for name in contents}
     for name, content in contents.items():
-        (folder / f"{name}.mp4").write_bytes(content)
-        made[name] = (folder / f"{name}.mp4", "unreadable")
-    made["audio_only"] = (audio_only, "audio only")
+        made[name][0].write_bytes(content)
+    made["audio_only"] = (folder / "audio.mp4", "audio only")
+    with av.open(str(folder / "audio.mp4"), "w") as file:
+        stream = file.add_stream("aac", rate=16000)
+        silence = np.zeros((1, 1600), np.float32)
+        frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode())
     return made
 
 

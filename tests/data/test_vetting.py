@@ -58,12 +58,7 @@ def test_an_unknown_decoder_is_found_before_any_clip():
         vet_clips([Path("a.mp4")], "opencv", 4, 1)
 
 
-def test_the_worker_answers_line_by_line(
-    clips,
-    broken,
-    monkeypatch,
-    capfd,
-):
+def test_the_worker_answers_line_by_line(clips, broken, monkeypatch, capfd):
     lines = "".join(json.dumps(str(p)) + "\n" for p in (clips["plain"], broken["text"][0]))
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     kept = os.dup(1)

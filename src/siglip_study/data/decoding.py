@@ -78,9 +78,6 @@ def frame_indices(pts_s: ArrayLike, n: int, duration_s: float | None = None) -> 
 
 # ---- Decoding some frames of a clip without decoding most of the others, to the same bits.
 
-# Codecs of which one packet holds one whole frame, where that is not interlaced.
-_FRAME_A_PACKET = ("h264", "hevc")
-
 
 def selective_decode(
     container: Any, stream: Any, info: ClipInfo, targets: list[int]
@@ -98,7 +95,8 @@ def selective_decode(
     """
     if info.trimmed:  # within an edit list seeking is not reliable
         return {}
-    whole = not info.interlaced and info.codec in _FRAME_A_PACKET
+    # In these codecs one packet holds one whole frame.
+    whole = not info.interlaced and info.codec in ("h264", "hevc")
     found: dict[int, Any] = {}
     starts = set(info.keyframe_ticks)
 
@@ -168,15 +166,12 @@ class Decoder:
         Raises:
             ClipError: the clip cannot be used, and why.
         """
-        container = open_clip(path)
-        try:
+        with open_clip(path) as container:
             info = probe_container(container)
             wanted = [int(i) for i in frame_indices(info.pts, n_frames, info.duration_s)]
             if self.name == "decord" and info.is_plain:
                 return _pick_with_decord(path, info, wanted)
             return pick(container, path, info, wanted)
-        finally:
-            container.close()
 
 
 def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
@@ -215,15 +210,12 @@ def pick(container: Any, path: Path, info: ClipInfo, wanted: list[int]) -> Pixel
 def _decode_forward(path: Path, info: ClipInfo, targets: list[int]) -> dict[int, Any]:
     """The plain way: every frame from the clip's start on, until the last target."""
     found: dict[int, Any] = {}
-    container = open_clip(path)
-    try:
+    with open_clip(path) as container:
         for frame in container.decode(video_stream(container)):
             if frame.pts in targets:
                 found[frame.pts] = frame
             if frame.pts is not None and frame.pts >= targets[-1]:
                 break
-    finally:
-        container.close()
     missing = next((target for target in targets if target not in found), None)
     if missing is not None:
         at = float((missing - info.ticks[0]) * info.time_base)
@@ -240,14 +232,12 @@ def check_every_frame(path: Path) -> ClipInfo:
         ClipError: the clip cannot be used, and why.
     """
     info = probe_clip(path)
-    container = open_clip(path)
     try:
-        stream = video_stream(container)
-        found = {f.pts for f in container.decode(stream) if not f.is_corrupt}
+        with open_clip(path) as container:
+            stream = video_stream(container)
+            found = {f.pts for f in container.decode(stream) if not f.is_corrupt}
     except DAMAGE as error:
         raise ClipError(f"unreadable: damaged ({describe(error)})") from error
-    finally:
-        container.close()
     missing = len(set(info.ticks) - found)
     if missing:
         raise ClipError(f"unreadable: {missing} of {info.n_frames} frames cannot be decoded")
