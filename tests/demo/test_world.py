@@ -16,6 +16,7 @@ from siglip_study.demo.world import (
     RENDER_SEEDS_PER_POOL,
     Scene,
     category,
+    facts,
     pool_of,
     positions,
     sample_scene,
