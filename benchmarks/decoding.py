@@ -39,7 +39,7 @@ def run(size: Size, device: torch.device) -> Result:
     ):
         if importlib.util.find_spec(module) is None:
             return Result(skipped=f"decoding is not timed: {package} is not installed.")
-    from siglip_study.data.decoding import get_decoder
+    from siglip_study.data.decoding import Decoder
 
     names = ["pyav", *(["decord"] if importlib.util.find_spec("decord") else [])]
     clips, frames, shape = (4, 300, (1080, 1920)) if size is FULL else (3, 24, (96, 128))
@@ -77,7 +77,7 @@ def run(size: Size, device: torch.device) -> Result:
                             f"{key}/published": published.wall,
                         }
             for decoder in names:
-                apart = _apart(paths[0], size.frames, get_decoder(decoder))
+                apart = _apart(paths[0], size.frames, Decoder(decoder))
                 result.agreement[
                     f"{decoder}, keyframe every {group}: mean difference of pixels"
                 ] = apart
@@ -134,7 +134,7 @@ def _both(
 ) -> tuple[Cost, dict[str, Cost]]:
     """Both sides in turns, so that a busy moment of the machine meets all of them."""
     from benchmarks.published.decode import read_frames
-    from siglip_study.data.decoding import get_decoder
+    from siglip_study.data.decoding import Decoder
 
     def published() -> None:
         for _, path in clips:
@@ -142,13 +142,13 @@ def _both(
 
     def ours(decoder: str) -> None:
         batches = [1] * len(clips)
-        for _ in stream_frames(clips, get_decoder(decoder), prepare, n_frames, batches, workers=0):
+        for _ in stream_frames(clips, Decoder(decoder), prepare, n_frames, batches, workers=0):
             pass
 
     sides: dict[str, Callable[[], None]] = {"published": published}
     sides |= {decoder: partial(ours, decoder) for decoder in decoders}
     for decoder in decoders:  # libraries load
-        prepare(get_decoder(decoder).read(clips[0][1], n_frames))
+        prepare(Decoder(decoder).read(clips[0][1], n_frames))
     prepare(read_frames(clips[0][1], n_frames))
     runs: dict[str, list[Cost]] = {side: [] for side in sides}
     for _ in range(ROUNDS):
@@ -170,9 +170,10 @@ def _cost(work: Callable[[], None], clips: int) -> Cost:
 def _apart(path: Path, n_frames: int, decoder: object) -> float:
     """Mean difference (of 255) between both sides' pixels of the frames that the project reads."""
     from benchmarks.published.decode import read_frames
-    from siglip_study.data.decoding import frame_indices, get_decoder
+    from siglip_study.data.decoding import frame_indices
+    from siglip_study.data.probing import probe_clip
 
-    info = get_decoder("pyav").probe(path)
+    info = probe_clip(path)
     wanted = [int(i) for i in frame_indices(info.pts, n_frames, info.duration_s)]
     theirs = read_frames(path, n_frames, wanted)
     ours = decoder.read(path, n_frames)  # type: ignore[attr-defined]

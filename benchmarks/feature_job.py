@@ -29,11 +29,11 @@ def run(size: Size, device: torch.device) -> Result:
     """Time the job on clips made here, beside the published tower without its decoding."""
     if importlib.util.find_spec("av") is None:
         return Result(skipped="the feature job is not timed: av is not installed.")
-    from siglip_study.data.decoding import get_decoder
+    from siglip_study.data.decoding import Decoder
 
     n_clips, frames, shape = (96, 300, (1080, 1920)) if size is FULL else (6, 24, (96, 128))
     batch = RUNTIME.encode_batch_clips if size is FULL else 3
-    decoder, cores = get_decoder("pyav"), len(os.sched_getaffinity(0))
+    decoder, cores = Decoder("pyav"), len(os.sched_getaffinity(0))
     columns = ["a clip", "s", "clips/s", "published / this", "encoder busy"]
     table = Table(f"From files to features, {size.frames} frames a clip", columns)
     with tower_folder(size, device) as folder, TemporaryDirectory() as made:

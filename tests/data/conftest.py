@@ -1,53 +1,19 @@
-"""Real clips, made with PyAV; edit lists and rotations are patched into the finished mp4."""
+"""Real clips of each kind; edit lists and rotations are patched into the finished mp4."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import polars as pl
 import pytest
+from support.clips import write_clip
 
 from siglip_study.config.study import DataConfig
 from siglip_study.data.manifest import build_manifest
-
-TICKS = 600  # a second, in the clips' time base
-
-
-def picture(i: int, width: int, height: int) -> np.ndarray:
-    """A frame whose grey level is 8 times its number, with a white top left corner."""
-    frame = np.full((height, width, 3), 8 * i % 256, np.uint8)
-    frame[: height // 4, : width // 4] = 255
-    return frame
-
-
-def write_clip(
-    path: Path,
-    ticks: Sequence[int] = tuple(range(0, 600, 20)),
-    width: int = 128,
-    height: int = 96,
-    b_frames: int = 0,
-    gop: int = 250,
-    faststart: bool = False,
-    pixels: str = "yuv420p",
-) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", options={"movflags": "faststart"} if faststart else {}) as file:
-        stream = file.add_stream("libx264", rate=30)
-        stream.width, stream.height, stream.pix_fmt = width, height, pixels
-        stream.options = {"bf": str(b_frames), "g": str(gop), "crf": "4", "threads": "1"}
-        stream.codec_context.time_base = Fraction(1, TICKS)
-        for i, tick in enumerate(ticks):
-            frame = av.VideoFrame.from_ndarray(picture(i, width, height), format="rgb24")
-            frame.pts, frame.time_base = tick, Fraction(1, TICKS)
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-    return path
 
 
 def patch(source: Path, target: Path, atom: bytes, offset: int, data: bytes) -> Path:
@@ -101,26 +67,11 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def audio_only(tmp_path_factory):
-    path = tmp_path_factory.mktemp("audio") / "audio.mp4"
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("aac", rate=16000)
-        frame = av.AudioFrame.from_ndarray(
-            np.zeros((1, 1600), np.float32), format="fltp", layout="mono"
-        )
-        frame.sample_rate, frame.pts = 16000, 0
-        file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-    return path
-
-
-@pytest.fixture(scope="session")
-def broken(tmp_path_factory, audio_only):
+def broken(tmp_path_factory):
     """Broken files by name, each with the kind of its reason."""
     folder = tmp_path_factory.mktemp("broken")
-    whole = write_clip(
-        folder / "whole.mp4", range(0, 1200, 20), gop=12, faststart=True, b_frames=0
-    ).read_bytes()
+    path = write_clip(folder / "whole.mp4", range(0, 1200, 20), gop=12, faststart=True)
+    whole = path.read_bytes()
     with av.open(str(folder / "whole.mp4")) as file:
         border = next(p.pos + p.size for i, p in enumerate(file.demux(video=0)) if i == 40)
     media = whole.index(b"mdat") + 4
@@ -138,11 +89,17 @@ def broken(tmp_path_factory, audio_only):
         "zeroed": whole[:middle] + bytes(len(whole) - middle),
         "scribbled": whole[:middle] + rng.bytes(200) + whole[middle + 200 :],
     }
-    made = {}
+    made = {name: (folder / f"{name}.mp4", "unreadable") for name in contents}
     for name, content in contents.items():
-        (folder / f"{name}.mp4").write_bytes(content)
-        made[name] = (folder / f"{name}.mp4", "unreadable")
-    made["audio_only"] = (audio_only, "audio only")
+        made[name][0].write_bytes(content)
+    made["audio_only"] = (folder / "audio.mp4", "audio only")
+    with av.open(str(folder / "audio.mp4"), "w") as file:
+        stream = file.add_stream("aac", rate=16000)
+        silence = np.zeros((1, 1600), np.float32)
+        frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode())
     return made
 
 

@@ -1,33 +1,21 @@
-import av
 import numpy as np
 import pytest
+from support.clips import every_frame, picked
 
 from siglip_study.base.errors import StudyError
 from siglip_study.data import decoding
 from siglip_study.data.decoding import (
+    Decoder,
     check_every_frame,
     frame_indices,
     frame_times,
-    get_decoder,
 )
-from siglip_study.data.probing import ClipError
+from siglip_study.data.probing import ClipError, probe_clip
 
-KINDS = [
-    "plain",
-    "b_frames",
-    "vfr",
-    "vfr_b",
-    "one",
-    "odd",
-    "clockwise",
-    "half_turn",
-    "counter_clockwise",
-    "mirrored",
-    "narrow",
-    "ten_bit",
-    "trimmed",
-    "trimmed_b",
-]
+# Those before "mirrored" are read by decord under its name.
+KINDS = ["plain", "b_frames", "vfr", "vfr_b", "one", "odd"]
+KINDS += ["clockwise", "half_turn", "counter_clockwise"]
+KINDS += ["mirrored", "narrow", "ten_bit", "trimmed", "trimmed_b"]
 
 
 def numbers(frames: np.ndarray) -> list[int]:
@@ -40,8 +28,8 @@ def numbers(frames: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_decoders_give_the_same_frames(clips, kind):
     for n in (1, 4, 8, 40):
-        ours = get_decoder("decord").read(clips[kind], n)
-        theirs = get_decoder("pyav").read(clips[kind], n)
+        ours = Decoder("decord").read(clips[kind], n)
+        theirs = Decoder("pyav").read(clips[kind], n)
         assert ours.dtype == np.uint8 and ours.shape[0] == n and ours.shape[3] == 3
         assert np.array_equal(ours, theirs)
 
@@ -50,21 +38,20 @@ def test_both_decoders_give_the_same_frames(clips, kind):
 class TestRightFrames:
     def test_constant_rate(self, clips, name):
         for kind in ("plain", "b_frames"):
-            assert numbers(get_decoder(name).read(clips[kind], 3)) == [5, 15, 25]
+            assert numbers(Decoder(name).read(clips[kind], 3)) == [5, 15, 25]
 
     def test_variable_rate_is_uniform_in_time(self, clips, name):
         # Frame i < 15 at i/60 s, then 14/60 + (i − 14)/10 s; the last one ends 1/30 s (as muxed)
         # after its start: 1.7667 s in all, so middles at .4417 and 1.325 s.
-        assert numbers(get_decoder(name).read(clips["vfr"], 2)) == [16, 24]
+        assert numbers(Decoder(name).read(clips["vfr"], 2)) == [16, 24]
 
     def test_edit_list_leaves_trimmed_frames_out(self, clips, name):
-        decoder = get_decoder(name)
-        assert decoder.probe(clips["trimmed"]).n_frames == 27
+        decoder = Decoder(name)
         assert numbers(decoder.read(clips["trimmed"], 27)) == list(range(3, 30))
         assert numbers(decoder.read(clips["trimmed_b"], 26)) == list(range(4, 30))
 
     def test_one_frame_is_repeated(self, clips, name):
-        assert numbers(get_decoder(name).read(clips["one"], 5)) == [0] * 5
+        assert numbers(Decoder(name).read(clips["one"], 5)) == [0] * 5
 
     @pytest.mark.parametrize(
         ("kind", "corner"),
@@ -77,49 +64,40 @@ class TestRightFrames:
         ],
     )
     def test_frames_are_upright(self, clips, name, kind, corner):
-        decoder = get_decoder(name)
-        frame = decoder.read(clips[kind], 1)[0]
-        info = decoder.probe(clips[kind])
+        frame = Decoder(name).read(clips[kind], 1)[0]
+        info = probe_clip(clips[kind])
         turned = kind in ("clockwise", "counter_clockwise")
         assert frame.shape[:2] == ((128, 96) if turned else (96, 128)) == (info.height, info.width)
         for place in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
             assert (frame[place].min() > 230) == (place == corner)
 
-    def test_size_is_the_shorter_side(self, clips, name):
-        decoder = get_decoder(name)
-        assert decoder.read(clips["plain"], 2, size=24).shape == (2, 24, 32, 3)
-        assert decoder.read(clips["clockwise"], 2, size=24).shape == (2, 32, 24, 3)
-
     def test_broken_files_are_refused(self, broken, name):
         for path, kind in (v for k, v in broken.items() if k not in ("zeroed", "scribbled")):
             with pytest.raises(ClipError, match=f"^{kind}: "):
-                get_decoder(name).read(path, 8)
+                Decoder(name).read(path, 8)
 
 
 def test_jumping_over_groups_of_pictures_changes_nothing(clips):
     # Read alone, each frame needs a jump to the keyframe before it.
     path = clips["b_frames"]
-    info = get_decoder("pyav").probe(path)
-    assert len(info.keyframe_ticks) >= 3
-    with av.open(str(path)) as file:
-        every = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-    for i in range(info.n_frames):
-        assert np.array_equal(decoding._pick(path, info, [i])[0], every[i])
-    backwards = decoding._pick(path, info, [29, 3, 17])
-    assert np.array_equal(backwards, np.stack([every[29], every[3], every[17]]))
+    assert len(probe_clip(path).keyframe_ticks) >= 3
+    every = every_frame(path)
+    for i, frame in enumerate(every):
+        assert np.array_equal(picked(path, [i])[0], frame)
+    assert np.array_equal(picked(path, [29, 3, 17]), every[[29, 3, 17]])
 
 
 def test_probe_tells_what_a_player_shows(clips):
-    probe = get_decoder("pyav").probe
-    plain, vfr, one = (probe(clips[k]) for k in ("plain", "vfr", "one"))
+    plain, vfr, one, trimmed = (probe_clip(clips[k]) for k in ("plain", "vfr", "one", "trimmed"))
     assert (plain.n_frames, plain.width, plain.height) == (30, 128, 96)
     assert plain.duration_s == pytest.approx(1.0) and plain.fps == pytest.approx(30.0)
     assert vfr.pts[:3] == pytest.approx([0, 1 / 60, 2 / 60])
     assert vfr.duration_s == pytest.approx(14 / 60 + 1.5 + 1 / 30, abs=1e-3)
     assert one.n_frames == 1 and one.duration_s == pytest.approx(1 / 30)
-    trimmed = probe(clips["trimmed"])
-    assert trimmed.pts[0] == 0 and trimmed.duration_s == pytest.approx(0.9)
-    assert [k for k in KINDS if not probe(clips[k]).is_plain] == KINDS[KINDS.index("mirrored") :]
+    assert (trimmed.n_frames, trimmed.pts[0]) == (27, 0)
+    assert trimmed.duration_s == pytest.approx(0.9)
+    odd = [kind for kind in KINDS if not probe_clip(clips[kind]).is_plain]
+    assert odd == KINDS[KINDS.index("mirrored") :]
 
 
 def test_every_kind_of_damage_is_found(broken):
@@ -131,18 +109,18 @@ def test_every_kind_of_damage_is_found(broken):
 
 def test_missing_file_is_a_clip_error(tmp_path):
     with pytest.raises(ClipError, match="No such file"):
-        get_decoder("decord").read(tmp_path / "absent.mp4", 2)
+        Decoder("decord").read(tmp_path / "absent.mp4", 2)
 
 
 def test_unknown_decoder_is_named():
     with pytest.raises(StudyError, match=r"data\.decoder is 'decor'; expected one of decord, pyav"):
-        get_decoder("decor")
+        Decoder("decor")
 
 
 def test_absent_decord_says_what_to_do(monkeypatch):
     monkeypatch.setattr(decoding.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StudyError, match=r"not installed.*decoder: pyav"):
-        get_decoder("decord")
+        Decoder("decord")
 
 
 # ---- Which frames are looked at.
@@ -153,31 +131,21 @@ def test_times_are_the_middles_of_equal_parts():
     assert frame_times(3.0, 1).tolist() == [1.5]
 
 
-def test_constant_rate_is_uniform_in_frames():
-    pts = np.arange(240) / 30
-    assert frame_indices(pts, 8).tolist() == list(range(15, 240, 30))
-
-
-def test_variable_rate_is_uniform_in_time_not_in_frames():
-    # 100 frames in the first second, then one frame a second: a hand-worked case.
-    pts = np.concatenate([np.arange(100) / 100, [1.0, 2.0, 3.0]])
-    # 4 s long: the middles are .5, 1.5, 2.5, 3.5 s.
-    assert frame_indices(pts, 4, duration_s=4.0).tolist() == [50, 100, 101, 102]
-
-
-def test_a_frame_that_begins_at_the_time_is_on_screen():
-    # .1 + .2 style rounding must not push the sample to the frame before.
-    pts = np.array([0.0, 0.1, 0.2, 0.1 + 0.2, 0.4, 0.5])
-    assert frame_indices(pts, 1, duration_s=0.6).tolist() == [3]
-
-
-def test_few_frames_repeat_and_one_frame_fills_all():
-    assert frame_indices([0.0, 1.0], 4, duration_s=2.0).tolist() == [0, 0, 1, 1]
-    assert frame_indices([0.0], 8).tolist() == [0] * 8
-
-
-def test_long_last_frame_counts_with_its_duration():
-    assert frame_indices([0.0, 1.0], 4, duration_s=10.0).tolist() == [1, 1, 1, 1]
+@pytest.mark.parametrize(
+    ("pts", "n", "duration_s", "expected"),
+    [
+        (np.arange(240) / 30, 8, None, list(range(15, 240, 30))),  # a constant rate
+        # 100 frames in the first second, then one a second: the middles are .5, 1.5, 2.5, 3.5 s.
+        ([*np.arange(100) / 100, 1.0, 2.0, 3.0], 4, 4.0, [50, 100, 101, 102]),
+        # A frame that begins at the time is on screen, whatever .1 + .2 comes to.
+        ([0.0, 0.1, 0.2, 0.1 + 0.2, 0.4, 0.5], 1, 0.6, [3]),
+        ([0.0, 1.0], 4, 2.0, [0, 0, 1, 1]),  # few frames are given again
+        ([0.0], 8, None, [0] * 8),
+        ([0.0, 1.0], 4, 10.0, [1, 1, 1, 1]),  # a long last frame counts with its duration
+    ],
+)
+def test_frames_are_uniform_in_time(pts, n, duration_s, expected):
+    assert frame_indices(pts, n, duration_s).tolist() == expected
 
 
 @pytest.mark.parametrize("pts", [[], [0.0, 0.0], [0.5, 1.0], [0.0, 2.0, 1.0]])

@@ -2,7 +2,6 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from siglip_study.data import layouts
 from siglip_study.data.layouts import get_layout, layout_names, scan_split
 from siglip_study.data.layouts.base import Scan
 
-Add = Callable[..., Path]
 GUIDE = Path(__file__).parents[2] / "docs" / "add-a-dataset.md"
 
 
@@ -46,36 +44,36 @@ def test_a_name_is_the_same_in_nfc_and_nfd(aihub):
     assert clip.id == name and (root / clip.path).is_file()
 
 
-@pytest.mark.parametrize("caption", ["", " \n\t", [], ["", " "], None])
-def test_an_empty_caption_is_none(aihub, caption):
-    found = scan(aihub("clip", caption=caption))
-    assert not found.clips and kinds(found) == {"clip": "no caption"}
+def label(caption: str) -> bytes:
+    return b'{"annotation": {"description_kr": %s}}' % caption.encode()
+
+
+NO_OBJECT = [b"{", b"", b"[1]", b'"text"', b"\xff\xfe", b"[" * 100_000]
+NO_TEXT = [label(caption) for caption in ("7", '["a", 7]', '{"ko": "a"}', '"\\ud83d"')]
+NO_GROUP = label('"a"')[:-1] + b', "meta": {"source": []}}'
+EMPTY = [label(caption) for caption in ('""', '" \\n\\t"', "[]", '["", " "]', "null")]
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "reason"),
     [
-        *[b"{", b"", b"[1]", b'"text"', b"\xff\xfe", b"[" * 100_000],
-        *[
-            b'{"annotation": {"description_kr": %s}}' % caption.encode()
-            for caption in ("7", '["a", 7]', '{"ko": "a"}', '"\\ud83d"')
-        ],
-        b'{"annotation": {"description_kr": "a"}, "meta": {"source": []}}',
+        *((content, "broken label") for content in (*NO_OBJECT, *NO_TEXT, NO_GROUP)),
+        *((content, "no caption") for content in EMPTY),
     ],
-    ids=lambda content: content[-20:],
+    ids=lambda value: value[-20:] if isinstance(value, bytes) else "",
 )
-def test_broken_labels(aihub, content):
+def test_unusable_labels(aihub, content, reason):
     root = aihub("clip")
     (root / "train/labels/clip.json").write_bytes(content)
     found = scan(root)
-    assert not found.clips and kinds(found) == {"clip": "broken label"}
+    assert not found.clips and kinds(found) == {"clip": reason}
     assert found.rejected[0].path == "train/labels/clip.json"
 
 
 def test_other_keys_can_be_named(aihub):
     root = aihub("clip")
-    label = {"a": {"b": {"c": "말"}}, "tape": 12, "kind": "x"}
-    (root / "train/labels/clip.json").write_text(json.dumps(label))
+    record = {"a": {"b": {"c": "말"}}, "tape": 12, "kind": "x"}
+    (root / "train/labels/clip.json").write_text(json.dumps(record))
     (clip,) = scan(root, caption_key="a.b.c", group_key="tape", category_key="kind").clips
     assert (clip.captions, clip.group, clip.category) == (("말",), "12", "x")
 
@@ -191,9 +189,8 @@ def test_the_guide_works_as_written(tmp_path, written_layout):
     (clip,) = found.clips
     assert (clip.id, clip.path) == ("a", "train/clips/a.mp4")
     assert clip.captions == ("빨간 공.", "둘째.")
-    assert kinds(found) == {
-        **{"b": "no caption", "c": "label without clip", "d": "clip without label"}
-    }
+    expected = {"b": "no caption", "c": "label without clip", "d": "clip without label"}
+    assert kinds(found) == expected
 
 
 def test_a_layout_is_a_function_read(written_layout):

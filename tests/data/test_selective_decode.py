@@ -1,16 +1,16 @@
 """Frames of a selective decode are those of a whole decode, bit by bit."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from support.clips import every_frame, picked, write_video
 
 from siglip_study.data import decoding
-from siglip_study.data.decoding import get_decoder, selective_decode
+from siglip_study.data.decoding import Decoder, selective_decode
 from siglip_study.data.probing import ClipInfo, open_clip, probe_clip, video_stream
 
 # Name → encoder and its options.
@@ -35,17 +35,10 @@ def write(path: Path, encoder: str, options: dict[str, str]) -> Path:
     """Drifting noise that brightens now and then, so that B frames are worth their bits."""
     base = np.random.default_rng(0).integers(0, 200, (HEIGHT // 4, WIDTH // 4, 3), dtype=np.uint8)
     base = base.repeat(4, axis=0).repeat(4, axis=1)
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream(encoder, rate=30)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.options = {"threads": "1", **options}
-        for i in range(FRAMES):
-            moved = np.roll(base, (i, 2 * i), axis=(0, 1)) + np.uint8(40 * (i // 20 % 2))
-            frame = av.VideoFrame.from_ndarray(moved, format="rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, 30)
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-    return path
+    pictures = (
+        np.roll(base, (i, 2 * i), axis=(0, 1)) + np.uint8(40 * (i // 20 % 2)) for i in range(FRAMES)
+    )
+    return write_video(path, pictures, range(0, 20 * FRAMES, 20), encoder, options)
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
@@ -59,16 +52,13 @@ def clip(request, tmp_path_factory):
 
 
 def test_frames_are_those_of_a_whole_decode(clip):
-    with av.open(str(clip)) as file:
-        every = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    every = every_frame(clip)
     assert len(every) == FRAMES
-    info = probe_clip(clip)
     generator = np.random.default_rng(1)
     chosen = [[i] for i in range(0, FRAMES, 5)] + [[0], [FRAMES - 1], list(range(FRAMES))]
     chosen += [sorted(generator.choice(FRAMES, n, replace=False).tolist()) for n in (2, 8, 8, 20)]
     for wanted in chosen:
-        found = decoding._pick(clip, info, wanted)
-        assert np.array_equal(found, np.stack([every[i] for i in wanted])), wanted
+        assert np.array_equal(picked(clip, wanted), every[wanted]), wanted
 
 
 def test_it_finds_its_frames(clip):
@@ -119,16 +109,15 @@ def test_few_frames_are_decoded(tmp_path):
 @pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv"])
 def test_recovery_points_are_not_taken_for_starts(tmp_path, suffix):
     """A file marks them as keyframes; from there on a decoder shows grey for a while."""
-    kind = KINDS["intra refresh"]
-    with av.open(str(write(tmp_path / f"refresh{suffix}", *kind))) as file:
+    path = write(tmp_path / f"refresh{suffix}", *KINDS["intra refresh"])
+    with av.open(str(path)) as file:
         marked = [packet for packet in file.demux(video=0) if packet.is_keyframe]
-    info = probe_clip(tmp_path / f"refresh{suffix}")
-    assert len(marked) > 2 and info.keyframe_ticks == info.ticks[:1]
+    info = probe_clip(path)
+    assert len(marked) > 2
+    assert info.keyframe_ticks == info.ticks[:1]
     assert info.recovers and not info.is_plain
-    with av.open(str(tmp_path / f"refresh{suffix}")) as file:
-        every = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
-    for i, frame in enumerate(every):
-        assert np.array_equal(decoding._pick(tmp_path / f"refresh{suffix}", info, [i])[0], frame)
+    for i, frame in enumerate(every_frame(path)):
+        assert np.array_equal(picked(path, [i])[0], frame)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".ts"])
@@ -141,11 +130,11 @@ def test_closed_groups_are_starts(tmp_path, kind, suffix):
 
 @pytest.mark.parametrize("lost", [1, 8])
 def test_what_is_not_found_is_decoded_plainly(clip, monkeypatch, lost):
-    expected = get_decoder("pyav").read(clip, 8)
+    expected = Decoder("pyav").read(clip, 8)
 
     def some(container: Any, stream: Any, info: ClipInfo, targets: list[int]) -> dict[int, Any]:
         found = selective_decode(container, stream, info, targets)
         return dict(list(found.items())[lost:])
 
     monkeypatch.setattr(decoding, "selective_decode", some)
-    assert np.array_equal(get_decoder("pyav").read(clip, 8), expected)
+    assert np.array_equal(Decoder("pyav").read(clip, 8), expected)

@@ -8,7 +8,7 @@ import pytest
 
 from siglip_study.base.errors import StudyError
 from siglip_study.data import vetting
-from siglip_study.data.decoding import get_decoder
+from siglip_study.data.decoding import Decoder
 from siglip_study.data.vetting import VetProcess, vet_clips
 
 # A worker that dies on one clip and hangs on another, as a decoder may on garbage.
@@ -58,12 +58,7 @@ def test_an_unknown_decoder_is_found_before_any_clip():
         vet_clips([Path("a.mp4")], "opencv", 4, 1)
 
 
-def test_the_worker_answers_line_by_line(
-    clips,
-    broken,
-    monkeypatch,
-    capfd,
-):
+def test_the_worker_answers_line_by_line(clips, broken, monkeypatch, capfd):
     lines = "".join(json.dumps(str(p)) + "\n" for p in (clips["plain"], broken["text"][0]))
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     kept = os.dup(1)
@@ -73,5 +68,5 @@ def test_the_worker_answers_line_by_line(
         os.dup2(kept, 1)
         os.close(kept)
     good, bad = (json.loads(line) for line in capfd.readouterr().out.splitlines())
-    assert good == vetting.vet(clips["plain"], get_decoder("pyav"), 2)
+    assert good == vetting.vet(clips["plain"], Decoder("pyav"), 2)
     assert bad["reason"].startswith("unreadable: ")

@@ -127,10 +127,8 @@ def test_words_name_every_value_by_one_word_of_its_own():
         scene = sample_scene(rng, "lm")
         for attribute, word in fact_words(scene).items():
             assert " " not in word
-            assert seen.setdefault(word, (attribute, facts(scene)[attribute])) == (
-                attribute,
-                facts(scene)[attribute],
-            )
+            meant = (attribute, facts(scene)[attribute])
+            assert seen.setdefault(word, meant) == meant
     assert len(seen) == sum(len(values) for values in ATTRIBUTES.values())
 
 

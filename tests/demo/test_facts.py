@@ -54,8 +54,9 @@ def test_hard_strings(text, expected):
 
 def test_decomposed_hangul_is_read_like_composed():
     text = "눈 오는 산에서 작은 흰색 집 세 채가 위로 올라간다. 카메라가 뒤로 물러난다."
-    assert parse_facts(unicodedata.normalize("NFD", text)) == parse_facts(text)
-    assert None not in parse_facts(text).values()
+    found = parse_facts(text)
+    assert parse_facts(unicodedata.normalize("NFD", text)) == found
+    assert None not in found.values()
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -92,23 +93,21 @@ def test_kappa_is_one_when_right_zero_for_the_majority_answer_and_negative_when_
 
 
 def test_interval_covers_and_shrinks_and_repeats():
+    """Accuracy .6 and majority .25 → κ = .35/.75."""
     rng = np.random.default_rng(0)
     values = np.array(ATTRIBUTES["place"])
 
-    def world(n: int) -> tuple[list[dict[str, str | None]], list[dict[str, str]]]:
+    def world(n: int):
         codes = rng.integers(0, 4, n)
         guess = np.where(rng.random(n) < 0.6, codes, (codes + 1) % 4)
         return said(*values[guess].tolist()), true(*values[codes].tolist())
 
     small, large = world(60), world(1000)
     a, b = kappa(*small, "place"), kappa(*large, "place")
-    for result in (a, b):
-        assert result.low is not None and result.kappa is not None and result.high is not None
-        assert result.low < result.kappa < result.high
+    assert a.low < a.kappa < a.high
+    assert b.low < 0.35 / 0.75 < b.high
     assert (b.high - b.low) < (a.high - a.low) / 2
     assert a == kappa(*small, "place")
-    # Known truth: accuracy .6, majority .25 → κ = .35/.75.
-    assert b.low < 0.35 / 0.75 < b.high
 
 
 def test_interval_of_a_guess_is_not_below_chance():

@@ -13,7 +13,7 @@ from support.kept import frame_facts
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data.decoding import get_decoder
+from siglip_study.data.decoding import Decoder
 from siglip_study.features.pipeline import embed_split, encode_split, stream_frames
 from siglip_study.features.scorer import Scorer
 from siglip_study.features.store import FeatureStore, read_frame_embeddings
@@ -52,7 +52,7 @@ def run(dataset: Dataset, encoder: Any, folder: Path, **options: Any) -> None:
     encode_split(
         rows,
         root,
-        get_decoder("pyav"),
+        Decoder("pyav"),
         encoder,
         **{**settings, **options},
         folder=folder / "out",
@@ -68,7 +68,7 @@ def test_each_clip_gets_its_own_features(dataset, towers, tmp_path):
     assert list(store.ids) == rows["id"].to_list() and store.shape == (3, 16, 32)
     assert store.facts == {**encoder.facts, "frames": 3, "decoder": "pyav"}
     for clip, path in rows.select("id", "path").iter_rows():
-        frames = get_decoder("pyav").read(root / path, 3)
+        frames = Decoder("pyav").read(root / path, 3)
         alone = encoder.encode(frames[None])[0]
         assert torch.allclose(store[clip].float(), alone.float(), atol=2e-2)
 
@@ -149,7 +149,7 @@ def test_copies_beside_the_work_change_nothing(dataset, towers, tmp_path):
     run(dataset, encoder, tmp_path, batch_clips=1)
     store = FeatureStore(tmp_path / "out")
     for clip, path in zip(dataset[1]["id"], dataset[1]["path"], strict=True):
-        frames = get_decoder("pyav").read(dataset[0] / path, 3)
+        frames = Decoder("pyav").read(dataset[0] / path, 3)
         assert torch.equal(store[clip], encoder.encode(frames[None])[0])
 
 
@@ -179,11 +179,11 @@ def test_frame_embeddings_of_a_split(dataset, towers, tmp_path):
     root, rows = dataset
     scorer = Scorer(str(towers["siglip"]))
     path = tmp_path / "report.safetensors"
-    embed_split(rows, root, get_decoder("decord"), scorer, 4, 3, 2, path)
+    embed_split(rows, root, Decoder("decord"), scorer, 4, 3, 2, path)
     found = read_frame_embeddings(path)
     assert list(found) == rows["id"].to_list()
     assert frame_facts(path) == {**scorer.facts, "frames": 4, "decoder": "decord"}
-    frames = get_decoder("decord").read(root / "2.mp4", 4)
+    frames = Decoder("decord").read(root / "2.mp4", 4)
     alone = scorer.image_embeddings(frames[None])[0]
     assert torch.allclose(found["장면/2"], alone, atol=1e-5)
     assert torch.allclose(alone.norm(dim=-1), torch.ones(4), atol=1e-5)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.clips import write_clip
 
 RESOURCES = Path(__file__).parents[2] / "resources" / "demo"
 
@@ -70,21 +71,6 @@ def dataset(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def clip():
+def clip(tmp_path_factory):
     """Bytes of a real mp4 of 128 × 96 pixels."""
-    import io
-    from fractions import Fraction
-
-    import av
-    import numpy as np
-
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        stream.time_base = Fraction(1, 10)
-        for i in range(12):
-            pixels = np.full((96, 128, 3), 20 * i, dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-    return file.getvalue()
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4").read_bytes()

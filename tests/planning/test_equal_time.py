@@ -22,37 +22,35 @@ def times(**seconds):
     return StepTimes("by hand", CLIPS, seconds)
 
 
-def found(config, reference, **seconds):
-    return [
+@pytest.mark.parametrize(
+    ("changes", "seconds", "expected"),
+    [
+        # Stage 1 has two epochs: linear takes 2·5·3 s there and 5·4 s for each epoch of stage 2.
+        (
+            {},  # budgets of one and of three epochs
+            {"linear": (3.0, 4.0), "query_abstractor": (1.0, 1.5)},
+            [
+                ("linear", 1, 50.0, 0.0),  # 30 + 20
+                ("linear", 3, 90.0, 0.0),  # 30 + 60
+                ("query_abstractor", 5, 47.5, -5.0),  # (50 - 10) / 7.5 = 5.33
+                ("query_abstractor", 11, 92.5, 2.78),  # (90 - 10) / 7.5 = 10.67
+            ],
+        ),
+        # A reference with epochs of its own: 2·5·1 + 2·5·2 = 30 s; (30 - 10) / 5 = 4 exactly.
+        (
+            {"projectors": {"linear": {"epochs": [2]}, "perceiver": {}}},
+            {"linear": (1.0, 2.0), "perceiver": (1.0, 1.0)},
+            [("linear", 2, 30.0, 0.0), ("perceiver", 4, 30.0, 0.0)],
+        ),
+    ],
+)
+def test_epochs_by_hand(study, changes, seconds, expected):
+    budgets = equal_budgets(study(**changes), times(**seconds), "linear")
+    found = [
         (b.projector, b.epochs, round(3600 * b.hours, 6), round(100 * b.deviation, 2))
-        for b in equal_budgets(config, times(**seconds), reference)
+        for b in budgets
     ]
-
-
-def test_epochs_by_hand(study):
-    """Stage 1 has two epochs: linear takes 2·5·3 s there and 5·4 s for each epoch of stage 2."""
-    config = study()  # budgets of one and of three epochs
-    assert found(config, "linear", linear=(3.0, 4.0), query_abstractor=(1.0, 1.5)) == [
-        ("linear", 1, 50.0, 0.0),  # 30 + 20
-        ("linear", 3, 90.0, 0.0),  # 30 + 60
-        ("query_abstractor", 5, 47.5, -5.0),  # (50 - 10) / 7.5 = 5.33
-        ("query_abstractor", 11, 92.5, 2.78),  # (90 - 10) / 7.5 = 10.67
-    ]
-
-
-def test_a_reference_with_epochs_of_its_own(study):
-    config = study(projectors={"linear": {"epochs": [2]}, "perceiver": {}})
-    # 2·5·1 + 2·5·2 = 30 s; (30 - 10) / 5 = 4 exactly.
-    assert found(config, "linear", linear=(1.0, 2.0), perceiver=(1.0, 1.0)) == [
-        ("linear", 2, 30.0, 0.0),
-        ("perceiver", 4, 30.0, 0.0),
-    ]
-
-
-def test_equal_steps_change_nothing(study):
-    config = study()
-    same = {label: (1.7, 2.3) for label in config.projectors}
-    assert [b.epochs for b in equal_budgets(config, times(**same), "linear")] == [1, 3, 1, 3]
+    assert found == expected
 
 
 def test_halves_are_rounded_up_and_the_last_step_of_an_epoch_counts_whole(study):
@@ -70,30 +68,29 @@ def test_halves_are_rounded_up_and_the_last_step_of_an_epoch_counts_whole(study)
         (
             "query_abstractor",
             {},
-            ((3.0, 4.0), (1.0, 1.5)),
+            {"linear": (3.0, 4.0), "query_abstractor": (1.0, 1.5)},
             "those of linear at least 50; expected a slower reference, such as linear",
         ),
         (
             "query_abstractor",
             {"grid": {"learning_rate": [1e-3], "epochs": [2, 3]}},
-            ((1.0, 2.5), (1.0, 1.0)),  # 0.8 and 1.2 epochs
+            {"linear": (1.0, 2.5), "query_abstractor": (1.0, 1.0)},  # 0.8 and 1.2 epochs
             "budgets of 2 and 3 epochs both come to 1 of linear",
         ),
         (
             "linear",
             {"stage2": {"early_stopping": {"patience": 1}}},
-            ((1, 1), (1, 1)),
+            {"linear": (1.0, 1.0), "query_abstractor": (1.0, 1.0)},
             r"stage2\.early_stopping is set; expected null",
         ),
     ],
 )
 def test_what_cannot_be_equal_is_one_sentence(study, reference, changes, seconds, sentence):
-    named = dict(zip(("linear", "query_abstractor"), seconds, strict=True))
     with pytest.raises(StudyError, match=sentence):
-        equal_budgets(study(**changes), times(**named), reference)
+        equal_budgets(study(**changes), times(**seconds), reference)
 
 
-# --- the rehearsal's file -------------------------------------------------------------------------
+# ---- The rehearsal's file.
 
 STEPS = {"linear": (3.0, 4.0), "query_abstractor": (1.0, 1.5)}
 
@@ -122,21 +119,15 @@ def test_step_times_come_back_from_the_file(study):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (
-            {"stage2": {"batch_size": 8, "gradient_accumulation": 2}},
-            r"with stage2\.batch_size 2; expected 8, as in the config",
-        ),
-        (
-            {"training": {"max_target_tokens": 99}},
-            r"with training\.max_target_tokens 24; expected 99",
-        ),
+        ({"stage2": {"batch_size": 8}}, r"stage2\.batch_size 2; expected 8, as in the config"),
+        ({"training": {"max_target_tokens": 99}}, r"training\.max_target_tokens 24; expected 99"),
         (
             {"projectors": {"linear": {}, "query_abstractor": {"options": {"queries": 8}}}},
-            r"with projectors\.query_abstractor\.options \{'heads': 4, 'queries': 4\}; expected",
+            r"projectors\.query_abstractor\.options \{'heads': 4, 'queries': 4\}; expected",
         ),
         (
             {"projectors": {"linear": {}, "perceiver": {}}},
-            r"with projectors\.perceiver\.type absent; expected 'perceiver'",
+            r"projectors\.perceiver\.type absent; expected 'perceiver'",
         ),
     ],
 )
@@ -166,7 +157,7 @@ def test_twins_share_their_step_times_and_controls_have_none(study):
     assert told["train_clips"] == 20
 
 
-# --- the command ----------------------------------------------------------------------------------
+# ---- The command.
 
 
 @pytest.fixture
@@ -185,7 +176,8 @@ def test_the_command_prints_a_table_and_writes_an_overlay(study, base, tmp_path,
     told = capsys.readouterr().out
     row = next(line for line in told.splitlines() if line.startswith("query_abstractor"))
     assert row.split() == ["query_abstractor", "1", "1.5", "5", "0.0132", "-5.0", "%"]
-    assert "deviations reach -5.0 % (query_abstractor)" in told and "H200: measured" in told
+    assert "deviations reach -5.0 % (query_abstractor)" in told
+    assert "H200: measured" in told
     written = out.read_text("utf-8")
     assert f"--configfile {base} {out}" in written
     assert yaml.safe_load(written) == {

@@ -16,15 +16,13 @@ VERSION = 1
 def sample_frames(path: str | Path, n: int, decoder: str = "pyav") -> NDArray[np.uint8]:
     """``n`` frames of a video, uniform in time and upright: RGB ``[n, H, W, 3]``.
 
-    Args:
-        path: the clip; one with fewer frames gives some of them again.
-        n: how many.
-        decoder: "pyav" or "decord"; both give the same frames.
+    A clip of fewer frames gives some of them again. ``decoder`` is "pyav" or "decord"; both give
+    the same frames.
 
     Raises:
         ClipError: the clip cannot be used, and why.
         StudyError: no such decoder.
     """
-    from siglip_study.data.decoding import get_decoder
+    from siglip_study.data.decoding import Decoder
 
-    return get_decoder(decoder).read(path, n)
+    return Decoder(decoder).read(Path(path), n)

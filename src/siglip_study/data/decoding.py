@@ -1,22 +1,21 @@
-"""A clip as pixels: one small interface, two decoders that agree to the last bit.
+"""A clip as pixels: two decoders that agree to the last bit.
 
 decord is wrong about some clips: one whose edit list trims frames comes out shifted after a
 sequential read, a mirrored one is not mirrored, more than eight bits a channel are converted
 differently, some widths under 96 pixels come out scrambled, because it takes a row's padding for
 channels, and one whose keyframes are recovery points is grey after a jump. What a clip is follows
 from its packets (``ClipInfo.is_plain``), never from a failure, so such clips are read by PyAV under
-both names and the frames do not depend on the choice. A resized frame is resized by Pillow for
-both.
+both names and the frames do not depend on the choice.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +31,9 @@ from siglip_study.data.probing import (
     probe_container,
     video_stream,
 )
+
+Pixels = NDArray[np.uint8]
+
 
 # ---- Which frames of a clip are looked at: uniform in time, never in frame number.
 
@@ -59,10 +61,7 @@ def frame_indices(pts_s: ArrayLike, n: int, duration_s: float | None = None) -> 
     clip with fewer frames than ``n`` gives some of them again; a clip of one frame, which a
     manifest admits only with ``min_frames=1``, gives that frame ``n`` times.
 
-    Args:
-        pts_s: ascending presentation times in seconds, the first one 0.
-        n: number of frames wanted.
-        duration_s: length of the clip; None: the last frame lasts as long as the median one.
+    ``duration_s`` is the clip's length; None: the last frame lasts as long as the median one.
 
     Raises:
         ValueError: ``pts_s`` is empty or does not ascend strictly from 0.
@@ -79,9 +78,6 @@ def frame_indices(pts_s: ArrayLike, n: int, duration_s: float | None = None) -> 
 
 # ---- Decoding some frames of a clip without decoding most of the others, to the same bits.
 
-# Codecs of which one packet holds one whole frame, where that is not interlaced.
-_FRAME_A_PACKET = ("h264", "hevc")
-
 
 def selective_decode(
     container: Any, stream: Any, info: ClipInfo, targets: list[int]
@@ -89,21 +85,18 @@ def selective_decode(
     """PyAV's frames at these ticks, as far as they are found; others must be decoded plainly.
 
     Groups of pictures without a target are jumped over; a group begins with a keyframe that
-    decoding can start from (see ``nal``). In H.264 and HEVC a group's decoding ends with its last
+    decoding can start from. In H.264 and HEVC a group's decoding ends with its last
     target's packet: what the decoder holds back for reordering is drained, instead of being pushed
     out by the packets that follow. In H.264, frames that no other frame refers to
     (``nal_ref_idc`` 0, ITU-T H.264 §7.4.1: about half of what encoders write) are not decoded
     unless they are targets.
 
-    Args:
-        container: an open clip, at any position.
-        stream: its video stream.
-        info: what :func:`probe_clip` says of it.
-        targets: ticks, ascending, each one of ``info.ticks``.
+    The container may be at any position; ``targets`` are some of ``info.ticks``, ascending.
     """
     if info.trimmed:  # within an edit list seeking is not reliable
         return {}
-    whole = not info.interlaced and info.codec in _FRAME_A_PACKET
+    # In these codecs one packet holds one whole frame.
+    whole = not info.interlaced and info.codec in ("h264", "hevc")
     found: dict[int, Any] = {}
     starts = set(info.keyframe_ticks)
 
@@ -146,81 +139,39 @@ def _decode_group(
     return found
 
 
-Pixels = NDArray[np.uint8]
+# ---- The two decoders.
 
 
-class Decoder(Protocol):
-    """Reads clips on the calling thread; an instance may be used by several threads at once."""
+class Decoder:
+    """Reads clips on the calling thread; an instance may be used by several threads at once.
 
-    @property
-    def name(self) -> str:
-        """The exact name in the registry."""
+    "pyav" is FFmpeg through PyAV and reads every clip that FFmpeg can; "decord" reads plain clips
+    by decord and the others by PyAV (see the module).
+    """
 
-    def probe(self, path: str | Path) -> ClipInfo:
-        """Timestamps, size and length of a clip.
-
-        Raises:
-            ClipError: the clip cannot be used, and why.
-        """
-
-    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Pixels:
-        """``n_frames`` frames, uniform in time, upright: uint8 RGB ``[F, H, W, 3]``.
-
-        Args:
-            path: the clip.
-            n_frames: how many; a shorter clip gives frames again.
-            size: length of the shorter side in pixels; None: as stored.
-
-        Raises:
-            ClipError: the clip cannot be used, and why.
-        """
-
-
-class PyavDecoder:
-    """FFmpeg through PyAV; reads every clip that FFmpeg can."""
-
-    name = "pyav"
-
-    def probe(self, path: str | Path) -> ClipInfo:
-        """See :class:`Decoder`."""
-        return probe_clip(path)
-
-    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Pixels:
-        """See :class:`Decoder`."""
-        container = open_clip(Path(path))
-        try:
-            info = probe_container(container)
-            wanted = frame_indices(info.pts, n_frames, info.duration_s)
-            frames = _pick_from(container, Path(path), info, [int(i) for i in wanted])
-            return _resized(frames, size)
-        finally:
-            container.close()
-
-
-class DecordDecoder:
-    """decord for plain clips, PyAV for the ones that decord gets wrong (see the module)."""
-
-    name = "decord"
-
-    def __init__(self) -> None:
-        """Raises StudyError where decord is not installed."""
-        if importlib.util.find_spec("decord") is None:
+    def __init__(self, name: str) -> None:
+        """The decoder of exactly this name; StudyError where it or its library is not there."""
+        if name not in ("decord", "pyav"):
+            raise StudyError(f"data.decoder is '{name}'; expected one of decord, pyav.")
+        if name == "decord" and importlib.util.find_spec("decord") is None:
             raise StudyError(
                 "data.decoder is 'decord', which is not installed (it has no wheel for this "
                 "platform); expected decord to be installed or data.decoder: pyav."
             )
+        self.name = name
 
-    def probe(self, path: str | Path) -> ClipInfo:
-        """See :class:`Decoder`."""
-        return probe_clip(path)
+    def read(self, path: Path, n_frames: int) -> Pixels:
+        """``n_frames`` frames, uniform in time, upright: uint8 RGB ``[F, H, W, 3]``.
 
-    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> Pixels:
-        """See :class:`Decoder`."""
-        info = self.probe(path)
-        wanted = [int(i) for i in frame_indices(info.pts, n_frames, info.duration_s)]
-        if not info.is_plain:
-            return _resized(_pick(Path(path), info, wanted), size)
-        return _resized(_pick_with_decord(Path(path), info, wanted), size)
+        Raises:
+            ClipError: the clip cannot be used, and why.
+        """
+        with open_clip(path) as container:
+            info = probe_container(container)
+            wanted = [int(i) for i in frame_indices(info.pts, n_frames, info.duration_s)]
+            if self.name == "decord" and info.is_plain:
+                return _pick_with_decord(path, info, wanted)
+            return pick(container, path, info, wanted)
 
 
 def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
@@ -239,16 +190,8 @@ def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
     return frames
 
 
-def _pick(path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
-    container = open_clip(path)
-    try:
-        return _pick_from(container, path, info, wanted)
-    finally:
-        container.close()
-
-
-def _pick_from(container: Any, path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
-    """The wanted frames of a clip that is open, upright."""
+def pick(container: Any, path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
+    """Frames of an open clip by their numbers, in any order, upright."""
     targets = sorted({info.ticks[i] for i in wanted})
     try:
         stream = video_stream(container)
@@ -267,15 +210,12 @@ def _pick_from(container: Any, path: Path, info: ClipInfo, wanted: list[int]) ->
 def _decode_forward(path: Path, info: ClipInfo, targets: list[int]) -> dict[int, Any]:
     """The plain way: every frame from the clip's start on, until the last target."""
     found: dict[int, Any] = {}
-    container = open_clip(path)
-    try:
+    with open_clip(path) as container:
         for frame in container.decode(video_stream(container)):
             if frame.pts in targets:
                 found[frame.pts] = frame
             if frame.pts is not None and frame.pts >= targets[-1]:
                 break
-    finally:
-        container.close()
     missing = next((target for target in targets if target not in found), None)
     if missing is not None:
         at = float((missing - info.ticks[0]) * info.time_base)
@@ -283,7 +223,7 @@ def _decode_forward(path: Path, info: ClipInfo, targets: list[int]) -> dict[int,
     return found
 
 
-def check_every_frame(path: str | Path) -> ClipInfo:
+def check_every_frame(path: Path) -> ClipInfo:
     """Probe a clip and decode it from end to end.
 
     Damage can lie between the frames that a study samples today; a decoder may then conceal it.
@@ -292,43 +232,13 @@ def check_every_frame(path: str | Path) -> ClipInfo:
         ClipError: the clip cannot be used, and why.
     """
     info = probe_clip(path)
-    container = open_clip(Path(path))
     try:
-        stream = video_stream(container)
-        found = {f.pts for f in container.decode(stream) if not f.is_corrupt}
+        with open_clip(path) as container:
+            stream = video_stream(container)
+            found = {f.pts for f in container.decode(stream) if not f.is_corrupt}
     except DAMAGE as error:
         raise ClipError(f"unreadable: damaged ({describe(error)})") from error
-    finally:
-        container.close()
     missing = len(set(info.ticks) - found)
     if missing:
         raise ClipError(f"unreadable: {missing} of {info.n_frames} frames cannot be decoded")
     return info
-
-
-def _resized(frames: Pixels, size: int | None) -> Pixels:
-    height, width = frames.shape[1:3]
-    if size is None or min(height, width) == size:
-        return frames
-    from PIL import Image
-
-    scale = size / min(height, width)
-    shape = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.stack(
-        [np.asarray(Image.fromarray(f).resize(shape, Image.Resampling.BICUBIC)) for f in frames]
-    )
-
-
-_DECODERS: dict[str, Callable[[], Decoder]] = {"decord": DecordDecoder, "pyav": PyavDecoder}
-
-
-def get_decoder(name: str) -> Decoder:
-    """The decoder of exactly this name.
-
-    Raises:
-        StudyError: there is none, or its library is not installed.
-    """
-    if name not in _DECODERS:
-        known = ", ".join(_DECODERS)
-        raise StudyError(f"data.decoder is '{name}'; expected one of {known}.")
-    return _DECODERS[name]()

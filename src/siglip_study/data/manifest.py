@@ -16,6 +16,23 @@ from siglip_study.data.layouts import scan_split
 from siglip_study.data.layouts.base import ListedClip, Rejection
 from siglip_study.data.vetting import vet_clips
 
+MANIFEST_SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(),
+    "split": pl.String(),
+    "group": pl.String(),
+    "category": pl.String(),
+    "path": pl.String(),
+    "captions": pl.List(pl.String()),
+    "duration_s": pl.Float64(),
+    "fps": pl.Float64(),
+    "n_frames": pl.Int64(),
+    "width": pl.Int64(),
+    "height": pl.Int64(),
+    "sha256": pl.String(),
+}
+REJECTED_SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("id", "path", "reason")}
+
+
 # ---- The same file under several ids: not trained on and reported, nor counted twice.
 
 #: A file in two splits stays in the later one: clips that are reported are dearer.
@@ -28,10 +45,7 @@ def settle_copies(rows: list[dict[str, Any]], rejected: list[Rejection]) -> list
     Files are the same if their SHA-256 is. A copy in another split is rejected there, as it would
     be trained or tuned on and then reported. Copies within a split stay, each with its own caption,
     as clips of one source video: their groups are joined under the first name.
-
-    Args:
-        rows: with id, split, group and sha256; left as they are.
-        rejected: gains a row for each copy that is left out.
+    ``rejected`` gains a row for each copy that is left out; ``rows`` are left as they are.
     """
     by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -57,22 +71,7 @@ def settle_copies(rows: list[dict[str, Any]], rejected: list[Rejection]) -> list
     return [{**row, "group": name(row["group"])} for row in rows if row["id"] not in dropped]
 
 
-MANIFEST_SCHEMA: dict[str, pl.DataType] = {
-    "id": pl.String(),
-    "split": pl.String(),
-    "group": pl.String(),
-    "category": pl.String(),
-    "path": pl.String(),
-    "captions": pl.List(pl.String()),
-    "duration_s": pl.Float64(),
-    "fps": pl.Float64(),
-    "n_frames": pl.Int64(),
-    "width": pl.Int64(),
-    "height": pl.Int64(),
-    "sha256": pl.String(),
-}
-REJECTED_SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("id", "path", "reason")}
-
+# ---- The tables.
 
 #: Frames a clip that are read with the study's decoder, to see whether it can.
 _SAMPLED_FRAMES = 8
@@ -85,13 +84,9 @@ def build_manifest(root: Path, data: DataConfig) -> tuple[pl.DataFrame, pl.DataF
     telling which label belongs to it, and a clip must not be trained on and reported. The same file
     under several ids: see :func:`settle_copies`.
 
-    Args:
-        root: the dataset's folder; paths in both tables are relative to it.
-        data: layout, splits, keys, limits and decoder.
-
     Returns:
-        The manifest, in the order of ``data.splits`` and then of ids, and the rejected (id, path,
-        reason: ``kind: detail``), by path. The manifest's columns are ``MANIFEST_SCHEMA``.
+        The manifest (``MANIFEST_SCHEMA``), in the order of ``data.splits`` and then of ids, and the
+        rejected (id, path, reason: ``kind: detail``), by path; paths are relative to ``root``.
 
     Raises:
         StudyError: a folder is missing, a split is left without a clip, or a source video has
@@ -118,7 +113,11 @@ def build_manifest(root: Path, data: DataConfig) -> tuple[pl.DataFrame, pl.DataF
     rows = settle_copies(rows, rejected)
     for split, folder in data.splits.items():
         if all(row["split"] != split for row in rows):
-            raise StudyError(_empty(split, root / folder, rejected))
+            examples = "; ".join(f"{r.path}: {r.reason}" for r in rejected[:2])
+            why = f", {len(rejected)} rejected in all ({examples})" if rejected else ""
+            raise StudyError(
+                f"{root / folder}: no usable clip for split '{split}'{why}; expected at least one."
+            )
     _keep_groups_apart(rows)
     manifest = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     rejected.sort(key=lambda r: (r.path, r.id))
@@ -160,14 +159,11 @@ def _too_short(found: Mapping[str, Any], data: DataConfig) -> str | None:
     return None
 
 
-def _empty(split: str, folder: Path, rejected: list[Rejection]) -> str:
-    examples = "; ".join(f"{r.path}: {r.reason}" for r in rejected[:2])
-    why = f", {len(rejected)} rejected in all ({examples})" if rejected else ""
-    return f"{folder}: no usable clip for split '{split}'{why}; expected at least one."
+# ---- Halves of a held-out split.
 
 
-def halve_split(manifest: pl.DataFrame, split: str = "held_out") -> pl.DataFrame:
-    """Divide one held-out split into ``selection`` and ``report``, never within a group.
+def halve_split(manifest: pl.DataFrame) -> pl.DataFrame:
+    """Divide the split ``held_out`` into ``selection`` and ``report``, never within a group.
 
     Groups stand in the order of the SHA-256 of their names; the first half of the clips, to whole
     groups, becomes ``selection``. So neither file order nor chance decides, both halves are never
@@ -176,11 +172,12 @@ def halve_split(manifest: pl.DataFrame, split: str = "held_out") -> pl.DataFrame
     Raises:
         StudyError: the split has fewer than two groups.
     """
-    held = manifest.filter(pl.col("split") == split)
+    is_held = pl.col("split") == "held_out"
+    held = manifest.filter(is_held)
     sizes = dict(held.group_by("group").len().iter_rows())
     if len(sizes) < 2:
         raise StudyError(
-            f"data.splits.{split}: found {len(sizes)} group(s) of clips; expected at least 2, "
+            f"data.splits.held_out: found {len(sizes)} group(s) of clips; expected at least 2, "
             "one for selection and one for the report."
         )
     order = sorted(sizes, key=lambda group: hashlib.sha256(group.encode()).hexdigest())
@@ -193,11 +190,7 @@ def halve_split(manifest: pl.DataFrame, split: str = "held_out") -> pl.DataFrame
         chosen.append(group)
         clips += sizes[group]
     half = pl.when(pl.col("group").is_in(chosen)).then(pl.lit("selection"))
-    named = (
-        pl.when(pl.col("split") == split)
-        .then(half.otherwise(pl.lit("report")))
-        .otherwise(pl.col("split"))
-    )
+    named = pl.when(is_held).then(half.otherwise(pl.lit("report"))).otherwise(pl.col("split"))
     halved = manifest.with_columns(named.alias("split"))
     rank = pl.col("split").replace_strict(
         {"train": 0, "selection": 1, "report": 2}, default=3, return_dtype=pl.Int8

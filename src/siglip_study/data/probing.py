@@ -29,12 +29,10 @@ _LENGTH_AT = {"h264": 4, "hevc": 21}  # of avcC and hvcC, ISO 14496-15 §5.3.3.1
 
 
 def starts_anew(codec: str, extradata: bytes | None, packet: memoryview | bytes) -> bool:
-    """Whether decoding may start at a keyframe's packet.
+    """Whether decoding may start at a keyframe's packet, as it stands in the file.
 
-    Args:
-        codec: FFmpeg's name; one that is neither "h264" nor "hevc" has no such recovery points.
-        extradata: the stream's, which says how units are parted.
-        packet: as it stands in the file.
+    ``codec`` is FFmpeg's name; one that is neither "h264" nor "hevc" has no such recovery points.
+    ``extradata`` is the stream's, which says how units are parted.
     """
     if codec not in _SLICES:
         return True
@@ -123,9 +121,8 @@ class ClipInfo:
     @property
     def is_plain(self) -> bool:
         """True where decord gives the right frames (see ``decoding``)."""
-        wide = self.width >= 96
-        upright = self.orientation.is_rotation
-        return wide and upright and not self.trimmed and self.eight_bit and not self.recovers
+        exact = self.eight_bit and not self.trimmed and not self.recovers
+        return exact and self.width >= 96 and self.orientation.is_rotation
 
 
 def open_clip(path: Path) -> Any:
@@ -158,26 +155,19 @@ def video_stream(container: Any) -> Any:
     raise ClipError(f"{kind}: the file holds no video stream")
 
 
-def probe_clip(path: str | Path) -> ClipInfo:
+def probe_clip(path: Path) -> ClipInfo:
     """Read a clip's packets and its first frame.
 
     Raises:
         ClipError: unreadable, cut short, audio only, without usable timestamps, or turned by an
             angle that is not a multiple of 90°.
     """
-    container = open_clip(Path(path))
-    try:
+    with open_clip(path) as container:
         return probe_container(container)
-    finally:
-        container.close()
 
 
 def probe_container(container: Any) -> ClipInfo:
-    """:func:`probe_clip` of a container that is open, which is left at its end.
-
-    Raises:
-        ClipError: as :func:`probe_clip`.
-    """
+    """:func:`probe_clip` of a container that is open, which is left at its end."""
     try:
         return _probe(container)
     except DAMAGE as error:
@@ -221,8 +211,11 @@ def _info(
     base = Fraction(stream.time_base)
     pts = np.array([float((tick - ticks[0]) * base) for tick in ticks])
     last = float(shown[-1][1] * base)
-    if last <= 0:
-        last = float(np.median(np.diff(pts))) if len(pts) > 1 else _rate_gap(stream)
+    rate = stream.average_rate or stream.guessed_rate
+    if last <= 0 and len(pts) > 1:
+        last = float(np.median(np.diff(pts)))
+    elif last <= 0:
+        last = float(1 / rate) if rate else 0.0
     duration = float(pts[-1]) + last
     turn = _orientation(first)
     width, height = (first.height, first.width) if turn.transpose else (first.width, first.height)
@@ -243,11 +236,6 @@ def _info(
         interlaced=first.interlaced_frame,
         recovers=recovers,
     )
-
-
-def _rate_gap(stream: Any) -> float:
-    rate = stream.average_rate or stream.guessed_rate
-    return float(1 / rate) if rate else 0.0
 
 
 def _orientation(frame: Any) -> Orientation:

@@ -14,13 +14,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import siglip_study
 from siglip_study.base.errors import ClipError
-from siglip_study.data.decoding import Decoder, check_every_frame, get_decoder
+from siglip_study.data.decoding import Decoder, check_every_frame
 
 # ---- The child process that opens clips, so that a decoder's crash costs one clip and not the run.
 #
@@ -43,14 +44,8 @@ def vet(path: Path, decoder: Decoder, n_frames: int) -> dict[str, Any]:
         return {"reason": str(error)}
     except OSError as error:
         return {"reason": f"unreadable: {error.strerror or error}"}
-    return {
-        "duration_s": info.duration_s,
-        "fps": info.fps,
-        "n_frames": info.n_frames,
-        "width": info.width,
-        "height": info.height,
-        "sha256": digest,
-    }
+    facts = ("duration_s", "fps", "n_frames", "width", "height")
+    return {name: getattr(info, name) for name in facts} | {"sha256": digest}
 
 
 def main(decoder_name: str, n_frames: int) -> None:
@@ -58,7 +53,7 @@ def main(decoder_name: str, n_frames: int) -> None:
     # What native libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    decoder = get_decoder(decoder_name)
+    decoder = Decoder(decoder_name)
     for line in sys.stdin:
         answer = vet(Path(json.loads(line)), decoder, n_frames)
         answers.write(json.dumps(answer) + "\n")
@@ -74,13 +69,8 @@ class VetProcess:
 
     def __init__(self, decoder: str, n_frames: int, timeout_s: float = TIMEOUT_S) -> None:
         """Args as in :func:`vet_clips`; ``timeout_s`` is for one clip."""
-        self.command = [
-            sys.executable,
-            "-m",
-            "siglip_study.data.vetting",
-            decoder,
-            str(n_frames),
-        ]
+        module = "siglip_study.data.vetting"
+        self.command = [sys.executable, "-m", module, decoder, str(n_frames)]
         self.timeout_s = timeout_s
         self._process: subprocess.Popen[str] | None = None
 
@@ -118,12 +108,10 @@ class VetProcess:
         process, self._process = self._process, None
         if process is None:
             return
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                try:
-                    stream.close()
-                except BrokenPipeError:  # it died with unread input: nothing is lost
-                    continue
+        assert process.stdin is not None and process.stdout is not None
+        with suppress(BrokenPipeError):  # it died with unread input: nothing is lost
+            process.stdin.close()
+        process.stdout.close()
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -149,18 +137,14 @@ class VetProcess:
 def vet_clips(
     paths: Sequence[Path], decoder: str, n_frames: int, workers: int
 ) -> list[dict[str, Any]]:
-    """Vet every clip; answers (see :func:`vet`) come in the order of ``paths``.
+    """Vet every clip with the study's decoder in ``workers`` processes (0: one a core).
 
-    Args:
-        paths: the clips.
-        decoder: exact name of the study's decoder.
-        n_frames: frames a clip that the study will sample.
-        workers: processes; 0: one a core.
+    Answers (see :func:`vet`) come in the order of ``paths``.
 
     Raises:
         StudyError: the decoder does not exist or is not installed.
     """
-    get_decoder(decoder)
+    Decoder(decoder)  # raises before any process starts
     count = max(1, min(workers or len(os.sched_getaffinity(0)), len(paths)))
     idle: SimpleQueue[VetProcess] = SimpleQueue()
     everyone = [VetProcess(decoder, n_frames) for _ in range(count)]

@@ -34,16 +34,11 @@ from siglip_study.planning.rehearse import (
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Step times of every projector.
-
-    Args:
-        told: device and way of the rehearsal, in words.
-        train_clips: clips of the training split.
-        seconds: label → seconds a step of stage 1 and of stage 2.
-    """
+    """Step times of every projector, and what a rehearsal says of itself in words."""
 
     told: str
     train_clips: int
+    #: label → seconds a step of stage 1 and of stage 2
     seconds: Mapping[str, tuple[float, float]]
 
 

@@ -237,10 +237,7 @@ class Forecast:
     """A study before it runs: what it consists of, each part read when it is first asked for.
 
     Reading a part raises StudyError where a model's sizes, or the dataset, cannot be read.
-
-    Args:
-        config: the study.
-        given: what to assume in place of what is on disk.
+    ``given`` is what to assume in place of what is on disk.
     """
 
     def __init__(self, config: Config, given: Assumptions | None = None) -> None:
@@ -274,7 +271,7 @@ class Forecast:
         """Tokens around the video."""
         return prompt_at_hand(self.config, self.tokenizer, self.models.llm.vocab)
 
-    # --- sizes ----------------------------------------------------------------------------------
+    # Sizes.
 
     def projector(self, connector: Connector) -> tuple[int, int, float]:
         """A projector's weights, its tokens a video, and FLOP of one clip forward and backward.
@@ -317,7 +314,7 @@ class Forecast:
         models = self.models
         return BF16_BYTES * self.config.vision.frames * models.patches * models.vision_dim
 
-    # --- work -----------------------------------------------------------------------------------
+    # Work.
 
     def rows(self) -> list[Row]:
         """Every distinct piece of work and how often the study does it; its cost is left open."""

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,13 @@ def measurements(forecast: Forecast, rows: Sequence[Row]) -> dict[Row, Cost]:
 # ---- A stopwatch and a memory gauge around a piece of work.
 
 
+@dataclass
 class Meter:
     """What a block cost; ``seconds`` is set within it."""
 
-    def __init__(self) -> None:
-        self.seconds: float | None = None
-        self.gib: float | None = None
-        self.problem: str | None = None
+    seconds: float | None = None
+    gib: float | None = None
+    problem: str | None = None
 
     @property
     def cost(self) -> Cost:
@@ -240,8 +241,8 @@ class Trial:
         with measured(self.device) as meter:
             model = self.model(connector).eval()
             clips = min(_LOSS_CLIPS, self.config.runtime.eval_batch_clips)
-            plan = self.plans.get((2, connector))
-            clips = clips if plan is None else min(clips, plan.eval_clips)
+            if plan := self.plans.get((2, connector)):
+                clips = min(clips, plan.eval_clips)
             pool, captions = self.features(clips), self._captions(clips)
 
             def forward() -> None:
@@ -279,13 +280,8 @@ class Trial:
     ) -> Cost:
         """One caption of ``tokens`` tokens, of ``clips`` captioned together as memory allows.
 
-        From one short run: a clip's share of reading prompts and of a decoding step a token.
-
-        Args:
-            connector: kind of projector.
-            clips: clips of the split.
-            tokens: expected length of a caption.
-            budget: most tokens there must be room for; None: ``tokens``.
+        From one short run: a clip's share of reading prompts and of a decoding step a token. There
+        must be room for ``budget`` tokens; None: ``tokens``.
         """
         settings = self.config.captions
         with measured(self.device) as meter:

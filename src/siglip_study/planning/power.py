@@ -15,14 +15,23 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.jobs import exit_status
-
-if TYPE_CHECKING:
-    from siglip_study.planning.power_design import AssumedScores
-    from siglip_study.ranking.within import WithinSpread
+from siglip_study.config import load
+from siglip_study.planning.power_design import (
+    Design,
+    GateDesign,
+    asked_within,
+    from_references,
+    groups_needed,
+)
+from siglip_study.ranking.procedure import RANKING_SCHEMA
+from siglip_study.ranking.scorer_check import CHECK_SCHEMA
+from siglip_study.ranking.scores import group_means
+from siglip_study.ranking.variance import t_quantile
+from siglip_study.ranking.within import WithinSpread, known_group_means, spread_within
+from siglip_study.study.paths import Paths
 
 #: A difference to ask for where none is given, as a share of the references' D.
 _ASKED = 0.1
@@ -67,9 +76,6 @@ def read_references(path: Path) -> ReferenceScores:
         raise StudyError(f"{path}: not readable as JSON ({error}).") from None
     if not isinstance(body, dict):
         raise StudyError(f"{path}: holds a {type(body).__name__}; expected an object.")
-    from siglip_study.ranking.procedure import RANKING_SCHEMA
-    from siglip_study.ranking.scorer_check import CHECK_SCHEMA
-
     if body.get("schema") == CHECK_SCHEMA:
         # The split whose figures are published decides.
         check = body["splits"][body["decides"]]
@@ -83,9 +89,6 @@ def read_references(path: Path) -> ReferenceScores:
     groups = int(check["n_groups"])
     if check["low"] is None or groups < 2:
         raise StudyError(_ONE_GROUP.format(path, groups))
-    from siglip_study.ranking.variance import t_quantile
-    from siglip_study.ranking.within import WithinSpread
-
     t = float(t_quantile(1 - float(check["alpha"]) / 2, groups - 1))
     sd = (check["high"] - check["low"]) / 2 / t * math.sqrt(groups)
     told = check.get("within")
@@ -95,9 +98,6 @@ def read_references(path: Path) -> ReferenceScores:
 
 def _from_clips(path: Path) -> ReferenceScores:
     import polars as pl
-
-    from siglip_study.ranking.scores import group_means
-    from siglip_study.ranking.within import known_group_means, spread_within
 
     try:
         columns = ["group", "grounding_margin"]
@@ -153,15 +153,10 @@ def _report(given: argparse.Namespace) -> Iterator[str]:
     Raises:
         StudyError: neither references nor an SD, figures out of range, unreadable files.
     """
-    from siglip_study.planning.power_design import Design, from_references, groups_needed
-
     # What is not given comes from the config, the references, or the published study. A 0 is given.
     study = {"seeds": 3, "projectors": 4, "alpha": 0.05}
     path, wanted = given.references, True
     if given.config is not None:
-        from siglip_study.config import load
-        from siglip_study.study.paths import Paths
-
         config = load(given.config)
         seeds, projectors = len(config.seeds.report), len(config.projectors)
         study = {"seeds": seeds, "projectors": projectors, "alpha": config.gate.alpha}
@@ -226,34 +221,22 @@ def _report(given: argparse.Namespace) -> Iterator[str]:
         )
     if references:
         yield ""
-        yield from _passing(references, assumed, groups, seeds, projectors, alpha, wanted)
+        within = references.within if asked_within(references.within, alpha, wanted) else None
+        gate = GateDesign(assumed, within, references.sd, groups, seeds, projectors, alpha)
+        yield from _passing(references, gate, wanted)
 
 
-def _passing(
-    references: ReferenceScores,
-    assumed: AssumedScores,
-    groups: int,
-    seeds: int,
-    projectors: int,
-    alpha: float,
-    wanted: bool,
-) -> Iterator[str]:
+def _passing(references: ReferenceScores, design: GateDesign, wanted: bool) -> Iterator[str]:
     """How probably projectors of a share of the references' D pass the gate, a line each."""
-    from siglip_study.planning.power_design import GateDesign, asked_within
-
-    within = references.within if asked_within(references.within, alpha, wanted) else None
-    design = GateDesign(assumed, within, references.sd, groups, seeds, projectors, alpha)
+    within, seeds = design.within, design.n_seeds
     if within:
         second = f"D within category above 0 too, the references' being {within.mean:.4f}"
     elif references.within is None and wanted:
         second = "D within category is unknown here and not counted"
     else:
         second = "D within category is not asked for"
-    counted = f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
-    yield (
-        f"Passing the gate with {groups} source videos and {counted} (D above 0, {second}; Holm's "
-        "strictest step):"
-    )
+    study = f"{design.n_groups} source videos and {seeds} seed" + ("s" if seeds != 1 else "")
+    yield f"Passing the gate with {study} (D above 0, {second}; Holm's strictest step):"
     for share in _SHARES:
         chance = design.passing(share * references.mean, share * within.mean if within else None)
         figures = f"{share * references.mean:.4f}"

@@ -36,11 +36,8 @@ class AssumedScores:
     its SD over clips (root mean square), nearly all of it by one projector of the four, .06 in the
     median of them.
 
-    Attributes:
-        sd: SD over groups of one run's D.
-        between_projectors: correlation over groups between runs of two projectors.
-        between_seeds: the same between two seeds of one projector.
-        seed_sd: SD of a run's mean D over seeds, that of clips left out.
+    ``sd`` is of one run's D over groups, ``seed_sd`` of a run's mean D over seeds, that of clips
+    left out; correlations are over groups, between runs of two projectors or seeds of one.
     """
 
     sd: float
@@ -193,15 +190,10 @@ class GateDesign:
     """A study to be: G groups, S seeds, P projectors, and what both tests vary by.
 
     Attributes:
-        assumed: of D, as for the differences.
         within: the human captions' D within category; ``None``: the gate does not ask for it.
         reference_sd: SD over groups of their D; a run's D within category varies by as much more
             than theirs as its D does, and a seed moves both alike.
-        n_groups: source videos.
-        n_seeds: S; one leaves the seeds out of the standard error, as the gate does.
-        n_projectors: P.
-        alpha: level of the gate.
-        seed: of the draws.
+        n_seeds: one leaves the seeds out of the standard error, as the gate does.
     """
 
     assumed: AssumedScores

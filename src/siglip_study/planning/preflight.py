@@ -112,11 +112,11 @@ def _split(config: Config, root: Path, split: str, folder: str, scan: Scan) -> T
     if split == "held_out" and len({clip.group for clip in scan.clips}) < 2:
         yield "failed", f"{split}: one source video; expected two, to halve the split."
     # The first clip, read as the encoder will.
-    from siglip_study.data.decoding import get_decoder
+    from siglip_study.data.decoding import Decoder
 
     path = scan.clips[0].path
     try:
-        frames = get_decoder(config.data.decoder).read(root / path, config.vision.frames)
+        frames = Decoder(config.data.decoder).read(root / path, config.vision.frames)
     except ClipError as error:
         # One clip may be broken; the manifest rejects it by name.
         yield "warning", f"{split}: {path} cannot be decoded ({error})."

@@ -222,11 +222,8 @@ _TIMED = (
     "llm.lora.targets",
     "training.max_target_tokens",
     *(f"runtime.{key}" for key in ("device", "memory_gb", "checkpointing", "compile")),
-    *(
-        f"{s}.{key}"
-        for s in ("stage1", "stage2")
-        for key in ("batch_size", "gradient_accumulation")
-    ),
+    *("stage1.batch_size", "stage1.gradient_accumulation"),
+    *("stage2.batch_size", "stage2.gradient_accumulation"),
 )
 
 
@@ -236,10 +233,8 @@ def training_record(forecast: Forecast, rows: Sequence[Row]) -> dict[str, Any]:
     steps: dict[str, list[dict[str, Any]]] = {}
     for cell in forecast.study.tuning:
         connector = connector_of(cell.run)
-        shapes = (
-            stage_shape(1, connector, config.stage1),
-            stage_shape(2, connector, config.stage2),
-        )
+        stages = enumerate((config.stage1, config.stage2), start=1)
+        shapes = [stage_shape(stage, connector, settings) for stage, settings in stages]
         found = [costs.get(shape, Cost(None)) for shape in shapes]
         steps[cell.label] = [{"seconds": c.seconds, "problem": c.problem} for c in found]
     return {
@@ -325,12 +320,9 @@ def add_assumptions(parser: argparse.ArgumentParser) -> None:
 def rehearse_and_write(
     config: Config, given: argparse.Namespace, folder: Path | None = None
 ) -> Rehearsal:
-    """Rehearse with the options as given, progress on standard error; write what was found.
+    """Rehearse with the options of :func:`add_assumptions`; write what was found.
 
-    Args:
-        config: the study.
-        given: options of :func:`add_assumptions`.
-        folder: where the two files go; None: ``output_dir``.
+    Progress goes to standard error, the two files to ``folder`` (None: ``output_dir``).
     """
     log = logging.getLogger("siglip_study")
     log.setLevel(logging.INFO)

@@ -54,12 +54,7 @@ class Workload:
     """Units of work of every cell that the study will train, caption and score.
 
     Which cells are chosen is known only after tuning: each projector's is taken to be one with the
-    longest budget.
-
-    Args:
-        study: the grid.
-        dataset: clips and caption lengths.
-        presets: count the published experiments too.
+    longest budget. With ``presets`` the published experiments count too.
     """
 
     def __init__(self, study: Study, dataset: Dataset, presets: bool = False) -> None:

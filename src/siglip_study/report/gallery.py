@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from siglip_study.data.decoding import get_decoder
+from siglip_study.data.decoding import Decoder
 from siglip_study.report.embed import json_island
 
 #: Clip id → JPEG files of its frames, in order of time.
@@ -172,7 +172,7 @@ def clip_pictures(
     """A function from a clip's id to JPEG files of ``frames`` frames, uniform in time."""
     table = pl.read_parquet(manifest, columns=["id", "path"])
     where = dict(zip(table["id"].to_list(), table["path"].to_list(), strict=True))
-    reader = get_decoder(decoder)
+    reader = Decoder(decoder)
 
     def pictures(clip: str) -> list[bytes]:
         return jpeg_thumbnails(reader.read(root / where[clip], frames))

@@ -46,7 +46,8 @@ def read(root: Path, folder: str, keys: LabelKeys) -> Scan:
     for same in found.values():
         if len(same) == 1:
             scan.clips += same
-        for twice in same if len(same) > 1 else ():
+            continue
+        for twice in same:
             scan.reject(twice.id, twice.path, f"duplicate id: {len(same)} lines of {name}")
     return scan
 
