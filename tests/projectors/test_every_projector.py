@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from siglip_study import projectors
 from siglip_study.base.errors import StudyError
@@ -118,10 +117,9 @@ def test_autocast_runs(build):
 
 
 @torch.no_grad()
-def test_weights_survive_safetensors(build, tmp_path):
+def test_the_saved_weights_are_all_of_it(build):
     projector, restored = build(), build(seed=9)
-    save_file(projector.state_dict(), tmp_path / "projector.safetensors")
-    restored.load_state_dict(load_file(tmp_path / "projector.safetensors"))
+    restored.load_state_dict(projector.state_dict())
     assert torch.equal(projector(clips(2)), restored(clips(2)))
 
 

@@ -24,35 +24,20 @@ def test_exact_counts_at_full_size(row):
     assert projector.tokens_per_video(8) == row["tokens"]
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "tokens"),
-    [
-        ("linear", {}, 64),
-        ("mlp_2l", {}, 64),
-        ("query_abstractor", {"queries": 16, "heads": 4}, 16),
-        ("query_perceiver", {"queries": 16, "heads": 4}, 16),
-        ("c_abstractor", {"pool": 2, "hidden": 128, "depth": 1}, 16),
-        ("perceiver", {"latents": 4, "depth": 2, "heads": 4, "head_dim": 32}, 16),
-        ("constant_prefix", {"tokens": 16}, 16),
-    ],
-)
-def test_micro_sizes_of_the_demo(name, options, tokens):
-    projector = build(name, FeatureShape(4, (4, 4), 192), 256, **options)
-    assert projector(torch.randn(1, 4, 16, 192)).shape == (1, tokens, 256)
-
-
-def _randomise(module: nn.Module) -> None:
-    # Freshly made norms and biases are ones and zeros, which would hide a misplaced one.
-    for parameter in module.parameters():
+def randomised(module: nn.Module) -> nn.Module:
+    """In fp64; freshly made norms and biases are ones and zeros: they hide a misplaced one."""
+    torch.manual_seed(0)
+    for parameter in module.double().parameters():
         nn.init.normal_(parameter, std=0.3)
+    return module
+
+
+def query_projector(name):
+    return randomised(build(name, FeatureShape(2, (2, 3), 10), 24, queries=5, heads=3))
 
 
 def test_query_abstractor_equals_torch_multihead_attention_by_hand():
-    torch.manual_seed(0)
-    projector = build(
-        "query_abstractor", FeatureShape(2, (2, 3), 10), 24, queries=5, heads=3
-    ).double()
-    _randomise(projector)
+    projector = query_projector("query_abstractor")
     state = projector.state_dict()
     attention = nn.MultiheadAttention(24, 3, batch_first=True).double()
     attention.load_state_dict(
@@ -74,11 +59,7 @@ def test_query_abstractor_equals_torch_multihead_attention_by_hand():
 
 
 def test_query_perceiver_equals_torch_transformer_decoder():
-    torch.manual_seed(0)
-    projector = build(
-        "query_perceiver", FeatureShape(2, (2, 3), 10), 24, queries=5, heads=3
-    ).double()
-    _randomise(projector)
+    projector = query_projector("query_perceiver")
     layer = nn.TransformerDecoderLayer(24, 3, 96, 0.0, "gelu", batch_first=True)
     decoder = nn.TransformerDecoder(layer, 2, norm=nn.LayerNorm(24)).double()
     renamed = {
@@ -105,9 +86,7 @@ def test_query_perceiver_equals_torch_transformer_decoder():
 
 @pytest.mark.parametrize("channels", [8, 12])
 def test_reg_block_equals_its_equation(channels):
-    torch.manual_seed(0)
-    block = RegBlock(8, channels).double()
-    _randomise(block)
+    block = randomised(RegBlock(8, channels))
     s = block.state_dict()
     x = torch.randn(2, 8, 3, 5, dtype=torch.double)
     conv, silu = nn.functional.conv2d, nn.functional.silu
@@ -130,10 +109,8 @@ def test_reg_block_equals_its_equation(channels):
 
 
 def test_perceiver_attention_equals_softmax_by_hand():
-    torch.manual_seed(0)
     options = {"latents": 3, "depth": 1, "heads": 2, "head_dim": 5, "per_frame": False}
-    projector = build("perceiver", FeatureShape(2, (1, 4), 8), 6, **options).double()
-    _randomise(projector)
+    projector = randomised(build("perceiver", FeatureShape(2, (1, 4), 8), 6, **options))
     layer, s = projector.layers[0], projector.state_dict()
     features = torch.randn(1, 2, 4, 8, dtype=torch.double)
     x = (features + s["frame_embeddings"][None, :, None]).reshape(8, 8)

@@ -1,14 +1,39 @@
-"""Fewer tokens without a weight: patches averaged over a coarser grid."""
+"""A token a patch, or fewer without a weight: patches averaged over a coarser grid."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import abstractmethod
 
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-if TYPE_CHECKING:
-    from siglip_study.projectors.base import Projector
+from siglip_study.projectors.base import FeatureShape, Projector
+
+
+class PatchProjector(Projector):
+    """``[B, F, P, V]`` → ``[B, F·P, L]``, or ``[B, F·tokens_per_frame, L]`` from means of patches.
+
+    Position: each token is one patch of one frame, and the tokens keep frame-major, row-major
+    order; the language model's own positions tell them apart. None is added here.
+    """
+
+    def __init__(self, shape: FeatureShape, llm_dim: int, tokens_per_frame: int | None) -> None:
+        super().__init__(shape, llm_dim)
+        self.cells = cells_of(self, tokens_per_frame)
+
+    def project(self, features: Tensor) -> Tensor:
+        if self.cells is not None:
+            features = average_patches(features, self.shape.grid, self.cells)
+        return self.project_patches(features).flatten(1, 2)  # [B, F, P, L] → [B, F·P, L]
+
+    @abstractmethod
+    def project_patches(self, features: Tensor) -> Tensor:
+        """``[B, F, P, V]`` → ``[B, F, P, L]``, patch by patch."""
+
+    def tokens_per_video(self, frames: int) -> int:
+        """F · P, or F · ``tokens_per_frame``."""
+        rows, columns = self.cells or self.shape.grid
+        return frames * rows * columns
 
 
 def token_grid(tokens: int, grid: tuple[int, int]) -> tuple[int, int] | None:
@@ -40,10 +65,10 @@ def cells_of(projector: Projector, tokens: int | None) -> tuple[int, int] | None
     """
     if tokens is None:
         return None
-    cells = token_grid(tokens, projector.shape.grid) if tokens >= 1 else None
+    rows, columns = projector.shape.grid
+    cells = token_grid(tokens, projector.shape.grid)
     projector.require(
         cells is not None,
-        f"tokens_per_frame is {tokens}; expected rows × columns of at most "
-        f"{projector.shape.grid[0]} × {projector.shape.grid[1]}",
+        f"tokens_per_frame is {tokens}; expected rows × columns of at most {rows} × {columns}",
     )
     return cells

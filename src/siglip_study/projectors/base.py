@@ -103,16 +103,17 @@ class Projector(nn.Module, ABC):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def no_decay_parameters(self) -> set[str]:
-        """Names of the parameters that weight decay must leave alone.
-
-        These are biases and norm scales (all one-dimensional tensors) and :attr:`embeddings`.
-        Names are those of ``named_parameters()``.
-        """
+        """Names of biases, norm scales (one-dimensional tensors) and :attr:`embeddings`."""
         return {
             name
             for name, parameter in self.named_parameters()
             if parameter.dim() <= 1 or name in self.embeddings
         }
+
+    def require_positive(self, **sizes: int) -> None:
+        """Raise a StudyError that lists all ``sizes`` unless each is at least 1."""
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        self.require(min(sizes.values()) >= 1, f"{listed}; expected each at least 1")
 
     def require(self, condition: bool, message: str) -> None:
         """Raise a StudyError that names this projector unless ``condition`` holds."""

@@ -117,9 +117,7 @@ class CAbstractor(Projector):
             tokens_per_frame is not None or 1 <= pool <= min(shape.grid),
             f"pool is {pool}; expected 1 to {min(shape.grid)} on a grid of {shape.grid}",
         )
-        self.require(
-            min(depth, hidden) >= 1, f"depth {depth}, hidden {hidden}; expected each at least 1"
-        )
+        self.require_positive(depth=depth, hidden=hidden)
         self.cells = cells_of(self, tokens_per_frame) or (pool, pool)
         self.positions = learned_embedding(shape.patches, shape.dim)
         self.net = nn.Sequential(

@@ -24,13 +24,7 @@ class ConstantPrefix(Projector):
     embeddings = ("prefix",)
     per_frame = False
 
-    def __init__(
-        self,
-        shape: FeatureShape,
-        llm_dim: int,
-        *,
-        tokens: int = 64,
-    ) -> None:
+    def __init__(self, shape: FeatureShape, llm_dim: int, *, tokens: int = 64) -> None:
         super().__init__(shape, llm_dim)
         self.require(tokens >= 1, f"tokens is {tokens}; expected at least 1")
         self.prefix = learned_embedding(tokens, llm_dim)

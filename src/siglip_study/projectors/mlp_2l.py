@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from siglip_study.projectors._pooling import average_patches, cells_of
-from siglip_study.projectors.base import FeatureShape, Projector
+from siglip_study.projectors._pooling import PatchProjector
+from siglip_study.projectors.base import FeatureShape
 from siglip_study.projectors.registry import register
 
 
 @register("mlp_2l")
-class Mlp2lProjector(Projector):
-    """``[B, F, P, V]`` → ``[B, F·P, L]`` by ``Linear(V, H)``, GELU, ``Linear(H, L)``.
-
-    Position: as ``linear``, the order of the tokens alone (frame-major, row-major).
+class Mlp2lProjector(PatchProjector):
+    """``Linear(V, H)``, GELU, ``Linear(H, L)`` of each patch.
 
     Args:
         hidden: H; None is L, the LLaVA-1.5 form.
@@ -29,20 +27,12 @@ class Mlp2lProjector(Projector):
         hidden: int | None = None,
         tokens_per_frame: int | None = None,
     ) -> None:
-        super().__init__(shape, llm_dim)
+        super().__init__(shape, llm_dim, tokens_per_frame)
         hidden = llm_dim if hidden is None else hidden
         self.require(hidden >= 1, f"hidden is {hidden}; expected at least 1")
-        self.cells = cells_of(self, tokens_per_frame)
         self.net = nn.Sequential(
             nn.Linear(shape.dim, hidden), nn.GELU(), nn.Linear(hidden, llm_dim)
         )
 
-    def project(self, features: Tensor) -> Tensor:
-        if self.cells is not None:
-            features = average_patches(features, self.shape.grid, self.cells)
-        return self.net(features).flatten(1, 2)  # [B, F, P, L] → [B, F·P, L]
-
-    def tokens_per_video(self, frames: int) -> int:
-        """F · P, or F · ``tokens_per_frame``."""
-        rows, columns = self.cells or self.shape.grid
-        return frames * rows * columns
+    def project_patches(self, features: Tensor) -> Tensor:
+        return self.net(features)

@@ -105,10 +105,8 @@ class Perceiver(Projector):
     ) -> None:
         super().__init__(shape, llm_dim)
         width = shape.dim if width is None else width
-        self.require(
-            min(latents, depth, heads, head_dim, width) >= 1,
-            f"latents {latents}, depth {depth}, heads {heads}, head_dim {head_dim}, width {width}; "
-            "expected each at least 1",
+        self.require_positive(
+            latents=latents, depth=depth, heads=heads, head_dim=head_dim, width=width
         )
         self.per_frame = per_frame
         same = width == shape.dim

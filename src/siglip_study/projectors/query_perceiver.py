@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from siglip_study.projectors._attention import cross_attend, feed_forward
-from siglip_study.projectors.base import FeatureShape, Projector, learned_embedding
+from siglip_study.projectors._attention import QueryProjector, cross_attend, feed_forward
+from siglip_study.projectors.base import FeatureShape
 from siglip_study.projectors.registry import register
 
 
@@ -34,12 +34,10 @@ class _Layer(nn.Module):
 
 
 @register("query_perceiver")
-class QueryPerceiver(Projector):
+class QueryPerceiver(QueryProjector):
     """``[B, F, P, V]`` → ``[B, Q, L]``.
 
     x = ``Linear(V, L)`` of all F·P patches, then ``depth`` layers over Q queries and a final norm.
-
-    Position: none, as in ``query_abstractor``: frame order is lost.
 
     Args:
         queries: Q, tokens of a clip.
@@ -47,9 +45,6 @@ class QueryPerceiver(Projector):
         heads: attention heads; L must be divisible by it.
         ffn_ratio: width of the FFN in units of L.
     """
-
-    embeddings = ("queries",)
-    per_frame = False
 
     def __init__(
         self,
@@ -61,27 +56,13 @@ class QueryPerceiver(Projector):
         heads: int = 8,
         ffn_ratio: int = 4,
     ) -> None:
-        super().__init__(shape, llm_dim)
-        self.require(
-            min(queries, depth, heads, ffn_ratio) >= 1,
-            f"queries {queries}, depth {depth}, heads {heads}, ffn_ratio {ffn_ratio}; "
-            "expected each at least 1",
+        super().__init__(
+            shape, llm_dim, queries=queries, depth=depth, heads=heads, ffn_ratio=ffn_ratio
         )
-        self.require(
-            llm_dim % heads == 0, f"heads is {heads}; expected a divisor of llm_dim {llm_dim}"
-        )
-        self.queries = learned_embedding(queries, llm_dim)
-        self.proj = nn.Linear(shape.dim, llm_dim)
         self.layers = nn.ModuleList(_Layer(llm_dim, heads, ffn_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(llm_dim)
 
-    def project(self, features: Tensor) -> Tensor:
-        context = self.proj(features).flatten(1, 2)  # [B, F·P, L]
-        tokens = self.queries.expand(len(features), -1, -1)  # [B, Q, L]
+    def refine(self, tokens: Tensor, context: Tensor) -> Tensor:
         for layer in self.layers:
             tokens = layer(tokens, context)
         return self.norm(tokens)
-
-    def tokens_per_video(self, frames: int) -> int:
-        """Q, whatever the length of the clip."""
-        return len(self.queries)

@@ -12,7 +12,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
-import types
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -69,11 +69,12 @@ def projector_class(name: str) -> type[Projector]:
         StudyError: no projector has that name; the nearest known name is given.
     """
     if name not in _REGISTRY:
-        if name not in _file_names():
-            raise StudyError(
-                f"projector {name!r} is unknown; expected {_nearest(name, projector_names())}."
-            )
-        _import(name)
+        _require_file(name)
+        importlib.import_module(f"{_PACKAGE}.{name}")
+    if name not in _REGISTRY:
+        raise StudyError(
+            f'projectors/{name}.py registers nothing; expected a class under @register("{name}").'
+        )
     return _REGISTRY[name]
 
 
@@ -86,10 +87,7 @@ def projector_code(name: str) -> str:
     Raises:
         StudyError: no projector has that name.
     """
-    if name not in _file_names():
-        raise StudyError(
-            f"projector {name!r} is unknown; expected {_nearest(name, projector_names())}."
-        )
+    _require_file(name)
     files = [Path(__file__).with_name(f"{name}.py")]
     for path in files:  # grows while it is read
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -101,10 +99,7 @@ def projector_code(name: str) -> str:
 
 
 def projector_options(name: str) -> dict[str, inspect.Parameter]:
-    """The options of a projector: the keyword-only arguments of its ``__init__``, in order.
-
-    Each carries its resolved type as ``annotation`` and its value as ``default``.
-    """
+    """The keyword-only arguments of a projector's ``__init__``, in order, with resolved types."""
     initialiser = projector_class(name).__init__
     hints = typing.get_type_hints(initialiser)
     return {
@@ -115,7 +110,7 @@ def projector_options(name: str) -> dict[str, inspect.Parameter]:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all options of the projector, given ones checked and the others at their defaults.
+    """All options of the projector, given ones checked and the others at their defaults.
 
     Raises:
         StudyError: unknown option (the nearest known one is given), wrong type, or a required
@@ -126,31 +121,23 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if key not in known:
             expected = _nearest(key, known) if known else "none, for it has no options"
             raise StudyError(f"projector {name!r}: option {key!r} is unknown; expected {expected}.")
-    checked: dict[str, Any] = {}
-    for key, parameter in known.items():
-        if key not in options:
-            if parameter.default is inspect.Parameter.empty:
-                raise StudyError(f"projector {name!r}: option {key!r} is absent; expected a value.")
-            checked[key] = parameter.default
-            continue
-        value = options[key]
-        if not _matches(value, parameter.annotation):
-            expected = inspect.formatannotation(parameter.annotation)
+    checked = {key: parameter.default for key, parameter in known.items()} | dict(options)
+    for key, value in checked.items():
+        if value is inspect.Parameter.empty:
+            raise StudyError(f"projector {name!r}: option {key!r} is absent; expected a value.")
+        if key in options and not _matches(value, known[key].annotation):
+            expected = inspect.formatannotation(known[key].annotation)
             raise StudyError(
                 f"projector {name!r}: option {key!r} is {value!r}; expected type {expected}."
             )
-        checked[key] = value
     return checked
 
 
 def build(name: str, shape: FeatureShape, llm_dim: int, **options: Any) -> Projector:
-    """Build a freshly initialised projector (weights follow torch's global seed).
+    """A freshly initialised projector; its weights follow torch's global seed.
 
-    Args:
-        name: exact name, see :func:`projector_names`.
-        shape: of the vision features.
-        llm_dim: L, width of the language model's embeddings.
-        **options: the projector's own options, see :func:`projector_options`.
+    ``llm_dim`` is L, width of the language model's embeddings; ``options`` are the projector's own,
+    see :func:`projector_options`.
 
     Raises:
         StudyError: unknown name or option, or a value the projector cannot be built with.
@@ -159,42 +146,29 @@ def build(name: str, shape: FeatureShape, llm_dim: int, **options: Any) -> Proje
 
 
 def _file_names() -> list[str]:
-    path = importlib.import_module(_PACKAGE).__path__
-    names = [
-        module.name
-        for module in pkgutil.iter_modules(path)
-        if not module.name.startswith("_") and module.name not in _NOT_PROJECTORS
-    ]
-    return sorted(names)
+    names = [module.name for module in pkgutil.iter_modules(sys.modules[_PACKAGE].__path__)]
+    return [n for n in names if not n.startswith("_") and n not in _NOT_PROJECTORS]
 
 
-def _import(name: str) -> None:
-    importlib.import_module(f"{_PACKAGE}.{name}")
-    if name not in _REGISTRY:
+def _require_file(name: str) -> None:
+    if name not in _file_names():
         raise StudyError(
-            f'projectors/{name}.py registers nothing; expected a class under @register("{name}").'
+            f"projector {name!r} is unknown; expected {_nearest(name, projector_names())}."
         )
 
 
 def _nearest(name: object, known: Iterable[str]) -> str:
-    names = sorted(known)
+    listed = ", ".join(names := sorted(known))
     close = difflib.get_close_matches(str(name), names, n=1)
-    listed = ", ".join(names)
     return f"{close[0]!r} (or one of: {listed})" if close else f"one of: {listed}"
 
 
 def _matches(value: object, annotation: Any) -> bool:
     """Whether ``value`` is of the annotated type; a bool is no number, an int is a float."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(_matches(value, argument) for argument in arguments)
-    if origin is typing.Literal:
-        return any(type(value) is type(argument) and value == argument for argument in arguments)
-    if annotation is None or annotation is types.NoneType:
-        return value is None
-    expected = origin or annotation
-    if isinstance(value, bool):
-        return expected is bool
-    return isinstance(value, (int, float) if expected is float else expected)
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
