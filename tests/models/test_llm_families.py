@@ -19,8 +19,7 @@ from transformers import (
 from siglip_study import projectors
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import LlmConfig, LoraConfig
-from siglip_study.models.llm import add_lora, embedding_rms, load_llm
-from siglip_study.models.prompt import PromptLayout
+from siglip_study.models.llm import PromptLayout, add_lora, embedding_rms, load_llm
 from siglip_study.models.vlm import VisionLanguageModel
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.config import load, parse
 from siglip_study.models import fetch as models
 from siglip_study.models.fetch import (
-    HuggingFaceHub,
+    Hub,
     Model,
     Revision,
     fetch,
@@ -29,7 +29,7 @@ TOKENIZER = {"tokenizer.json": "{}", "tokenizer_config.json": "{}", "merges.txt"
 PICKLES = {"pytorch_model.bin": "p", "pytorch_model.bin.index.json": "{}", "tf_model.h5": "t"}
 
 
-class FakeHub:
+class FakeHub(Hub):
     """A hub that writes the cache's own layout; ``repositories``: id → revision → files."""
 
     def __init__(self, cache, repositories, conversions=()):
@@ -250,7 +250,7 @@ def test_without_a_network_there_is_one_sentence(cache):
     with pytest.raises(
         StudyError, match=r"acme/tower: the hub cannot be reached \(.*\)\."
     ) as error:
-        HuggingFaceHub().files("acme/tower", None)
+        Hub().files("acme/tower", None)
     assert "\n" not in str(error.value)
 
 

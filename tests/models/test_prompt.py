@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import LlmConfig
-from siglip_study.models.prompt import prompt_layout, vision_markers
+from siglip_study.models.llm import prompt_layout, vision_markers
 
 # Qwen3: no BOS; an empty thought where thinking is off, also before an assistant's last words.
 QWEN = (

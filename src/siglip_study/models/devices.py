@@ -21,7 +21,6 @@ from siglip_study.base.errors import StudyError
 log = logging.getLogger(__name__)
 
 # ---- GPUs that a process keeps to itself, so that concurrent jobs of a machine do not meet on one.
-#
 # A GPU is taken by locking a file named after it, before CUDA starts in the process, and made the
 # only one that CUDA sees. The kernel drops the lock with the process, however it dies.
 
@@ -47,13 +46,13 @@ def take_gpus(count: int) -> None:
     """
     if _held or os.environ.get(_TAKEN) or torch.cuda.is_initialized():
         return
-    given = _given()
-    if given is None:
+    visible = os.environ.get(_VISIBLE)
+    if visible is None:
         gpus = gpus_of_machine()
-    elif any(name.startswith("MIG-") for name in given):
-        gpus = given  # parts of a GPU, which no other spelling names
     else:
-        gpus = gpus_of_torch() if given else []
+        gpus = [name.strip() for name in visible.split(",") if name.strip()]
+        if gpus and not any(name.startswith("MIG-") for name in gpus):
+            gpus = gpus_of_torch()  # by names that all jobs share; parts of a GPU have no other
     if not gpus:
         return
     if len(gpus) < count:
@@ -64,28 +63,24 @@ def take_gpus(count: int) -> None:
     try:
         taken = wait_for_gpus(count, gpus)
     except StudyError as error:
-        if len(gpus) > count or given is None:
+        if len(gpus) > count or visible is None:
             raise
         log.warning("the GPUs of CUDA_VISIBLE_DEVICES are used without a lock: %s", error)
         return
-    if given is None or len(gpus) > count:
+    if visible is None or len(gpus) > count:
         os.environ[_VISIBLE] = ",".join(taken)
     os.environ[_TAKEN] = str(os.getpid())
-
-
-def _given() -> list[str] | None:
-    """What CUDA_VISIBLE_DEVICES lists; None: it is not set."""
-    given = os.environ.get(_VISIBLE)
-    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
 
 
 def wait_for_gpus(count: int, gpus: Sequence[str], folder: Path | None = None) -> list[str]:
     """Lock ``count`` of the named GPUs, the first that are free; wait while there are too few.
 
-    There is no limit to the wait: a lock is held by a living process only, and says whose it is.
+    There is no limit to the wait: a lock is held by a living process only.
     """
     folder = folder or FOLDER
-    _make_folder(folder)
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o1777)  # every user of the machine takes part
     told = -_REMIND_S
     while True:
         try:
@@ -99,7 +94,10 @@ def wait_for_gpus(count: int, gpus: Sequence[str], folder: Path | None = None) -
             return taken
         if time.monotonic() - told >= _REMIND_S:
             told = time.monotonic()
-            log.info("waiting for %d GPU(s); %s", count, "; ".join(_holders(gpus, folder)))
+            holders = "; ".join(
+                f"{gpu} is or was last taken by {_owner(gpu, folder) or 'nobody'}" for gpu in gpus
+            )
+            log.info("waiting for %d GPU(s); %s", count, holders)
         time.sleep(_POLL_S)
 
 
@@ -113,16 +111,17 @@ def gpus_of_machine() -> list[str]:
     except subprocess.TimeoutExpired:
         raise StudyError("nvidia-smi gave no answer in 60 s; expected a list of GPUs.") from None
     if answer.returncode:
-        said = (answer.stdout + answer.stderr).strip().splitlines()
+        said = [*(answer.stdout + answer.stderr).strip().splitlines(), "no message"]
         log.warning(
             "nvidia-smi ended with exit code %d (%s); PyTorch is asked for GPUs instead",
-            answer.returncode,
-            said[0] if said else "no message",
+            *(answer.returncode, said[0]),
         )
         return gpus_of_torch()
-    rows = [line.split(",") for line in answer.stdout.splitlines() if line.strip()]
-    used = [(_gib(row[1]), row[0].strip()) for row in rows]
-    return [name for _, name in sorted(used, key=lambda row: row[0])]
+    used_gib: dict[str, int] = {}
+    for line in filter(str.strip, answer.stdout.splitlines()):
+        name, mib = (part.strip() for part in line.split(","))
+        used_gib[name] = int(mib) // 1024 if mib.isdigit() else 0  # unified memory is "[N/A]"
+    return sorted(used_gib, key=lambda name: used_gib[name])
 
 
 def gpus_of_torch() -> list[str]:
@@ -140,17 +139,6 @@ def gpus_of_torch() -> list[str]:
     return answer.stdout.split() if answer.returncode == 0 else []
 
 
-def _gib(mib: str) -> int:
-    # Unified memory is reported as "[N/A]".
-    return int(mib) // 1024 if mib.strip().isdigit() else 0
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o1777)  # every user of the machine takes part
-
-
 def _lock(path: Path, **options: Any) -> FileLock:
     # Any thread may end the process's hold; every user may lock, whatever the umask.
     return FileLock(path, mode=0o666, thread_local=False, fallback_to_soft=False, **options)
@@ -158,6 +146,11 @@ def _lock(path: Path, **options: Any) -> FileLock:
 
 def _lock_file(gpu: str, folder: Path) -> Path:
     return folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', gpu)}.lock"
+
+
+def _owner(gpu: str, folder: Path) -> str:
+    path = _lock_file(gpu, folder)
+    return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def _try(count: int, gpus: Sequence[str], folder: Path) -> list[str] | None:
@@ -184,15 +177,6 @@ def _try(count: int, gpus: Sequence[str], folder: Path) -> list[str] | None:
                 file.truncate()
     _held.extend(taken.values())
     return list(taken)
-
-
-def _holders(gpus: Sequence[str], folder: Path) -> list[str]:
-    lines = []
-    for gpu in gpus:
-        path = _lock_file(gpu, folder)
-        owner = path.read_text(errors="replace") if path.is_file() else ""
-        lines.append(f"{gpu} is or was last taken by {owner or 'nobody'}")
-    return lines
 
 
 # ---- Device and memory of a job.

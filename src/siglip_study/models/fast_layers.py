@@ -34,11 +34,14 @@ class _Settings:
     recomputed: bool = False
 
 
+def bare_llm(llm: Any) -> Any:
+    """A causal LM without peft's wrapper, if it has one."""
+    return llm.get_base_model() if hasattr(llm, "get_base_model") else llm
+
+
 def decoder_layers(llm: nn.Module) -> nn.ModuleList:
     """The stack of decoder layers of a causal LM, with or without adapters."""
-    base = getattr(llm, "get_base_model", None)
-    causal_lm: Any = base() if base is not None else llm
-    layers: nn.ModuleList = causal_lm.model.layers
+    layers: nn.ModuleList = bare_llm(llm).model.layers
     return layers
 
 
@@ -51,19 +54,14 @@ def set_layers(llm: nn.Module, *, compiled: bool, recomputed: int) -> None:
         recomputed: how many layers keep only their input for the backward pass.
     """
     for number, layer in enumerate(decoder_layers(llm)):
-        settings = _settings(layer)
+        settings: _Settings | None = getattr(layer, LAYER_STATE, None)
+        if settings is None:
+            settings = _Settings()
+            setattr(layer, LAYER_STATE, settings)
+            layer.forward = functools.partial(_forward, layer, settings)
         settings.compiled = compiled
         # The first ones: their activations would wait longest for their gradients.
         settings.recomputed = number < recomputed
-
-
-def _settings(layer: nn.Module) -> _Settings:
-    settings: _Settings | None = getattr(layer, LAYER_STATE, None)
-    if settings is None:
-        settings = _Settings()
-        setattr(layer, LAYER_STATE, settings)
-        layer.forward = functools.partial(_forward, layer, settings)
-    return settings
 
 
 def _forward(layer: nn.Module, settings: _Settings, *args: Any, **kwargs: Any) -> Any:
@@ -101,7 +99,6 @@ def _compiled() -> Callable[..., Any]:
 # Here a mask is a hash of position and seed: nothing is kept, what reads the same input drops the
 # same elements of it, and a compilation folds the hash into the kernels around it.
 
-_SEED = "dropout_seed"
 # Projections that read the same input drop the same elements.
 _READS = {"q_proj": 1, "k_proj": 1, "v_proj": 1, "o_proj": 2, "gate_proj": 3, "up_proj": 3}
 _READS_OWN = 4
@@ -119,15 +116,13 @@ def use_lean_adapters(llm: nn.Module) -> None:
         device = next(layer.parameters()).device
         seed = torch.zeros((), dtype=torch.int32, device=device)
         adapted = [
-            (name.rsplit(".", 1)[-1], module)
+            (name, module)
             for name, module in layer.named_modules()
-            if hasattr(module, "lora_A")
-            and not module.lora_variant
-            and not isinstance(module, _Lean)
+            if hasattr(module, "lora_A") and not (module.lora_variant or isinstance(module, _Lean))
         ]
         for name, module in adapted:
-            module.register_buffer(_SEED, seed, persistent=False)
-            module.dropout_stream = _READS.get(name, _READS_OWN)
+            module.register_buffer("dropout_seed", seed, persistent=False)
+            module.dropout_stream = _READS.get(name.rpartition(".")[2], _READS_OWN)
             # Another class, not another function on each instance: a compilation is shared by all
             # layers as long as they are of the same types.
             module.__class__ = _lean(type(module))  # type: ignore[arg-type]

@@ -13,16 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import StudyError, first_line
 from siglip_study.base.jobs import exit_status
 from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.models.hub import cached_file, is_folder, read_settings, require_folder
 
-# ---- What a model on the hub consists of, and bringing it to this machine: never a pickle.
-
+# What a model on the hub consists of: never a pickle.
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _SETTINGS = re.compile(r"[\w.-]+\.(json|jinja|model)|(merges|vocab)\.txt")
@@ -41,19 +40,6 @@ class Revision:
     sizes: Mapping[str, int]
 
 
-class Hub(Protocol):
-    """What fetching needs of a hub."""
-
-    def files(self, model: str, revision: str | None) -> Revision:
-        """All files of a model at a revision (None: its main branch)."""
-
-    def converted(self, model: str) -> str | None:
-        """The revision that holds the converter's safetensors, if there is one."""
-
-    def download(self, model: str, revision: str | None, names: list[str]) -> Path:
-        """Bring these files into the local cache; the folder they lie in."""
-
-
 def weight_files(names: Iterable[str]) -> list[str]:
     """The safetensors that transformers reads, and their index; empty: there are none."""
     found = sorted(names)
@@ -69,15 +55,15 @@ def setting_files(names: Iterable[str]) -> list[str]:
     return sorted(name for name in found if not _FOREIGN.fullmatch(name))
 
 
-class HuggingFaceHub:
-    """The hub itself, through its client."""
+class Hub:
+    """The hub, through its client.
+
+    Raises:
+        StudyError: the model is not there, not open to this account, or there is no network.
+    """
 
     def files(self, model: str, revision: str | None) -> Revision:
-        """See :class:`Hub`.
-
-        Raises:
-            StudyError: the model is not there, not open to this account, or there is no network.
-        """
+        """All files of a model at a revision (None: its main branch)."""
         from huggingface_hub import HfApi
 
         with _sentences(model, revision):
@@ -86,20 +72,18 @@ class HuggingFaceHub:
         return Revision(str(info.sha), sizes)
 
     def converted(self, model: str) -> str | None:
-        """See :class:`Hub`; a pull request of anybody else is not looked at."""
+        """The revision that holds the converter's safetensors; pull requests of others are not."""
         from huggingface_hub import HfApi
 
         with _sentences(model, None):
             requests = HfApi().get_repo_discussions(
                 model, author=_CONVERTER, discussion_type="pull_request"
             )
-            for request in requests:
-                if request.author == _CONVERTER and request.git_reference:
-                    return str(request.git_reference)
-        return None
+            own = (r.git_reference for r in requests if r.author == _CONVERTER and r.git_reference)
+            return next(own, None)
 
     def download(self, model: str, revision: str | None, names: list[str]) -> Path:
-        """See :class:`Hub`."""
+        """Bring these files into the local cache; the folder they lie in."""
         from huggingface_hub import snapshot_download
 
         with _sentences(model, revision):
@@ -132,8 +116,7 @@ def _sentences(model: str, revision: str | None) -> Iterator[None]:
     except RevisionNotFoundError:
         raise StudyError(f"{model}: the hub has no revision {revision} of it.") from None
     except (OSError, ValueError, connection) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise StudyError(f"{model}: the hub cannot be reached ({first}).") from None
+        raise StudyError(f"{model}: the hub cannot be reached ({first_line(error)}).") from None
 
 
 State = Literal["folder", "cached", "incomplete", "absent"]
@@ -177,23 +160,35 @@ def state(model: Model) -> tuple[State, int]:
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     files = {name: size for name, size in sizes.items() if size}  # an empty one was cut off
     size = sum(files[name] for name in _wanted(model, files))
-    if not _complete(model, folder, files):
+    needed = {"config.json"}
+    if model.needs_weights and _WHOLE not in files:
+        needed |= {_INDEX, *_weights_of_index(folder / _INDEX)}
+    has_tokenizer = any(name.startswith("tokenizer") for name in files)
+    if not needed <= set(files) or (model.needs_tokenizer and not has_tokenizer):
         return "incomplete", size
     return ("folder" if is_folder(model.model) else "cached"), size
+
+
+def _weights_of_index(index: Path) -> set[str]:
+    if not index.is_file():
+        return set()
+    named = read_settings(index).get("weight_map")
+    if not isinstance(named, dict):
+        raise StudyError(f"{index}: it has no weight_map; expected the files of each weight.")
+    return set(named.values())
 
 
 def fetch(model: Model, hub: Hub, say: Callable[[str], None] = print) -> Path:
     """Bring a model's config, tokenizer and safetensors into the hub's cache.
 
     Where the repository holds its weights only as a pickle, the safetensors that the hub's own
-    converter made of them are fetched, and the commit to pin is told.
-
-    Returns:
-        The folder of the files.
+    converter made of them are fetched, and the commit to pin is told. Gives the files' folder.
 
     Raises:
         StudyError: a folder that is not there, no safetensors, no room, or the hub's refusal.
     """
+    from huggingface_hub import constants
+
     require_folder(model.model, model.key)
     there, size = state(model)
     if there in ("folder", "cached"):
@@ -207,11 +202,27 @@ def fetch(model: Model, hub: Hub, say: Callable[[str], None] = print) -> Path:
         )
     revision, found = model.revision, hub.files(model.model, model.revision)
     if model.needs_weights and not weight_files(found.sizes):
-        revision, found = _converted(model, hub)
+        reference = hub.converted(model.model) if model.can_be_pinned else None
+        if reference is not None:
+            found = hub.files(model.model, reference)
+            revision = found.commit
+        if not weight_files(found.sizes):
+            raise StudyError(
+                f"{model.key} '{model.model}' has no safetensors on the hub, and pickles are never "
+                "opened; expected another revision, or a folder made once by save_pretrained on a "
+                "machine where you trust the file."
+            )
     names = _wanted(model, found.sizes)
     missing = [n for n in names if not _has(model.model, revision, n, found.sizes[n])]
     new = sum(found.sizes[name] for name in missing)
-    _require_room(model, new)
+    cache = Path(constants.HF_HUB_CACHE)
+    cache.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache).free
+    if new > free:
+        raise StudyError(
+            f"{model.key} '{model.model}' needs {_gb(new)} in {cache}, where {_gb(free)} are "
+            "free; expected more room, or HF_HOME on another disk."
+        )
     say(f"{model}: {_gb(sum(found.sizes[n] for n in names))}, {_gb(new)} to fetch")
     folder = hub.download(model.model, revision, names)
     if revision != model.revision:
@@ -222,18 +233,6 @@ def fetch(model: Model, hub: Hub, say: Callable[[str], None] = print) -> Path:
     elif revision is None and model.can_be_pinned:
         say(f"  to pin it: {model.key.replace('.model', '.revision')}: {found.commit}")
     return folder
-
-
-def _converted(model: Model, hub: Hub) -> tuple[str, Revision]:
-    reference = hub.converted(model.model) if model.can_be_pinned else None
-    found = None if reference is None else hub.files(model.model, reference)
-    if found is None or not weight_files(found.sizes):
-        raise StudyError(
-            f"{model.key} '{model.model}' has no safetensors on the hub, and pickles are never "
-            "opened; expected another revision, or a folder made once by save_pretrained on a "
-            "machine where you trust the file."
-        )
-    return found.commit, found
 
 
 def _has(model: str, revision: str | None, name: str, size: int) -> bool:
@@ -253,43 +252,8 @@ def _wanted(model: Model, names: Iterable[str]) -> list[str]:
     return sorted({*setting_files(names), *weights})
 
 
-def _complete(model: Model, folder: Path, files: dict[str, int]) -> bool:
-    if "config.json" not in files:
-        return False
-    if model.needs_tokenizer and not any(name.startswith("tokenizer") for name in files):
-        return False
-    if not model.needs_weights or "model.safetensors" in files:
-        return True
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return False
-    named = read_settings(index).get("weight_map")
-    if not isinstance(named, dict):
-        raise StudyError(f"{index}: it has no weight_map; expected the files of each weight.")
-    return set(named.values()) <= set(files)
-
-
-def _require_room(model: Model, size: int) -> None:
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE)
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise StudyError(
-            f"{model.key} '{model.model}' needs {_gb(size)} in {folder}, where {_gb(free)} are "
-            "free; expected more room, or HF_HOME on another disk."
-        )
-
-
 def _gb(size: int) -> str:
     return f"{size / 1e9:.2f} GB"
-
-
-def _listing(models: list[Model]) -> Iterator[str]:
-    for model in models:
-        there, size = state(model)
-        yield f"{model}: {there}" + (f", {_gb(size)}" if size else "")
 
 
 def main(arguments: list[str] | None = None, hub: Hub | None = None) -> int:
@@ -303,9 +267,11 @@ def main(arguments: list[str] | None = None, hub: Hub | None = None) -> int:
         models = models_of(load(given.config))
         if given.action == "fetch":
             for model in models:
-                fetch(model, hub or HuggingFaceHub())
+                fetch(model, hub or Hub())
         else:
-            print("\n".join(_listing(models)))
+            for model in models:
+                there, size = state(model)
+                print(f"{model}: {there}" + (f", {_gb(size)}" if size else ""))
         return 0 if all(state(model)[0] in ("folder", "cached") for model in models) else 1
 
     return exit_status(run)

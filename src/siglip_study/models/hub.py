@@ -44,10 +44,10 @@ def require_folder(model: str, key: str) -> None:
 
 def cached_file(model: str, revision: str | None, name: str) -> Path | None:
     """A file of a hub model in the local cache; None: not there. Never touches the network."""
-    from huggingface_hub import try_to_load_from_cache
-
     if is_path(model):
         return None
+    from huggingface_hub import try_to_load_from_cache
+
     found = try_to_load_from_cache(model, name, revision=revision)
     return Path(found) if isinstance(found, str) else None
 
@@ -69,7 +69,9 @@ def _unavailable(model: str, revision: str | None, key: str, error: Exception) -
     )
 
 
-def read_model_json(model: str, revision: str | None, names: tuple[str, ...], key: str) -> Any:
+def read_model_json(
+    model: str, revision: str | None, names: tuple[str, ...], key: str
+) -> dict[str, Any]:
     """The first of these JSON files that the model has.
 
     Raises:
@@ -119,12 +121,8 @@ _CONFIG = "config.json"
 def architecture(model: str, revision: str | None = None, key: str = "model") -> dict[str, Any]:
     """A model's config: its own ``config.json`` if at hand, else the packaged sizes.
 
-    Never touches the network. :func:`architecture_source` tells which of the two it is.
-
-    Args:
-        model: local folder or hub id.
-        revision: pinned hub revision; packaged sizes are the same for every revision.
-        key: the config key that errors name.
+    Never touches the network; packaged sizes are the same for every revision.
+    :func:`architecture_source` tells which of the two it is. Errors name ``key``.
 
     Raises:
         StudyError: no such folder, no JSON, or neither cached nor packaged.
@@ -139,8 +137,7 @@ def architecture(model: str, revision: str | None = None, key: str = "model") ->
             f"{key} '{model}': its {_CONFIG} is not on this machine, and its sizes are not among "
             f"those packaged ({', '.join(packaged_models())}); {FETCH_HINT}"
         )
-    config: dict[str, Any] = packaged["config"]
-    return config
+    return dict(packaged["config"])
 
 
 def settings_of(model: str, revision: str | None, key: str, random: bool) -> dict[str, Any]:
@@ -154,8 +151,7 @@ def settings_of(model: str, revision: str | None, key: str, random: bool) -> dic
     require_folder(model, key)
     if random and architecture_source(model, revision) != "absent":
         return architecture(model, revision, key)
-    settings: dict[str, Any] = read_model_json(model, revision, (_CONFIG,), key)
-    return settings
+    return read_model_json(model, revision, (_CONFIG,), key)
 
 
 def architecture_source(model: str, revision: str | None = None) -> str:
@@ -167,9 +163,7 @@ def architecture_source(model: str, revision: str | None = None) -> str:
 
 def image_processor(model: str) -> dict[str, Any] | None:
     """The packaged image settings of a hub model; None: not packaged, or not an image model."""
-    packaged = _packaged(model)
-    settings: dict[str, Any] | None = packaged and packaged.get("image_processor")
-    return settings
+    return (_packaged(model) or {}).get("image_processor")
 
 
 def packaged_models() -> list[str]:
@@ -188,9 +182,8 @@ def _own(model: str, revision: str | None, name: str) -> Path | None:
 def _packaged(model: str) -> dict[str, Any] | None:
     if model not in packaged_models():
         return None
-    text = _SIZES.joinpath(model.replace("/", "--") + ".json").read_text("utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    path = _SIZES.joinpath(model.replace("/", "--") + ".json")
+    return dict(json.loads(path.read_text("utf-8")))
 
 
 # ---- Loading what is found: never a pickle, never code that a model brings along.

@@ -1,7 +1,10 @@
-"""The frozen language model: loading, quantisation and adapters."""
+"""The frozen language model: loading, adapters, and its chat template around video and caption."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,18 +13,9 @@ from torch import nn
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import LlmConfig, LoraConfig
 from siglip_study.models.hub import load_part, load_weights, settings_of
-from siglip_study.models.prompt import PromptLayout, prompt_layout
-from siglip_study.models.quantization import forbid_repacking, nf4_config
+from siglip_study.models.quantization import forbid_repacking, nf4_config, random_llm
 
-__all__ = [
-    "PromptLayout",
-    "add_lora",
-    "embedding_rms",
-    "import_libraries",
-    "load_llm",
-    "load_tokenizer",
-    "prompt_layout",
-]
+log = logging.getLogger(__name__)
 
 _KEY = "llm.model"
 # Names of the language model's weights in the checkpoint of a multimodal model, in the spellings
@@ -34,7 +28,7 @@ _TEXT_WEIGHTS = {
 
 
 def import_libraries(config: LlmConfig, adapters: bool) -> None:
-    """Import what loading this model will need, so that it can be done in one go (``loading``).
+    """Import what loading this model will need, so that it can be done in one go.
 
     Raises:
         StudyError: as :func:`load_llm` does where the model is not at hand or no causal LM.
@@ -57,8 +51,7 @@ def load_tokenizer(config: LlmConfig) -> Any:
 def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     """The causal LM, frozen, in eval mode: bf16 or NF4 on a GPU; fp32 or NF4 on the CPU.
 
-    Of a multimodal model (Gemma 3 from 4B on) the language model alone is loaded. Nothing is
-    trained here: callers add a projector and adapters.
+    Of a multimodal model (Gemma 3 from 4B on) the language model alone is loaded.
 
     Raises:
         StudyError: not at hand, incomplete, no causal LM, or one that alters its logits.
@@ -66,25 +59,28 @@ def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     random = config.weights == "random"
     settings = settings_of(config.model, config.revision, _KEY, random)
     kind, text, multimodal = _causal_lm(settings, config)
-    _require_plain_logits(text, config)
-    model: nn.Module
+    # The loss applies the head to caption positions itself, so what a model does to its logits
+    # after the head (Gemma 2 caps, Granite and Cohere scale) would be missing from it.
+    for key in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
+        if (value := getattr(text, key, None)) not in (None, 1):
+            raise StudyError(
+                f"{_KEY} {config.model}: its config has {key} {value}; "
+                "expected a model whose logits are those of its head."
+            )
     if random:
-        from siglip_study.models.quantization import random_llm
-
-        model = random_llm(text, device, config.quantization)
-    else:
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        options: dict[str, Any] = {"config": text}
-        if multimodal:
-            options["key_mapping"] = _TEXT_WEIGHTS
-        if config.quantization == "nf4":
-            options["quantization_config"] = nf4_config(dtype)
-            options["device_map"] = {"": device}
-        model = load_weights(kind, config.model, config.revision, _KEY, dtype, **options)
-        if config.quantization == "none":
-            model.to(device)
+        return random_llm(text, device, config.quantization)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    options: dict[str, Any] = {"config": text}
+    if multimodal:
+        options["key_mapping"] = _TEXT_WEIGHTS
+    if config.quantization == "nf4":
+        options["quantization_config"] = nf4_config(dtype)
+        options["device_map"] = {"": device}
+    model: nn.Module = load_weights(kind, config.model, config.revision, _KEY, dtype, **options)
+    if config.quantization == "none":
+        model.to(device)
     forbid_repacking(model)
-    return model.eval().requires_grad_(False)
+    return model
 
 
 def _causal_lm(settings: dict[str, Any], config: LlmConfig) -> tuple[Any, Any, bool]:
@@ -102,18 +98,6 @@ def _causal_lm(settings: dict[str, Any], config: LlmConfig) -> tuple[Any, Any, b
             "transformers knows."
         )
     return MODEL_FOR_CAUSAL_LM_MAPPING[type(text)], text, text is not whole
-
-
-def _require_plain_logits(settings: Any, config: LlmConfig) -> None:
-    # The loss applies the head to caption positions itself, so what a model does to its logits
-    # after the head (Gemma 2 caps, Granite and Cohere scale) would be missing from it.
-    for key in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
-        value = getattr(settings, key, None)
-        if value not in (None, 1):
-            raise StudyError(
-                f"{_KEY} {config.model}: its config has {key} {value}; "
-                "expected a model whose logits are those of its head."
-            )
 
 
 def embedding_rms(model: nn.Module) -> float:
@@ -173,3 +157,105 @@ def merge_adapters(llm: nn.Module, config: LlmConfig) -> nn.Module:
     with torch.no_grad():
         merged: nn.Module = llm.merge_and_unload()  # type: ignore[operator]
     return merged
+
+
+# ---- The chat template, split around the video and around the caption.
+
+# Stand where video and caption go while the template is rendered; no tokenizer ever sees them.
+_VIDEO = "\x00video\x00"
+_CAPTION = "\x00caption\x00"
+# Special tokens that enclose an image, by the models that know them: Qwen, Gemma 3.
+_MARKERS = (("<|vision_start|>", "<|vision_end|>"), ("<start_of_image>", "<end_of_image>"))
+# Llama's system preamble names today's date: a prompt must be the same tomorrow. This is the day
+# that its templates fall back on, put in the place of the clock that they ask.
+_NO_CLOCK = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
+
+
+@dataclass(frozen=True)
+class PromptLayout:
+    """Token ids around the video span and around the caption.
+
+    A sequence is ``before + [video embeddings] + after + caption + eos``. The blind sequence is the
+    same template with the video span and its markers removed.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    blind: tuple[int, ...]
+    #: with which the template ends an assistant's turn; it need not be the tokenizer's own EOS
+    eos: int
+    pad: int
+
+
+def prompt_layout(tokenizer: Any, config: LlmConfig) -> PromptLayout:
+    """Render the chat template, from which everything comes, and split it where the video goes.
+
+    Raises:
+        StudyError: the tokenizer has no chat template that shows a message once, or no token that
+            ends a turn.
+    """
+    source = f"llm.model {config.model}"
+    if tokenizer.chat_template is None:
+        raise StudyError(
+            f"{source}: its tokenizer has no chat template; expected an instruction-tuned model."
+        )
+    start, end = vision_markers(tokenizer, config)
+    question = [{"role": "user", "content": f"{start}{_VIDEO}{end}{config.prompt}"}]
+    parts = _render(tokenizer, question, True).split(_VIDEO)
+    if len(parts) != 2:
+        raise StudyError(
+            f"{source}: its chat template shows a message {len(parts) - 1} times; expected once."
+        )
+    blind = _render(tokenizer, [{"role": "user", "content": config.prompt}], True)
+    # The template spells special tokens, BOS among them, so that none is added here.
+    before, after, alone = (tuple(_ids(tokenizer, text)) for text in (*parts, blind))
+    pad, eos = tokenizer.pad_token_id, _end_of_turn(tokenizer, source)
+    return PromptLayout(before, after, alone, eos, eos if pad is None else int(pad))
+
+
+def vision_markers(tokenizer: Any, config: LlmConfig) -> tuple[str, str]:
+    """The text before and after the video: the config's, else the tokenizer's own, else none."""
+    if config.vision_markers is None:
+        vocabulary = tokenizer.get_vocab()
+        known = (pair for pair in _MARKERS if all(marker in vocabulary for marker in pair))
+        return next(known, ("", ""))
+    for marker in config.vision_markers:
+        if (n := len(_ids(tokenizer, marker))) > 1:
+            log.warning(
+                "llm.vision_markers: %s is no token of %s; it is spelt with %d.",
+                *(marker, config.model, n),
+            )
+    return config.vision_markers
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _render(tokenizer: Any, messages: Sequence[dict[str, str]], prompts: bool) -> str:
+    return str(
+        tokenizer.apply_chat_template(
+            messages,
+            chat_template=_NO_CLOCK + tokenizer.get_chat_template(),
+            tokenize=False,
+            add_generation_prompt=prompts,
+            enable_thinking=False,
+        )
+    )
+
+
+def _end_of_turn(tokenizer: Any, source: str) -> int:
+    """The special token that follows an assistant's words; failing that, the tokenizer's EOS."""
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _CAPTION}]
+    parts = _render(tokenizer, turns, False).split(_CAPTION)
+    if len(parts) == 2:
+        tail = _ids(tokenizer, parts[1].lstrip())
+        special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+        if tail and tail[0] in special and tail[0] != tokenizer.bos_token_id:
+            return int(tail[0])
+    if tokenizer.eos_token_id is None:
+        raise StudyError(
+            f"{source}: its chat template ends a turn with no token of its own, and its tokenizer "
+            "has no end-of-text token; expected one of them."
+        )
+    return int(tokenizer.eos_token_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 def nf4_config(dtype: torch.dtype) -> Any:
     """transformers' settings of NF4 with double quantisation (Dettmers et al. 2023).
 
-    Args:
-        dtype: of activations, and of weights that stay unquantised.
+    ``dtype`` is that of activations, and of weights that stay unquantised.
     """
     from transformers import BitsAndBytesConfig
 
@@ -73,13 +71,12 @@ def is_nf4(layer: Any) -> bool:
 
 def unpacked_weight(layer: Any) -> Tensor:
     """``[out, in]``, unpacked where it is NF4."""
-    if not is_nf4(layer):
-        weight: Tensor = layer.weight.detach()
-        return weight
-    from bitsandbytes.functional import dequantize_4bit
+    weight: Tensor = layer.weight.detach()
+    if is_nf4(layer):
+        from bitsandbytes.functional import dequantize_4bit
 
-    unpacked: Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
-    return unpacked.to(precision(layer))
+        weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(precision(layer))
+    return weight
 
 
 def precision(layer: Any) -> torch.dtype:
@@ -99,9 +96,8 @@ def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 # ---- A language model of random weights from its config alone, to try speed and memory.
 #
-# It is what ``load_llm`` gives, but for the values: same classes, dtypes, quantised layers and
-# flags. Nothing is downloaded, and the unquantised model never exists as a whole, so that an
-# 8-billion model is made in seconds on the GPU that it is meant for.
+# It is what ``load_llm`` gives, but for the values. The unquantised model never exists as a whole,
+# so that an 8-billion model is made in seconds on the GPU that it is meant for.
 
 
 def random_llm(
@@ -114,9 +110,8 @@ def random_llm(
     """A causal LM built from its config, frozen, in eval mode on ``device``.
 
     The model is laid out without memory and filled layer by layer, each as its family initialises
-    it: matrices normal with the config's ``initializer_range``, norms neutral, rotary tables
-    computed, a tied head tied. Under "nf4" every linear layer but the head is quantised where it is
-    made. Of a multimodal config the text model is built.
+    it. Under "nf4" every linear layer but the head is quantised where it is made. Of a multimodal
+    config the text model is built.
 
     Args:
         config: of the model; it is not changed.
@@ -126,17 +121,20 @@ def random_llm(
         dtype: of weights and activations; None: bf16 on a GPU, fp32 on the CPU.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.quantizers import AutoHfQuantizer
 
-    device = torch.device(device)
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     text = copy.deepcopy(config.get_text_config())
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(text, dtype=dtype, trust_remote_code=False)
-    quantizer = _lay_out_nf4(model, dtype, device) if quantization == "nf4" else None
-    with ExitStack() as stack:
-        gpus = [device] if device.type == "cuda" else []
-        stack.enter_context(torch.random.fork_rng(devices=gpus))
-        stack.enter_context(torch.no_grad())
+    quantizer: Any = None
+    if quantization == "nf4":
+        # 4-bit layers in the place of linear ones, as ``from_pretrained`` does before it reads.
+        quantizer = AutoHfQuantizer.from_config(nf4_config(dtype), pre_quantized=False)
+        model.hf_quantizer = quantizer
+        quantizer.preprocess_model(model, dtype=dtype, device_map={"": device})
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus), torch.no_grad():
         torch.manual_seed(seed)
         made: dict[int, nn.Parameter] = {}
         for module in model.modules():
@@ -146,16 +144,6 @@ def random_llm(
         quantizer.postprocess_model(model)
     forbid_repacking(model)
     return model.eval().requires_grad_(False)
-
-
-def _lay_out_nf4(model: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """Put 4-bit layers in the place of linear ones, as ``from_pretrained`` does before it reads."""
-    from transformers.quantizers import AutoHfQuantizer
-
-    quantizer = AutoHfQuantizer.from_config(nf4_config(dtype), pre_quantized=False)
-    model.hf_quantizer = quantizer
-    quantizer.preprocess_model(model, dtype=dtype, device_map={"": device})
-    return quantizer
 
 
 def _fill(

@@ -38,15 +38,10 @@ class LlmShape:
     def linears(self) -> dict[str, tuple[int, int]]:
         """The linear maps of a layer: name → (inputs, outputs)."""
         width, queries, keys = self.width, self.attention_width, self.kv_width
-        return {
-            "q_proj": (width, queries),
-            "k_proj": (width, keys),
-            "v_proj": (width, keys),
-            "o_proj": (queries, width),
-            "gate_proj": (width, self.intermediate),
-            "up_proj": (width, self.intermediate),
-            "down_proj": (self.intermediate, width),
-        }
+        attention = {"q_proj": (width, queries), "k_proj": (width, keys), "v_proj": (width, keys)}
+        gated = dict.fromkeys(("gate_proj", "up_proj"), (width, self.intermediate))
+        down = {"down_proj": (self.intermediate, width)}
+        return {**attention, "o_proj": (queries, width), **gated, **down}
 
     @property
     def layer_parameters(self) -> int:
@@ -202,6 +197,8 @@ def run_flops(
 ) -> float:
     """What a training stage computed: its clips, each with a caption of the mean length.
 
+    Validation, quick captions, padding and recomputed layers are not counted.
+
     Args:
         llm: the frozen language model.
         samples: clips seen, repetitions counted.
@@ -209,8 +206,6 @@ def run_flops(
         prompt: positions before the caption, the video's included.
         projector_flops: of one clip, forward and backward.
         lora_parameters: weights of the adapters that train; 0 in stage 1.
-
-    Validation, quick captions, padding and recomputed layers are not counted.
     """
     if samples == 0:
         return 0.0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from siglip_study.base.errors import StudyError
-from siglip_study.models.fast_layers import head_cross_entropy
+from siglip_study.models.fast_layers import bare_llm, head_cross_entropy
 from siglip_study.models.llm import PromptLayout, embedding_rms
 from siglip_study.projectors.base import Projector
 
@@ -24,7 +24,6 @@ class VisionLanguageModel(nn.Module):
 
     feature_scale: Tensor
     output_scale: Tensor
-
     projector: Projector
 
     def __init__(self, projector: Projector, llm: nn.Module, layout: PromptLayout) -> None:
@@ -60,15 +59,10 @@ class VisionLanguageModel(nn.Module):
     def prompt_embeddings(self, features: Tensor) -> Tensor:
         """``[B, F, P, V]`` → ``[B, S, L]``: the chat template with the video inside."""
         video = self.video_embeddings(features)
-        rows = video.shape[0]
-        return torch.cat(
-            [
-                self.embed([self.layout.before] * rows),
-                video,
-                self.embed([self.layout.after] * rows),
-            ],
-            dim=1,
-        ).to(self.embedding.weight.dtype)
+        before, after = (
+            self.embed([ids] * len(video)) for ids in (self.layout.before, self.layout.after)
+        )
+        return torch.cat([before, video, after], dim=1).to(self.embedding.weight.dtype)
 
     def prompt_length(self, features: Tensor) -> int:
         """Positions of the prompt of one clip of ``[B, F, P, V]``, the video's tokens included."""
@@ -113,8 +107,7 @@ class VisionLanguageModel(nn.Module):
     @property
     def causal_lm(self) -> Any:
         """The language model without peft's wrapper."""
-        base = getattr(self.llm, "get_base_model", None)
-        return base() if base is not None else self.llm
+        return bare_llm(self.llm)
 
     @property
     def backbone(self) -> Any:
@@ -150,11 +143,8 @@ def _padded(longest: int, prompt: Tensor) -> int:
 
     Attention kernels are planned for each length they meet, and work in tiles.
     """
-    if prompt.device.type != "cuda":
-        return longest
-    # The last token of a caption is not fed.
-    fed = prompt.shape[1] + longest - 1
-    return longest + -fed % 64
+    fed = prompt.shape[1] + longest - 1  # the last token of a caption is not
+    return longest + -fed % 64 if prompt.device.type == "cuda" else longest
 
 
 def _inverse_rms(squares: Tensor, what: str) -> Tensor:
