@@ -13,15 +13,14 @@ from siglip_study.metrics.meteor import (
     ALPHA,
     BETA,
     GAMMA,
+    Aligned,
     meteor,
     meteor_all,
     meteor_gain,
     meteor_mismatched,
-    occurrences,
     other_clips,
     own_scores,
     pair_score,
-    places,
 )
 from siglip_study.metrics.tokens import tokenize
 
@@ -113,7 +112,7 @@ def test_the_quick_way_equals_nltk_to_the_last_bit(vocabulary):
     references = random_lists(vocabulary, 1200, vocabulary)
     captions = random_lists(vocabulary + 100, 1200, vocabulary)
     quick = [
-        pair_score(occurrences(c), places(r)) for r, c in zip(references, captions, strict=True)
+        pair_score(Aligned.of(c), Aligned.of(r)) for r, c in zip(references, captions, strict=True)
     ]
     assert quick == [by_nltk([r], c) for r, c in zip(references, captions, strict=True)]
 

@@ -16,8 +16,8 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from itertools import repeat
-from operator import sub
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -133,40 +133,43 @@ def _by_nltk(captions: Lists, references: tuple[Lists, ...]) -> list[float]:
 # ---- The same for many pairs.
 
 
-def occurrences(tokens: Sequence[str]) -> list[Hashable]:
-    """Each token, told apart by how many equal ones follow it.
+@dataclass(frozen=True)
+class Aligned:
+    """A text, ready to be aligned with others.
 
     nltk matches from the last token back, each to the last free equal one: the k-th last "a" of a
-    caption goes with the k-th last "a" of the reference. So aligning them is a look-up.
+    caption goes with the k-th last "a" of the reference. With each token told apart by how many
+    equal ones follow it, what two texts share is an intersection of sets.
+
+    Attributes:
+        size: tokens.
+        tokens: the tokens, told apart.
+        neighbours: each with its next one.
     """
-    seen: Counter[str] = Counter()
-    keys: list[Hashable] = []
-    for token in reversed(tokens):
-        # A string's hash is kept, a pair's is not, and most tokens come once.
-        keys.append((token, seen[token]) if seen[token] else token)
-        seen[token] += 1
-    return keys[::-1]
+
+    size: int
+    tokens: frozenset[Hashable]
+    neighbours: frozenset[tuple[Hashable, Hashable]]
+
+    @classmethod
+    def of(cls, tokens: Sequence[str]) -> Aligned:
+        """Tell equal tokens apart."""
+        seen: Counter[str] = Counter()
+        keys: list[Hashable] = []
+        for token in reversed(tokens):
+            keys.append((token, seen[token]) if seen[token] else token)
+            seen[token] += 1
+        return cls(len(tokens), frozenset(keys), frozenset(pairwise(keys)))
 
 
-def places(tokens: Sequence[str]) -> dict[Hashable, int]:
-    """Where each of a reference's :func:`occurrences` stands."""
-    return {key: place for place, key in enumerate(occurrences(tokens))}
-
-
-#: Place of what is not in a reference: two of them must not look like neighbours.
-_ABSENT = -9
-
-
-def pair_score(caption: Sequence[Hashable], reference: dict[Hashable, int]) -> float:
-    """METEOR of a caption's :func:`occurrences` and a reference's :func:`places`."""
-    found = list(map(reference.get, caption, repeat(_ABSENT)))
-    matches = len(found) - found.count(_ABSENT)
+def pair_score(caption: Aligned, reference: Aligned) -> float:
+    """METEOR of a caption and a reference."""
+    matches = len(caption.tokens & reference.tokens)
     if not matches:
         return 0.0
     # A chunk ends wherever the next match does not follow in both.
-    steps = list(map(sub, found[1:], found))
-    chunks = matches - steps.count(1)
-    precision, recall = matches / len(found), matches / len(reference)
+    chunks = matches - len(caption.neighbours & reference.neighbours)
+    precision, recall = matches / caption.size, matches / reference.size
     f_mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall)
     return float((1 - GAMMA * (chunks / matches) ** BETA) * f_mean)
 
@@ -174,18 +177,18 @@ def pair_score(caption: Sequence[Hashable], reference: dict[Hashable, int]) -> f
 def own_scores(captions: TokenLists, references: ReferenceTokens) -> PerClip:
     """METEOR of each caption with its own clip's references, the best one counting: ``[N]``."""
     index = _index(frozen(references, 3))
-    keys = map(occurrences, captions)
-    return np.array([_best(key, wanted) for key, wanted in zip(keys, index, strict=True)])
+    aligned = map(Aligned.of, captions)
+    return np.array([_best(one, wanted) for one, wanted in zip(aligned, index, strict=True)])
 
 
-def _best(caption: Sequence[Hashable], references: list[dict[Hashable, int]]) -> float:
+def _best(caption: Aligned, references: Sequence[Aligned]) -> float:
     return max([pair_score(caption, reference) for reference in references], default=0.0)
 
 
 # References are the same for all captioners; a set for each kind of tokens.
 @functools.lru_cache(maxsize=8)
-def _index(references: tuple[Lists, ...]) -> list[list[dict[Hashable, int]]]:
-    return [[places(tokens) for tokens in wanted] for wanted in references]
+def _index(references: tuple[Lists, ...]) -> list[list[Aligned]]:
+    return [[Aligned.of(tokens) for tokens in wanted] for wanted in references]
 
 
 @functools.lru_cache(maxsize=2)
@@ -195,7 +198,7 @@ def _mismatched(
     index = _index(references)
     means = []
     for tokens, clips in zip(captions, others, strict=True):
-        caption = occurrences(tokens)
+        caption = Aligned.of(tokens)
         scores = [_best(caption, index[j]) for j in clips]
         means.append(float(np.mean(scores)) if scores else float("nan"))
     return means

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Raised when sentences are kept in another form, or give other morphemes under the same Kiwi.
 FORMAT = 2
 #: Between two morphemes; no normalised text holds it.
-_TAB = "\t"
+TAB = "\t"
 
 
 @functools.cache
@@ -56,14 +56,12 @@ class Morphemes:
         if self._folder is not None and self._folder.is_dir():
             self._read(self._folder)
 
-    def __call__(self, texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """The morphemes of normalised, lower-cased texts."""
+    def __call__(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """The morphemes of each normalised, lower-cased text, tabs between."""
         known = self.sentences(texts)
         # A sentence that Kiwi finds nothing in leaves an empty string, as an empty text does.
-        joined = (
-            _TAB.join(filter(None, map(known.__getitem__, split_sentences(t)))) for t in texts
-        )
-        return tuple(tuple(row.split(_TAB)) if row else () for row in joined)
+        by_text = (map(known.__getitem__, split_sentences(text)) for text in texts)
+        return tuple(TAB.join(filter(None, found)) for found in by_text)
 
     def sentences(self, texts: Sequence[str]) -> dict[str, str]:
         """The sentences of normalised, lower-cased texts with their morphemes, tabs between."""
@@ -73,7 +71,7 @@ class Morphemes:
             for sentence, tokens in zip(new, _kiwi(self._workers).tokenize(new), strict=True):
                 # "VA-I" and "VA-R" say how an adjective conjugates, in which captions never differ.
                 found = (f"{t.form}/{t.tag.split('-')[0]}" for t in tokens)
-                self._known[sentence] = _TAB.join(found)
+                self._known[sentence] = TAB.join(found)
             self._fresh += new
         return {sentence: self._known[sentence] for sentence in wanted}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from importlib.metadata import version
 
 from siglip_study.base.errors import StudyError
 from siglip_study.metrics import morphemes as kiwi
+from siglip_study.metrics.morphemes import TAB
 
 #: Kiwi tags that carry content: common and proper nouns, pronouns, numerals, verbs, adjectives,
 #: adverbs, roots, Latin words, digits, Chinese characters. Left out: particles, endings, affixes,
@@ -53,32 +55,29 @@ def _is_content(token: str) -> bool:
     return tag in CONTENT_TAGS or (tag == "MM" and form in NUMERAL_DETERMINERS)
 
 
-def morphemes(texts: Sequence[str]) -> Lists:
-    """All Korean morphemes of each text as ``"form/tag"``, Latin letters in lower case.
-
-    Each sentence is analysed by itself, so that it gives the same wherever it stands.
-    """
-    return kiwi.current()([folded(text) for text in texts])
-
-
-def words(texts: Sequence[str]) -> Lists:
-    """Words of each text in lower case; every punctuation mark is a token of its own."""
-    return tuple(tuple(_WORD.findall(folded(text))) for text in texts)
-
-
 @dataclass(frozen=True)
 class Tokens:
     """The tokens of texts, split in four ways, each when it is first asked for.
 
     Attributes:
         texts: as they were given.
-        all: Korean morphemes as ``"form/tag"``, or words and punctuation marks in lower case.
+        rows: all tokens of each text, tabs between: few bytes for other processes.
         language: ``"ko"``, ``"en"`` or ``"other"``.
     """
 
     texts: tuple[str, ...]
-    all: Lists
+    rows: tuple[str, ...]
     language: str
+
+    @functools.cached_property
+    def all(self) -> Lists:
+        """Korean morphemes as ``"form/tag"``, or words and punctuation marks; in lower case.
+
+        Each sentence is analysed by itself, so that it gives the same wherever it stands.
+        """
+        # A token is one object wherever it stands, so that n-grams are compared fast.
+        split = (row.split(TAB) if row else () for row in self.rows)
+        return tuple(tuple(map(sys.intern, tokens)) for tokens in split)
 
     @functools.cached_property
     def content(self) -> Lists:
@@ -108,7 +107,12 @@ def tokenize(texts: Sequence[str], language: str) -> Tokens:
         StudyError: another language.
     """
     _check(language)
-    return Tokens(tuple(texts), morphemes(texts) if language == "ko" else words(texts), language)
+    lowered = [folded(text) for text in texts]
+    if language == "ko":
+        rows = kiwi.current()(lowered)
+    else:
+        rows = tuple(TAB.join(_WORD.findall(text)) for text in lowered)
+    return Tokens(tuple(texts), rows, language)
 
 
 def tokenizer_names(language: str) -> dict[str, str]:
