@@ -18,7 +18,7 @@ from siglip_study.ranking.procedure import (
 )
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.variance import Bounds
-from support.made_study.figures import HUMAN_MARGIN, skill_of
+from support.made_study.captioner import HUMAN_MARGIN, skill_of
 
 #: The projector whose captions are all the same.
 COLLAPSED = "query_perceiver"
@@ -48,8 +48,8 @@ def made_ranking(labels: list[str], seeds: int) -> Ranking:
     rows = []
     for label in labels:
         skill = skill_of(label)
-        first = skill >= 0.1
-        low, high = (1, 2) if first else (3, len(ranked))
+        ranks = (1, 2) if skill >= 0.1 else (3, len(ranked))
+        rank_low, rank_high = ranks if label in ranked else (None, None)
         rows.append(
             RankedProjector(
                 projector=label,
@@ -59,8 +59,8 @@ def made_ranking(labels: list[str], seeds: int) -> Ranking:
                 interval_basis="clips and seeds",
                 seed_sd=0.004,
                 gate=verdict(label),
-                rank_low=low if label in ranked else None,
-                rank_high=high if label in ranked else None,
+                rank_low=rank_low,
+                rank_high=rank_high,
             )
         )
     rows.sort(key=lambda own: (not own.ranked, -own.mean_margin))
