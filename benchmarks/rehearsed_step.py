@@ -21,7 +21,7 @@ from siglip_study.base.jobs import exit_status
 from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.planning.estimate import Forecast
-from siglip_study.planning.measure import Trial
+from siglip_study.planning.measure import Trial, measured
 from siglip_study.planning.workload import StageShape
 from siglip_study.runs.clips import Clips
 from siglip_study.training.loop import train_stage
@@ -55,7 +55,7 @@ def rehearsed_and_trained(
     shape = next(
         s for s in work.steps if s.stage == stage and work.connectors[s.connector] == label
     )
-    rehearsed = trial.step(shape).seconds
+    rehearsed = measured(trial.device, lambda: trial.step(shape)).seconds
     _train(trial, shape, 1)
     few = _train(trial, shape, 2)
     return rehearsed, (_train(trial, shape, 2 + steps) - few) / steps

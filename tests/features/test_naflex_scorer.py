@@ -15,7 +15,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.features.images import PatchTransform
 from siglip_study.features.pipeline import stream_frames
 from siglip_study.features.scorer import Scorer
-from siglip_study.planning.premises import frame_size
+from siglip_study.planning.workload import frame_size
 
 LENGTH, PATCH, MOST = 16, 8, 20
 IMAGES = {

@@ -1,5 +1,7 @@
 """Formulas against numbers worked by hand, and against PyTorch's own counter on micro models."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from support.tiny_models import llm_sizes
@@ -9,12 +11,14 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, Qwen3Config, Qwen3Fo
 
 from siglip_study import projectors
 from siglip_study.base.errors import StudyError
+from siglip_study.config import load
 from siglip_study.models import sizes
 from siglip_study.models.sizes import LlmShape, SequenceShape, TowerShape, llm_shape, vision_shape
 from siglip_study.planning import estimate
 from siglip_study.planning.estimate import GPUS, Gpu, gpu_of_device
 from siglip_study.training.memory import bytes_for_passes, fit, kept_layers
 
+ROOT = Path(__file__).parents[2]
 QWEN3_8B = LlmShape(
     36, 4096, heads=32, kv_heads=8, head_dim=128, intermediate=12288, vocab=151936, tied=False
 )
@@ -95,26 +99,22 @@ def test_a_pass_by_hand():
 
 
 @pytest.mark.parametrize("checkpointing", ["auto", "all", "none"])
-@pytest.mark.parametrize("lora", [False, True])
-def test_the_least_memory_is_what_the_plan_of_a_training_asks_for(checkpointing, lora):
+def test_the_least_memory_is_what_the_plan_of_a_training_asks_for(checkpointing):
     """A byte less, and the plan itself refuses; with that much, it trains one clip a pass."""
-    trained, sequence = 541_000_000, SequenceShape(4638, 390)
-    least = estimate.least_training_bytes(
-        QWEN3_8B, "nf4", sequence, trained, lora, 9.4e6, checkpointing
-    )
-    cost = estimate.training_pass(QWEN3_8B, sequence, lora, 9.4e6)
-    available = least - estimate.llm_bytes(QWEN3_8B, "nf4") - 4 * trained
-
-    def plan(more):
-        free = bytes_for_passes(available + more, trained)
-        return fit(cost, free, 4, 32, 36, kept_layers(checkpointing, 36))
-
-    made = plan(1e3)
+    config = load(ROOT / "config" / "study.yaml")
+    runtime = config.runtime.model_copy(update={"checkpointing": checkpointing})
+    forecast = estimate.Forecast(config.model_copy(update={"runtime": runtime}))
     # The one layer that is run again is in memory anyway, so that it may as well be kept.
     recomputed = {"auto": 35, "all": 36, "none": 0}[checkpointing]
-    assert (made.forward_clips, made.recomputed) == (1, recomputed)
-    with pytest.raises(StudyError, match="GiB are free for a training pass, and one clip needs"):
-        plan(-1e3)
+    for shape in forecast.workload.steps:
+        trained = forecast.projectors[shape.connector][0] + forecast.lora_parameters(shape.stage)
+        held = estimate.llm_bytes(forecast.models.llm, "nf4") + 4 * trained
+        available = forecast.training_bytes(shape) - held
+        cost, kept = forecast.training_pass(shape), kept_layers(checkpointing, 36)
+        made = fit(cost, bytes_for_passes(available + 1e3, trained), 4, 32, 36, kept)
+        assert (made.forward_clips, made.recomputed) == (1, recomputed)
+        with pytest.raises(StudyError, match="are free for a training pass, and one clip needs"):
+            fit(cost, bytes_for_passes(available - 1e3, trained), 4, 32, 36, kept)
 
 
 def counted(run):
@@ -182,8 +182,8 @@ def test_disk(study):
     alone = {"projectors": {"linear": {}}, "controls": {"blind_trained": False}}
     grid = {"learning_rate": [1e-3], "epochs": [1]}
     forecast = estimate.Forecast(study(**alone, grid=grid, seeds={"report": [1]}))
-    weights = forecast.projector(next(iter(forecast.workload.connectors)))[0]
-    lora, disk = forecast.lora_parameters, forecast.disk()
+    ((weights, _, _),) = forecast.projectors.values()
+    lora, disk = forecast.lora_parameters(), forecast.disk()
     # One tuning run and one that reports, a checkpoint of fp32 weights for each of their stages.
     assert disk.checkpoints == 4 * (2 * weights + 2 * (weights + lora))
     # A stage's weights, two moments and best weights, and those of the stage before it.

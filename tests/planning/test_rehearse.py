@@ -15,8 +15,8 @@ from siglip_study.config import load
 from siglip_study.models import devices
 from siglip_study.planning.estimate import Cost, Disk, Row
 from siglip_study.planning.measure import measured
-from siglip_study.planning.premises import Assumptions
 from siglip_study.planning.rehearse import problems, rehearse
+from siglip_study.planning.workload import Assumptions
 
 ROOT = Path(__file__).parents[2]
 PARTS = {"features", "scorer images", "scorer texts", "stage 1", "stage 2", "validation"}
@@ -87,11 +87,14 @@ def test_what_does_not_fit_is_said():
 
 
 def test_running_out_of_memory_is_a_finding():
-    with measured(torch.device("cpu")) as meter:
-        raise torch.cuda.OutOfMemoryError("no room")
-    assert meter.cost.seconds is None and "does not fit" in meter.cost.problem
-    with pytest.raises(StudyError), measured(torch.device("cpu")):
-        raise StudyError("something else")
+    def fail(error):
+        raise error
+
+    cpu = torch.device("cpu")
+    found = measured(cpu, lambda: fail(torch.cuda.OutOfMemoryError("no room")))
+    assert found.seconds is None and "does not fit" in found.problem
+    with pytest.raises(StudyError):
+        measured(cpu, lambda: fail(StudyError("something else")))
 
 
 def test_the_command_works_without_snakemake_and_tables(tmp_path):

@@ -3,13 +3,13 @@
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.planning.premises import (
+from siglip_study.planning.estimate import Forecast
+from siglip_study.planning.workload import (
     Assumptions,
     Dataset,
+    Workload,
     describe_dataset,
-    tokenizer_at_hand,
 )
-from siglip_study.planning.workload import Workload
 from siglip_study.study import Study
 
 
@@ -106,7 +106,7 @@ def test_a_dataset_is_counted_where_it_is(study, dataset, clip):
 
 def test_captions_are_tokenised_where_the_tokenizer_is_at_hand(study, dataset):
     config = study(data={"root": str(dataset(clips=2))}, demo=None)
-    tokenizer = tokenizer_at_hand(config)
+    tokenizer = Forecast(config).tokenizer
     found = described(config, tokenizer)
     by_hand = [len(tokenizer(f"빨간 공이 {i}번 굴러간다.")["input_ids"]) + 1 for i in (0, 1)]
     assert found.lengths == tuple(sorted(by_hand * 3)) and "tokenised" in found.sources[1]

@@ -11,26 +11,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from transformers import AutoTokenizer
+
 from siglip_study.config.study import Config
-from siglip_study.models.sizes import (
-    LlmShape,
-    SequenceShape,
-    TowerShape,
-    forward_flops,
-    projector_flops,
-    tower_flops,
-    training_flops,
-)
-from siglip_study.planning.premises import (
+from siglip_study.models import sizes
+from siglip_study.models.hub import quiet_transformers
+from siglip_study.models.llm import PromptLayout, prompt_layout
+from siglip_study.models.sizes import LlmShape, SequenceShape
+from siglip_study.planning.workload import (
     Assumptions,
+    Connector,
     Dataset,
     ModelFacts,
+    StageShape,
+    Workload,
+    connector_of,
     describe_dataset,
     model_facts,
-    prompt_at_hand,
-    tokenizer_at_hand,
 )
-from siglip_study.planning.workload import Connector, StageShape, Workload, connector_of
 from siglip_study.study import Study
 from siglip_study.training.memory import GIB, ClipCost, bytes_needed, kept_layers, least_pass
 
@@ -115,15 +113,6 @@ def decode_bytes(llm: LlmShape, quantization: str, batch: int, length: float) ->
     return weights + batch * kv_bytes(llm, 1) * length
 
 
-def caption_bytes(
-    llm: LlmShape, quantization: str, batch: int, prompt: int, new_tokens: int
-) -> float:
-    """GPU memory of captioning a batch: weights, caches, and the prompt's widest activations."""
-    widest = BF16_BYTES * (4 * llm.width + 3 * llm.intermediate) * prompt * batch
-    cache = batch * kv_bytes(llm, prompt + new_tokens)
-    return llm_bytes(llm, quantization) + cache + widest + OVERHEAD_BYTES
-
-
 def training_pass(llm: LlmShape, sequence: SequenceShape, lora: bool, features: float) -> ClipCost:
     """What the memory plan of a training would find by trying one clip of this length.
 
@@ -150,28 +139,10 @@ def training_pass(llm: LlmShape, sequence: SequenceShape, lora: bool, features: 
     )
 
 
-def least_training_bytes(
-    llm: LlmShape,
-    quantization: str,
-    sequence: SequenceShape,
-    trained_parameters: int,
-    lora: bool,
-    features: float,
-    checkpointing: str = "auto",
-) -> float:
-    """Memory for tensors with which the plan of a training still finds a way: one clip a pass.
-
-    ``sequence`` is the longest one, ``features`` the bytes of one clip's features; what is trained,
-    projector and (with ``lora``) adapters, is held in fp32. ``checkpointing`` is the config's.
-    """
-    clip = training_pass(llm, sequence, lora, features)
-    a_pass = least_pass(clip, kept_layers(checkpointing, llm.layers))
-    held = llm_bytes(llm, quantization) + 4.0 * trained_parameters
-    return held + bytes_needed(a_pass, trained_parameters)
-
-
 # ---- A study: its distinct pieces of work, and what each of them costs.
 
+#: Tokens before and after the video where the tokenizer is not at hand (Qwen3, default prompt).
+ASSUMED_PROMPT = (4, 24)
 #: Tokens of the scorer's text tower that one chunk of a caption fills, of 64.
 _TOKENS_A_CHUNK = 50
 #: Seconds a captioning step takes however small the model: launches and Python.
@@ -244,12 +215,18 @@ class Forecast:
         self.config = config
         self.given = given or Assumptions()
         self.study = Study(config)
-        self._projectors: dict[Connector, tuple[int, int, float]] = {}
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The LLM's tokenizer, or None where it is not on this machine."""
-        return tokenizer_at_hand(self.config)
+        """The LLM's tokenizer if it is on this machine, else None."""
+        llm = self.config.llm
+        try:
+            with quiet_transformers():
+                return AutoTokenizer.from_pretrained(
+                    llm.model, revision=llm.revision, local_files_only=True, trust_remote_code=False
+                )
+        except (OSError, ValueError):
+            return None
 
     @cached_property
     def models(self) -> ModelFacts:
@@ -267,35 +244,34 @@ class Forecast:
         return Workload(self.study, self.dataset, self.given.presets)
 
     @cached_property
-    def layout(self) -> Any:
-        """Tokens around the video."""
-        return prompt_at_hand(self.config, self.tokenizer, self.models.llm.vocab)
+    def layout(self) -> PromptLayout:
+        """Tokens around the video; as many as assumed where there is no tokenizer."""
+        if self.tokenizer is not None:
+            return prompt_layout(self.tokenizer, self.config.llm)
+        before, after = ASSUMED_PROMPT
+        last = self.models.llm.vocab - 1
+        return PromptLayout((1,) * before, (1,) * after, (1,) * (before + after), last, last)
 
-    # Sizes.
-
-    def projector(self, connector: Connector) -> tuple[int, int, float]:
-        """A projector's weights, its tokens a video, and FLOP of one clip forward and backward.
-
-        Counted once, on a projector that holds no memory.
-        """
-        if connector not in self._projectors:
-            frames = self.config.vision.frames
-            made = self.models.projector(connector, frames)
-            sizes = made.n_parameters(), made.tokens_per_video(frames), projector_flops(made)
-            self._projectors[connector] = sizes
-        return self._projectors[connector]
+    @cached_property
+    def projectors(self) -> dict[Connector, tuple[int, int, float]]:
+        """Of each: weights, tokens a video, and FLOP of one clip forward and backward."""
+        frames = self.config.vision.frames
+        made = {c: self.models.projector(c, frames) for c in self.workload.connectors}
+        return {
+            connector: (p.n_parameters(), p.tokens_per_video(frames), sizes.projector_flops(p))
+            for connector, p in made.items()
+        }
 
     def sequence(self, connector: Connector, caption: int | None = None) -> SequenceShape:
         """A clip's sequence with this connector and a caption of mean (or given) length."""
         around = len(self.layout.before) + len(self.layout.after)
-        prompt = around + self.projector(connector)[1]
+        prompt = around + self.projectors[connector][1]
         return SequenceShape(prompt, caption or round(self.dataset.mean_tokens))
 
-    @property
-    def lora_parameters(self) -> int:
-        """Weights of the adapters."""
+    def lora_parameters(self, stage: int = 2) -> int:
+        """Weights of the adapters, which stage 1 has none of."""
         lora = self.config.llm.lora
-        return self.models.llm.lora_parameters(lora.r, lora.targets)
+        return self.models.llm.lora_parameters(lora.r, lora.targets) if stage == 2 else 0
 
     @property
     def caption_tokens(self) -> int:
@@ -314,8 +290,6 @@ class Forecast:
         models = self.models
         return BF16_BYTES * self.config.vision.frames * models.patches * models.vision_dim
 
-    # Work.
-
     def rows(self) -> list[Row]:
         """Every distinct piece of work and how often the study does it; its cost is left open."""
         config, models, work = self.config, self.models, self.workload
@@ -328,6 +302,10 @@ class Forecast:
             label = work.connectors[shape.connector]
             told = f"{label}, {shape.batch} clips × {shape.accumulation}"
             rows.append(Row(f"stage {shape.stage}", told, "step", steps, shape))
+        # Connectors that give as many tokens, whose captions cost the same, share a row.
+        first: dict[int, Connector] = {}
+        for connector in work.connectors:
+            first.setdefault(self.sequence(connector).prompt, connector)
         budget, quick = self.caption_tokens, config.training.quick_tokens
         for part, unit, told, units in (
             ("validation", "clip", f"{budget} caption tokens", work.validation),
@@ -335,24 +313,16 @@ class Forecast:
             ("captions", "caption", f"{budget} new tokens", work.captions),
             ("conditions", "clip", f"{2 + config.captions.shuffles} losses", work.captions),
         ):
-            for connector, n in self._by_tokens(units).items():
-                prompt = self.sequence(connector).prompt
-                rows.append(Row(part, f"{prompt} prompt, {told}", unit, n, connector))
+            sums: Counter[int] = Counter()
+            for connector, n in units.items():
+                sums[self.sequence(connector).prompt] += n
+            for prompt, n in sums.items():
+                rows.append(Row(part, f"{prompt} prompt, {told}", unit, n, first[prompt]))
         told = f"{self.texts_a_caption} texts × {models.scorer_texts.tokens} tokens"
         rows.append(Row("scorer texts", told, "caption", work.scored_captions))
         loading = Cost(_IMPORTS_S + llm_bytes(models.llm, "none") / _READ_RATE)
         told = "imports, LLM (assumed)"
         return [*rows, Row("loading", told, "job", work.jobs, estimated=loading)]
-
-    def _by_tokens(self, units: Counter[Connector]) -> Counter[Connector]:
-        """Units of connectors that give as many tokens, whose captions cost the same, added up."""
-        first: dict[int, Connector] = {}
-        for connector in self.workload.connectors:
-            first.setdefault(self.sequence(connector).prompt, connector)
-        sums: Counter[Connector] = Counter()
-        for connector, n in units.items():
-            sums[first[self.sequence(connector).prompt]] += n
-        return sums
 
     def cost(self, row: Row, gpu: Gpu) -> Cost:
         """A unit of a row on this GPU."""
@@ -361,12 +331,12 @@ class Forecast:
             return self._step(about, gpu)
         if isinstance(about, Connector):
             llm, sequence = models.llm, self.sequence(about)
-            whole = forward_flops(llm, sequence.length, sequence.caption)
+            whole = sizes.forward_flops(llm, sequence.length, sequence.caption)
             if row.part == "validation":
                 return Cost(gpu.seconds(whole))
             if row.part == "conditions":
                 # The prompt is read twice, once reversed, and a caption in each condition.
-                prompt = forward_flops(llm, sequence.prompt, 0)
+                prompt = sizes.forward_flops(llm, sequence.prompt, 0)
                 captions = 2 + config.captions.shuffles
                 return Cost(gpu.seconds(2 * prompt + captions * (whole - prompt)))
             if row.part == "quick captions":
@@ -376,19 +346,19 @@ class Forecast:
             clips = self.dataset.clips["report"]
             clips = min(clips, config.captions.batch_size or clips)
             return self._caption(sequence.prompt, gpu, self.caption_tokens, clips)
-        towers: dict[str, tuple[int, TowerShape]] = {
+        towers = {
             "features": (config.vision.frames, models.vision),
             "scorer images": (config.scorer.frames, models.scorer_images),
             "scorer texts": (self.texts_a_caption, models.scorer_texts),
         }
         inputs, tower = towers[row.part]
-        return Cost(gpu.seconds(inputs * tower_flops(tower)))
+        return Cost(gpu.seconds(inputs * sizes.tower_flops(tower)))
 
     def _step(self, shape: StageShape, gpu: Gpu) -> Cost:
         """An optimizer step, and the memory of the leanest way to take it."""
-        lora = self.lora_parameters if shape.stage == 2 else 0
-        parameters, _, flops = self.projector(shape.connector)
-        flops += training_flops(self.models.llm, self.sequence(shape.connector), lora)
+        lora = self.lora_parameters(shape.stage)
+        parameters, _, flops = self.projectors[shape.connector]
+        flops += sizes.training_flops(self.models.llm, self.sequence(shape.connector), lora)
         # The optimizer reads and writes every trained weight, its gradient and moments.
         seconds = gpu.seconds(shape.batch * shape.accumulation * flops)
         seconds += gpu.seconds(0, 28.0 * (parameters + lora))
@@ -396,18 +366,22 @@ class Forecast:
         problem = f"needs at least {least:.0f} GiB" if least > gpu.gib else None
         return Cost(seconds, least, problem)
 
+    def training_pass(self, shape: StageShape) -> ClipCost:
+        """A pass of the longest clip, as the plan of a training would find it."""
+        longest = self.sequence(shape.connector, self.dataset.lengths[-1])
+        return training_pass(self.models.llm, longest, shape.stage == 2, self.feature_bytes)
+
     def training_bytes(self, shape: StageShape) -> float:
-        """Memory for tensors of the leanest way to train, as the memory plan will reckon."""
-        lora = self.lora_parameters if shape.stage == 2 else 0
-        return least_training_bytes(
-            self.models.llm,
-            self.config.llm.quantization,
-            self.sequence(shape.connector, self.dataset.lengths[-1]),
-            self.projector(shape.connector)[0] + lora,
-            lora > 0,
-            self.feature_bytes,
-            self.config.runtime.checkpointing,
-        )
+        """Memory for tensors with which the plan of a training still finds a way: one clip a pass.
+
+        What is trained, projector and (in stage 2) adapters, is held in fp32.
+        """
+        llm, config = self.models.llm, self.config
+        trained = self.projectors[shape.connector][0] + self.lora_parameters(shape.stage)
+        kept = kept_layers(config.runtime.checkpointing, llm.layers)
+        a_pass = least_pass(self.training_pass(shape), kept)
+        held = llm_bytes(llm, config.llm.quantization) + 4.0 * trained
+        return held + bytes_needed(a_pass, trained)
 
     def _caption(self, prompt: int, gpu: Gpu, new_tokens: int, batch: int) -> Cost:
         """One caption: its share of prefill and decoding in a batch as large as memory holds."""
@@ -418,21 +392,24 @@ class Forecast:
             quantization = "none"
 
         def needed(clips: int) -> float:
-            return caption_bytes(llm, quantization, clips, prompt, new_tokens)
+            """Weights, caches, and the prompt's widest activations."""
+            widest = BF16_BYTES * (4 * llm.width + 3 * llm.intermediate) * prompt * clips
+            cache = clips * kv_bytes(llm, prompt + new_tokens)
+            return llm_bytes(llm, quantization) + cache + widest + OVERHEAD_BYTES
 
         one = needed(1)
         if one > room:
             return Cost(None, one / GIB, f"needs at least {one / GIB:.0f} GiB")
         batch = max(1, min(batch, 1 + int((room - one) / (needed(2) - one))))
-        prefill = gpu.seconds(batch * forward_flops(llm, prompt, 1))
+        prefill = gpu.seconds(batch * sizes.forward_flops(llm, prompt, 1))
         traffic = decode_bytes(llm, quantization, batch, prompt + new_tokens / 2)
-        step = max(_STEP_SECONDS, gpu.seconds(batch * forward_flops(llm, 1, 1), traffic))
+        step = max(_STEP_SECONDS, gpu.seconds(batch * sizes.forward_flops(llm, 1, 1), traffic))
         return Cost((prefill + new_tokens * step) / batch, needed(batch) / GIB)
 
     def disk(self) -> Disk:
         """Bytes for every cell that the study trains."""
-        models, work, lora = self.models, self.workload, self.lora_parameters
-        trained = {connector: self.projector(connector)[0] for connector in work.connectors}
+        models, work, lora = self.models, self.workload, self.lora_parameters()
+        trained = {connector: n for connector, (n, *_) in self.projectors.items()}
         saved = [trained[connector_of(cell.run)] for cell in work.stage1_cells]
         saved += [trained[connector_of(cell.run)] + lora for cell in work.cells]
         towers = models.vision.stored + models.scorer_images.stored + models.scorer_texts.stored

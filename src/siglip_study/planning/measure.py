@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,95 +52,73 @@ _LOSS_CLIPS = 8
 def measurements(forecast: Forecast, rows: Sequence[Row]) -> dict[Row, Cost]:
     """The cost of every row but loading as timed on this machine; progress is logged."""
     config, clips = forecast.config, forecast.dataset.clips
-    training, tokens = config.training, forecast.caption_tokens
     found: dict[Row, Cost] = {}
     began = time.monotonic()
 
-    def of(*parts: str) -> list[tuple[Row, Any]]:
-        return [(row, row.about) for row in rows if row.part in parts]
-
-    def note(row: Row, cost: Cost) -> None:
-        found[row] = cost
-        told = "no time" if cost.seconds is None else f"{cost.seconds:.3g} s"
-        passed = time.monotonic() - began
-        log.info("rehearsal %4.0f s · %s, %s: %s", passed, row.part, row.shape, told)
+    def note(part: str, cost_of: Callable[[Any], Cost]) -> None:
+        for row in rows:
+            if row.part == part:
+                cost = found[row] = cost_of(row.about)
+                told = "no time" if cost.seconds is None else f"{cost.seconds:.3g} s"
+                passed = time.monotonic() - began
+                log.info("rehearsal %4.0f s · %s, %s: %s", passed, part, row.shape, told)
 
     images, texts = measure_scorer(config, forecast.texts_a_caption)
-    towers = {"features": measure_features(config), "scorer images": images, "scorer texts": texts}
-    for row, _ in of(*towers):
-        note(row, towers[row.part])
+    encoding = measure_features(config)
+    note("features", lambda _: encoding)
+    note("scorer images", lambda _: images)
+    note("scorer texts", lambda _: texts)
     trial = Trial(forecast)
-    for row, shape in of("stage 1"):
-        note(row, trial.step(shape))
+
+    def timed(part: str, seconds: Callable[[Any], float]) -> None:
+        note(part, lambda about: measured(trial.device, lambda: seconds(about)))
+
+    timed("stage 1", trial.step)
     trial.add_adapters()
-    for row, shape in of("stage 2"):
-        note(row, trial.step(shape))
-    for row, connector in of("validation"):
-        note(row, trial.validation(connector))
-    looked_at = max(1, min(clips["selection"], training.quick_clips))
-    for row, connector in of("quick captions"):
-        note(row, trial.captions(connector, looked_at, training.quick_tokens))
+    timed("stage 2", trial.step)
+    timed("validation", trial.validation)
+    quick = max(1, min(clips["selection"], config.training.quick_clips))
+    timed("quick captions", lambda c: trial.captions(c, quick, config.training.quick_tokens))
     trial.prepare_captions()
-    longest = config.captions.max_new_tokens
-    for row, connector in of("captions"):
-        note(row, trial.captions(connector, clips["report"], tokens, longest))
-    for row, connector in of("conditions"):
-        note(row, trial.conditions(connector))
+    tokens, budget = forecast.caption_tokens, config.captions.max_new_tokens
+    timed("captions", lambda c: trial.captions(c, clips["report"], tokens, budget))
+    timed("conditions", trial.conditions)
     return found
 
 
-# ---- A stopwatch and a memory gauge around a piece of work.
+def measured(device: torch.device, work: Callable[[], float]) -> Cost:
+    """The seconds that ``work`` returns, with its peak of GPU memory.
 
-
-@dataclass
-class Meter:
-    """What a block cost; ``seconds`` is set within it."""
-
-    seconds: float | None = None
-    gib: float | None = None
-    problem: str | None = None
-
-    @property
-    def cost(self) -> Cost:
-        """What was found."""
-        return Cost(self.seconds, self.gib, self.problem)
-
-
-@contextmanager
-def measured(device: torch.device) -> Iterator[Meter]:
-    """Note the peak of GPU memory; running out of it is a finding, not an end."""
-    meter = Meter()
-    on_gpu = device.type == "cuda"
+    Running out of that memory is a finding, not an end.
+    """
+    on_gpu, seconds, problem = device.type == "cuda", None, None
     if on_gpu:
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     try:
-        yield meter
+        seconds = work()
     except torch.cuda.OutOfMemoryError:
-        meter.problem = "does not fit this GPU's memory"
+        problem = "does not fit this GPU's memory"
     except StudyError as error:
         # The memory plan says so in its own words.
         if "memory" not in str(error):
             raise
-        meter.problem = str(error)
-    finally:
-        if on_gpu:
-            meter.gib = torch.cuda.max_memory_allocated(device) / GIB
+        problem = str(error)
+    return Cost(seconds, torch.cuda.max_memory_allocated(device) / GIB if on_gpu else None, problem)
 
 
-def clock(work: Callable[[], Any], times: int, device: torch.device) -> float:
-    """Seconds that ``work`` takes, mean of ``times``; a GPU finishes what it was given."""
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    wait()
+def clock(work: Callable[[], Any], times: int, device: torch.device, warm: bool = False) -> float:
+    """Seconds that ``work`` takes, mean of ``times``, after one that counts not unless ``warm``."""
+    if not warm:
+        work()
+    # A GPU finishes what it was given.
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda _: None
+    wait(device)
     began = time.perf_counter()
     for _ in range(times):
         work()
-    wait()
+    wait(device)
     return (time.perf_counter() - began) / times
 
 
@@ -169,9 +147,11 @@ class Trial:
         self.plans: dict[tuple[int, Connector], MemoryPlan] = {}
         self._load()
 
-    def _load(self) -> None:
+    def _load(self, adapted: bool = False) -> None:
         self.llm = load_llm(self.config.llm.model_copy(update={"weights": "random"}), self.device)
         self._unpacked = False
+        if adapted:
+            self._adapt()
 
     def _adapt(self) -> None:
         torch.manual_seed(0)
@@ -198,117 +178,105 @@ class Trial:
         )
         return model
 
-    def step(self, shape: StageShape) -> Cost:
+    def step(self, shape: StageShape) -> float:
         """An optimizer step of this shape, after a short one that warms kernels and moments up."""
-        with measured(self.device) as meter:
-            settings = self.config.stage1 if shape.stage == 1 else self.config.stage2
-            model, plan = self._planned(shape)
-            trainable = model.trainable()
-            optimizer = make_optimizer(model, settings)
-            model.train()
-            captions = self._captions(shape.batch * shape.accumulation)
-            clips_a_pass = min(shape.batch, plan.forward_clips)
-            passes = forward_passes([len(caption) for caption in captions], clips_a_pass)
-            pool = self.features(max(map(len, passes)))
+        settings = self.config.stage1 if shape.stage == 1 else self.config.stage2
+        model, plan = self._planned(shape)
+        trainable = list(model.trainable().values())
+        optimizer = make_optimizer(model, settings)
+        model.train()
+        captions = self._captions(shape.batch * shape.accumulation)
+        clips_a_pass = min(shape.batch, plan.forward_clips)
+        passes = forward_passes([len(caption) for caption in captions], clips_a_pass)
+        pool = self.features(max(map(len, passes)))
 
-            def take(some: list[list[int]]) -> None:
-                tokens = sum(len(captions[i]) for rows in some for i in rows)
-                with prefetched(some, lambda rows: pool[: len(rows)], self.device) as features:
-                    optimizer_step(
-                        model,
-                        ((next(features), [captions[i] for i in rows]) for rows in some),
-                        tokens,
-                        optimizer,
-                        list(trainable.values()),
-                        self.accelerator,
-                        settings.max_grad_norm,
-                    )
+        def take(some: list[list[int]]) -> None:
+            tokens = sum(len(captions[i]) for rows in some for i in rows)
+            with prefetched(some, lambda rows: pool[: len(rows)], self.device) as features:
+                batches = ((next(features), [captions[i] for i in rows]) for rows in some)
+                optimizer_step(
+                    model,
+                    batches,
+                    tokens,
+                    optimizer,
+                    trainable,
+                    self.accelerator,
+                    settings.max_grad_norm,
+                )
 
-            take(passes[:1])
-            a_pass = clock(lambda: take(passes[:1]), 1, self.device)
-            # A slow device is timed on as many passes as are affordable.
-            seconds = _STEP_SECONDS[self.device.type]
-            timed = passes[: max(1, min(len(passes), int(seconds / a_pass)))]
-            times = max(1, min(3, int(seconds / (4 * a_pass * len(timed)))))
-            share = sum(len(rows) for rows in timed) / len(captions)
-            if len(timed) > 1 or times > 1:
-                a_pass = clock(lambda: take(timed), times, self.device)
-            meter.seconds = a_pass / share
-        return meter.cost
+        seconds = clock(lambda: take(passes[:1]), 1, self.device)
+        # A slow device is timed on as many passes as are affordable.
+        budget = _STEP_SECONDS[self.device.type]
+        timed = passes[: max(1, min(len(passes), int(budget / seconds)))]
+        times = max(1, min(3, int(budget / (4 * seconds * len(timed)))))
+        if len(timed) > 1 or times > 1:
+            seconds = clock(lambda: take(timed), times, self.device, warm=True)
+        return seconds * len(captions) / sum(len(rows) for rows in timed)
 
-    def validation(self, connector: Connector) -> Cost:
+    def validation(self, connector: Connector) -> float:
         """One clip's forward pass without gradient, in a batch."""
-        with measured(self.device) as meter:
-            model = self.model(connector).eval()
-            clips = min(_LOSS_CLIPS, self.config.runtime.eval_batch_clips)
-            if plan := self.plans.get((2, connector)):
-                clips = min(clips, plan.eval_clips)
-            pool, captions = self.features(clips), self._captions(clips)
+        plan = self.plans.get((2, connector))
+        model, pool, captions = self._some(connector, plan.eval_clips if plan else _LOSS_CLIPS)
+        return clock(lambda: self._losses(model, pool, captions), 2, self.device) / len(captions)
 
-            def forward() -> None:
-                caption_losses(model, lambda rows: pool[rows], captions, clips, self.accelerator)
-
-            forward()
-            meter.seconds = clock(forward, 2, self.device) / clips
-        return meter.cost
-
-    def conditions(self, connector: Connector) -> Cost:
+    def conditions(self, connector: Connector) -> float:
         """One clip's losses under every condition, prompts read once where the model allows."""
-        with measured(self.device) as meter:
-            model = self.model(connector).eval()
-            clips = min(_LOSS_CLIPS, self.config.runtime.eval_batch_clips)
-            pool, captions = self.features(clips), self._captions(clips)
-            shuffles = self.config.captions.shuffles
+        model, pool, captions = self._some(connector, _LOSS_CLIPS)
 
-            def read() -> None:
-                for tries in (1 + shuffles, 1):
-                    if can_share_prompts(model):
-                        tried = [[caption] * tries for caption in captions]
-                        losses_under_videos(model, lambda rows: pool[rows], tried, clips)
-                        continue
+        def read() -> None:
+            for tries in (1 + self.config.captions.shuffles, 1):
+                if can_share_prompts(model):
+                    tried = [[caption] * tries for caption in captions]
+                    losses_under_videos(model, lambda rows: pool[rows], tried, len(captions))
+                else:
                     for _ in range(tries):
-                        caption_losses(
-                            model, lambda rows: pool[rows], captions, clips, self.accelerator
-                        )
+                        self._losses(model, pool, captions)
 
-            read()
-            meter.seconds = clock(read, 1, self.device) / clips
-        return meter.cost
+        return clock(read, 1, self.device) / len(captions)
+
+    def _some(
+        self, connector: Connector, most: int
+    ) -> tuple[VisionLanguageModel, Tensor, list[tuple[int, ...]]]:
+        """The model, and features and captions of a batch whose losses are taken."""
+        clips = min(_LOSS_CLIPS, self.config.runtime.eval_batch_clips, most)
+        return self.model(connector).eval(), self.features(clips), self._captions(clips)
+
+    def _losses(
+        self, model: VisionLanguageModel, pool: Tensor, captions: list[tuple[int, ...]]
+    ) -> None:
+        caption_losses(model, lambda rows: pool[rows], captions, len(captions), self.accelerator)
 
     def captions(
         self, connector: Connector, clips: int, tokens: int, budget: int | None = None
-    ) -> Cost:
+    ) -> float:
         """One caption of ``tokens`` tokens, of ``clips`` captioned together as memory allows.
 
         From one short run: a clip's share of reading prompts and of a decoding step a token. There
         must be room for ``budget`` tokens; None: ``tokens``.
         """
-        settings = self.config.captions
-        with measured(self.device) as meter:
-            model = self.model(connector).eval()
-            features = self.features(1)
-            batch = self._caption_batch(model, clips, budget or tokens)
+        model = self.model(connector).eval()
+        features = self.features(1)
+        batch = self._caption_batch(model, clips, budget or tokens)
 
-            def write(new_tokens: int, rows: int) -> Timings:
-                timings = Timings()
-                generate_captions(
-                    model,
-                    self.tokenizer,
-                    [str(i) for i in range(rows)],
-                    lambda ids: features.expand(len(ids), -1, -1, -1),
-                    max_new_tokens=new_tokens,
-                    batch_size=rows,
-                    repetition_penalty=settings.repetition_penalty,
-                    timings=timings,
-                )
-                return timings
+        def write(new_tokens: int, rows: int) -> Timings:
+            timings = Timings()
+            generate_captions(
+                model,
+                self.tokenizer,
+                [str(i) for i in range(rows)],
+                lambda ids: features.expand(len(ids), -1, -1, -1),
+                max_new_tokens=new_tokens,
+                batch_size=rows,
+                repetition_penalty=self.config.captions.repetition_penalty,
+                timings=timings,
+            )
+            return timings
 
-            write(2, min(4, batch))
-            timings = write(_NEW_TOKENS[self.device.type], batch)
-            # Random weights may say EOS by chance: what counts is the steps that were taken.
-            a_step = timings.decode_s / max(1, timings.steps)
-            meter.seconds = (timings.prefill_s + tokens * a_step) / batch
-        return meter.cost
+        write(2, min(4, batch))
+        timings = write(_NEW_TOKENS[self.device.type], batch)
+        # Random weights may say EOS by chance: what counts is the steps that were taken.
+        a_step = timings.decode_s / max(1, timings.steps)
+        return (timings.prefill_s + tokens * a_step) / batch
 
     def _caption_batch(self, model: VisionLanguageModel, clips: int, budget: int) -> int:
         """Clips captioned together, as the study would choose with its whole budget of tokens."""
@@ -329,33 +297,26 @@ class Trial:
 
     def _planned(self, shape: StageShape) -> tuple[VisionLanguageModel, MemoryPlan]:
         """The model that a job of this shape would train, and its plan."""
-        model = self.model(shape.connector)
-        plan = self._plan(model, shape)
-        if self._unpacked and (plan.recomputed or plan.forward_clips < shape.batch):
+        while True:
+            model = self.model(shape.connector)
+            plan = plan_memory(
+                model,
+                self.features(1).to(self.device),
+                self.caption(self.dataset.lengths[-1]),
+                shape.batch,
+                self.config.runtime.eval_batch_clips,
+                self.config.runtime,
+                self.accelerator.autocast,
+            )
+            if not self._unpacked or not (plan.recomputed or plan.forward_clips < shape.batch):
+                break
             # Weights that an earlier shape had room to unpack take room that this one needs, and
             # that its own job would have.
             del model, self.llm
-            self._load()
-            if shape.stage == 2:
-                self._adapt()
-            model = self.model(shape.connector)
-            plan = self._plan(model, shape)
+            self._load(adapted=shape.stage == 2)
+        self.plans[shape.stage, shape.connector] = plan
         self._unpacked |= plan.unpacked
         return model, plan
-
-    def _plan(self, model: VisionLanguageModel, shape: StageShape) -> MemoryPlan:
-        longest = self.caption(self.dataset.lengths[-1])
-        plan = plan_memory(
-            model,
-            self.features(1).to(self.device),
-            longest,
-            shape.batch,
-            self.config.runtime.eval_batch_clips,
-            self.config.runtime,
-            self.accelerator.autocast,
-        )
-        self.plans[shape.stage, shape.connector] = plan
-        return plan
 
     def features(self, clips: int) -> Tensor:
         """bf16 ``[B, F, P, V]`` on the CPU, as a feature store gives them."""
@@ -380,15 +341,15 @@ def measure_features(config: Config) -> Cost:
     from siglip_study.features.towers import VisionEncoder
 
     vision, device = config.vision, pick_device(config.runtime.device)
-    with measured(device) as meter:
+
+    def encode() -> float:
         encoder = VisionEncoder(
             vision.model, vision.revision, vision.layer, device=device, weights="random"
         )
-        clips = _clips(config.runtime, device)
-        frames = _frames(clips, vision.frames, encoder.facts["image_size"])
-        encoder.encode_prepared(frames)
-        meter.seconds = clock(lambda: encoder.encode_prepared(frames), 2, device) / clips
-    return meter.cost
+        frames = _frames(config.runtime, device, vision.frames, encoder.facts)
+        return clock(lambda: encoder.encode_prepared(frames), 2, device) / len(frames)
+
+    return measured(device, encode)
 
 
 def measure_scorer(config: Config, texts_a_caption: int) -> tuple[Cost, Cost]:
@@ -397,22 +358,24 @@ def measure_scorer(config: Config, texts_a_caption: int) -> tuple[Cost, Cost]:
 
     settings, device = config.scorer, pick_device(config.runtime.device)
     with _with_tokenizer(settings) as (model, revision):
-        with measured(device) as images:
-            scorer = Scorer(model, revision, settings.lowercase, device=device, weights="random")
-            clips = _clips(config.runtime, device)
-            shown = _frames(clips, settings.frames, scorer.facts["image_size"])
-            frames = np.stack([scorer.prepare(clip) for clip in shown])
-            scorer.image_embeddings_prepared(frames)
-            two = clock(lambda: scorer.image_embeddings_prepared(frames), 2, device)
-            images.seconds = two / clips
-        if images.problem:
-            return images.cost, images.cost
-        with measured(device) as texts:
+
+        @cache
+        def scorer() -> Scorer:
+            return Scorer(model, revision, settings.lowercase, device=device, weights="random")
+
+        def see() -> float:
+            shown = _frames(config.runtime, device, settings.frames, scorer().facts)
+            frames = np.stack([scorer().prepare(clip) for clip in shown])
+            seconds = clock(lambda: scorer().image_embeddings_prepared(frames), 2, device)
+            return seconds / len(frames)
+
+        def read() -> float:
             captions = max(1, (512 if device.type == "cuda" else 16) // texts_a_caption)
             some = [f"{i} 영상에는 빨간 공이 굴러간다." for i in range(captions * texts_a_caption)]
-            scorer.text_embeddings(some)
-            texts.seconds = clock(lambda: scorer.text_embeddings(some), 2, device) / captions
-    return images.cost, texts.cost
+            return clock(lambda: scorer().text_embeddings(some), 2, device) / captions
+
+        images = measured(device, see)
+        return images, images if images.problem else measured(device, read)
 
 
 @contextmanager
@@ -443,10 +406,8 @@ def _with_tokenizer(settings: ScorerConfig) -> Iterator[tuple[str, str | None]]:
         yield folder, None
 
 
-def _clips(runtime: RuntimeConfig, device: torch.device) -> int:
-    """Clips encoded together; a CPU gains nothing from many."""
-    return min(runtime.encode_batch_clips, 16 if device.type == "cuda" else 2)
-
-
-def _frames(clips: int, frames: int, size: list[int]) -> Any:
-    return np.zeros((clips, frames, size[0], size[1], 3), dtype=np.uint8)
+def _frames(runtime: RuntimeConfig, device: torch.device, n: int, facts: dict[str, Any]) -> Any:
+    """Black clips ``[B, n, H, W, 3]``, encoded together; a CPU gains nothing from many."""
+    clips = min(runtime.encode_batch_clips, 16 if device.type == "cuda" else 2)
+    height, width = facts["image_size"]
+    return np.zeros((clips, n, height, width, 3), dtype=np.uint8)

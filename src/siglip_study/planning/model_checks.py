@@ -11,13 +11,24 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import ScorerConfig
 from siglip_study.config.training import VisionConfig
-from siglip_study.models.hub import FETCH_HINT, cached_file, is_folder, require_folder
+from siglip_study.features.scorer import SCORER_FAMILIES
+from siglip_study.features.towers import VISION_FAMILIES
+from siglip_study.models.hub import (
+    FETCH_HINT,
+    architecture,
+    cached_file,
+    is_folder,
+    require_folder,
+)
+from siglip_study.models.llm import prompt_layout
+from siglip_study.models.sizes import llm_shape
 from siglip_study.planning.estimate import Forecast
-from siglip_study.planning.premises import frame_size
-from siglip_study.planning.workload import Connector, connector_of
+from siglip_study.planning.workload import Connector, connector_of, frame_size
 
 Level = Literal["ok", "warning", "failed"]
 Told = Iterator[tuple[Level, str]]
@@ -28,8 +39,6 @@ _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "p
 
 def check_vision(forecast: Forecast) -> Told:
     """The encoder: kind, weights, and an image processor that gives frames of the tower's size."""
-    from siglip_study.features.towers import VISION_FAMILIES
-
     vision = forecast.config.vision
     raw = _config(vision, "vision")
     yield from _image_model("vision", vision, raw, VISION_FAMILIES)
@@ -41,8 +50,6 @@ def check_vision(forecast: Forecast) -> Told:
 
 def check_llm(forecast: Forecast) -> Told:
     """The language model: kind and weights."""
-    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
-
     llm = forecast.config.llm
     raw = _config(llm, "llm")
     kind = raw.get("model_type", "")
@@ -61,9 +68,6 @@ def check_llm(forecast: Forecast) -> Told:
 
 def check_tokenizer(forecast: Forecast) -> Told:
     """The tokenizer: it fits the model's vocabulary, has a chat template, and knows the markers."""
-    from siglip_study.models.llm import prompt_layout
-    from siglip_study.models.sizes import llm_shape
-
     llm, tokenizer = forecast.config.llm, forecast.tokenizer
     if tokenizer is None:
         yield "failed", f"that of {llm.model} is not on this machine; {FETCH_HINT}."
@@ -86,8 +90,6 @@ def check_tokenizer(forecast: Forecast) -> Told:
 
 def check_scorer_model(forecast: Forecast) -> Told:
     """The scorer: kind, weights, frames of its size, and its tokenizer."""
-    from siglip_study.features.scorer import SCORER_FAMILIES
-
     scorer = forecast.config.scorer
     raw = _config(scorer, "scorer")
     yield from _image_model("scorer", scorer, raw, SCORER_FAMILIES)
@@ -127,8 +129,6 @@ def check_projectors(forecast: Forecast) -> Told:
 
 
 def _config(section: Any, what: str) -> dict[str, Any]:
-    from siglip_study.models.hub import architecture
-
     return architecture(section.model, section.revision, f"{what}.model")
 
 

@@ -39,8 +39,6 @@ _GROUPS, _SEEDS = (30, 60, 97, 200, 400, 1000), (1, 2, 3, 5, 8)
 #: Projectors whose chance to pass the gate is told, by their share of the references' D.
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 _WITHIN = "grounding_margin_within"
-_NO_FILE = "{}: no such file; expected the references' {}."
-_ONE_GROUP = "{}: {} group of clips; expected at least 2."
 
 
 @dataclass(frozen=True)
@@ -66,12 +64,21 @@ def read_references(path: Path) -> ReferenceScores:
     Raises:
         StudyError: no such file, another kind of file, or a single group.
     """
-    if path.suffix == ".parquet":
-        return _from_clips(path)
+    from_clips = path.suffix == ".parquet"
+    if not path.is_file():
+        kind = "clips" if from_clips else "scores"
+        raise StudyError(f"{path}: no such file; expected the references' {kind}.")
+    return _from_clips(path) if from_clips else _from_interval(path)
+
+
+def _check_groups(path: Path, n: int) -> None:
+    if n < 2:
+        raise StudyError(f"{path}: {n} group of clips; expected at least 2.")
+
+
+def _from_interval(path: Path) -> ReferenceScores:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(_NO_FILE.format(path, "scores")) from None
     except ValueError as error:
         raise StudyError(f"{path}: not readable as JSON ({error}).") from None
     if not isinstance(body, dict):
@@ -86,13 +93,11 @@ def read_references(path: Path) -> ReferenceScores:
             f"{path}: schema {body.get('schema')!r}; expected {CHECK_SCHEMA}, {RANKING_SCHEMA}, or "
             "a Parquet file of the references' clips."
         )
-    groups = int(check["n_groups"])
-    if check["low"] is None or groups < 2:
-        raise StudyError(_ONE_GROUP.format(path, groups))
+    groups, within = int(check["n_groups"]), check.get("within")
+    _check_groups(path, groups)
     t = float(t_quantile(1 - float(check["alpha"]) / 2, groups - 1))
     sd = (check["high"] - check["low"]) / 2 / t * math.sqrt(groups)
-    told = check.get("within")
-    within = None if told is None else WithinSpread(**told)
+    within = None if within is None else WithinSpread(**within)
     return ReferenceScores(float(check["mean_margin"]), sd, groups, str(path), within)
 
 
@@ -104,22 +109,17 @@ def _from_clips(path: Path) -> ReferenceScores:
         if _WITHIN in pl.read_parquet_schema(path):
             columns.append(_WITHIN)
         clips = pl.read_parquet(path, columns=columns)
-    except FileNotFoundError:
-        raise StudyError(_NO_FILE.format(path, "clips")) from None
     except (pl.exceptions.ColumnNotFoundError, pl.exceptions.ComputeError) as error:
         raise StudyError(f"{path}: {error}; expected columns group, grounding_margin.") from None
     groups = clips["group"].to_list()
     _, by_group = group_means(clips["grounding_margin"].to_numpy(), groups)
-    n = len(by_group)
-    if n < 2:
-        raise StudyError(_ONE_GROUP.format(path, n))
+    _check_groups(path, len(by_group))
     within = None
     if _WITHIN in columns:
         known = clips[_WITHIN].cast(pl.Float64).fill_null(math.nan).to_numpy()
         within = spread_within(by_group, known_group_means(known, groups))
-    return ReferenceScores(
-        float(by_group.mean()), float(by_group.std(ddof=1)), n, str(path), within
-    )
+    mean, sd = float(by_group.mean()), float(by_group.std(ddof=1))
+    return ReferenceScores(mean, sd, len(by_group), str(path), within)
 
 
 # ---- The command.
@@ -158,8 +158,11 @@ def _report(given: argparse.Namespace) -> Iterator[str]:
     path, wanted = given.references, True
     if given.config is not None:
         config = load(given.config)
-        seeds, projectors = len(config.seeds.report), len(config.projectors)
-        study = {"seeds": seeds, "projectors": projectors, "alpha": config.gate.alpha}
+        study = {
+            "seeds": len(config.seeds.report),
+            "projectors": len(config.projectors),
+            "alpha": config.gate.alpha,
+        }
         wanted = config.gate.within_category
         if path is None and given.sd is None:
             path = Paths(config.output_dir).scorer_check

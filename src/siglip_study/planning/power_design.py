@@ -8,6 +8,7 @@ the SD of a run's mean over seeds. The clip part of a pair's δ_g then has the v
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,6 +58,14 @@ class AssumedScores:
             )
 
 
+def _chi2_share(df: int, rng: np.random.Generator, shape: int | tuple[int, int]) -> Array:
+    """Draws of χ² over its degrees of freedom.
+
+    Quantiles of common uniforms, so that designs differ by size and not by luck.
+    """
+    return np.asarray(2 * special.gammaincinv(df / 2, rng.random(shape)) / df)
+
+
 #: Measured on the demo: SD of a run over that of the references, and of seeds over that of a run.
 SD_RATIO, SEED_RATIO = 1.3, 0.35
 
@@ -76,16 +85,11 @@ class Design:
     n_seeds: int
     n_projectors: int
     alpha: float = 0.05
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("groups", self.n_groups, 2),
-            ("seeds", self.n_seeds, 2),
-            ("projectors", self.n_projectors, 2),
-        ):
-            if value < least:
-                raise StudyError(f"power: {value} {name}; expected at least {least}.")
+        for name in ("groups", "seeds", "projectors"):
+            if (value := getattr(self, f"n_{name}")) < 2:
+                raise StudyError(f"power: {value} {name}; expected at least 2.")
         if not 0 < self.alpha < 1:
             raise StudyError(f"power: alpha {self.alpha}; expected a number between 0 and 1.")
 
@@ -102,20 +106,18 @@ class Design:
     def _critical(self) -> Array:
         """The differences needed for a claim at Holm's strictest step, one a draw of V and df.
 
-        V and df vary from study to study, hence the draws: U_clip and the residual mean squares are
-        multiples of χ² on their degrees of freedom, and the seed means are normal. They go
-        through the ranking's own code. The same draws serve every design with as many seeds and
-        projectors, so that power grows with each.
+        V and df vary from study to study: U_clip and the residual mean squares are multiples of χ²
+        on their degrees of freedom, and the seed means are normal. They go through the ranking's
+        own code. The same draws serve every design with as many seeds and projectors, so that power
+        grows with each.
         """
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(0)
         g, s, p, assumed = self.n_groups, self.n_seeds, self.n_projectors, self.assumed
-        clip_df, residual_df = g - 1, (s - 1) * (g - 1)
         again = assumed.sd**2 * (1 - assumed.between_seeds)
-        # Quantiles of common uniforms, so that designs differ by size and not by luck.
-        clip = 2 * special.gammaincinv(clip_df / 2, rng.random(_DRAWS)) / clip_df
+        clip = _chi2_share(g - 1, rng, _DRAWS)
         run_sd = np.sqrt(assumed.seed_sd**2 + again / g)
         means = run_sd * rng.standard_normal((_DRAWS, p, s))
-        residual = 2 * special.gammaincinv(residual_df / 2, rng.random((_DRAWS, p))) / residual_df
+        residual = _chi2_share((s - 1) * (g - 1), rng, (_DRAWS, p))
         noise = noise_of(means, again * residual, g)
         part = self.variance - 2 * assumed.seed_sd**2 / s
         variance, df = add_seeds(part * clip, g, noise, (0, 1))
@@ -147,12 +149,7 @@ class Design:
 
 
 def groups_needed(
-    assumed: AssumedScores,
-    difference: float,
-    n_seeds: int,
-    n_projectors: int,
-    alpha: float = 0.05,
-    power: float = POWER,
+    assumed: AssumedScores, difference: float, n_seeds: int, n_projectors: int, alpha: float = 0.05
 ) -> int | None:
     """Fewest groups with which ``difference`` is found; ``None`` where seeds alone forbid it.
 
@@ -164,25 +161,18 @@ def groups_needed(
 
     def enough(n_groups: int) -> bool:
         design = Design(assumed, n_groups, n_seeds, n_projectors, alpha)
-        return design.power(difference) >= power
+        return design.power(difference) >= POWER
 
     high = 4
     while not enough(high):
         high *= 2
         if high > MOST_GROUPS:
             return None
-    low = max(2, high // 2)
-    if low == 2 and enough(2):
-        return 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return bisect_left(range(high), True, lo=max(2, high // 2), key=enough)
 
 
-# ---- How probable it is that a projector passes the gate: both tests of *grounded* are played out.
-# Their means and standard errors are drawn as the model above has them, and go through the gate's
-# own variance and degrees of freedom.
+# ---- How probable it is that a projector passes the gate: both tests of *grounded* are played out,
+# through the gate's own variance and degrees of freedom.
 
 
 @dataclass(frozen=True)
@@ -203,7 +193,6 @@ class GateDesign:
     n_seeds: int
     n_projectors: int
     alpha: float = 0.05
-    seed: int = 0
 
     @cached_property
     def _tests(self) -> tuple[tuple[Array, Array], ...]:
@@ -211,7 +200,7 @@ class GateDesign:
 
         Both share what seeds do. Errors over clips are correlated as the human captions' are.
         """
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(0)
         seeds = rng.standard_normal((_GATE_DRAWS, self.n_projectors, self.n_seeds))
         clips = rng.standard_normal((2, _GATE_DRAWS))
         first = self._test(1.0, self.n_groups, seeds, clips[0], rng)
@@ -226,26 +215,23 @@ class GateDesign:
         self, ratio: float, n_groups: int, seeds: Array, clips: Array, rng: np.random.Generator
     ) -> tuple[Array, Array]:
         """One test, of a score whose SDs are ``ratio`` of those assumed of D."""
-        s, df, assumed = self.n_seeds, n_groups - 1, self.assumed
-        seed_sd = ratio * assumed.seed_sd
-        kept, again = (
-            (ratio * assumed.sd) ** 2 * share
-            for share in (assumed.between_seeds, 1 - assumed.between_seeds)
-        )
+        s, assumed = self.n_seeds, self.assumed
+        seed_sd, variance = ratio * assumed.seed_sd, (ratio * assumed.sd) ** 2
+        kept = variance * assumed.between_seeds
+        again = variance * (1 - assumed.between_seeds)
         part = (kept + again / s) / n_groups
-        clip_part = part * 2 * special.gammaincinv(df / 2, rng.random(_GATE_DRAWS)) / df
+        clip_part = part * _chi2_share(n_groups - 1, rng, _GATE_DRAWS)
         noise = None
         if s > 1:
-            residual_df = (s - 1) * df
-            uniform = rng.random((_GATE_DRAWS, self.n_projectors))
-            residual = 2 * special.gammaincinv(residual_df / 2, uniform) / residual_df
+            shape = _GATE_DRAWS, self.n_projectors
+            residual = _chi2_share((s - 1) * (n_groups - 1), rng, shape)
             # What is redrawn of clips moves a run's mean as well, and its variance between seeds.
             run_sd = np.sqrt(seed_sd**2 + again / n_groups)
             noise = noise_of(run_sd * seeds, again * residual, n_groups)
-        variance, freedom = add_seeds(clip_part, n_groups, noise, (0,))
+        drawn, freedom = add_seeds(clip_part, n_groups, noise, (0,))
         error = np.sqrt(part) * clips + seed_sd * seeds[:, 0].mean(axis=-1)
         level = 1 - self.alpha / self.n_projectors
-        return error, np.asarray(t_quantile(level, freedom) * np.sqrt(variance))
+        return error, np.asarray(t_quantile(level, freedom) * np.sqrt(drawn))
 
     def passing(self, mean: float, within: float | None = None) -> float:
         """Probability that a projector of true D ``mean``, and ``within`` category, is grounded.

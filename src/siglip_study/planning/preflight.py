@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from siglip_study.base.errors import ClipError, StudyError
 from siglip_study.config.study import Config
+from siglip_study.data.decoding import Decoder
 from siglip_study.data.layouts import scan_split
-from siglip_study.data.layouts.base import Scan
 from siglip_study.planning.estimate import OVERHEAD_BYTES, Forecast
 from siglip_study.planning.model_checks import (
     Level,
@@ -80,22 +83,21 @@ def check_data(forecast: Forecast) -> Told:
     """Folder, splits, labels; one clip of each split is decoded."""
     config = forecast.config
     data, root = config.data, config.data_root
-    if not root.is_dir():
-        if config.demo is not None and data.root is None:
-            yield "ok", f"the demo's clips will be made in {root}."
-        else:
-            yield "failed", f"data.root is {root}, and there is no such folder."
+    if root.is_dir():
+        for split, folder in data.splits.items():
+            yield from _split(config, root, split, folder)
+    elif config.demo is not None and data.root is None:
+        yield "ok", f"the demo's clips will be made in {root}."
+    else:
+        yield "failed", f"data.root is {root}, and there is no such folder."
+
+
+def _split(config: Config, root: Path, split: str, folder: str) -> Told:
+    try:
+        scan = scan_split(config.data, root, folder)
+    except StudyError as error:
+        yield "failed", str(error)
         return
-    for split, folder in data.splits.items():
-        try:
-            scan = scan_split(data, root, folder)
-        except StudyError as error:
-            yield "failed", str(error)
-            continue
-        yield from _split(config, root, split, folder, scan)
-
-
-def _split(config: Config, root: Path, split: str, folder: str, scan: Scan) -> Told:
     count, rejected = len(scan.clips), scan.rejected
     if not count:
         reasons = "; ".join(f"{r.path}: {r.reason}" for r in rejected[:2])
@@ -112,8 +114,6 @@ def _split(config: Config, root: Path, split: str, folder: str, scan: Scan) -> T
     if split == "held_out" and len({clip.group for clip in scan.clips}) < 2:
         yield "failed", f"{split}: one source video; expected two, to halve the split."
     # The first clip, read as the encoder will.
-    from siglip_study.data.decoding import Decoder
-
     path = scan.clips[0].path
     try:
         frames = Decoder(config.data.decoder).read(root / path, config.vision.frames)
@@ -138,8 +138,6 @@ def check_disk(forecast: Forecast) -> Told:
 
 def check_gpu(forecast: Forecast) -> Told:
     """The leanest training step of every shape fits the GPU's memory."""
-    import torch
-
     runtime, here = forecast.config.runtime, torch.cuda.is_available()
     if runtime.device == "cpu":
         yield "ok", "runtime.device is cpu; none is needed."
@@ -152,11 +150,10 @@ def check_gpu(forecast: Forecast) -> Told:
     elif runtime.device == "cuda":
         yield "failed", "runtime.device is cuda, and PyTorch sees no GPU here."
     elif forecast.models.llm.layer_parameters > 1e9:
-        yield (
-            "warning",
-            "PyTorch sees no GPU here; on the CPU this study would take weeks (a login node may "
-            "have none where its jobs do).",
+        told = (
+            "on the CPU this study would take weeks (a login node may have none where its jobs do)"
         )
+        yield "warning", f"PyTorch sees no GPU here; {told}."
     else:
         yield "ok", "none here; the models are small enough for the CPU."
 
@@ -168,27 +165,25 @@ def memory_finding(forecast: Forecast, total: float, name: str) -> tuple[Level, 
     kept as configured, its margin, and the optimizer.
     """
     asked = forecast.config.runtime.memory_gb
-    limit = min(total - OVERHEAD_BYTES, float("inf") if asked is None else asked * GIB)
+    limit = min(total - OVERHEAD_BYTES, math.inf if asked is None else asked * GIB)
     least = {shape: forecast.training_bytes(shape) for shape in forecast.workload.steps}
-    shape = max(least, key=lambda s: least[s])
+    shape, most = max(least.items(), key=lambda item: item[1])
     told = (
         f"stage {shape.stage} of {forecast.workload.connectors[shape.connector]} needs at least "
-        f"{least[shape] / GIB:.1f} GiB for its tensors (estimated); {limit / GIB:.1f} can be had "
-        f"on {name}."
+        f"{most / GIB:.1f} GiB for its tensors (estimated); {limit / GIB:.1f} can be had on {name}."
     )
-    return "failed" if least[shape] > limit else "ok", told
+    return "failed" if most > limit else "ok", told
 
 
 def check_report(forecast: Forecast) -> Told:
     """The output folder, where the report goes, can be written."""
     report = forecast.study.paths.report
-    if report.is_dir():
-        yield "failed", f"{report} is a folder; expected a file or nothing."
-        return
     nearest = report.parent.absolute()
     while not nearest.exists():
         nearest = nearest.parent
-    if not nearest.is_dir():
+    if report.is_dir():
+        yield "failed", f"{report} is a folder; expected a file or nothing."
+    elif not nearest.is_dir():
         yield "failed", f"{nearest} is no folder; expected output_dir to be one."
     elif not os.access(nearest, os.W_OK | os.X_OK):
         yield "failed", f"{nearest} cannot be written; expected a folder of yours."

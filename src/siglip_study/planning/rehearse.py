@@ -17,8 +17,7 @@ from typing import Any
 from siglip_study.base.io import atomic_path, write_json
 from siglip_study.config.study import Config
 from siglip_study.planning.estimate import GPUS, Cost, Disk, Forecast, Gpu, Row, gpu_of_device
-from siglip_study.planning.premises import Assumptions
-from siglip_study.planning.workload import connector_of, stage_shape
+from siglip_study.planning.workload import Assumptions, connector_of, stage_shape
 
 #: Schema of ``rehearsal.json``.
 REHEARSAL_SCHEMA = "rehearsal/2"
@@ -49,42 +48,32 @@ class Rehearsal:
 
     def text(self) -> str:
         """The whole of it as lines for a terminal."""
-        disk = self.disk
-        lines = [f"Rehearsal on {self.device}: {self.how}.", self.runs]
-        lines += [f"  {source}" for source in self.sources]
-        lines += ["", *rows_table(self.rows), ""]
-        lines += [
+        disk, problems = self.disk, [f"  {problem}" for problem in self.problems]
+        lines = [
+            f"Rehearsal on {self.device}: {self.how}.",
+            self.runs,
+            *(f"  {source}" for source in self.sources),
+            "",
+            *rows_table(self.rows),
+            "",
             "Hours are device hours. Not in the table: decoding of clips and metrics (CPU).",
             f"Disk: features {gigabytes(disk.features)}, "
             f"checkpoints {gigabytes(disk.checkpoints)}, "
             f"running stage {gigabytes(disk.resume)}; {gigabytes(self.disk_free)} are free. "
             f"Models to fetch once: {gigabytes(disk.models)}.",
             *self.elsewhere,
+            *(["What will not fit:", *problems] if problems else ["Everything fits."]),
         ]
-        if self.problems:
-            lines += ["What will not fit:", *(f"  {problem}" for problem in self.problems)]
-        else:
-            lines += ["Everything fits."]
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
         """JSON types, for ``rehearsal.json``."""
-        rows = [asdict(row) | {"hours": row.hours} for row in self.rows]
-        for row in rows:
-            del row["about"]
-        return {
-            "device": self.device,
-            "how": self.how,
-            "runs": self.runs,
-            "sources": list(self.sources),
-            "rows": rows,
-            "hours": self.hours,
-            "training": self.training,
-            "disk": asdict(self.disk) | {"free": self.disk_free},
-            "problems": self.problems,
-            "elsewhere": self.elsewhere,
-            "seconds": self.seconds,
-        }
+        body = asdict(self) | {"hours": self.hours}
+        for told, row in zip(body["rows"], self.rows, strict=True):
+            told["hours"] = row.hours
+            del told["about"]
+        body["disk"]["free"] = body.pop("disk_free")
+        return body
 
     def write(self, folder: Path) -> None:
         """``rehearsal.json`` and ``rehearsal.txt`` in ``folder``."""
@@ -108,14 +97,16 @@ def rehearse(config: Config, given: Assumptions | None = None) -> Rehearsal:
 
         found = measurements(forecast, rows)
         rows = [replace(row, measured=found.get(row)) for row in rows]
-    disk = forecast.disk()
+    disk, work = forecast.disk(), forecast.workload
+    roles = Counter(cell.role for cell in work.cells)
+    listed = ", ".join(f"{n} {role}" for role, n in roles.items())
     free = shutil.disk_usage(existing_folder(Path(config.output_dir))).free
     return Rehearsal(
         device=device,
         how="measured with random weights"
         if measures
         else "no GPU here, so estimated from FLOPs and bytes at 60 % of the stated rates",
-        runs=_runs(forecast),
+        runs=f"{len(work.cells)} runs ({listed}) from {len(work.stage1_cells)} first stages.",
         sources=_sources(forecast),
         rows=rows,
         training=training_record(forecast, rows),
@@ -160,13 +151,6 @@ def _elsewhere(forecast: Forecast) -> list[str]:
             told = f"does not fit: {least:.0f} of {gpu.gib:.0f} GiB"
         lines.append(f"  {gpu.name:16} {told}")
     return lines
-
-
-def _runs(forecast: Forecast) -> str:
-    work = forecast.workload
-    roles = Counter(cell.role for cell in work.cells)
-    listed = ", ".join(f"{n} {role}" for role, n in roles.items())
-    return f"{len(work.cells)} runs ({listed}) from {len(work.stage1_cells)} first stages."
 
 
 def _sources(forecast: Forecast) -> tuple[str, ...]:
@@ -214,12 +198,8 @@ def existing_folder(path: Path) -> Path:
 
 
 _TIMED = (
-    "vision.model",
-    "vision.frames",
-    "llm.model",
-    "llm.quantization",
-    "llm.lora.r",
-    "llm.lora.targets",
+    *("vision.model", "vision.frames"),
+    *("llm.model", "llm.quantization", "llm.lora.r", "llm.lora.targets"),
     "training.max_target_tokens",
     *(f"runtime.{key}" for key in ("device", "memory_gb", "checkpointing", "compile")),
     *("stage1.batch_size", "stage1.gradient_accumulation"),
@@ -232,11 +212,11 @@ def training_record(forecast: Forecast, rows: Sequence[Row]) -> dict[str, Any]:
     config, costs = forecast.config, {row.about: row.cost for row in rows}
     steps: dict[str, list[dict[str, Any]]] = {}
     for cell in forecast.study.tuning:
-        connector = connector_of(cell.run)
-        stages = enumerate((config.stage1, config.stage2), start=1)
-        shapes = [stage_shape(stage, connector, settings) for stage, settings in stages]
-        found = [costs.get(shape, Cost(None)) for shape in shapes]
-        steps[cell.label] = [{"seconds": c.seconds, "problem": c.problem} for c in found]
+        steps[cell.label] = []
+        for stage, settings in enumerate((config.stage1, config.stage2), start=1):
+            shape = stage_shape(stage, connector_of(cell.run), settings)
+            cost = costs.get(shape, Cost(None))
+            steps[cell.label].append({"seconds": cost.seconds, "problem": cost.problem})
     return {
         "train_clips": forecast.dataset.clips["train"],
         "settings": timed_settings(config),
@@ -282,16 +262,15 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.shape,
         row.unit,
         f"{row.units}",
-        _seconds(row.measured),
-        _seconds(row.estimated),
+        *(_seconds(cost or Cost(None)) for cost in (row.measured, row.estimated)),
         "-" if gib is None else f"{gib:.2g}" if gib < 10 else f"{gib:.0f}",
         "-" if row.hours is None else _hours(row.hours),
     )
 
 
-def _seconds(cost: Cost | None) -> str:
-    if cost is None or cost.seconds is None:
-        return "no fit" if cost is not None and cost.problem else "-"
+def _seconds(cost: Cost) -> str:
+    if cost.seconds is None:
+        return "no fit" if cost.problem else "-"
     return f"{cost.seconds:.3g}"
 
 
