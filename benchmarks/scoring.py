@@ -98,7 +98,7 @@ def _project(folder: Path, frames: np.ndarray, texts: list[str], device: torch.d
     chunks: list[int] = []
 
     def image_side(_: int) -> None:
-        cached[:] = list(scorer.image_embeddings_prepared(torch.from_numpy(frames)).numpy())
+        cached[:] = list(scorer.encode_prepared(torch.from_numpy(frames)).numpy())
 
     images = measure(image_side, device, warmup=1, repeats=3)
     clips = clip_vectors([cached[i % len(cached)] for i in range(len(texts))])

@@ -61,7 +61,7 @@ class Demo:
             np.stack([render_frame(scene, float(t), 64) for t in row])
             for scene, row in zip(scenes, times, strict=True)
         ]
-        return siglip.clip_vectors(self.scorer.image_embeddings(np.stack(frames)).numpy())
+        return siglip.clip_vectors(self.scorer.encode(np.stack(frames)).numpy())
 
     def matrix(self, captions: list[str], images: np.ndarray | None = None) -> np.ndarray:
         pairs = self.scorer.caption_embeddings(captions)

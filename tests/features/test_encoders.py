@@ -204,5 +204,5 @@ def test_random_scorers_are_whole_and_fixed(towers, tmp_path, kind):
     texts = a.text_embeddings(["a ball", "빨간 공"])
     assert torch.equal(texts, b.text_embeddings(["a ball", "빨간 공"]))
     torch.testing.assert_close(texts.norm(dim=-1), torch.ones(2))
-    assert a.image_embeddings(FRAMES).shape == (2, 3, texts.shape[1])
+    assert a.encode(FRAMES).shape == (2, 3, texts.shape[1])
     assert a.facts["weights"] == "random"

@@ -73,7 +73,7 @@ def test_cosines_are_those_of_the_model_called_by_hand(checkpoint, shape):
     texts = ["a red ball", "A ball", ""]
     frames = picture(*shape)
     scorer = Scorer(str(checkpoint))
-    found = scorer.image_embeddings(frames[None])[0] @ scorer.text_embeddings(texts).T
+    found = scorer.encode(frames[None])[0] @ scorer.text_embeddings(texts).T
     model = Siglip2Model.from_pretrained(checkpoint).eval()
     seen = AutoImageProcessor.from_pretrained(checkpoint)(list(frames), return_tensors="pt")
     tokens = AutoTokenizer.from_pretrained(checkpoint)(
@@ -96,7 +96,7 @@ def test_the_input_is_that_of_the_models_own_processor(checkpoint):
     for shape in SHAPES:
         frames = picture(*shape)
         expected = processor(list(frames), return_tensors="pt")
-        found = transform.inputs(torch.tensor(transform.prepare(frames)), torch.float32)
+        found = transform.inputs(torch.tensor(transform.prepare(frames)))
         assert found.keys() == expected.keys()
         mask = expected["pixel_attention_mask"].bool()
         assert torch.equal(found["pixel_attention_mask"].bool(), mask)
@@ -111,16 +111,16 @@ def test_clips_of_different_shapes_go_in_one_batch(checkpoint):
     decoder = SimpleNamespace(read=lambda path, n: clips[Path(path).name])
     named = [(name, Path(name)) for name in clips]
     (batch,) = stream_frames(named, decoder, scorer.prepare, 2, [len(clips)], 1)
-    together = scorer.image_embeddings_on_device(batch)
+    together = scorer.encode_on_device(batch)
     for own, frames in zip(together, clips.values(), strict=True):
-        torch.testing.assert_close(own, scorer.image_embeddings(frames[None])[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(own, scorer.encode(frames[None])[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(together.norm(dim=-1), torch.ones(len(clips), 2))
 
 
 def test_a_grid_wider_than_a_byte():
     transform = PatchTransform({**IMAGES, "patch_size": 2, "max_num_patches": 700}, "it")
     packed = transform.prepare(picture(2, 1300, frames=1))
-    inputs = transform.inputs(torch.tensor(packed), torch.float32)
+    inputs = transform.inputs(torch.tensor(packed))
     rows, columns = inputs["spatial_shapes"][0].tolist()
     assert columns > 255 and rows * columns <= 700
     assert int(inputs["pixel_attention_mask"].sum()) == rows * columns
@@ -132,7 +132,7 @@ def test_random_weights_and_facts(checkpoint, tmp_path):
     shutil.copy(checkpoint / "tokenizer_config.json", tmp_path)
     made = Scorer(str(tmp_path), weights="random")
     assert made.facts["image_size"] == [32, 32] and made.max_positions == LENGTH
-    assert made.image_embeddings(picture(30, 50)[None]).shape == (1, 2, 32)
+    assert made.encode(picture(30, 50)[None]).shape == (1, 2, 32)
     assert made.text_embeddings([]).shape == (0, 32)
     raw = json.loads((checkpoint / "config.json").read_text())
     assert frame_size(raw, str(checkpoint), "scorer.model") == (32, 32)

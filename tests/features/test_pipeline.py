@@ -184,6 +184,6 @@ def test_frame_embeddings_of_a_split(dataset, towers, tmp_path):
     assert list(found) == rows["id"].to_list()
     assert frame_facts(path) == {**scorer.facts, "frames": 4, "decoder": "decord"}
     frames = Decoder("decord").read(root / "2.mp4", 4)
-    alone = scorer.image_embeddings(frames[None])[0]
+    alone = scorer.encode(frames[None])[0]
     assert torch.allclose(found["장면/2"], alone, atol=1e-5)
     assert torch.allclose(alone.norm(dim=-1), torch.ones(4), atol=1e-5)

@@ -47,7 +47,7 @@ def test_cosines_are_those_of_the_whole_model(towers, kind):
     pixels = scorer.transform.normalise(torch.from_numpy(frames[0]))
     with torch.no_grad():
         expected = reference(pixel_values=pixels, **tokens).logits_per_image
-    images, texts = scorer.image_embeddings(frames)[0], scorer.text_embeddings(TEXTS, batch=99)
+    images, texts = scorer.encode(frames)[0], scorer.text_embeddings(TEXTS)
     found = images @ texts.T * scorer.logit_scale + scorer.logit_bias
     assert torch.allclose(found, expected, atol=1e-3)
     assert images.dtype == texts.dtype == torch.float32
@@ -56,11 +56,12 @@ def test_cosines_are_those_of_the_whole_model(towers, kind):
 
 @pytest.mark.parametrize("kind", ["siglip", "clip"])
 @pytest.mark.parametrize("batch", [1, 2, 99])
-def test_order_and_batches_do_not_matter(kind, batch, siglip, clip):
+def test_order_and_batches_do_not_matter(kind, batch, siglip, clip, monkeypatch):
     scorer = siglip if kind == "siglip" else clip
     texts = [*TEXTS, "x", TEXTS[1], "a b c d", TEXTS[0]]
+    monkeypatch.setattr(scorer, "text_batch", batch)
     alone = torch.cat([scorer.text_embeddings([text]) for text in texts])
-    assert torch.allclose(scorer.text_embeddings(texts, batch), alone, atol=1e-5)
+    assert torch.allclose(scorer.text_embeddings(texts), alone, atol=1e-5)
     published = torch.cat([scorer.published_embeddings([text]) for text in texts])
     assert torch.allclose(scorer.published_embeddings(texts), published, atol=1e-5)
 

@@ -82,7 +82,7 @@ def test_cosines_are_those_of_the_model_called_by_hand(checkpoint):
     scorer = Scorer(str(checkpoint))
     assert scorer.max_positions == LENGTH
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    found = scorer.image_embeddings(frames[None])[0] @ scorer.text_embeddings(TEXTS).T
+    found = scorer.encode(frames[None])[0] @ scorer.text_embeddings(TEXTS).T
     expected = by_hand(checkpoint, TEXTS, frames, padding="max_length")
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     # Padded to the longest text instead, short ones are other vectors.

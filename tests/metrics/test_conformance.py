@@ -71,7 +71,7 @@ class Study:
                 for scene, row in zip(self.scenes, times, strict=True)
             ]
         )
-        self.frames = list(self.scorer.image_embeddings(frames).numpy())
+        self.frames = list(self.scorer.encode(frames).numpy())
         self.images = siglip.clip_vectors(self.frames)
         self.references = [clip.caption for clip in clips]
         self.categories = [clip.scene.place for clip in clips]

@@ -40,6 +40,6 @@ def test_text_vectors(scorer):
 
 
 def test_frame_vectors(scorer):
-    assert scorer.image_embeddings(frames())[:, 0, :4].numpy() == pytest.approx(
+    assert scorer.encode(frames())[:, 0, :4].numpy() == pytest.approx(
         np.array(FRAME_GOLD), abs=1e-4
     )

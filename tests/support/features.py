@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from siglip_study.features.writer import FeatureWriter
+from siglip_study.features.store import FeatureWriter
 
 
 def write_features(

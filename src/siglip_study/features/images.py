@@ -82,9 +82,9 @@ class FrameTransform:
         mean, std = (_on_device(numbers, frames.device) for numbers in (self.mean, self.std))
         return ((frames.float() * self.scale - mean) / std).permute(0, 3, 1, 2).contiguous()
 
-    def inputs(self, frames: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    def inputs(self, frames: Tensor) -> dict[str, Tensor]:
         """uint8 ``[N, h, w, 3]`` → what the model takes, on the same device."""
-        return {"pixel_values": self.normalise(frames).to(dtype)}
+        return {"pixel_values": self.normalise(frames)}
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         if self.resize is None:
@@ -107,13 +107,7 @@ def _on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
 def load_transform(
     model: str, revision: str | None, key: str, weights: str = "pretrained"
 ) -> FrameTransform:
-    """The transform of a model's image processor.
-
-    Args:
-        model: local folder or hub id.
-        revision: pinned hub revision.
-        key: the config key that errors name.
-        weights: with "random" weights, settings that are packaged will do.
+    """The transform of a model's image processor; with "random" weights packaged settings will do.
 
     Raises:
         StudyError: the model has no image settings or ones that are not supported.
@@ -224,7 +218,7 @@ class PatchTransform:
         head[..., :4] = [*divmod(rows, 256), *divmod(columns, 256)]
         return np.concatenate([head, cut["pixel_values"].astype(np.uint8)], axis=1)
 
-    def inputs(self, packed: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    def inputs(self, packed: Tensor) -> dict[str, Tensor]:
         """``[M, 1 + N, 3p²]`` of :meth:`prepare` → what the model takes, on the same device."""
         high, low = packed[:, 0, :4].long().unflatten(1, (2, 2)).unbind(dim=2)
         grid = 256 * high + low
@@ -235,7 +229,7 @@ class PatchTransform:
         pixels = packed[:, 1:].float().unflatten(2, (-1, 3)) * self._made.rescale_factor
         places = torch.arange(packed.shape[1] - 1, device=packed.device)
         return {
-            "pixel_values": ((pixels - mean) / std).flatten(2).to(dtype),
+            "pixel_values": ((pixels - mean) / std).flatten(2),
             "pixel_attention_mask": (places < grid.prod(dim=1, keepdim=True)).int(),
             "spatial_shapes": grid,
         }

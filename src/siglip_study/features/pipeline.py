@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -18,17 +18,21 @@ import torch
 from torch import Tensor
 
 from siglip_study.base.errors import ClipError, StudyError
-from siglip_study.features.store import write_frame_embeddings
-from siglip_study.features.writer import FeatureWriter
+from siglip_study.features.store import FeatureWriter, write_frame_embeddings
 
 if TYPE_CHECKING:
     import polars as pl
 
     from siglip_study.data.decoding import Decoder
-    from siglip_study.features.scorer import Scorer
-    from siglip_study.features.towers import VisionEncoder
+    from siglip_study.features.towers import FrameEncoder
 
+    Rows = pl.DataFrame | Mapping[str, Sequence[str]]
 log = logging.getLogger(__name__)
+
+#: a batch on a device → its features ``[B, …]`` there
+Encode = Callable[[Tensor], Tensor]
+#: features on the CPU, bool ``[B]``: a clip's numbers are finite, and seconds of the encoder
+Encoded = tuple[Tensor, Tensor, float]
 
 
 # ---- Frames read ahead by threads.
@@ -42,7 +46,7 @@ def stream_frames(
     batches: Sequence[int],
     workers: int,
     pin: bool = False,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor]:
     """Decoded and prepared batches, uint8 ``[B, F, h, w, 3]``, in the order of ``clips``.
 
     While the consumer works on a batch, the next one is being decoded; no more than one batch and
@@ -131,29 +135,23 @@ class Overlap:
     writing_s: float = 0.0
     _started: float = field(default_factory=time.perf_counter, repr=False)
 
-    def encode(
-        self, batches: Iterable[Tensor], encode: Callable[[Tensor], Tensor]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def encode(self, batches: Iterable[Tensor], encode: Encode) -> Iterator[tuple[Tensor, Tensor]]:
         """Encoded batches in order, on the CPU, each with bool ``[B]``: its numbers are finite.
 
-        On a GPU a batch is copied there on a stream of its own while the one before is at work, and
-        results are copied back to pinned memory on a third; nothing waits for the whole device.
-
-        Args:
-            batches: ``[B, …]`` on the CPU, pinned for a GPU, not changed afterwards.
-            encode: a batch on the device → ``[B, …]`` there.
+        ``batches`` lie on the CPU, pinned for a GPU, not changed afterwards. There each is copied
+        on a stream of its own while the one before is at work, and results come back to pinned
+        memory on a third; nothing waits for the whole device.
         """
-        start = _GpuLane(self.device).start if self.device.type == "cuda" else _on_cpu
-        flying: deque[Callable[[], tuple[Tensor, Tensor, float]]] = deque()
-        source = iter(batches)
-        more, error = True, None
+        start = _on_gpu(self.device) if self.device.type == "cuda" else _on_cpu
+        flying: deque[Callable[[], Encoded]] = deque()
+        source, error = iter(batches), None
+        more = True
         while more:
             try:
                 with self._waiting("decoding_s"):
                     batch = next(source, None)
-                if batch is None:
-                    more = False
-                else:
+                more = batch is not None
+                if batch is not None:
                     flying.append(start(batch, encode))
             except BaseException as caught:  # raised below, after what is done already
                 more, error = False, caught
@@ -204,29 +202,22 @@ class Overlap:
         )
 
 
-def _on_cpu(
-    batch: Tensor, encode: Callable[[Tensor], Tensor]
-) -> Callable[[], tuple[Tensor, Tensor, float]]:
+def _on_cpu(batch: Tensor, encode: Encode) -> Callable[[], Encoded]:
     begun = time.perf_counter()
     result = encode(batch)
     seconds = time.perf_counter() - begun
     return lambda: (result, _finite(result), seconds)
 
 
-class _GpuLane:
+def _on_gpu(device: torch.device) -> Callable[[Tensor, Encode], Callable[[], Encoded]]:
     """Three streams: inputs, work, results."""
+    inward, outward = torch.cuda.Stream(device), torch.cuda.Stream(device)
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._inward, self._outward = torch.cuda.Stream(device), torch.cuda.Stream(device)
-
-    def start(
-        self, batch: Tensor, encode: Callable[[Tensor], Tensor]
-    ) -> Callable[[], tuple[Tensor, Tensor, float]]:
-        work = torch.cuda.current_stream(self._device)
-        with torch.cuda.stream(self._inward):
-            moved = batch.to(self._device, non_blocking=True)
-            arrived = self._inward.record_event()
+    def start(batch: Tensor, encode: Encode) -> Callable[[], Encoded]:
+        work = torch.cuda.current_stream(device)
+        with torch.cuda.stream(inward):
+            moved = batch.to(device, non_blocking=True)
+            arrived = inward.record_event()
         work.wait_event(arrived)
         moved.record_stream(work)
         begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -234,18 +225,20 @@ class _GpuLane:
         encoded = encode(moved)
         finite = _finite(encoded)
         ended.record(work)
-        self._outward.wait_event(ended)
-        with torch.cuda.stream(self._outward):
-            results = [_pinned_copy(tensor, self._outward) for tensor in (encoded, finite)]
+        outward.wait_event(ended)
+        with torch.cuda.stream(outward):
+            features, numbers = (_pinned_copy(tensor, outward) for tensor in (encoded, finite))
             # A waiting thread that sleeps leaves its core to the decoders.
             done = torch.cuda.Event(blocking=True)
-            done.record(self._outward)
+            done.record(outward)
 
-        def result() -> tuple[Tensor, Tensor, float]:
+        def result() -> Encoded:
             done.synchronize()
-            return results[0], results[1], begun.elapsed_time(ended) / 1000
+            return features, numbers, begun.elapsed_time(ended) / 1000
 
         return result
+
+    return start
 
 
 def _finite(encoded: Tensor) -> Tensor:
@@ -263,16 +256,16 @@ def _pinned_copy(tensor: Tensor, stream: torch.cuda.Stream) -> Tensor:
 
 
 def encode_split(
-    rows: pl.DataFrame | Mapping[str, Sequence[str]],
-    root: str | Path,
+    rows: Rows,
+    root: Path,
     decoder: Decoder,
-    encoder: VisionEncoder,
+    encoder: FrameEncoder,
     n_frames: int,
     batch_clips: int,
     workers: int,
     shard_clips: int,
-    folder: str | Path,
-    resume_folder: str | Path,
+    folder: Path,
+    resume_folder: Path,
 ) -> None:
     """Encode the clips of one split into a feature folder (see ``features/store.py``).
 
@@ -289,59 +282,59 @@ def encode_split(
         folder, resume_folder, ids, shard_clips, facts, list(rows["sha256"])
     ) as writer:
         # Batches do not cross shards: a resumed job forms the same ones.
-        stream = stream_frames(
-            [(clip, paths[clip]) for shard in writer.todo for clip in shard],
-            decoder,
-            encoder.prepare,
-            n_frames,
-            [size for shard in writer.todo for size in _sizes(len(shard), batch_clips)],
-            workers,
-            pin=encoder.device.type == "cuda",
-        )
-        with closing(stream):  # type: ignore[type-var]
-            for features, finite in overlap.encode(stream, encoder.encode_on_device):
+        clips = [(clip, paths[clip]) for shard in writer.todo for clip in shard]
+        sizes = [size for shard in writer.todo for size in _sizes(len(shard), batch_clips)]
+        stream = _encoded(clips, decoder, encoder, n_frames, sizes, workers, overlap)
+        with closing(stream):
+            for features, finite in stream:
                 with overlap.writing():
                     writer.put(features, finite)
         with overlap.writing():
             writer.close()
-    log.info("%s: %s", Path(folder).name, overlap.finish())
+    log.info("%s: %s", folder.name, overlap.finish())
 
 
 def embed_split(
-    rows: pl.DataFrame | Mapping[str, Sequence[str]],
-    root: str | Path,
+    rows: Rows,
+    root: Path,
     decoder: Decoder,
-    scorer: Scorer,
+    scorer: FrameEncoder,
     n_frames: int,
     batch_clips: int,
     workers: int,
-    path: str | Path,
+    path: Path,
 ) -> None:
     """Write the scorer's frame embeddings of one split (see ``features/store.py``).
 
     Args and errors as in :func:`encode_split`; ``path`` is the safetensors file.
     """
-    ids, paths = list(rows["id"]), _paths(rows, root)
-    overlap, parts = Overlap(scorer.device), []
-    stream = stream_frames(
-        [(clip, paths[clip]) for clip in ids],
-        decoder,
-        scorer.prepare,
-        n_frames,
-        _sizes(len(ids), batch_clips),
-        workers,
-        pin=scorer.device.type == "cuda",
-    )
-    with closing(stream):  # type: ignore[type-var]
-        for embeddings, _ in overlap.encode(stream, scorer.image_embeddings_on_device):
-            parts.append(embeddings.float())
+    clips, overlap = list(_paths(rows, root).items()), Overlap(scorer.device)
+    sizes = _sizes(len(clips), batch_clips)
+    stream = _encoded(clips, decoder, scorer, n_frames, sizes, workers, overlap)
+    with closing(stream):
+        embeddings = torch.cat([part.float() for part, _ in stream])
     facts = {**scorer.facts, "frames": n_frames, "decoder": decoder.name}
-    write_frame_embeddings(path, ids, torch.cat(parts), facts)
-    log.info("%s: %s", Path(path).name, overlap.finish())
+    write_frame_embeddings(path, list(rows["id"]), embeddings, facts)
+    log.info("%s: %s", path.name, overlap.finish())
 
 
-def _paths(rows: pl.DataFrame | Mapping[str, Sequence[str]], root: str | Path) -> dict[str, Path]:
-    return {clip: Path(root) / path for clip, path in zip(rows["id"], rows["path"], strict=True)}
+def _encoded(
+    clips: Sequence[tuple[str, Path]],
+    decoder: Decoder,
+    encoder: FrameEncoder,
+    n_frames: int,
+    sizes: Sequence[int],
+    workers: int,
+    overlap: Overlap,
+) -> Generator[tuple[Tensor, Tensor]]:
+    pin = encoder.device.type == "cuda"
+    frames = stream_frames(clips, decoder, encoder.prepare, n_frames, sizes, workers, pin)
+    with closing(frames):
+        yield from overlap.encode(frames, encoder.encode_on_device)
+
+
+def _paths(rows: Rows, root: Path) -> dict[str, Path]:
+    return {clip: root / path for clip, path in zip(rows["id"], rows["path"], strict=True)}
 
 
 def _sizes(n: int, batch: int) -> list[int]:

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import ScorerConfig
 from siglip_study.features.chunking import chunk_text, split_sentences
-from siglip_study.features.images import (
-    FrameTransform,
-    PatchTransform,
-    image_settings,
-    transform_from,
-)
-from siglip_study.features.towers import random_tower
+from siglip_study.features.images import PatchTransform, image_settings, transform_from
+from siglip_study.features.towers import FrameEncoder, Weights, load_frozen
 from siglip_study.models.devices import pick_device
-from siglip_study.models.hub import load_part, load_weights, settings_of
+from siglip_study.models.hub import load_part, settings_of
 
 #: text length of the published recipe
 _PUBLISHED_TOKENS = 64
@@ -55,7 +48,7 @@ class TextScorer(Protocol):
         """Unit embeddings of each caption's chunks ``[C, E]``, and their lengths ``[C]``."""
 
 
-class Scorer:
+class Scorer(FrameEncoder):
     """Unit embeddings of frames and texts; their dot product is the cosine."""
 
     def __init__(
@@ -64,19 +57,19 @@ class Scorer:
         revision: str | None = None,
         lowercase: bool = True,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype | None = None,
-        weights: Literal["pretrained", "random"] = "pretrained",
+        weights: Weights = "pretrained",
         key: str = "scorer.model",
     ) -> None:
-        """Load both towers and the tokenizer.
+        """Load both towers, in fp32, and the tokenizer.
+
+        On a GPU products are rounded to TF32 (10 bits of mantissa where bf16 has 7; sums, norms and
+        residuals stay whole).
 
         Args:
             model: local folder or hub id.
             revision: pinned hub revision.
             lowercase: lower-case texts first, as SigLIP 2 was trained.
             device: where it runs; "auto": a GPU if there is one.
-            dtype: None: fp32, whose products are rounded to TF32 on a GPU (10 bits of mantissa
-                where bf16 has 7, and sums, norms and residuals stay whole).
             weights: "random" builds from the model's config with a fixed seed.
             key: the config key that errors name.
 
@@ -86,7 +79,6 @@ class Scorer:
         import transformers
 
         self.device = pick_device(device)
-        self.dtype = dtype or torch.float32
         self.lowercase = lowercase
         raw = settings_of(model, revision, key, random=weights == "random")
         family = SCORER_FAMILIES.get(raw.get("model_type", ""))
@@ -96,22 +88,23 @@ class Scorer:
                 f"{', '.join(SCORER_FAMILIES)} (SigLIP 2 at a fixed resolution is 'siglip', NaFlex "
                 "is 'siglip2')."
             )
-        settings, source = image_settings(model, revision, key, weights), f"{key} '{model}'"
-        made = PatchTransform if family.naflex else transform_from
-        self.transform: FrameTransform | PatchTransform = made(settings, source)
-        loader = getattr(transformers, family.model)
-        if weights == "pretrained":
-            self._model = load_weights(loader, model, revision, key, self.dtype).to(self.device)
-        else:
-            config = loader.config_class.from_dict(raw)
-            self._model = random_tower(loader, config, self.device, self.dtype)
+        make_transform = PatchTransform if family.naflex else transform_from
+        settings = image_settings(model, revision, key, weights)
+        self.transform = make_transform(settings, f"{key} '{model}'")
+        self._model = load_frozen(
+            getattr(transformers, family.model),
+            raw,
+            *(model, revision, key, weights, torch.float32, self.device),
+        )
         self._pads = family.pads_to_full_length
         self.tokenizer = load_part(transformers.AutoTokenizer, model, revision, key)
         self.max_positions = int(self._model.config.text_config.max_position_embeddings)
         self.logit_scale = math.exp(float(self._model.logit_scale))
         #: 0 where the family has none (CLIP)
         self.logit_bias = float(getattr(self._model, "logit_bias", None) or 0.0)
-        self._facts = {
+        #: texts a pass
+        self.text_batch = 512 if self.device.type == "cuda" else 64
+        self.facts = {
             "model": model,
             "revision": revision,
             "weights": weights,
@@ -125,43 +118,21 @@ class Scorer:
         """The scorer of a study; see the constructor."""
         return cls(config.model, config.revision, config.lowercase, device, weights=config.weights)
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """model, revision, weights, image_size (h, w), logit_scale, logit_bias; JSON types."""
-        return dict(self._facts)
-
-    def prepare(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """uint8 RGB ``[F, H, W, 3]`` as the model wants it, of one shape; safe in threads."""
-        return self.transform.prepare(frames)
-
-    def image_embeddings(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
-        """uint8 RGB ``[B, F, H, W, 3]`` → unit fp32 ``[B, F, E]`` on the CPU."""
-        prepared = np.stack([self.prepare(np.asarray(clip)) for clip in frames])
-        return self.image_embeddings_prepared(prepared)
-
-    def image_embeddings_prepared(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
-        """As :meth:`image_embeddings`, of frames that went through :meth:`prepare`."""
-        return self.image_embeddings_on_device(torch.as_tensor(frames).to(self.device)).cpu()
-
     @torch.inference_mode()
-    def image_embeddings_on_device(self, frames: Tensor) -> Tensor:
+    def encode_on_device(self, frames: Tensor) -> Tensor:
         """Prepared uint8 ``[B, F, …]`` → unit fp32 ``[B, F, E]``, both on the device."""
-        inputs = self.transform.inputs(frames.flatten(0, 1), self.dtype)
+        inputs = self.transform.inputs(frames.flatten(0, 1))
         with _tf32(self.device):
             features = self._model.get_image_features(**inputs)
         return _unit(features).unflatten(0, frames.shape[:2])
 
-    def text_embeddings(self, texts: Sequence[str], batch: int | None = None) -> Tensor:
+    def text_embeddings(self, texts: Sequence[str]) -> Tensor:
         """Texts, each cut to the model's length → unit fp32 ``[N, E]`` on the CPU.
 
         Equal texts are embedded once. Texts go through the tower in order of their length, and come
         back from the device together.
-
-        Args:
-            texts: any number.
-            batch: texts a pass; None: 64 on the CPU, 512 on a GPU.
         """
-        places = {text: i for i, text in enumerate(dict.fromkeys(map(self._spelt, texts)))}
+        spelt, places = _numbered(map(self._spelt, texts))
         if not places:
             return torch.zeros(0, self._width())
         rows = self.tokenizer(
@@ -170,12 +141,9 @@ class Scorer:
             truncation=True,
             max_length=self.max_positions,
         )["input_ids"]
-        vectors = self._embed(rows, batch or self._text_batch())
-        return vectors[[places[self._spelt(text)] for text in texts]]
+        return self._embed(rows)[spelt]
 
-    def caption_embeddings(
-        self, captions: Sequence[str], batch: int | None = None
-    ) -> list[tuple[Tensor, Tensor]]:
+    def caption_embeddings(self, captions: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
         """Sentence chunks of each caption: unit ``[C, E]`` and lengths in tokens ``[C]``, fp32.
 
         Lengths do not count special tokens. An empty caption has C = 0. Chunks that occur in
@@ -183,11 +151,14 @@ class Scorer:
         """
         spelt = [self._spelt(caption) for caption in captions]
         chunks = chunk_captions(spelt, self.tokenizer, self.max_positions)
-        places = {chunk: i for i, chunk in enumerate(dict.fromkeys(c for f in chunks for c in f))}
-        embedded = self.text_embeddings(list(places), batch)
-        lengths = torch.tensor(_lengths(self.tokenizer, list(places)), dtype=torch.float32)
-        rows = [torch.tensor([places[c] for c in found], dtype=torch.long) for found in chunks]
-        return [(embedded[row], lengths[row]) for row in rows]
+        numbers, places = _numbered(chunk for found in chunks for chunk in found)
+        embedded, lengths = self.text_embeddings(list(places)), torch.zeros(len(places))
+        if places:
+            rows = self.tokenizer(list(places), add_special_tokens=False)["input_ids"]
+            # A chunk whose characters all vanish in the tokenizer still counts as one.
+            lengths = torch.tensor([max(1.0, len(row)) for row in rows])
+        own = torch.tensor(numbers, dtype=torch.long).split([len(found) for found in chunks])
+        return [(embedded[row], lengths[row]) for row in own]
 
     def published_embeddings(self, captions: Sequence[str]) -> Tensor:
         """The published recipe: one piece cut at 64 tokens, as spelt, unpadded → unit ``[N, E]``.
@@ -196,7 +167,7 @@ class Scorer:
         it was never trained with. A caption without a token (none at all, and a tokenizer that adds
         none) is a zero vector.
         """
-        places = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
+        numbers, places = _numbered(captions)
         if not places:
             return torch.zeros(0, self._width())
         limit = min(_PUBLISHED_TOKENS, self.max_positions)
@@ -204,19 +175,17 @@ class Scorer:
         vectors = torch.zeros(len(rows), self._width())
         for length in sorted({len(row) for row in rows if row}):
             same = [i for i, row in enumerate(rows) if len(row) == length]
-            vectors[same] = self._embed([rows[i] for i in same], self._text_batch())
-        return vectors[[places[caption] for caption in captions]]
-
-    def _text_batch(self) -> int:
-        return 512 if self.device.type == "cuda" else 64
+            vectors[same] = self._embed([rows[i] for i in same])
+        return vectors[numbers]
 
     def _spelt(self, text: str) -> str:
         text = unicodedata.normalize("NFC", text)
         return text.lower() if self.lowercase else text
 
     @torch.inference_mode()
-    def _embed(self, rows: list[list[int]], batch: int) -> Tensor:
+    def _embed(self, rows: list[list[int]]) -> Tensor:
         """Token rows → unit fp32 ``[N, E]`` on the CPU; shorter ones are padded and masked."""
+        batch = self.text_batch
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         lengths = [len(rows[i]) for i in order]
         padding = self.tokenizer.pad_token_id or 0
@@ -243,6 +212,12 @@ class Scorer:
         return int(width if self._pads and width else config.projection_dim)
 
 
+def _numbered(texts: Iterable[str]) -> tuple[list[int], dict[str, int]]:
+    """The number of each text among those that differ, and their numbers."""
+    places: dict[str, int] = {}
+    return [places.setdefault(text, len(places)) for text in texts], places
+
+
 def chunk_captions(texts: Sequence[str], tokenizer: Any, max_tokens: int) -> list[list[str]]:
     """Sentence chunks of at most ``max_tokens``, special tokens included, of each text.
 
@@ -256,12 +231,6 @@ def chunk_captions(texts: Sequence[str], tokenizer: Any, max_tokens: int) -> lis
         return known[piece] if piece in known else len(tokenizer(piece)["input_ids"])
 
     return [chunk_text(text, count, max_tokens) for text in texts]
-
-
-def _lengths(tokenizer: Any, texts: list[str]) -> list[int]:
-    rows = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    # A chunk whose characters all vanish in the tokenizer still counts as one.
-    return [max(1, len(row)) for row in rows]
 
 
 @contextmanager

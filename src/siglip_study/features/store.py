@@ -8,9 +8,16 @@ text and stand only in the index.
 from __future__ import annotations
 
 import json
+import math
+import shutil
+import struct
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,61 +25,23 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path, read_json
-from siglip_study.features.writer import FEATURES_SCHEMA, clip_name, shard_name
+from siglip_study.base.io import atomic_path, read_json, write_json
 
-# ---- The scorer's frame embeddings of a split: one safetensors file, ids and facts in its header.
-
+FEATURES_SCHEMA = "features/1"
 EMBEDDINGS_SCHEMA = "frame_embeddings/1"
+_PLAN, _PLAN_SCHEMA = "plan.json", "features_plan/1"
+#: batches that may wait for the disk
+_DEPTH = 2
 
 
-def write_frame_embeddings(
-    path: str | Path, ids: Sequence[str], embeddings: Tensor, facts: dict[str, Any]
-) -> None:
-    """Write ``[N, F, E]`` in fp32 with its ids.
-
-    Raises:
-        StudyError: numbers of ids and rows differ, an id repeats, or a value is not finite.
-    """
-    if embeddings.ndim != 3 or len(ids) != len(embeddings) or len(set(ids)) != len(ids):
-        raise StudyError(
-            f"{path}: {len(set(ids))} different ids for embeddings {tuple(embeddings.shape)}; "
-            "expected one row (frames, width) an id."
-        )
-    finite = embeddings.isfinite().flatten(1).all(dim=1)
-    if not finite.all():
-        bad = ids[int((~finite).nonzero()[0])]
-        raise StudyError(f"{path}: embeddings of clip '{bad}' are not finite; expected numbers.")
-    header = {
-        "schema": EMBEDDINGS_SCHEMA,
-        "ids": json.dumps(list(ids), ensure_ascii=False),
-        "facts": json.dumps(facts, ensure_ascii=False),
-    }
-    with atomic_path(path) as partial:
-        save_file({"embeddings": embeddings.float().cpu().contiguous()}, partial, header)
+def clip_name(position: int) -> str:
+    """The tensor name of the clip at this position in the split."""
+    return f"{position:07d}"
 
 
-def read_frame_embeddings(path: str | Path) -> dict[str, Tensor]:
-    """Clip id → fp32 ``[F, E]``, rows of length 1.
-
-    Raises:
-        StudyError: the file is absent or is not one of these.
-    """
-    ids, embeddings = _read(path)
-    return dict(zip(ids, embeddings, strict=True))
-
-
-def _read(path: str | Path) -> tuple[list[str], Tensor]:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("schema") != EMBEDDINGS_SCHEMA:
-                raise StudyError(
-                    f"{path}: schema is {header.get('schema')!r}; expected '{EMBEDDINGS_SCHEMA}'."
-                )
-            return json.loads(header["ids"]), file.get_tensor("embeddings")
-    except (OSError, SafetensorError) as error:
-        raise StudyError(f"{path}: cannot be read as frame embeddings ({error}).") from None
+def shard_name(number: int) -> str:
+    """The file name of a shard."""
+    return f"shard-{number:05d}.safetensors"
 
 
 class FeatureStore:
@@ -134,3 +103,247 @@ class FeatureStore:
             StudyError: an id is not stored.
         """
         return torch.stack([self[clip] for clip in ids])
+
+
+class FeatureWriter:
+    """Takes encoded clips in order and writes them on a thread of its own; a context manager.
+
+    Shards grow in ``resume_folder``, which becomes ``folder`` by one rename when the block ends
+    well; the two must lie on one file system. When it ends in an error, what was given so far is
+    written out, whole shards are kept and the begun one is dropped. What is found in the resume
+    folder from other ids, facts, sources or shard sizes is discarded.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        resume_folder: Path,
+        ids: Sequence[str],
+        shard_clips: int,
+        facts: dict[str, Any],
+        sources: Sequence[str] = (),
+    ) -> None:
+        """Look for finished shards.
+
+        ``facts`` say what made the features and go into the index; ``sources`` are hashes of the
+        clips' files.
+
+        Raises:
+            StudyError: there is no id, or one repeats.
+        """
+        if not ids:
+            raise StudyError("no clip to encode; expected at least one clip in the split.")
+        if len(set(ids)) != len(ids):
+            twice = next(clip for clip in ids if list(ids).count(clip) > 1)
+            raise StudyError(f"clip '{twice}' occurs twice in a split; expected ids that differ.")
+        self._target, self._work, self._facts = folder, resume_folder, facts
+        self._shards = [list(ids[i : i + shard_clips]) for i in range(0, len(ids), shard_clips)]
+        plan = {"ids": list(ids), "clips": shard_clips, "facts": facts, "sources": list(sources)}
+        if not self._has_plan(plan):
+            shutil.rmtree(self._work, ignore_errors=True)
+            write_json(self._work / _PLAN, plan, _PLAN_SCHEMA)
+        # Shards appear by rename, so one that exists is whole.
+        numbers = range(len(self._shards))
+        self._todo = [n for n in numbers if not (self._work / shard_name(n)).is_file()]
+        #: ids of each shard that is to be encoded, in order
+        self.todo = [self._shards[n] for n in self._todo]
+        done = sorted(set(numbers) - set(self._todo))
+        self._shape = self._stored_shape(done[0]) if done else None
+        self._position, self._rows = 0, 0
+        self._file: BinaryIO | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feature-writer")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> FeatureWriter:
+        return self
+
+    def put(self, features: Tensor, finite: Tensor | None = None) -> None:
+        """Hand over the next clips; they must not be changed afterwards.
+
+        Args:
+            features: bf16 or wider ``[B, F, P, V]`` on the CPU; clips of one shard.
+            finite: bool ``[B]``, where it is known already whether a clip's numbers are finite.
+
+        Raises:
+            StudyError: another shape than before, more clips than the shard has left, features
+                that are not finite, or a file that cannot be written.
+        """
+        number, first = self._todo[self._position], self._rows
+        path, left = self._work / shard_name(number), len(self._shards[number]) - first
+        if features.ndim != 4 or not 0 < len(features) <= left:
+            raise StudyError(
+                f"{path}: encoded features are {tuple(features.shape)}; expected "
+                f"({left}, frames, patches, width)."
+            )
+        shape = tuple(features.shape[1:])
+        if self._shape is not None and shape != self._shape:
+            raise StudyError(
+                f"{path}: features of {shape}; expected {self._shape} as in other shards."
+            )
+        self._shape = shape
+        self._rows += len(features)
+        if len(features) == left:
+            self._position, self._rows = self._position + 1, 0
+        while len(self._waiting) > _DEPTH:
+            self._waiting.popleft().result()
+        before = self._waiting[-1] if self._waiting else None
+        self._waiting.append(
+            self._thread.submit(self._write, before, number, first, features, finite)
+        )
+
+    def close(self) -> None:
+        """Wait until all that was given is on disk.
+
+        Raises:
+            StudyError: as :meth:`put`.
+        """
+        self._thread.shutdown()
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait for the disk; finish the folder if all went well."""
+        self._thread.shutdown()
+        if self._file is not None:
+            with suppress(OSError):  # a disk that is full: what it begins is dropped
+                self._file.close()
+            Path(self._file.name).unlink()
+        if kind is not None:
+            return
+        self.close()
+        if self._position < len(self._todo):
+            raise StudyError(f"{self._target}: not every clip was encoded.")
+        index = {
+            "facts": self._facts,
+            "dtype": "bfloat16",
+            "shape": self._shape,
+            "shards": self._shards,
+        }
+        write_json(self._work / "index.json", index, FEATURES_SCHEMA)
+        if self._target.exists():
+            shutil.rmtree(self._target)
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._work.replace(self._target)
+        (self._target / _PLAN).unlink()
+
+    def _has_plan(self, plan: dict[str, Any]) -> bool:
+        path = self._work / _PLAN
+        # As JSON gives it back, so that tuples and lists compare equal.
+        wanted = {"schema": _PLAN_SCHEMA, **json.loads(json.dumps(plan))}
+        return path.is_file() and read_json(path, _PLAN_SCHEMA) == wanted
+
+    def _write(
+        self,
+        before: Future[None] | None,
+        number: int,
+        first: int,
+        features: Tensor,
+        finite: Tensor | None,
+    ) -> None:
+        """Write the clips of a shard from its row ``first`` on, in the writer's thread."""
+        if before is not None:
+            before.result()  # nothing is written after an error
+        clips, path = self._shards[number], self._work / shard_name(number)
+        known = features.isfinite().flatten(1).all(dim=1) if finite is None else finite
+        if not known.all():
+            bad = clips[first + int((~known).nonzero()[0])]
+            raise StudyError(f"features of clip '{bad}' are not finite; expected numbers.")
+        try:
+            if self._file is None:
+                self._file = path.with_suffix(".partial").open("wb")
+                start = self._first_clip(number)
+                names = [clip_name(start + i) for i in range(len(clips))]
+                self._file.write(shard_header(names, features.shape[1:]))
+            # Bytes as they lie in memory: no copy, and Python's lock is free meanwhile.
+            rows = features.to(torch.bfloat16).contiguous()
+            self._file.write(rows.flatten().view(torch.uint8).numpy().data)
+            if first + len(features) == len(clips):
+                self._file.close()
+                Path(self._file.name).replace(path)
+                self._file = None
+        except OSError as error:
+            raise StudyError(
+                f"{path}: cannot be written ({error.strerror or error}); expected a disk with "
+                "room for the features. Shards that are finished are kept."
+            ) from error
+
+    def _first_clip(self, number: int) -> int:
+        return sum(len(shard) for shard in self._shards[:number])
+
+    def _stored_shape(self, number: int) -> tuple[int, ...]:
+        with safe_open(str(self._work / shard_name(number)), framework="pt") as shard:
+            return tuple(shard.get_slice(clip_name(self._first_clip(number))).get_shape())
+
+
+def shard_header(names: Sequence[str], shape: Sequence[int]) -> bytes:
+    """What precedes the data of bf16 tensors of one shape, in the safetensors format.
+
+    The tensors' bytes follow in the order of ``names``. Known before any tensor is, it lets a
+    shard be written while its clips are still being encoded.
+    """
+    size = 2 * math.prod(shape)
+    entries = {
+        name: {
+            "dtype": "BF16",
+            "shape": list(shape),
+            "data_offsets": [i * size, (i + 1) * size],
+        }
+        for i, name in enumerate(names)
+    }
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    # The data begin at a multiple of eight bytes.
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+# ---- The scorer's frame embeddings of a split: one safetensors file, ids and facts in its header.
+
+
+def write_frame_embeddings(
+    path: str | Path, ids: Sequence[str], embeddings: Tensor, facts: dict[str, Any]
+) -> None:
+    """Write ``[N, F, E]`` in fp32 with its ids.
+
+    Raises:
+        StudyError: numbers of ids and rows differ, an id repeats, or a value is not finite.
+    """
+    if embeddings.ndim != 3 or len(ids) != len(embeddings) or len(set(ids)) != len(ids):
+        raise StudyError(
+            f"{path}: {len(set(ids))} different ids for embeddings {tuple(embeddings.shape)}; "
+            "expected one row (frames, width) an id."
+        )
+    finite = embeddings.isfinite().flatten(1).all(dim=1)
+    if not finite.all():
+        bad = ids[int((~finite).nonzero()[0])]
+        raise StudyError(f"{path}: embeddings of clip '{bad}' are not finite; expected numbers.")
+    header = {
+        "schema": EMBEDDINGS_SCHEMA,
+        "ids": json.dumps(list(ids), ensure_ascii=False),
+        "facts": json.dumps(facts, ensure_ascii=False),
+    }
+    with atomic_path(path) as partial:
+        save_file({"embeddings": embeddings.float().cpu().contiguous()}, partial, header)
+
+
+def read_frame_embeddings(path: str | Path) -> dict[str, Tensor]:
+    """Clip id → fp32 ``[F, E]``, rows of length 1.
+
+    Raises:
+        StudyError: the file is absent or is not one of these.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("schema") != EMBEDDINGS_SCHEMA:
+                raise StudyError(
+                    f"{path}: schema is {header.get('schema')!r}; expected '{EMBEDDINGS_SCHEMA}'."
+                )
+            ids, embeddings = json.loads(header["ids"]), file.get_tensor("embeddings")
+    except (OSError, SafetensorError) as error:
+        raise StudyError(f"{path}: cannot be read as frame embeddings ({error}).") from None
+    return dict(zip(ids, embeddings, strict=True))

@@ -1,8 +1,9 @@
-"""Frozen vision towers that give patch features: CLIP, SigLIP / SigLIP 2, DINOv2."""
+"""Frozen models of frames: what they share, and the towers that give patch features."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +14,55 @@ from torch import Tensor, nn
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import VisionConfig
-from siglip_study.features.images import load_transform
+from siglip_study.features.images import FrameTransform, PatchTransform, load_transform
 from siglip_study.models.devices import pick_device
 from siglip_study.models.hub import load_weights, settings_of
+
+Weights = Literal["pretrained", "random"]
+
+
+class FrameEncoder(ABC):
+    """Encodes frames as its model's own image processor gives them."""
+
+    device: torch.device
+    transform: FrameTransform | PatchTransform
+    #: what decides its numbers, of JSON types: model, revision, weights, image_size (h, w) …
+    facts: dict[str, Any]
+
+    def prepare(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 RGB ``[F, H, W, 3]`` as the model wants it, of one shape; safe in threads."""
+        return self.transform.prepare(frames)
+
+    def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
+        """uint8 RGB ``[B, F, H, W, 3]`` of any size → as :meth:`encode_on_device`, on the CPU."""
+        return self.encode_prepared(np.stack([self.prepare(np.asarray(clip)) for clip in frames]))
+
+    def encode_prepared(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
+        """As :meth:`encode`, of frames that went through :meth:`prepare`."""
+        return self.encode_on_device(torch.as_tensor(frames).to(self.device)).cpu()
+
+    @abstractmethod
+    def encode_on_device(self, frames: Tensor) -> Tensor:
+        """Prepared uint8 ``[B, F, …]`` → ``[B, F, …]``, both on the device; never waits for it."""
+
+
+def load_frozen(
+    loader: Any,
+    settings: Mapping[str, Any],
+    model: str,
+    revision: str | None,
+    key: str,
+    weights: Weights,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Any:
+    """A model of class ``loader``; with random weights from its ``settings``, by a fixed seed."""
+    if weights == "pretrained":
+        return load_weights(loader, model, revision, key, dtype).to(device)
+    config = loader.config_class.from_dict(settings)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
+        torch.manual_seed(0)
+        return loader(config).to(dtype).eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -23,33 +70,26 @@ class VisionFamily:
     """A kind of tower: its class in transformers, and tokens that precede the patches."""
 
     model: str
-    config: str
     prefix_tokens: Callable[[Any], int]
 
 
-def _one(config: Any) -> int:
-    return 1
-
-
-_CLIP = VisionFamily("CLIPVisionModel", "CLIPVisionConfig", _one)
+_CLIP = VisionFamily("CLIPVisionModel", lambda config: 1)
 # Covers SigLIP 2 at a fixed resolution, whose checkpoints call themselves "siglip" as well.
-_SIGLIP = VisionFamily("SiglipVisionModel", "SiglipVisionConfig", lambda config: 0)
+_SIGLIP = VisionFamily("SiglipVisionModel", lambda config: 0)
 #: model type of a config → its family
 VISION_FAMILIES: dict[str, VisionFamily] = {
     "clip": _CLIP,
     "clip_vision_model": _CLIP,
     "siglip": _SIGLIP,
     "siglip_vision_model": _SIGLIP,
-    "dinov2": VisionFamily("Dinov2Model", "Dinov2Config", _one),
+    "dinov2": VisionFamily("Dinov2Model", lambda config: 1),
     "dinov2_with_registers": VisionFamily(
-        "Dinov2WithRegistersModel",
-        "Dinov2WithRegistersConfig",
-        lambda config: 1 + int(config.num_register_tokens),
+        "Dinov2WithRegistersModel", lambda config: 1 + int(config.num_register_tokens)
     ),
 }
 
 
-class VisionEncoder:
+class VisionEncoder(FrameEncoder):
     """Patch features ``[B, F, P, V]`` of one hidden layer of a frozen tower.
 
     The layer is counted as in transformers' ``hidden_states``: −1 is the output of the last block,
@@ -63,7 +103,7 @@ class VisionEncoder:
         layer: int = -2,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
-        weights: Literal["pretrained", "random"] = "pretrained",
+        weights: Weights = "pretrained",
         key: str = "vision.model",
     ) -> None:
         """Load a tower.
@@ -84,35 +124,42 @@ class VisionEncoder:
 
         self.device = pick_device(device)
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
-        raw = vision_settings(model, revision, key, weights)
-        family = VISION_FAMILIES.get(raw.get("model_type", ""))
+        source = f"{key} '{model}'"
+        raw = settings_of(model, revision, key, random=weights == "random")
+        kind = str(raw.get("model_type", ""))
+        if kind.startswith("siglip2"):
+            raise StudyError(
+                f"{source} is a NaFlex model, whose number of patches follows each picture; "
+                "expected a SigLIP 2 of fixed resolution, such as "
+                "google/siglip2-so400m-patch14-384."
+            )
+        family = VISION_FAMILIES.get(kind)
         if family is None:
             raise StudyError(
-                f"{key} '{model}' is of type '{raw.get('model_type')}'; expected a vision tower of "
+                f"{source} is of type '{raw.get('model_type')}'; expected a vision tower of "
                 f"type {', '.join(VISION_FAMILIES)}."
             )
-        self.transform = load_transform(model, revision, key, weights)
-        loader = getattr(transformers, family.model)
-        if weights == "pretrained":
-            self._model = load_weights(loader, model, revision, key, self.dtype).to(self.device)
-        else:
-            config = getattr(transformers, family.config)(**raw.get("vision_config", raw))
-            self._model = random_tower(loader, config, self.device, self.dtype)
-        config = self._model.config
-        _check_size(config, self.transform.size, f"{key} '{model}'")
+        self.transform: FrameTransform = load_transform(model, revision, key, weights)
+        self._model = load_frozen(
+            getattr(transformers, family.model),
+            raw.get("vision_config", raw),
+            *(model, revision, key, weights, self.dtype, self.device),
+        )
+        config, size = self._model.config, self.transform.size
+        _check_size(config, size, source)
         self._prefix = family.prefix_tokens(config)
         self._output: Tensor | None = None
-        self._stop_after(layer, f"{key} '{model}'")
-        side = tuple(int(n) // int(config.patch_size) for n in self.transform.size)
-        self._facts = {
+        self._stop_after(layer, source)
+        rows, columns = (int(n) // int(config.patch_size) for n in size)
+        self.facts = {
             "model": model,
             "revision": revision,
             "weights": weights,
             "layer": layer,
-            "image_size": list(self.transform.size),
-            "patches": side[0] * side[1],
+            "image_size": list(size),
+            "patches": rows * columns,
             "dim": int(config.hidden_size),
-            "grid": list(side),
+            "grid": [rows, columns],
         }
 
     @classmethod
@@ -120,39 +167,22 @@ class VisionEncoder:
         """The encoder of a study; see the constructor."""
         return cls(config.model, config.revision, config.layer, device, weights=config.weights)
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """model, revision, weights, layer, image_size (h, w), patches (P), dim (V), grid (h, w)."""
-        return dict(self._facts)
-
-    def prepare(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resize and crop uint8 RGB ``[F, H, W, 3]`` to the model's size; safe in threads."""
-        return self.transform.prepare(frames)
-
-    def encode(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
-        """uint8 RGB ``[B, F, H, W, 3]`` of any size → bf16 ``[B, F, P, V]`` on the CPU."""
-        return self.encode_prepared(np.stack([self.prepare(np.asarray(clip)) for clip in frames]))
-
-    def encode_prepared(self, frames: NDArray[np.uint8] | Tensor) -> Tensor:
-        """As :meth:`encode`, of frames that went through :meth:`prepare`."""
-        return self.encode_on_device(torch.as_tensor(frames).to(self.device)).cpu()
-
     @torch.inference_mode()
     def encode_on_device(self, frames: Tensor) -> Tensor:
-        """Prepared uint8 ``[B, F, h, w, 3]`` → bf16 ``[B, F, P, V]``, both on the device.
-
-        Nothing in it waits for a GPU.
-        """
+        """Prepared uint8 ``[B, F, h, w, 3]`` → bf16 ``[B, F, P, V]``, both on the device."""
         pixels = self.transform.normalise(frames.flatten(0, 1)).to(self.dtype)
         self._model(pixel_values=pixels)
         assert self._output is not None
         patches, self._output = self._output[:, self._prefix :], None
-        shape = (*frames.shape[:2], self._facts["patches"], self._facts["dim"])
+        shape = (*frames.shape[:2], self.facts["patches"], self.facts["dim"])
         return patches.reshape(shape).to(torch.bfloat16).contiguous()
 
     def _stop_after(self, layer: int, source: str) -> None:
-        blocks = _blocks(self._model)
-        count = len(blocks)
+        # The stack of transformer blocks, under whatever name a family and release give it.
+        count = self._model.config.num_hidden_layers
+        blocks: nn.ModuleList = next(
+            m for m in self._model.modules() if isinstance(m, nn.ModuleList) and len(m) == count
+        )
         depth = layer if layer >= 0 else count + 1 + layer
         if not 1 <= depth <= count:
             raise StudyError(
@@ -164,34 +194,6 @@ class VisionEncoder:
 
     def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._output = output[0] if isinstance(output, tuple) else output
-
-
-def vision_settings(model: str, revision: str | None, key: str, weights: str) -> dict[str, Any]:
-    """The config of a model with an image tower, which must be made for frames of one size.
-
-    Raises:
-        StudyError: not at hand, or a NaFlex model.
-    """
-    raw = settings_of(model, revision, key, random=weights == "random")
-    if str(raw.get("model_type", "")).startswith("siglip2"):
-        raise StudyError(
-            f"{key} '{model}' is a NaFlex model, whose number of patches follows each picture; "
-            "expected a SigLIP 2 of fixed resolution, such as google/siglip2-so400m-patch14-384."
-        )
-    return raw
-
-
-def random_tower(loader: Any, config: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """A frozen model of random weights with a fixed seed, made on its device."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
-        torch.manual_seed(0)
-        return loader(config).to(dtype).eval().requires_grad_(False)
-
-
-def _blocks(model: Any) -> nn.ModuleList:
-    """The stack of transformer blocks, under whatever name a family and release give it."""
-    count = model.config.num_hidden_layers
-    return next(m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == count)
 
 
 def _check_size(config: Any, size: tuple[int, int], source: str) -> None:

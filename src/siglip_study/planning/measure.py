@@ -366,7 +366,7 @@ def measure_scorer(config: Config, texts_a_caption: int) -> tuple[Cost, Cost]:
         def see() -> float:
             shown = _frames(config.runtime, device, settings.frames, scorer().facts)
             frames = np.stack([scorer().prepare(clip) for clip in shown])
-            seconds = clock(lambda: scorer().image_embeddings_prepared(frames), 2, device)
+            seconds = clock(lambda: scorer().encode_prepared(frames), 2, device)
             return seconds / len(frames)
 
         def read() -> float:
