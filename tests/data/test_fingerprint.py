@@ -21,23 +21,21 @@ CHANGES = {
     "removed": lambda root: (root / "train" / "videos" / "a.mp4").unlink(),
     "another size": lambda root: (root / "train" / "videos" / "a.mp4").write_bytes(b"123456"),
     "renamed": lambda root: (root / "train" / "videos" / "a.mp4").rename(root / "a.mp4"),
+    # A listing knows sizes alone: files of a dataset that was made are not replaced.
+    "another time": lambda root: os.utime(root / "train" / "videos" / "a.mp4", ns=(1, 1)),
 }
 
 
-@pytest.mark.parametrize("listed", [False, True])
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("change", "listed"),
+    [*((change, False) for change in CHANGES), *((change, True) for change in list(CHANGES)[:-1])],
+)
 def test_a_change_is_seen(root, change, listed):
     if listed:
         write_listing(root)
     before = dataset_fingerprint(root)
     assert dataset_fingerprint(root) == before
     CHANGES[change](root)
-    assert dataset_fingerprint(root) != before
-
-
-def test_a_replacement_of_equal_size_is_seen(root):
-    before = dataset_fingerprint(root)
-    os.utime(root / "train" / "videos" / "a.mp4", ns=(1, 1))
     assert dataset_fingerprint(root) != before
 
 

@@ -4,9 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
-
-from siglip_study.base.errors import StudyError
 from siglip_study.data import vetting
 from siglip_study.data.decoding import Decoder
 from siglip_study.data.vetting import VetProcess, vet_clips
@@ -51,11 +48,6 @@ def test_answers_keep_the_order_of_the_clips(clips):
     answers = vet_clips([clips[name] for name in names], "pyav", 4, 3)
     assert [answer["n_frames"] for answer in answers] == [30, 1, 30, 1, 27]
     assert vet_clips([], "pyav", 4, 3) == []
-
-
-def test_an_unknown_decoder_is_found_before_any_clip():
-    with pytest.raises(StudyError, match="opencv"):
-        vet_clips([Path("a.mp4")], "opencv", 4, 1)
 
 
 def test_the_worker_answers_line_by_line(clips, broken, monkeypatch, capfd):

@@ -22,12 +22,6 @@ def test_every_reference_is_read_right(style):
         text, stated = compose(scene, rng, style)
         truth = {a: (v if a in stated else None) for a, v in facts(scene).items()}
         assert parse_facts(text) == truth, text
-
-
-def test_the_words_of_a_scene_are_read_too():
-    rng = np.random.default_rng(5)
-    for _ in range(200):
-        scene = sample_scene(rng, "lm")
         assert parse_facts(" ".join(fact_words(scene).values())) == facts(scene)
 
 
@@ -131,8 +125,9 @@ def test_interval_of_a_guess_is_not_below_chance():
 def test_which_of_equal_answers_is_kept_does_not_depend_on_the_order_of_clips():
     truth = true(*["sea"] * 10, *["city"] * 10)
     stated = said(*["city"] * 20)
-    first, last = kappa(stated, truth, "place"), kappa(stated, truth[::-1], "place")
-    assert (first.kappa, first.low, first.high) == (last.kappa, last.low, last.high) == (0, 0, 0)
+    for rows in (truth, truth[::-1]):
+        found = kappa(stated, rows, "place")
+        assert (found.kappa, found.low, found.high) == (0, 0, 0)
 
 
 def test_constant_truth_has_no_kappa_and_bad_input_is_refused():

@@ -1,11 +1,12 @@
 """Frames are repeatable, and what the facts say can be seen in them."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 
-from siglip_study.demo.render import BODY, render_frame, render_frames
+from siglip_study.demo.render import render_frame, render_frames
 from siglip_study.demo.world import ATTRIBUTES, Scene, positions, sample_scene
 
 SCENE = Scene("ball", "red", "small", "1", "right", "field", "clear", "static", 5)
@@ -21,15 +22,9 @@ def test_shape_type_and_repeatability():
     assert frames.dtype == np.uint8
     np.testing.assert_array_equal(frames, render_frames(SCENE, 5, 64))
     np.testing.assert_array_equal(frames[2], render_frame(SCENE, 0.5, 64))
+    other = dataclasses.replace(SCENE, render_seed=6)
+    assert difference(frames[2], render_frame(other, 0.5, 64)) > 1
     assert render_frame(SCENE, 0.5).shape == (96, 96, 3)
-
-
-def test_every_value_of_every_attribute_can_be_rendered():
-    assert set(BODY) == set(ATTRIBUTES["thing"])
-    for attribute, values in ATTRIBUTES.items():
-        for value in values:
-            scene = dataclasses.replace(SCENE, **{attribute: value})
-            assert render_frame(scene, 0.3, 64).std() > 5
 
 
 @pytest.mark.parametrize("attribute", ["thing", "colour", "size", "count", "place", "weather"])
@@ -38,9 +33,9 @@ def test_a_single_frame_shows_the_attribute(attribute):
         render_frame(dataclasses.replace(SCENE, **{attribute: v}), 0.5, 64)
         for v in ATTRIBUTES[attribute]
     ]
-    for i, a in enumerate(pictures):
-        for b in pictures[i + 1 :]:
-            assert difference(a, b) > 0.5
+    assert min(picture.std() for picture in pictures) > 5
+    for a, b in itertools.combinations(pictures, 2):
+        assert difference(a, b) > 0.5
 
 
 @pytest.mark.parametrize("weather", ATTRIBUTES["weather"])
@@ -84,8 +79,3 @@ def test_zoom_moves_the_background_and_a_static_camera_does_not():
     np.testing.assert_array_equal(first, last)
     zoomed = dataclasses.replace(still, camera="zoom_in")
     assert difference(render_frame(zoomed, 0.1), render_frame(zoomed, 0.9)) > 5
-
-
-def test_render_seed_changes_the_picture():
-    other = dataclasses.replace(SCENE, render_seed=6)
-    assert difference(render_frame(SCENE, 0.5), render_frame(other, 0.5)) > 1

@@ -22,18 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from siglip_study.base.errors import StudyError
 from siglip_study.data.probing import (
-    DAMAGE,
     ClipError,
     ClipInfo,
-    describe,
+    damage_told,
     open_clip,
     probe_clip,
     probe_container,
     video_stream,
 )
-
-Pixels = NDArray[np.uint8]
-
 
 # ---- Which frames of a clip are looked at: uniform in time, never in frame number.
 
@@ -52,26 +48,20 @@ def frame_times(duration_s: float, n: int) -> NDArray[np.float64]:
     return (np.arange(n, dtype=np.float64) + 0.5) / n * duration_s
 
 
-def frame_indices(pts_s: ArrayLike, n: int, duration_s: float | None = None) -> NDArray[np.int64]:
+def frame_indices(pts_s: ArrayLike, n: int, duration_s: float) -> NDArray[np.int64]:
     """The frames that are on screen at :func:`frame_times`: ``[n]`` positions in ``pts_s``.
 
     Each time takes the last frame that begins at or before it, by the real timestamps, so a clip
     with a variable frame rate is sampled evenly in time. ``pts_s`` holds only frames that a player
-    shows (frames that an edit list trims are left out before) and counts from the first of them. A
-    clip with fewer frames than ``n`` gives some of them again; a clip of one frame, which a
-    manifest admits only with ``min_frames=1``, gives that frame ``n`` times.
-
-    ``duration_s`` is the clip's length; None: the last frame lasts as long as the median one.
+    shows (none that an edit list trims) and counts from the first of them. A clip with fewer frames
+    than ``n`` gives some of them again.
 
     Raises:
         ValueError: ``pts_s`` is empty or does not ascend strictly from 0.
     """
     pts = np.asarray(pts_s, dtype=np.float64)
-    gaps = np.diff(pts)
-    if pts.size == 0 or pts[0] != 0 or (gaps <= 0).any():
+    if pts.size == 0 or pts[0] != 0 or (np.diff(pts) <= 0).any():
         raise ValueError("pts_s must not be empty and must ascend strictly from 0")
-    if duration_s is None:
-        duration_s = float(pts[-1] + (np.median(gaps) if gaps.size else 0.0))
     found = np.searchsorted(pts, frame_times(duration_s, n) + _TOLERANCE_S, side="right") - 1
     return np.clip(found, 0, pts.size - 1).astype(np.int64)
 
@@ -85,11 +75,10 @@ def selective_decode(
     """PyAV's frames at these ticks, as far as they are found; others must be decoded plainly.
 
     Groups of pictures without a target are jumped over; a group begins with a keyframe that
-    decoding can start from. In H.264 and HEVC a group's decoding ends with its last
-    target's packet: what the decoder holds back for reordering is drained, instead of being pushed
-    out by the packets that follow. In H.264, frames that no other frame refers to
-    (``nal_ref_idc`` 0, ITU-T H.264 §7.4.1: about half of what encoders write) are not decoded
-    unless they are targets.
+    decoding can start from. In H.264 and HEVC a group's decoding ends with its last target's
+    packet: what the decoder holds back for reordering is drained. In H.264, frames that no other
+    frame refers to (``nal_ref_idc`` 0, ITU-T H.264 §7.4.1: about half of what encoders write) are
+    decoded only if they are targets.
 
     The container may be at any position; ``targets`` are some of ``info.ticks``, ascending.
     """
@@ -99,11 +88,7 @@ def selective_decode(
     whole = not info.interlaced and info.codec in ("h264", "hevc")
     found: dict[int, Any] = {}
     starts = set(info.keyframe_ticks)
-
-    def group_of(tick: int) -> int:
-        return bisect_right(info.keyframe_ticks, tick) - 1
-
-    for group, ticks in groupby(targets, group_of):
+    for group, ticks in groupby(targets, lambda tick: bisect_right(info.keyframe_ticks, tick) - 1):
         if group < 0:
             return {}
         container.seek(info.keyframe_ticks[group], stream=stream)
@@ -113,8 +98,7 @@ def selective_decode(
         landed = next(packets, None)
         if landed is None or landed.pts not in starts:
             return {}
-        landing = chain([landed], packets)
-        found |= _decode_group(landing, stream, set(ticks), drain=whole, skip=skip)
+        found |= _decode_group(chain([landed], packets), stream, set(ticks), whole, skip)
     return found
 
 
@@ -160,7 +144,7 @@ class Decoder:
             )
         self.name = name
 
-    def read(self, path: Path, n_frames: int) -> Pixels:
+    def read(self, path: Path, n_frames: int) -> NDArray[np.uint8]:
         """``n_frames`` frames, uniform in time, upright: uint8 RGB ``[F, H, W, 3]``.
 
         Raises:
@@ -174,7 +158,7 @@ class Decoder:
             return pick(container, path, info, wanted)
 
 
-def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
+def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> NDArray[np.uint8]:
     import decord
 
     try:
@@ -183,24 +167,21 @@ def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
             raise ClipError(
                 f"unreadable: decord finds {len(reader)} frames where {info.n_frames} are stored"
             )
-        frames: Pixels = reader.get_batch(wanted).asnumpy()
+        frames: NDArray[np.uint8] = reader.get_batch(wanted).asnumpy()
     except decord.DECORDError as error:
         line = next((s for s in reversed(str(error).splitlines()) if s.strip()), "no message")
         raise ClipError(f"unreadable: decord cannot decode it ({line[-120:]})") from error
     return frames
 
 
-def pick(container: Any, path: Path, info: ClipInfo, wanted: list[int]) -> Pixels:
+def pick(container: Any, path: Path, info: ClipInfo, wanted: list[int]) -> NDArray[np.uint8]:
     """Frames of an open clip by their numbers, in any order, upright."""
     targets = sorted({info.ticks[i] for i in wanted})
-    try:
-        stream = video_stream(container)
-        found = selective_decode(container, stream, info, targets)
+    with damage_told():
+        found = selective_decode(container, video_stream(container), info, targets)
         if len(found) < len(targets):
             found = _decode_forward(path, info, targets)
         frames = {tick: frame.to_ndarray(format="rgb24") for tick, frame in found.items()}
-    except DAMAGE as error:
-        raise ClipError(f"unreadable: damaged ({describe(error)})") from error
     turned = [info.orientation.apply(frames[info.ticks[i]]) for i in wanted]
     if len({frame.shape for frame in turned}) != 1:
         raise ClipError("unreadable: the frame size changes within the clip")
@@ -232,12 +213,9 @@ def check_every_frame(path: Path) -> ClipInfo:
         ClipError: the clip cannot be used, and why.
     """
     info = probe_clip(path)
-    try:
-        with open_clip(path) as container:
-            stream = video_stream(container)
-            found = {f.pts for f in container.decode(stream) if not f.is_corrupt}
-    except DAMAGE as error:
-        raise ClipError(f"unreadable: damaged ({describe(error)})") from error
+    with damage_told(), open_clip(path) as container:
+        stream = video_stream(container)
+        found = {frame.pts for frame in container.decode(stream) if not frame.is_corrupt}
     missing = len(set(info.ticks) - found)
     if missing:
         raise ClipError(f"unreadable: {missing} of {info.n_frames} frames cannot be decoded")

@@ -36,12 +36,11 @@ def dataset_fingerprint(root: Path) -> str:
     A generated dataset that is as its listing says, or is not made yet, is ``pristine``: making it
     is no change, adding a clip to it is.
     """
-    listing = root / _LISTING
     if not root.is_dir():
         return "pristine"
     found = list(_files(root))
-    if listing.is_file():
-        made = json.loads(listing.read_text(encoding="utf-8"))["files"]
+    if (root / _LISTING).is_file():
+        made = json.loads((root / _LISTING).read_text(encoding="utf-8"))["files"]
         if made == {name: stat.st_size for name, stat in found}:
             return "pristine"
     digest = hashlib.sha256()

@@ -17,17 +17,10 @@ from siglip_study.data.layouts.base import ListedClip, Rejection
 from siglip_study.data.vetting import vet_clips
 
 MANIFEST_SCHEMA: dict[str, pl.DataType] = {
-    "id": pl.String(),
-    "split": pl.String(),
-    "group": pl.String(),
-    "category": pl.String(),
-    "path": pl.String(),
+    **{name: pl.String() for name in ("id", "split", "group", "category", "path")},
     "captions": pl.List(pl.String()),
-    "duration_s": pl.Float64(),
-    "fps": pl.Float64(),
-    "n_frames": pl.Int64(),
-    "width": pl.Int64(),
-    "height": pl.Int64(),
+    **{name: pl.Float64() for name in ("duration_s", "fps")},
+    **{name: pl.Int64() for name in ("n_frames", "width", "height")},
     "sha256": pl.String(),
 }
 REJECTED_SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("id", "path", "reason")}
@@ -81,12 +74,11 @@ def build_manifest(root: Path, data: DataConfig) -> tuple[pl.DataFrame, pl.DataF
     """Read labels, open and decode every clip, and say of each one that is left out why.
 
     An id that occurs twice, within a split or across splits, is rejected everywhere: there is no
-    telling which label belongs to it, and a clip must not be trained on and reported. The same file
-    under several ids: see :func:`settle_copies`.
+    telling which label belongs to it. The same file under several ids: see :func:`settle_copies`.
 
     Returns:
         The manifest (``MANIFEST_SCHEMA``), in the order of ``data.splits`` and then of ids, and the
-        rejected (id, path, reason: ``kind: detail``), by path; paths are relative to ``root``.
+        rejected (``REJECTED_SCHEMA``), by path; paths are relative to ``root``.
 
     Raises:
         StudyError: a folder is missing, a split is left without a clip, or a source video has
@@ -118,36 +110,32 @@ def build_manifest(root: Path, data: DataConfig) -> tuple[pl.DataFrame, pl.DataF
             raise StudyError(
                 f"{root / folder}: no usable clip for split '{split}'{why}; expected at least one."
             )
-    _keep_groups_apart(rows)
+    # Clips of one source video look alike: trained on and reported, they would leak.
+    homes: dict[str, str] = {}
+    for row in rows:
+        other = homes.setdefault(row["group"], row["split"])
+        if other != row["split"]:
+            raise StudyError(
+                f"source video '{row['group']}' has clips in the splits {other} and {row['split']} "
+                f"(one is '{row['id']}'); expected each source in one split: move its clips, or "
+                "set data.group_key to the key that names the source."
+            )
     manifest = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     rejected.sort(key=lambda r: (r.path, r.id))
     return manifest, pl.DataFrame([vars(r) for r in rejected], schema=REJECTED_SCHEMA)
 
 
-def _keep_groups_apart(rows: list[dict[str, Any]]) -> None:
-    """Clips of one source video look alike: trained on and reported, they would leak."""
-    home: dict[str, str] = {}
-    for row in rows:
-        split = home.setdefault(row["group"], row["split"])
-        if split != row["split"]:
-            raise StudyError(
-                f"source video '{row['group']}' has clips in the splits {split} and {row['split']} "
-                f"(one is '{row['id']}'); expected each source in one split: move its clips, or "
-                "set data.group_key to the key that names the source."
-            )
-
-
 def _without_shared_ids(
     listed: list[tuple[str, ListedClip]], rejected: list[Rejection]
 ) -> list[tuple[str, ListedClip]]:
-    homes: dict[str, list[str]] = defaultdict(list)
+    by_id: dict[str, list[tuple[str, ListedClip]]] = defaultdict(list)
     for split, clip in listed:
-        homes[clip.id].append(split)
-    for _, clip in listed:
-        if len(homes[clip.id]) > 1:
-            reason = f"duplicate id: in the splits {', '.join(homes[clip.id])}"
-            rejected.append(Rejection(clip.id, clip.path, reason))
-    return [(split, clip) for split, clip in listed if len(homes[clip.id]) == 1]
+        by_id[clip.id].append((split, clip))
+    for same in by_id.values():
+        if len(same) > 1:
+            reason = f"duplicate id: in the splits {', '.join(split for split, _ in same)}"
+            rejected += [Rejection(clip.id, clip.path, reason) for _, clip in same]
+    return [same[0] for same in by_id.values() if len(same) == 1]
 
 
 def _too_short(found: Mapping[str, Any], data: DataConfig) -> str | None:
@@ -165,16 +153,14 @@ def _too_short(found: Mapping[str, Any], data: DataConfig) -> str | None:
 def halve_split(manifest: pl.DataFrame) -> pl.DataFrame:
     """Divide the split ``held_out`` into ``selection`` and ``report``, never within a group.
 
-    Groups stand in the order of the SHA-256 of their names; the first half of the clips, to whole
-    groups, becomes ``selection``. So neither file order nor chance decides, both halves are never
-    empty, and an added clip moves at most the groups at the border.
+    Groups stand in the order of the SHA-256 of their names, so that neither file order nor chance
+    decides; the first half of the clips, to whole groups, becomes ``selection``.
 
     Raises:
         StudyError: the split has fewer than two groups.
     """
     is_held = pl.col("split") == "held_out"
-    held = manifest.filter(is_held)
-    sizes = dict(held.group_by("group").len().iter_rows())
+    sizes = dict(manifest.filter(is_held).group_by("group").len().iter_rows())
     if len(sizes) < 2:
         raise StudyError(
             f"data.splits.held_out: found {len(sizes)} group(s) of clips; expected at least 2, "
@@ -182,17 +168,15 @@ def halve_split(manifest: pl.DataFrame) -> pl.DataFrame:
         )
     order = sorted(sizes, key=lambda group: hashlib.sha256(group.encode()).hexdigest())
     chosen: list[str] = []
-    clips = 0
+    clips, half = 0, sum(sizes.values()) / 2
     for group in order[:-1]:
         # A group is taken while its middle lies in the first half.
-        if chosen and clips + sizes[group] / 2 > held.height / 2:
+        if chosen and clips + sizes[group] / 2 > half:
             break
         chosen.append(group)
         clips += sizes[group]
-    half = pl.when(pl.col("group").is_in(chosen)).then(pl.lit("selection"))
-    named = pl.when(is_held).then(half.otherwise(pl.lit("report"))).otherwise(pl.col("split"))
-    halved = manifest.with_columns(named.alias("split"))
-    rank = pl.col("split").replace_strict(
-        {"train": 0, "selection": 1, "report": 2}, default=3, return_dtype=pl.Int8
-    )
-    return halved.sort(rank, "split", "id")
+    in_first = is_held & pl.col("group").is_in(chosen)
+    named = pl.when(in_first).then(pl.lit("selection")).when(is_held).then(pl.lit("report"))
+    halved = manifest.with_columns(named.otherwise(pl.col("split")).alias("split"))
+    rank = pl.col("split").replace_strict({"train": 0, "selection": 1, "report": 2})
+    return halved.sort(rank, "id")

@@ -6,6 +6,7 @@ Both decoders share this, so that they agree on which frames exist and how they 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -65,8 +66,17 @@ _SAFE = {
     "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,mpeg",
     "protocol_whitelist": "file",
 }
-#: what PyAV raises on a damaged file
-DAMAGE = (av.FFmpegError, OSError, ValueError)
+#: What PyAV raises on a damaged file.
+_DAMAGE = (av.FFmpegError, OSError, ValueError)
+
+
+@contextmanager
+def damage_told() -> Iterator[None]:
+    """What PyAV raises on a damaged file becomes a :class:`ClipError`."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise ClipError(f"unreadable: damaged ({_describe(error)})") from error
 
 
 @dataclass(frozen=True)
@@ -104,19 +114,15 @@ class ClipInfo:
     width: int
     height: int
     pts: NDArray[np.float64] = field(repr=False)
-    #: the same times in the stream's own ticks, ascending: the exact names of the frames
-    ticks: tuple[int, ...] = field(repr=False)
-    #: of the keyframes that decoding can start from
-    keyframe_ticks: tuple[int, ...] = field(repr=False)
+    ticks: tuple[int, ...] = field(repr=False)  # pts in the stream's own ticks, exact
+    keyframe_ticks: tuple[int, ...] = field(repr=False)  # of those that decoding can start from
     time_base: Fraction
     orientation: Orientation
     trimmed: bool
     eight_bit: bool
-    #: FFmpeg's name of the codec, such as "h264"
-    codec: str
+    codec: str  # FFmpeg's name, such as "h264"
     interlaced: bool
-    #: whether the file marks as keyframes also frames that decoding cannot start from
-    recovers: bool
+    recovers: bool  # frames that decoding cannot start from are marked as keyframes too
 
     @property
     def is_plain(self) -> bool:
@@ -136,8 +142,8 @@ def open_clip(path: Path) -> Any:
             raise ClipError("unreadable: the file has zero bytes")
         # Absolute: a relative name with a colon would be taken for a protocol.
         return av.open(str(path.resolve()), options=dict(_SAFE))
-    except DAMAGE as error:
-        raise ClipError(f"unreadable: cannot be opened as video ({describe(error)})") from error
+    except _DAMAGE as error:
+        raise ClipError(f"unreadable: cannot be opened as video ({_describe(error)})") from error
 
 
 def video_stream(container: Any) -> Any:
@@ -166,15 +172,9 @@ def probe_clip(path: Path) -> ClipInfo:
         return probe_container(container)
 
 
+@damage_told()
 def probe_container(container: Any) -> ClipInfo:
     """:func:`probe_clip` of a container that is open, which is left at its end."""
-    try:
-        return _probe(container)
-    except DAMAGE as error:
-        raise ClipError(f"unreadable: damaged ({describe(error)})") from error
-
-
-def _probe(container: Any) -> ClipInfo:
     stream = video_stream(container)
     codec, extradata = stream.codec_context.name, stream.codec_context.extradata
     shown: list[tuple[int, int, bool]] = []
@@ -211,10 +211,10 @@ def _info(
     base = Fraction(stream.time_base)
     pts = np.array([float((tick - ticks[0]) * base) for tick in ticks])
     last = float(shown[-1][1] * base)
-    rate = stream.average_rate or stream.guessed_rate
     if last <= 0 and len(pts) > 1:
         last = float(np.median(np.diff(pts)))
     elif last <= 0:
+        rate = stream.average_rate or stream.guessed_rate
         last = float(1 / rate) if rate else 0.0
     duration = float(pts[-1]) + last
     turn = _orientation(first)
@@ -253,6 +253,6 @@ def _orientation(frame: Any) -> Orientation:
     raise ClipError("unreadable: turned by an angle that is not a multiple of 90 degrees")
 
 
-def describe(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """A decoder's complaint without its numbers, for use within a reason."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()

@@ -60,15 +60,13 @@ def main(decoder_name: str, n_frames: int) -> None:
         answers.flush()
 
 
-#: a clip that keeps a decoder busy for longer is taken for one that hangs it
-TIMEOUT_S = 300.0
-
-
 class VetProcess:
-    """One worker process; started when it is first needed, and again after a crash."""
+    """One worker process; started when it is first needed, and again after a crash.
 
-    def __init__(self, decoder: str, n_frames: int, timeout_s: float = TIMEOUT_S) -> None:
-        """Args as in :func:`vet_clips`; ``timeout_s`` is for one clip."""
+    A clip that keeps it busy for more than ``timeout_s`` is taken for one that hangs the decoder.
+    """
+
+    def __init__(self, decoder: str, n_frames: int, timeout_s: float = 300.0) -> None:
         module = "siglip_study.data.vetting"
         self.command = [sys.executable, "-m", module, decoder, str(n_frames)]
         self.timeout_s = timeout_s
@@ -151,7 +149,7 @@ def vet_clips(
     for process in everyone:
         idle.put(process)
 
-    def vet(path: Path) -> dict[str, Any]:
+    def vet_one(path: Path) -> dict[str, Any]:
         process = idle.get()
         try:
             return process.vet(path)
@@ -160,7 +158,7 @@ def vet_clips(
 
     try:
         with ThreadPoolExecutor(count) as threads:
-            return list(threads.map(vet, paths))
+            return list(threads.map(vet_one, paths))
     finally:
         for process in everyone:
             process.close()

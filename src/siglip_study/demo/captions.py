@@ -17,9 +17,6 @@ from siglip_study.demo import lexicon
 from siglip_study.demo.lexicon import SYNONYMS, Clause, Verb, josa
 from siglip_study.demo.world import ATTRIBUTES, Scene, facts
 
-__all__ = ["STYLES", "SYNONYMS", "caption", "compose", "fact_words"]
-
-STYLES = ("clips", "scorer")
 #: Share of captions that state every fact; the others leave out one of :data:`OPTIONAL`.
 COMPLETE_SHARE = 0.85
 OPTIONAL = ("size", "place", "weather", "camera")
@@ -65,16 +62,15 @@ class _Parts:
 
 Template = Callable[[_Parts], str]
 
-#: Templates in the plain style. The second family below shares none of them.
-CLIPS_TEMPLATES: tuple[Template, ...] = (
+_CLIPS: tuple[Template, ...] = (
     lambda p: f"{p.where} {josa(p.noun, '이/가')} {p.motion}.{p.camera_sentence('plain')}",
     lambda p: f"{josa(p.noun, '은/는')} {p.where} {p.motion}.{p.camera_sentence('plain')}",
     lambda p: f"{p.at} {josa(p.noun, '이/가')} 있는데 {p.motion}.{p.camera_sentence('plain')}",
     lambda p: f"{p.at} {p.moving} {josa(p.noun, '이/가')} 보인다.{p.camera_sentence('plain')}",
     lambda p: f"{p.camera_sentence('plain')} {p.where} {josa(p.noun, '이/가')} {p.motion}.",
 )
-#: As above, for captions that state both place and weather: these stand apart.
-CLIPS_TEMPLATES_APART: tuple[Template, ...] = (
+#: For captions that state both place and weather: these stand apart.
+_CLIPS_APART: tuple[Template, ...] = (
     lambda p: (
         f"{p.weather.plain}. {p.place}에서 {josa(p.noun, '이/가')} {p.motion}."
         f"{p.camera_sentence('plain')}"
@@ -89,7 +85,7 @@ CLIPS_TEMPLATES_APART: tuple[Template, ...] = (
     ),
 )
 
-SCORER_TEMPLATES: tuple[Template, ...] = (
+_SCORER: tuple[Template, ...] = (
     lambda p: f"{p.moving} {p.noun}입니다. 장면은 {p.setting}입니다.{p.camera_sentence('polite')}",
     lambda p: (
         f"영상에 {josa(p.noun, '이/가')} 나옵니다. {p.where} {p.adverb} {p.verb.polite}."
@@ -101,7 +97,7 @@ SCORER_TEMPLATES: tuple[Template, ...] = (
         f"{p.camera_sentence('yo')}"
     ),
 )
-SCORER_TEMPLATES_APART: tuple[Template, ...] = (
+_SCORER_APART: tuple[Template, ...] = (
     lambda p: (
         f"이곳은 {p.place}입니다. {p.weather.also} {josa(p.noun, '이/가')}"
         f" {p.adverb} {p.verb.polite}.{p.camera_sentence('polite')}"
@@ -112,10 +108,9 @@ SCORER_TEMPLATES_APART: tuple[Template, ...] = (
     ),
 )
 
-_TEMPLATES = {
-    "clips": (CLIPS_TEMPLATES, CLIPS_TEMPLATES_APART),
-    "scorer": (SCORER_TEMPLATES, SCORER_TEMPLATES_APART),
-}
+#: style → templates, and more of them for captions that state both place and weather.
+TEMPLATES = {"clips": (_CLIPS, _CLIPS_APART), "scorer": (_SCORER, _SCORER_APART)}
+STYLES = tuple(TEMPLATES)
 
 
 def _pick(rng: np.random.Generator, options: Sequence[T]) -> T:
@@ -132,6 +127,7 @@ def _noun(scene: Scene, with_size: bool, rng: np.random.Generator) -> str:
 
 def _parts(scene: Scene, stated: frozenset[str], rng: np.random.Generator) -> _Parts:
     adverbs, verbs = _pick(rng, lexicon.MOTION_FORMS[scene.motion])
+    clauses = lexicon.WEATHER_CLAUSES[scene.weather]
     place = _pick(rng, SYNONYMS["place"][scene.place]) if "place" in stated else ""
     if not place:
         setting = _pick(rng, lexicon.WEATHER_TIMES[scene.weather])
@@ -149,9 +145,7 @@ def _parts(scene: Scene, stated: frozenset[str], rng: np.random.Generator) -> _P
         at=at,
         setting=setting,
         place=place,
-        weather=(
-            _pick(rng, lexicon.WEATHER_CLAUSES[scene.weather]) if "weather" in stated else _SILENCE
-        ),
+        weather=_pick(rng, clauses) if "weather" in stated else _SILENCE,
         camera=_pick(rng, lexicon.CAMERA_FORMS[scene.camera]) if "camera" in stated else None,
         progressive=bool(rng.random() < 0.4),
     )
@@ -161,12 +155,12 @@ def compose(
     scene: Scene, rng: np.random.Generator, style: str = "clips"
 ) -> tuple[str, frozenset[str]]:
     """A caption of the scene (NFC, one line) and the attributes that it states."""
-    if style not in _TEMPLATES:
+    if style not in TEMPLATES:
         raise ValueError(f"style is {style!r}; expected one of {STYLES}")
     stated = frozenset(ATTRIBUTES)
     if rng.random() >= COMPLETE_SHARE:
         stated -= {_pick(rng, OPTIONAL)}
-    together, apart = _TEMPLATES[style]
+    together, apart = TEMPLATES[style]
     templates = together + apart if {"place", "weather"} <= stated else together
     text = _pick(rng, templates)(_parts(scene, stated, rng))
     return unicodedata.normalize("NFC", text.strip()), stated

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,8 @@ from siglip_study.study.cells import SPLITS
 
 FACTS_SCHEMA = "facts/1"
 LABEL_SCHEMA = "label/1"
+#: Side of the square frames in pixels, frames a second, seconds of the shortest and longest clip.
+SIDE, FPS, SECONDS = 96, 8, (2.0, 4.0)
 #: Candidates drawn per clip, of which the one with the rarest values is taken.
 _CANDIDATES = 16
 #: Far fewer than the 12,800 fact tuples of the clips, none of which is used twice.
@@ -60,16 +61,11 @@ def _balanced_scenes(n: int, used: set[tuple[str, ...]], rng: np.random.Generato
     return scenes
 
 
-def plan_dataset(
-    sizes: dict[str, int], seed: int, fps: int = 8, seconds: tuple[float, float] = (2.0, 4.0)
-) -> list[Clip]:
+def plan_dataset(sizes: dict[str, int], seed: int) -> list[Clip]:
     """The clips of a data set, without rendering; no two share a fact tuple.
 
-    Args:
-        sizes: split → number of clips; splits are drawn in the order of :data:`SPLITS`.
-        seed: of scenes, captions and durations.
-        fps: frames a second.
-        seconds: shortest and longest clip.
+    ``sizes`` are clips of each split, which are drawn in the order of :data:`SPLITS`; ``seed``
+    decides scenes, captions and durations.
 
     Raises:
         StudyError: a split is unknown, a size negative, or the clips are too many for the world.
@@ -87,82 +83,53 @@ def plan_dataset(
     clips = []
     for split in SPLITS:
         for i, scene in enumerate(_balanced_scenes(sizes.get(split, 0), used, rng)):
-            n_frames = round(fps * float(rng.uniform(*seconds)))
+            n_frames = round(FPS * float(rng.uniform(*SECONDS)))
             text = caption(scene, rng, style="clips")
-            clips.append(Clip(f"{split}_{i:04d}", split, scene, text, max(n_frames, 1)))
+            clips.append(Clip(f"{split}_{i:04d}", split, scene, text, n_frames))
     return clips
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int, crf: int = 18) -> None:
+def _write_video(path: Path, frames: np.ndarray) -> None:
     """Encode uint8 [F, H, W, 3] RGB frames as H.264 in mp4 (yuv420p); whole or not at all."""
     with atomic_path(path) as partial, av.open(str(partial), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps))
+        stream = container.add_stream("libx264", rate=FPS)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        # With several threads the bits depend on how many cores there are. With its lookahead x264
-        # reads past the edges of pictures this small, and the bits depend on what lay in memory;
-        # "zerolatency" switches it off.
-        stream.options = {
-            "crf": str(crf),
-            "preset": "veryfast",
-            "tune": "zerolatency",
-            "threads": "1",
-        }
+        # With several threads the bits depend on how many cores there are. With its lookahead,
+        # which "zerolatency" switches off, x264 reads past the edges of pictures this small, and
+        # the bits depend on what lay in memory.
+        repeatable = {"tune": "zerolatency", "threads": "1"}
+        stream.options = {"crf": "18", "preset": "veryfast", **repeatable}
         for picture in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
 
 
-def _label(clip: Clip, size_px: int, fps: int) -> dict[str, Any]:
+def _label(clip: Clip) -> dict[str, Any]:
+    size = {"width": SIDE, "height": SIDE, "fps": FPS, "frames": clip.n_frames}
     return {
-        "info": {
-            "filename": f"{clip.id}.mp4",
-            "width": size_px,
-            "height": size_px,
-            "fps": fps,
-            "frames": clip.n_frames,
-        },
+        "info": {"filename": f"{clip.id}.mp4", **size},
         "annotation": {"description_kr": clip.caption, "language": "ko"},
         "meta": {"source": f"scene_{clip.id}", "category": category(clip.scene)},
     }
 
 
-def write_dataset(
-    root: Path,
-    sizes: dict[str, int],
-    seed: int,
-    size_px: int = 96,
-    fps: int = 8,
-    seconds: tuple[float, float] = (2.0, 4.0),
-    threads: int = 2,
-) -> None:
+def write_dataset(root: Path, sizes: dict[str, int], seed: int, threads: int = 2) -> None:
     """Write ``<split>/videos/<id>.mp4``, ``<split>/labels/<id>.json`` and ``facts.json``.
 
     ``facts.json`` (schema ``facts/1``: id → facts) stands outside the labels, so that no reader of
     the layout can see the answers; it is written last, and its presence means that all is there.
 
-    Args:
-        root: folder of the data set.
-        sizes: split → number of clips, e.g. ``{"train": 200, "selection": 60, "report": 60}``.
-        seed: decides everything; the same seed gives the same labels and the same frames.
-        size_px: side of the square frames, in pixels; even, as yuv420p asks.
-        fps: frames a second.
-        seconds: shortest and longest clip.
-        threads: workers that render and encode side by side; they do not change the result.
-
-    Raises:
-        StudyError: see :func:`plan_dataset`; or ``size_px`` is odd.
+    ``sizes`` and ``seed`` are those of :func:`plan_dataset`, whose errors are raised; the same seed
+    gives the same labels and the same frames, in however many ``threads``.
     """
-    root = Path(root)
-    if size_px % 2 or size_px <= 0:
-        raise StudyError(f"size_px is {size_px}; expected an even number of pixels.")
-    clips = plan_dataset(sizes, seed, fps, seconds)
+    clips = plan_dataset(sizes, seed)
 
     def write(clip: Clip) -> None:
-        frames = render_frames(clip.scene, clip.n_frames, size_px)
-        write_video(root / clip.split / "videos" / f"{clip.id}.mp4", frames, fps)
+        frames = render_frames(clip.scene, clip.n_frames, SIDE)
+        _write_video(root / clip.split / "videos" / f"{clip.id}.mp4", frames)
         label = root / clip.split / "labels" / f"{clip.id}.json"
-        write_json(label, _label(clip, size_px, fps), LABEL_SCHEMA)
+        write_json(label, _label(clip), LABEL_SCHEMA)
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
         list(pool.map(write, clips))

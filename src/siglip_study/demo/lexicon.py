@@ -27,10 +27,6 @@ def josa(word: str, pair: str) -> str:
     return word + (closed if is_closed else open_)
 
 
-def _with_final(stem: str, final: int) -> str:
-    return stem[:-1] + chr(ord(stem[-1]) + final)
-
-
 @dataclass(frozen=True)
 class Verb:
     """A regular verb by its stem; ``yo`` is given, since its vowel contraction varies by stem."""
@@ -38,19 +34,20 @@ class Verb:
     stem: str
     yo: str
 
-    @property
-    def _closed(self) -> bool:
-        return final_consonant(self.stem) != 0
+    def _with_final(self, final: int) -> str:
+        """The stem with this final consonant if it ends in a vowel."""
+        open_ = final_consonant(self.stem) == 0
+        return self.stem[:-1] + chr(ord(self.stem[-1]) + (final if open_ else 0))
 
     @property
     def plain(self) -> str:
         """움직인다, 있다."""
-        return (self.stem if self._closed else _with_final(self.stem, _FINAL_N)) + "다"
+        return self._with_final(_FINAL_N) + "다"
 
     @property
     def polite(self) -> str:
         """움직입니다, 있습니다."""
-        return self.stem + "습니다" if self._closed else _with_final(self.stem, _FINAL_B) + "니다"
+        return self._with_final(_FINAL_B) + ("습니다" if final_consonant(self.stem) else "니다")
 
     @property
     def adnominal(self) -> str:
@@ -128,7 +125,10 @@ COLOUR_FORMS: dict[str, tuple[str, ...]] = {
     "white": ("하얀", "흰", "흰색"),
 }
 
-_GO = [Verb("움직이", "움직여요"), Verb("이동하", "이동해요"), Verb("나아가", "나아가요")]
+_GO = [Verb("움직이", "움직여요"), Verb("이동하", "이동해요")]
+_PASS = [*_GO, Verb("나아가", "나아가요"), Verb("지나가", "지나가요")]
+_RISE = [*_GO, Verb("올라가", "올라가요"), Verb("떠오르", "떠올라요")]
+_SINK = [*_GO, Verb("내려가", "내려가요"), Verb("내려오", "내려와요")]
 
 #: value → (adverbs, verbs); any adverb goes with any verb.
 MOTION_FORMS: dict[str, list[tuple[tuple[str, ...], list[Verb]]]] = {
@@ -136,25 +136,17 @@ MOTION_FORMS: dict[str, list[tuple[tuple[str, ...], list[Verb]]]] = {
         (("가만히", "제자리에"), [Verb("있", "있어요"), Verb("머물러 있", "머물러 있어요")]),
         (("제자리에", "그대로"), [Verb("멈춰 있", "멈춰 있어요")]),
     ],
-    "left": [(("왼쪽으로", "왼편으로", "좌측으로"), [*_GO, Verb("지나가", "지나가요")])],
-    "right": [(("오른쪽으로", "오른편으로", "우측으로"), [*_GO, Verb("지나가", "지나가요")])],
-    "up": [
-        (("위로", "위쪽으로"), [*_GO[:2], Verb("올라가", "올라가요"), Verb("떠오르", "떠올라요")])
-    ],
-    "down": [
-        (
-            ("아래로", "아래쪽으로"),
-            [*_GO[:2], Verb("내려가", "내려가요"), Verb("내려오", "내려와요")],
-        )
-    ],
+    "left": [(("왼쪽으로", "왼편으로", "좌측으로"), _PASS)],
+    "right": [(("오른쪽으로", "오른편으로", "우측으로"), _PASS)],
+    "up": [(("위로", "위쪽으로"), _RISE)],
+    "down": [(("아래로", "아래쪽으로"), _SINK)],
 }
+
+_FIXED = Verb("고정되어 있", "고정되어 있어요")
 
 #: value → (subject, verb with its adverb).
 CAMERA_FORMS: dict[str, list[tuple[str, Verb]]] = {
-    "static": [
-        ("화면", Verb("고정되어 있", "고정되어 있어요")),
-        ("카메라", Verb("고정되어 있", "고정되어 있어요")),
-    ],
+    "static": [("화면", _FIXED), ("카메라", _FIXED)],
     "zoom_in": [
         ("화면", Verb("점점 가까워지", "점점 가까워져요")),
         ("화면", Verb("천천히 확대되", "천천히 확대돼요")),

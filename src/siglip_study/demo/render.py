@@ -24,76 +24,40 @@ def _ellipse(cx: float, cy: float, rx: float, ry: float, n: int = 20) -> Polygon
     ]
 
 
-def _star(points: int = 5, inner: float = 0.42) -> Polygon:
-    radii = [1.0, inner] * points
+def _star() -> Polygon:
+    angles = [math.pi * k / 5 for k in range(10)]
     return [
-        (r * math.sin(math.pi * k / points), -r * math.cos(math.pi * k / points) + 0.05)
-        for k, r in enumerate(radii)
+        (r * math.sin(a), -r * math.cos(a) + 0.05)
+        for r, a in zip([1.0, 0.42] * 5, angles, strict=True)
     ]
+
+
+def _polygon(points: str) -> Polygon:
+    """Of "x,y x,y …", as SVG writes them."""
+    corners = (point.split(",") for point in points.split())
+    return [(float(x), float(y)) for x, y in corners]
 
 
 #: thing → body parts filled with the thing's colour.
 BODY: dict[str, list[Polygon]] = {
-    "car": [
-        [
-            (-1, 0.5),
-            (-1, 0.0),
-            (-0.62, -0.08),
-            (-0.4, -0.55),
-            (0.4, -0.55),
-            (0.62, -0.08),
-            (1, 0.0),
-            (1, 0.5),
-        ],
-    ],
+    "car": [_polygon("-1,.5 -1,0 -.62,-.08 -.4,-.55 .4,-.55 .62,-.08 1,0 1,.5")],
     "ball": [_ellipse(0, 0, 0.92, 0.92, 28)],
-    "fish": [
-        _ellipse(-0.22, 0, 0.76, 0.52),
-        [(0.3, 0), (1, -0.6), (0.82, 0), (1, 0.6)],
-    ],
+    "fish": [_ellipse(-0.22, 0, 0.76, 0.52), _polygon(".3,0 1,-.6 .82,0 1,.6")],
     "bird": [
-        [
-            (-1, -0.6),
-            (-0.5, -0.42),
-            (0, 0.1),
-            (0.5, -0.42),
-            (1, -0.6),
-            (0.62, 0.1),
-            (0.2, 0.42),
-            (0.22, 0.75),
-            (-0.22, 0.75),
-            (-0.2, 0.42),
-            (-0.62, 0.1),
-        ],
+        _polygon(
+            "-1,-.6 -.5,-.42 0,.1 .5,-.42 1,-.6 .62,.1 .2,.42 .22,.75 -.22,.75 -.2,.42 -.62,.1"
+        ),
         _ellipse(0, -0.1, 0.2, 0.24, 12),
     ],
     "boat": [
-        [(-1, 0.35), (1, 0.35), (0.62, 0.85), (-0.62, 0.85)],
-        [(-0.06, -0.95), (-0.06, 0.22), (-0.82, 0.22)],
-        [(0.08, -0.7), (0.08, 0.22), (0.66, 0.22)],
+        _polygon("-1,.35 1,.35 .62,.85 -.62,.85"),
+        _polygon("-.06,-.95 -.06,.22 -.82,.22"),
+        _polygon(".08,-.7 .08,.22 .66,.22"),
     ],
-    "house": [
-        [
-            (-0.95, -0.1),
-            (0, -0.95),
-            (0.95, -0.1),
-            (0.72, -0.1),
-            (0.72, 0.85),
-            (-0.72, 0.85),
-            (-0.72, -0.1),
-        ],
-    ],
+    "house": [_polygon("-.95,-.1 0,-.95 .95,-.1 .72,-.1 .72,.85 -.72,.85 -.72,-.1")],
     "tree": [
-        [
-            (0, -1),
-            (0.5, -0.35),
-            (0.26, -0.35),
-            (0.72, 0.3),
-            (-0.72, 0.3),
-            (-0.26, -0.35),
-            (-0.5, -0.35),
-        ],
-        [(-0.16, 0.3), (0.16, 0.3), (0.16, 0.95), (-0.16, 0.95)],
+        _polygon("0,-1 .5,-.35 .26,-.35 .72,.3 -.72,.3 -.26,-.35 -.5,-.35"),
+        _polygon("-.16,.3 .16,.3 .16,.95 -.16,.95"),
     ],
     "star": [_star()],
 }
@@ -103,10 +67,10 @@ DETAIL: dict[str, list[Polygon]] = {
     "car": [
         _ellipse(-0.52, 0.5, 0.26, 0.26, 14),
         _ellipse(0.52, 0.5, 0.26, 0.26, 14),
-        [(-0.3, -0.38), (0.3, -0.38), (0.42, -0.06), (-0.42, -0.06)],
+        _polygon("-.3,-.38 .3,-.38 .42,-.06 -.42,-.06"),
     ],
     "fish": [_ellipse(-0.62, -0.12, 0.11, 0.11, 10)],
-    "house": [[(-0.2, 0.85), (-0.2, 0.25), (0.2, 0.25), (0.2, 0.85)]],
+    "house": [_polygon("-.2,.85 -.2,.25 .2,.25 .2,.85")],
 }
 
 
@@ -188,14 +152,6 @@ _PLACES: dict[str, tuple[Colour, _Painter]] = {
 }
 
 
-def draw_place(place: str, rng: np.random.Generator, side: int) -> Image.Image:
-    """A place in daylight, RGB, ``side`` × ``side`` pixels; details are drawn for about 192."""
-    sky, paint = _PLACES[place]
-    image = Image.new("RGB", (side, side), sky)
-    paint(ImageDraw.Draw(image), rng, int(side * rng.uniform(0.42, 0.52)), side)
-    return image
-
-
 _OVERSAMPLE = 2
 #: Side of the background canvas; one zoomed to the full is still finer than a 96 px frame.
 _CANVAS = 192
@@ -215,22 +171,18 @@ def _rng(scene: Scene, salt: int) -> np.random.Generator:
     return np.random.default_rng((scene.render_seed, salt))
 
 
-def _rgb(h: float, s: float, v: float) -> tuple[int, int, int]:
-    r, g, b = colorsys.hsv_to_rgb(h % 1.0, min(s, 1.0), min(v, 1.0))
-    return int(r * 255), int(g * 255), int(b * 255)
-
-
 @lru_cache(maxsize=1024)
-def _thing_colour(scene: Scene) -> tuple[int, int, int]:
+def _thing_colour(scene: Scene) -> Colour:
     hue, saturation, value = _HSV[scene.colour]
     jitter = _rng(scene, 2).uniform(-1, 1, 3)
     if scene.weather == "night":
         value *= 0.88
-    return _rgb(
-        hue + 0.018 * float(jitter[0]),
-        saturation * (1 + 0.06 * float(jitter[1])),
-        value * (1 + 0.05 * float(jitter[2])),
+    r, g, b = colorsys.hsv_to_rgb(
+        (hue + 0.018 * float(jitter[0])) % 1.0,
+        min(saturation * (1 + 0.06 * float(jitter[1])), 1.0),
+        min(value * (1 + 0.05 * float(jitter[2])), 1.0),
     )
+    return int(r * 255), int(g * 255), int(b * 255)
 
 
 def _scaled(polygon: Polygon, cx: float, cy: float, rx: float, ry: float) -> list[float]:
@@ -241,8 +193,10 @@ def _scaled(polygon: Polygon, cx: float, cy: float, rx: float, ry: float) -> lis
 def _background(scene: Scene) -> Image.Image:
     """The place under its weather, before the camera; [_CANVAS, _CANVAS] RGB."""
     rng = _rng(scene, 3)
-    pixels = np.asarray(draw_place(scene.place, rng, _CANVAS), dtype=np.float32)
-    pixels = pixels * rng.uniform(0.94, 1.06, 3).astype(np.float32)
+    sky, paint = _PLACES[scene.place]
+    place = Image.new("RGB", (_CANVAS, _CANVAS), sky)
+    paint(ImageDraw.Draw(place), rng, int(_CANVAS * rng.uniform(0.42, 0.52)), _CANVAS)
+    pixels = np.asarray(place, dtype=np.float32) * rng.uniform(0.94, 1.06, 3).astype(np.float32)
     grain = rng.normal(0, 9, (_CANVAS // 8, _CANVAS // 8, 1)).astype(np.float32)
     pixels = pixels + grain.repeat(8, 0).repeat(8, 1)
     if scene.weather == "night":
@@ -271,8 +225,6 @@ def _draw_things(draw: ImageDraw.ImageDraw, scene: Scene, t: float, side: int) -
 
 
 def _draw_weather(draw: ImageDraw.ImageDraw, scene: Scene, t: float, side: int) -> None:
-    if scene.weather not in ("rain", "snow"):
-        return
     rng = _rng(scene, 4)
     if scene.weather == "rain":
         drops = rng.random((44, 2))
@@ -280,7 +232,7 @@ def _draw_weather(draw: ImageDraw.ImageDraw, scene: Scene, t: float, side: int) 
         length = 0.085 * side
         for x, y in zip(drops[:, 0] * 1.1 * side, fall * side, strict=True):
             draw.line((x, y, x - 0.3 * length, y + length), fill=(214, 224, 236), width=2)
-    else:
+    elif scene.weather == "snow":
         flakes = rng.random((46, 3))
         fall = (flakes[:, 1] + 0.55 * t) % 1.05 - 0.02
         for x, y, s in zip(flakes[:, 0] * side, fall * side, flakes[:, 2], strict=True):

@@ -68,11 +68,10 @@ class Scene:
     render_seed: int
 
     def __post_init__(self) -> None:
-        for attribute, values in ATTRIBUTES.items():
-            if getattr(self, attribute) not in values:
-                raise ValueError(
-                    f"{attribute} is {getattr(self, attribute)!r}; expected one of {values}"
-                )
+        for attribute, value in facts(self).items():
+            if value not in ATTRIBUTES[attribute]:
+                expected = ATTRIBUTES[attribute]
+                raise ValueError(f"{attribute} is {value!r}; expected one of {expected}")
 
 
 class Layout(NamedTuple):
@@ -170,21 +169,15 @@ def layout(scene: Scene) -> Layout:
 
 def zoom(scene: Scene, t: float) -> float:
     """How far the camera has zoomed at time t, in [0, 1] of its range; constant when static."""
-    if scene.camera == "zoom_in":
-        return t
-    if scene.camera == "zoom_out":
-        return 1 - t
-    return layout(scene).zoom_phase
+    return {"zoom_in": t, "zoom_out": 1 - t}.get(scene.camera, layout(scene).zoom_phase)
 
 
 def positions(scene: Scene, t: float) -> list[tuple[float, float, float]]:
     """(centre x, centre y, radius) of every copy at time t in [0, 1]; unit coordinates, y down."""
     plan = layout(scene)
     x_at, y_at = plan.phase
-    if scene.motion in ("left", "right"):
-        x_at = t if scene.motion == "right" else 1 - t
-    elif scene.motion in ("up", "down"):
-        y_at = t if scene.motion == "down" else 1 - t
+    x_at = {"right": t, "left": 1 - t}.get(scene.motion, x_at)
+    y_at = {"down": t, "up": 1 - t}.get(scene.motion, y_at)
     x = plan.low[0] + plan.travel[0] * x_at
     y = plan.low[1] + plan.travel[1] * y_at
     radius = RADIUS[scene.size] * THING_ZOOM ** zoom(scene, t)

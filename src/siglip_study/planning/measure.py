@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -125,13 +126,6 @@ def clock(work: Callable[[], Any], times: int, device: torch.device, warm: bool 
 # ---- The language model behind each projector: training, validation, captions.
 
 
-class _NoTokenizer:
-    """Stands in where the tokenizer is not at hand: what captions say does not matter here."""
-
-    def decode(self, ids: Sequence[int], **options: Any) -> str:
-        return " ".join(map(str, ids))
-
-
 class Trial:
     """A frozen LLM of random weights on the device, in front of which projectors are exchanged.
 
@@ -141,7 +135,9 @@ class Trial:
     def __init__(self, forecast: Forecast) -> None:
         self.config, self.models = forecast.config, forecast.models
         self.dataset, self.layout = forecast.dataset, forecast.layout
-        self.tokenizer: Any = forecast.tokenizer or _NoTokenizer()
+        # What captions say does not matter here.
+        stand_in = SimpleNamespace(decode=lambda ids, **_: " ".join(map(str, ids)))
+        self.tokenizer: Any = forecast.tokenizer or stand_in
         self.accelerator = use_device(forecast.config.runtime)
         self.device = self.accelerator.device
         self.plans: dict[tuple[int, Connector], MemoryPlan] = {}

@@ -108,8 +108,8 @@ def pairs(
     """
     for clip in sorted(videos.keys() | labels.keys()):
         paths, notes = videos.get(clip, []), labels.get(clip, [])
-        if len(paths) > 1 or len(notes) > 1:
-            twice = paths if len(paths) > 1 else notes
+        twice = next((files for files in (paths, notes) if len(files) > 1), None)
+        if twice:
             for path in twice:
                 others = ", ".join(other for other in twice if other != path)
                 scan.reject(clip, path, f"duplicate id: also {others}")
@@ -129,11 +129,7 @@ def _walk(base: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def read_text(data: bytes) -> str:
-    """The text of a label's file, with or without a byte order mark.
-
-    Raises:
-        LabelError: it is not UTF-8.
-    """
+    """The text of a label's file, with or without a byte order mark; LabelError: no UTF-8."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -141,11 +137,7 @@ def read_text(data: bytes) -> str:
 
 
 def parse_label(data: bytes) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        LabelError: it is none.
-    """
+    """The JSON object of a label's file; LabelError: it is none."""
     try:
         label = json.loads(read_text(data))
     except (json.JSONDecodeError, RecursionError) as error:
@@ -168,8 +160,7 @@ def lookup(label: dict[str, Any], key: str) -> Any:
 def captions_of(value: Any, key: str) -> tuple[str, ...]:
     """One text or several, stripped, NFC; the empty ones are dropped.
 
-    Raises:
-        LabelError: there is no text, or ``value`` is something else; ``key`` is named.
+    ``value`` stood under ``key``, which the LabelError names where that is no text.
     """
     if value is None:
         raise LabelError(f"no caption: '{key}' is absent")
@@ -187,8 +178,7 @@ def captions_of(value: Any, key: str) -> tuple[str, ...]:
 def text_of(label: dict[str, Any], key: str) -> str | None:
     """A text or number under a dotted key as NFC text; None where it is absent or empty.
 
-    Raises:
-        LabelError: something else stands there.
+    LabelError: something else stands there.
     """
     value = lookup(label, key)
     if value is None:

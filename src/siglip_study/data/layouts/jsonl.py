@@ -46,9 +46,9 @@ def read(root: Path, folder: str, keys: LabelKeys) -> Scan:
     for same in found.values():
         if len(same) == 1:
             scan.clips += same
-            continue
-        for twice in same:
-            scan.reject(twice.id, twice.path, f"duplicate id: {len(same)} lines of {name}")
+        else:
+            for twice in same:
+                scan.reject(twice.id, twice.path, f"duplicate id: {len(same)} lines of {name}")
     return scan
 
 
