@@ -1,6 +1,6 @@
 """The public names: each is there, its examples run, and none imports more than it needs."""
 
-import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -17,8 +17,7 @@ HEAVY = {"torch", "transformers", "peft", "snakemake", "kiwipiepy", "av", "decor
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_of_the_page_is_there(name):
-    home, _, leaf = name.rpartition(".")
-    assert hasattr(importlib.import_module(home), leaf)
+    assert pkgutil.resolve_name(name) is not None  # imported, where it is a module
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))

@@ -101,7 +101,9 @@ def complaints(
         before = recorded.get(name)
         if before == now:
             continue
-        if before and before["version"] == now["version"]:
+        if before is None:
+            said.append(f"'{name}' is new. Note its code: {record}")
+        elif before["version"] == now["version"]:
             said.append(
                 f"The code behind '{name}' changed, its version did not. If it computes something "
                 f"else, raise {place(name)}: finished studies make those results again. If "

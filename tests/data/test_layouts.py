@@ -119,8 +119,8 @@ def test_a_split_folder_that_leaves_the_root_is_an_error(tmp_path, tmp_path_fact
     [
         ("aihub", "train/videos: no such folder"),
         ("jsonl", r"train\.jsonl: no such file"),
-        ("AIHub", r"data\.layout is 'AIHub'; expected one of aihub, jsonl"),
-        ("base", r"data\.layout is 'base'; expected one of aihub, jsonl"),
+        ("AIHub", rf"data\.layout is 'AIHub'; expected one of {', '.join(layout_names())}\."),
+        ("base", rf"data\.layout is 'base'; expected one of {', '.join(layout_names())}\."),
     ],
 )
 def test_what_is_not_there_is_named(tmp_path, layout, says):
@@ -191,6 +191,17 @@ def test_the_guide_works_as_written(tmp_path, written_layout):
     assert clip.captions == ("빨간 공.", "둘째.")
     expected = {"b": "no caption", "c": "label without clip", "d": "clip without label"}
     assert kinds(found) == expected
+
+
+def test_a_file_of_labels_that_cannot_be_read_is_named(tmp_path, written_layout):
+    source = "from siglip_study.data.layouts.base import read_text, split_file\n\n"
+    source += "def read(root, folder, keys):\n    read_text(split_file(root, f'{folder}.csv'))\n"
+    written_layout("table", source)
+    with pytest.raises(StudyError, match=r"train\.csv: no such file"):
+        scan(tmp_path, layout="table")
+    (tmp_path / "train.csv").write_bytes(b"\xff")
+    with pytest.raises(StudyError, match=r"'train' of .*, layout 'table': broken label: not UTF-8"):
+        scan(tmp_path, layout="table")
 
 
 def test_a_layout_is_a_function_read(written_layout):

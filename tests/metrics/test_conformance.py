@@ -11,7 +11,7 @@ from siglip_study.demo.dataset import plan_dataset
 from siglip_study.demo.render import render_frame
 from siglip_study.features.scorer import Scorer
 from siglip_study.metrics import siglip
-from siglip_study.metrics.base import METRICS
+from siglip_study.metrics.base import METRICS, Metric
 from siglip_study.metrics.grounding import fit_temperature
 from siglip_study.scoring.score_captions import score_captions
 from tools.demo_models.scenes import frame_times
@@ -19,25 +19,16 @@ from tools.demo_models.scenes import frame_times
 SCORER = Path(__file__).parents[2] / "resources" / "demo" / "scorer"
 CLIPS = 24
 #: What has no value for the references, since it compares a caption with the reference it is.
-AGAINST_ITSELF = {
-    "meteor", "meteor_all", "meteor_characters", "meteor_words", "meteor_gain", "cider",
-    "cider_gain", "bertscore_f1", "truncated_share",
-}  # fmt: skip
-#: All captions empty: the least of a range (1 of N where one cluster or string is left, or where
-#: the own clip comes last), the most where less is better, 0 for a contrast with other clips.
+AGAINST_ITSELF = {name for name in METRICS if METRICS[name].with_reference} | {"truncated_share"}
+BASELINE = 0.4
+#: All captions empty, where that is not the worst end of the range.
 EMPTY = {
-    "siglip_cosine": -1, "siglip_sum": -1, "siglip_sigmoid": "least", "siglip_published": 0,
-    "grounding_margin": 0, "grounding_margin_within": 0, "auc": 0, "auc_within": 0, "bits": 0,
-    "retrieval_r1": 0, "retrieval_r1_within": 0, "retrieval_r5": 0, "retrieval_mrr": 1 / CLIPS,
-    "meteor": 0, "meteor_all": 0, "meteor_characters": 0, "meteor_words": 0,
-    "meteor_mismatched": 0, "meteor_gain": 0, "cider": 0, "cider_gain": 0,
-    "bertscore_f1": "least", "effective_captions": 1 / CLIPS, "top_cluster_share": 1,
-    "distinct_ratio": 1 / CLIPS, "distinct_1": 0, "distinct_2": 0, "self_bleu": 1, "vendi": 1,
-    "novelty": 0, "length_ratio": 0,
+    "siglip_sum": -1, "bertscore_f1": -BASELINE / (1 - BASELINE),
+    # One cluster or string is left, or the own clip comes last.
+    "retrieval_mrr": 1 / CLIPS, "effective_captions": 1 / CLIPS, "distinct_ratio": 1 / CLIPS,
     # Nothing is said, so nothing is repeated or cut; the count of empty captions tells.
     "repetition_4": 0, "truncated_share": 0,
 }  # fmt: skip
-BASELINE = 0.4
 
 
 class LetterF1:
@@ -137,11 +128,11 @@ def test_every_metric_says_what_it_is(name):
     info = METRICS[name]
     assert info.name == name and name.isidentifier() and name == name.lower()
     assert info.version.isdigit() and int(info.version) >= 1
-    assert info.unit in ("1", "cosine", "bit", "captions")
+    assert info.unit and info.unit == info.unit.strip()
     for bound in (info.min_value, info.max_value):
         assert bound is None or np.isfinite(bound)
     assert info.higher_is_better in (True, False, None)
-    assert info.description.endswith(".") and len(info.description) > 20
+    assert info.description.endswith(".") and " " in info.description
     told = info.as_json("tokens")
     assert told["version"] == info.version and (told["min"], told["max"]) == (
         info.min_value,
@@ -208,19 +199,22 @@ CLIP_AND_REFERENCE = {
 }  # fmt: skip
 
 
+def worst(info: Metric) -> float | None:
+    """0 of a contrast with other clips; else the end of the range that is worse, or the least."""
+    if info.chance == 0.0:
+        return 0.0
+    return info.max_value if info.higher_is_better is False else info.min_value
+
+
 def test_empty_captions_score_the_minimum_in_every_metric_and_are_counted(study):
     found = study.score([""] * CLIPS, truncated=[False] * CLIPS)
     assert found.n_empty == CLIPS
-    assert set(EMPTY) == set(METRICS) == set(found.values)
-    scorer = study.scorer
-    least = {
-        "siglip_sigmoid": float(
-            siglip.siglip_sigmoid(np.array([-1.0]), scorer.logit_scale, scorer.logit_bias)[0]
-        ),
-        "bertscore_f1": -BASELINE / (1 - BASELINE),
-    }
-    for name, expected in EMPTY.items():
-        value = least[name] if expected == "least" else expected
+    assert set(EMPTY) <= set(METRICS) == set(found.values)
+    scale, bias = study.scorer.logit_scale, study.scorer.logit_bias
+    least = {"siglip_sigmoid": siglip.siglip_sigmoid(np.array([-1.0]), scale, bias)[0]}
+    for name in METRICS:
+        value = {**EMPTY, **least}.get(name, worst(METRICS[name]))
+        assert value is not None, f"{name} has no worst value; expected a row in EMPTY"
         assert found.values[name]["value"] == pytest.approx(value, abs=1e-9), name
 
 

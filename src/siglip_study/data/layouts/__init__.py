@@ -11,7 +11,7 @@ from pathlib import Path
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import DataConfig
-from siglip_study.data.layouts.base import LabelKeys, Reader, Scan
+from siglip_study.data.layouts.base import LabelError, LabelKeys, Reader, Scan
 
 
 def layout_names() -> list[str]:
@@ -38,7 +38,10 @@ def scan_split(data: DataConfig, root: Path, folder: str) -> Scan:
     """What the dataset in ``root`` holds of the split in ``folder``.
 
     Raises:
-        StudyError: no such layout, or the split's files are missing.
+        StudyError: no such layout, or the split's files are missing or cannot be read.
     """
     keys = LabelKeys(data.caption_key, data.group_key, data.category_key)
-    return get_layout(data.layout)(root, folder, keys)
+    try:
+        return get_layout(data.layout)(root, folder, keys)
+    except LabelError as error:
+        raise StudyError(f"split '{folder}' of {root}, layout '{data.layout}': {error}.") from error

@@ -67,6 +67,18 @@ class LabelError(Exception):
     """A label cannot be used; the message is the reason."""
 
 
+def split_file(root: Path, name: str) -> bytes:
+    """Content of the one file of a split (a table of its clips, say).
+
+    Raises:
+        StudyError: the file is missing or leads outside the dataset's folder.
+    """
+    path = root / name
+    if not path.is_file() or not is_inside(root, path):
+        raise StudyError(f"{path}: no such file in the dataset's folder; expected a split.")
+    return path.read_bytes()
+
+
 def files_by_id(root: Path, folder: str, suffix: str, scan: Scan) -> dict[str, list[str]]:
     """Id → paths of the files below ``folder`` that end in ``suffix``; hidden files apart.
 

@@ -7,7 +7,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from siglip_study.base.errors import StudyError
 from siglip_study.data.layouts.base import (
     LabelError,
     LabelKeys,
@@ -16,6 +15,7 @@ from siglip_study.data.layouts.base import (
     captions_of,
     is_inside,
     parse_label,
+    split_file,
     text_of,
 )
 
@@ -28,11 +28,9 @@ def read(root: Path, folder: str, keys: LabelKeys) -> Scan:
     """
     del keys
     name = f"{folder}.jsonl"
-    if not (root / name).is_file() or not is_inside(root, root / name):
-        raise StudyError(f"{root / name}: no such file in the dataset's folder; expected a split.")
     scan = Scan()
     found: dict[str, list[ListedClip]] = defaultdict(list)
-    for number, line in enumerate((root / name).read_bytes().splitlines(), start=1):
+    for number, line in enumerate(split_file(root, name).splitlines(), start=1):
         if not line.strip():
             continue
         clip, path = f"{name}:{number}", name
