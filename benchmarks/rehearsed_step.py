@@ -69,7 +69,7 @@ def _train(trial: Trial, shape: StageShape, steps: int) -> float:
         update={"epochs": 1, "batch_size": shape.batch, "gradient_accumulation": shape.accumulation}
     )
     memory = trial.plans[shape.stage, shape.connector]
-    plan = StagePlan(shape.stage, settings, 0, memory.eval_clips, 1e9, memory.forward_clips)
+    plan = StagePlan(shape.stage, settings, 0, 1e9, memory)
     lengths = random.Random(steps)
     pool = _Pool(trial.features(max(2, shape.batch)))
 
@@ -86,9 +86,8 @@ def _train(trial: Trial, shape: StageShape, steps: int) -> float:
             train,
             held,
             ResumePoint(Path(folder) / "resume"),
-            lambda _: {"quick_n": 0},
             trial.accelerator,
-            lambda _: None,
+            lambda _: {"quick_n": 0},
         )
         return time.perf_counter() - began
 

@@ -22,7 +22,7 @@ from siglip_study.config.training import StageConfig
 from siglip_study.models.llm import add_lora
 from siglip_study.models.sizes import SequenceShape, training_flops
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.runs.losses import forward_passes
+from siglip_study.runs.clips import forward_passes
 from siglip_study.training.memory import MemoryPlan, plan_memory
 from siglip_study.training.step import make_optimizer, optimizer_step
 

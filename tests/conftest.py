@@ -52,7 +52,7 @@ class MadeFeatures:
         return torch.stack([self[clip] for clip in ids])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def features():
     return MadeFeatures()
 

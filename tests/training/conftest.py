@@ -30,6 +30,7 @@ def train(accelerator, tmp_path, make_clips):
 
     from siglip_study.config.training import StageConfig
     from siglip_study.training.loop import train_stage
+    from siglip_study.training.memory import MemoryPlan
     from siglip_study.training.resume import ResumePoint
     from siglip_study.training.step import StagePlan
 
@@ -44,7 +45,7 @@ def train(accelerator, tmp_path, make_clips):
         resume="resume",
         number=1,
         pace=1e9,
-        forward=None,
+        forward=99,
         diagnosis=None,
         dies=None,
         **settings,
@@ -54,17 +55,18 @@ def train(accelerator, tmp_path, make_clips):
                 raise Killed
 
         torch.set_num_threads(1)
-        plan = StagePlan(number, StageConfig(**{**defaults, **settings}), 3, 4, pace, forward)
+        memory = MemoryPlan(forward, recomputed=0, eval_clips=4)
+        plan = StagePlan(number, StageConfig(**defaults | settings), 3, pace, memory)
         return train_stage(
             model,
             plan,
             clips or make_clips(10),
             held or make_clips(3, start=100),
             ResumePoint(tmp_path / resume),
-            lambda _: {"quick_n": 0},
             accelerator,
-            on_epoch,
+            lambda _: {"quick_n": 0},
             diagnosis,
+            on_epoch,
         )
 
     return run

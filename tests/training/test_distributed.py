@@ -15,16 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support import ranks
-from support.features import write_features
+from support.features import write_inputs
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.seeds import derived_seed
 from siglip_study.config import parse
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.runs.run import Inputs
 from siglip_study.study import Study
 from siglip_study.training.distributed import launch, require_same_weights
-from siglip_study.training.stages import run_stage1, run_stage2
+from siglip_study.training.stages import StageJob, run_stage
 
 SIZES = {"train": 11, "selection": 3}
 DEVICES = [
@@ -42,28 +41,11 @@ def threads():
     torch.set_num_threads(before)
 
 
-def noise(ids):
-    """Features that depend on the clip alone."""
-    made = [torch.Generator().manual_seed(derived_seed(clip)) for clip in ids]
-    return torch.stack([torch.randn((2, 4, 12), generator=g) for g in made]).bfloat16()
-
-
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, micro_config):
-    """A manifest, feature stores and a config: all that processes share is files."""
+def world(tmp_path_factory, micro_config, features):
+    """Input files and a config: all that processes share is files."""
     folder = tmp_path_factory.mktemp("world")
-    rows = []
-    for split, n in SIZES.items():
-        ids = [f"{split}{i}" for i in range(n)]
-        texts = ["빨간 공 " * (1 + i % 4) + str(i) for i in range(n)]
-        rows += [
-            {"id": clip, "split": split, "captions": [text]}
-            for clip, text in zip(ids, texts, strict=True)
-        ]
-        work = folder / f"work-{split}"
-        facts = {"dim": 12, "grid": [2, 2], "patches": 4, "frames": 2}
-        write_features(folder / split, work, ids, noise, 4, facts)
-    pl.DataFrame(rows).write_parquet(folder / "manifest.parquet")
+    write_inputs(folder, features, SIZES, lambda _, i: ["빨간 공 " * (1 + i % 4) + str(i)])
     config = micro_config(
         folder,
         # Steps of 5, 5 and 1 clips: the last one leaves a rank without any.
@@ -77,14 +59,14 @@ def world(tmp_path_factory, micro_config):
 
 def live(world: Path, gpus: int, out: Path, device="cpu", progress=str, both=False):
     """Stage 1, or both, by so many ranks."""
-    out.mkdir(exist_ok=True)
     cell = Study(parse(json.loads((world / "config.json").read_text()))).tuning[0]
     inputs = Inputs(world / "manifest.parquet", {split: world / split for split in SIZES})
     runtime = RuntimeConfig(device=device, gpus=gpus, eval_batch_clips=2, save_minutes=1e-9)
-    run_stage1(cell.stage1_name, cell.run, inputs, out / "s1", out / "r1", runtime, progress)
+    run_stage(StageJob(1, cell, inputs, out / "s1", out / "r1", runtime, progress))
     if both:
         loaded = partial(ranks.note_loaded, out)
-        run_stage2(cell, inputs, out / "s1", out / "s2", out / "r2", runtime, str, loaded)
+        job = StageJob(2, cell, inputs, out / "s2", out / "r2", runtime, str, out / "s1", loaded)
+        run_stage(job)
 
 
 @pytest.fixture(scope="module", params=DEVICES)
@@ -146,16 +128,11 @@ def test_ranks_end_with_their_killed_job_and_the_next_one_continues(world, ends,
     assert list((tmp_path / "r1").glob("step-*"))
     live(world, gpus, tmp_path)
     if not torch.cuda.is_available():  # else the fixture's last device may be a GPU
-        same(tmp_path / "s1", ends[gpus - 1] / "s1")
-
-
-def same(one: Path, two: Path) -> None:
-    """Bit by bit, as on one process."""
-    expected = weights(two)
-    for name, tensor in weights(one).items():
-        assert torch.equal(tensor, expected[name]), name
-    losses = [pl.read_parquet(folder / "steps.parquet")["loss"].to_list() for folder in (one, two)]
-    assert losses[0] == losses[1]
+        stages = tmp_path / "s1", ends[gpus - 1] / "s1"
+        found, expected = map(weights, stages)
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+        steps = [pl.read_parquet(folder / "steps.parquet")["loss"].to_list() for folder in stages]
+        assert steps[0] == steps[1]
 
 
 # ---- What ends a launch.
@@ -168,12 +145,9 @@ def test_a_rank_that_is_killed_is_the_sentence(device):
         launch(ranks.killed, 2, device)
 
 
-def test_a_mistake_that_another_rank_finds_is_the_sentence():
+def test_a_mistake_that_another_rank_finds_is_the_sentence_and_a_defect_its_traceback():
     with pytest.raises(StudyError, match=r"^order 7: found a mistake\.$"):
         launch(ranks.mistaken, 2, "cpu", 7)
-
-
-def test_a_defect_of_another_rank_keeps_its_traceback():
     with pytest.raises(Exception, match=r"in broken\n(.*\n)+ZeroDivisionError: a defect"):
         launch(ranks.broken, 2, "cpu")
 

@@ -1,6 +1,7 @@
 """The loop: accumulation, normalisation, early stopping, which weights are kept."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ def weights(model):
 @pytest.mark.parametrize("n", [12, 10, 9])  # three steps of four clips; the last ones ragged
 def test_accumulation_changes_nothing(make_model, make_clips, train, n):
     ends = []
-    for batch, accumulation, forward in ((4, 1, None), (2, 2, None), (1, 4, None), (4, 1, 3)):
+    for batch, accumulation, forward in ((4, 1, 99), (2, 2, 99), (1, 4, 99), (4, 1, 3)):
         model = make_model("mlp_2l", lora=True)
         position = train(
             model,
@@ -40,21 +41,30 @@ def test_accumulation_changes_nothing(make_model, make_clips, train, n):
 def test_gradients_are_clipped_and_the_norm_before_is_recorded(make_model, train, monkeypatch):
     norms = []
 
+    def note(optimizer, *_):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(math.sqrt(sum(float(g.pow(2).sum()) for g in gradients)))
+
     def spying(*made):
         optimizer = make_optimizer(*made)
-        optimizer.register_step_pre_hook(
-            lambda o, *_: norms.append(
-                math.sqrt(
-                    sum(float(p.grad.pow(2).sum()) for g in o.param_groups for p in g["params"])
-                )
-            )
-        )
+        optimizer.register_step_pre_hook(note)
         return optimizer
 
     monkeypatch.setattr(loop, "make_optimizer", spying)
     position = train(make_model(), epochs=1, max_grad_norm=0.01)
     assert norms == pytest.approx([0.01] * 3, rel=1e-3)
     assert all(row["grad_norm"] > 0.01 for row in position.steps)
+
+
+def test_histories_of_both_stages_have_the_same_columns(make_model, train):
+    for number, lora in ((1, False), (2, True)):
+        position = train(make_model("mlp_2l", lora=lora), number=number, resume=f"r{number}")
+        for row in position.steps:
+            both = row["grad_norm_projector"] ** 2 + row["grad_norm_lora"] ** 2
+            assert math.sqrt(both) == pytest.approx(row["grad_norm"], rel=1e-5)
+        for row in position.epochs:
+            assert row["grad_share_projector"] + row["grad_share_lora"] == pytest.approx(1)
+            assert (row["grad_share_lora"] > 0) == lora
 
 
 def test_history_counts_clips_tokens_and_rates(make_model, make_clips, train):
@@ -73,43 +83,19 @@ def test_history_counts_clips_tokens_and_rates(make_model, make_clips, train):
     assert max(rates) == 1e-2 and rates[-1] == pytest.approx(0, abs=1e-12)
 
 
-def test_validation_is_the_mean_over_tokens_whatever_the_batch(make_model, make_clips, accelerator):
-    model, clips = make_model(), make_clips(5)
-    captions = [options[0] for options in clips.captions]
-
-    def batch(rows):
-        return clips.features.batch([clips.ids[i] for i in rows])
-
-    results = [loop.caption_losses(model, batch, captions, n, accelerator) for n in (1, 2, 5)]
-    for sums, lengths in results:
-        assert lengths == [len(caption) for caption in captions]
-        assert sums == pytest.approx(results[0][0], rel=1e-5)
-
-
-def test_keep_restores_the_best_epochs_weights(make_model, train, monkeypatch, script):
+@pytest.mark.parametrize(("keep", "kept"), [("val_loss", 1), ("last", 2)])
+def test_the_weights_kept_are_the_best_epochs_or_the_last(make_model, train, script, keep, kept):
     script(3.0, 1.0, 2.0)
     seen = []
-    made = loop._end_epoch
-    monkeypatch.setattr(
-        loop, "_end_epoch", lambda m, *rest: (seen.append(weights(m)), made(m, *rest))[1]
-    )
     model = make_model()
-    position = train(model, epochs=3, keep="val_loss")
+    position = train(
+        model, epochs=3, keep=keep, diagnosis=lambda model: seen.append(weights(model)) or {}
+    )
     assert position.best_epoch == 2
     assert [row["is_best"] for row in position.epochs] == [True, True, False]
-    assert all(torch.equal(p, seen[1][name]) for name, p in weights(model).items())
-    assert not torch.equal(seen[1]["projector.proj.weight"], seen[2]["projector.proj.weight"])
-
-
-def test_keep_last_keeps_the_last(make_model, train, script):
-    script(1.0, 3.0)
-    model = make_model()
-    train(model, keep="last", resume="a")
-    kept = weights(model)
-    script(3.0, 1.0)
-    other = make_model()
-    train(other, keep="val_loss", resume="b")
-    assert all(torch.equal(p, kept[name]) for name, p in weights(other).items())
+    _, *after = seen  # the first look is before the first step
+    assert all(torch.equal(p, after[kept][name]) for name, p in weights(model).items())
+    assert not torch.equal(after[1]["projector.proj.weight"], after[2]["projector.proj.weight"])
 
 
 @pytest.mark.parametrize(
@@ -135,38 +121,27 @@ def test_early_stopping(make_model, make_clips, train, script, losses, patience,
     assert position.best_val_loss == min(losses[:epochs])
 
 
-def test_a_loss_that_is_not_finite_names_its_key(make_model, make_clips, train):
-    clips = make_clips(4)
-
-    class Broken:
-        def batch(self, ids):
-            return clips.features.batch(ids) * float("nan")
-
-    broken = type(clips)(clips.ids, Broken(), clips.captions, 0)
+def test_a_loss_that_is_not_finite_names_its_key(make_model, make_clips, features, train, script):
+    nan = SimpleNamespace(batch=lambda ids: features.batch(ids) * float("nan"))
     with pytest.raises(StudyError, match=r"stage2: loss of step 1 is nan.*stage2\.learning_rate"):
-        train(make_model(), broken, number=2)
-
-
-def test_a_validation_loss_that_is_not_finite_names_its_key(make_model, train, script):
+        train(make_model(), make_clips(4, source=nan), number=2)
     script(float("inf"))
-    with pytest.raises(StudyError, match=r"stage1: validation loss of epoch 1 is inf") as error:
-        train(make_model())
-    assert str(error.value).endswith(".") and "\n" not in str(error.value)
+    sentence = r"^stage1: validation loss of epoch 1 is inf; expected [^\n]*\.$"
+    with pytest.raises(StudyError, match=sentence):
+        train(make_model(), resume="b")
 
 
-def test_every_projector_takes_the_same_samples_in_the_same_order(make_model, make_clips, train):
-    seen = {}
+def test_every_projector_takes_the_same_samples_in_the_same_order(
+    make_model, make_clips, features, train
+):
+    orders = []
     for projector in ("linear", "constant_prefix", "query_abstractor"):
-        clips = make_clips(7)
-        asked = seen.setdefault(projector, [])
-
-        class Watched:
-            def batch(self, ids, asked=asked, source=clips.features):
-                asked.extend(ids)
-                return source.batch(ids)
-
-        watched = type(clips)(clips.ids, Watched(), clips.captions, 0)
-        train(make_model(projector), watched, resume=projector)
-    first = seen["linear"]
-    assert all(order == first for order in seen.values())
+        read = []
+        watched = SimpleNamespace(
+            batch=lambda ids, read=read: read.extend(ids) or features.batch(ids)
+        )
+        train(make_model(projector), make_clips(7, source=watched), resume=projector)
+        orders.append(read)
+    first = orders[0]
+    assert all(order == first for order in orders)
     assert sorted(first[:7]) == sorted(first[7:]) == sorted(make_clips(7).ids)

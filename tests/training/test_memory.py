@@ -14,59 +14,61 @@ LONG = ClipCost(2.5 * GIB, 2.1 * GIB, 0.45 * GIB, 0.8 * GIB, 0.01 * GIB, 4900)
 SHORT = ClipCost(0.5 * GIB, 0.45 * GIB, 0.05 * GIB, 0.1 * GIB, 0.01 * GIB, 560)
 
 
-def needed(plan, cost):
-    return plan.forward_clips * cost.of_pass(LAYERS - plan.recomputed)
+def plan(free, cost=LONG, batch=4, kept=range(LAYERS + 1), growth=0.0, eval_batch=32):
+    """The plan within so many GiB."""
+    return fit(cost, free * GIB, batch, eval_batch, LAYERS, kept, growth)
 
 
 @pytest.mark.parametrize("cost", [LONG, SHORT])
 @pytest.mark.parametrize("free", [2.6, 5, 9, 16, 24, 40, 70, 130])
 @pytest.mark.parametrize("batch", [1, 4, 16])
 def test_a_plan_stays_within_the_memory(cost, free, batch):
-    plan = fit(cost, free * GIB, batch, 32, LAYERS)
-    assert 1 <= plan.forward_clips <= batch and 0 <= plan.recomputed <= LAYERS
-    assert needed(plan, cost) <= free * GIB
-    assert plan.eval_clips * cost.of_validation() <= free * GIB
+    made = plan(free, cost, batch)
+    assert 1 <= made.forward_clips <= batch and 0 <= made.recomputed <= LAYERS
+    assert made.forward_clips * cost.of_pass(LAYERS - made.recomputed) <= free * GIB
+    assert made.eval_clips * cost.of_validation() <= free * GIB
 
 
 def test_with_room_for_everything_nothing_is_cut_or_recomputed():
-    plan = fit(LONG, 1000 * GIB, 4, 32, LAYERS)
-    assert (plan.forward_clips, plan.recomputed, plan.eval_clips) == (4, 0, 32)
+    made = plan(1000)
+    assert (made.forward_clips, made.recomputed, made.eval_clips) == (4, 0, 32)
 
 
 def test_long_sequences_are_cut_before_layers_are_recomputed():
     """One clip of 4,900 tokens keeps a GPU busy; running layers twice costs a third more."""
-    plan = fit(LONG, 20 * GIB, 4, 32, LAYERS)
-    assert plan.forward_clips == 1 and plan.recomputed == 0
+    made = plan(20)
+    assert made.forward_clips == 1 and made.recomputed == 0
 
 
 def test_more_memory_never_recomputes_more_work():
     work = []
-    for free in range(3, 140):
-        plan = fit(LONG, free * GIB, 4, 32, LAYERS)
-        passes = -(-4 // plan.forward_clips)
-        work.append(passes * 400 + 4 * 4900 * (1 + 0.5 * plan.recomputed / LAYERS))
+    for made in map(plan, range(3, 140)):
+        passes = -(-4 // made.forward_clips)
+        work.append(passes * 400 + 4 * 4900 * (1 + 0.5 * made.recomputed / LAYERS))
     assert work == sorted(work, reverse=True)
 
 
-@pytest.mark.parametrize("kept", [None, [0], [LAYERS]])
-def test_a_clip_that_does_not_fit_is_said_in_one_sentence(kept):
-    with pytest.raises(StudyError, match=r"2\.0 GiB are free .* one clip needs"):
-        fit(LONG, 2 * GIB, 4, 32, LAYERS, kept)
-
-
-def test_layers_that_must_all_be_kept_are_not_tried_where_they_do_not_fit():
-    assert fit(LONG, 10 * GIB, 4, 32, LAYERS).recomputed > 0
-    with pytest.raises(StudyError, match=r"10\.0 GiB are free .* one clip needs 18\."):
-        fit(LONG, 10 * GIB, 4, 32, LAYERS, [LAYERS])
+@pytest.mark.parametrize(
+    ("free", "kept", "sentence"),
+    [
+        (2, range(LAYERS + 1), r"2\.0 GiB are free .* one clip needs"),
+        (2, [0], r"2\.0 GiB are free .* one clip needs"),
+        # Where recomputing would do, but all layers must be kept.
+        (10, [LAYERS], r"10\.0 GiB are free .* one clip needs 18\."),
+    ],
+)
+def test_a_clip_that_does_not_fit_is_said_in_one_sentence(free, kept, sentence):
+    assert plan(10).recomputed > 0
+    with pytest.raises(StudyError, match=sentence):
+        plan(free, kept=kept)
 
 
 def test_weights_are_unpacked_where_nothing_else_needs_the_room():
-    growth = 10 * GIB
-    need = 4 * LONG.of_pass(LAYERS)
-    roomy = fit(LONG, need + growth, 4, 10**6, LAYERS, growth=growth)
+    need, growth = 4 * LONG.of_pass(LAYERS), 10 * GIB
+    roomy = plan((need + growth) / GIB, growth=growth, eval_batch=10**6)
     assert roomy.unpacked and roomy.eval_clips == int(need // LONG.of_validation())
-    assert not fit(LONG, need + growth - 1, 4, 32, LAYERS, growth=growth).unpacked
-    assert not fit(LONG, 1000 * GIB, 4, 32, LAYERS).unpacked
+    assert not plan((need + growth - 1) / GIB, growth=growth).unpacked
+    assert not plan(1000).unpacked
 
 
 class Card:
@@ -101,7 +103,7 @@ def test_a_trial_that_runs_out_of_memory_keeps_fewer_layers_or_ends_in_a_sentenc
     tight = clip_cost(Card(memory=2.7), LAYERS, 0.0, 4900)
     assert tight.kept_layer == pytest.approx((Card.layer - Card.checkpoint) * GIB)
     tighter = clip_cost(Card(memory=2.0), LAYERS, 0.0, 4900)
-    assert fit(tighter, 2.0 * GIB, 4, 32, LAYERS).recomputed == LAYERS
+    assert plan(2, tighter).recomputed == LAYERS
     with pytest.raises(StudyError, match=r"does not hold one clip of 4900 tokens .*out of memory"):
         clip_cost(Card(memory=1.0), LAYERS, 0.0, 4900)
 
@@ -112,6 +114,6 @@ def test_on_the_cpu_the_plan_is_what_the_config_says(
 ):
     model = make_model()
     runtime = RuntimeConfig(checkpointing=checkpointing)
-    plan = plan_memory(model, features.batch(["a"]), [5, 2], 4, 9, runtime, accelerator.autocast)
-    assert (plan.forward_clips, plan.recomputed, plan.eval_clips) == (4, recomputed, 9)
+    made = plan_memory(model, features.batch(["a"]), [5, 2], 4, 9, runtime, accelerator.autocast)
+    assert (made.forward_clips, made.recomputed, made.eval_clips) == (4, recomputed, 9)
     assert layer_settings(model.llm) == (False, recomputed)

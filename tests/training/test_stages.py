@@ -1,5 +1,6 @@
 """Both stages, from their input files to their output files, at micro size."""
 
+import subprocess
 import sys
 import types
 
@@ -7,127 +8,112 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.features import write_inputs
 from support.kept import checkpoint_facts
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
 from siglip_study.config import parse
 from siglip_study.config.study import RuntimeConfig
-from siglip_study.runs.run import Inputs, LoadedRun, use_device
+from siglip_study.features.store import FeatureStore
+from siglip_study.runs.run import LoadedRun, use_device
 from siglip_study.study import Study
-from siglip_study.study.cells import Cell
 from siglip_study.training import stages
-from siglip_study.training.stages import run_stage1, run_stage2
+from siglip_study.training.stages import StageJob, run_stage
 
 RUNTIME = RuntimeConfig(device="cpu", eval_batch_clips=4)
-SIZES = {"train": 6, "selection": 3, "report": 4}
+TRAIN = {f"train{i}" for i in range(6)}
 
 
 @pytest.fixture
 def world(tmp_path, micro_config, features, monkeypatch):
-    """A manifest, stand-in features and a study; threads are left as they were."""
-    asked = {split: [] for split in SIZES}
-
-    class Store(type(features)):
-        def batch(self, ids):
-            asked[self.folder.name].extend(ids)
-            return super().batch(ids)
-
-    fake = types.ModuleType("siglip_study.features.store")
-    fake.FeatureStore = Store
-    monkeypatch.setitem(sys.modules, "siglip_study.features.store", fake)
-    rows = [
-        {
-            "id": f"{split}{i}",
-            "split": split,
-            "captions": [f"빨간 공 {split} {i}", f"a red ball {i}"][: 1 + i % 2],
-        }
-        for split, n in SIZES.items()
-        for i in range(n)
-    ]
-    pl.DataFrame(rows).write_parquet(tmp_path / "manifest.parquet")
+    """Input files, a study, and ids of the clips that were read; threads are left as they were."""
+    read = []
+    batch = FeatureStore.batch
+    monkeypatch.setattr(FeatureStore, "batch", lambda s, ids: read.extend(ids) or batch(s, ids))
+    inputs = write_inputs(
+        tmp_path,
+        features,
+        {"train": 6, "selection": 3, "report": 4},
+        lambda split, i: [f"빨간 공 {split} {i}", f"a red ball {i}"][: 1 + i % 2],
+    )
     names = ("noise_features", "permuted_captions", "untrained_projector")
     study = Study(parse(micro_config(tmp_path, controls=dict.fromkeys(names, "linear"))))
-    inputs = Inputs(tmp_path / "manifest.parquet", {s: tmp_path / s for s in SIZES})
+    cells = {cell.role: cell for cell in [*study.tuning, *study.controls]}
     threads = torch.get_num_threads()
     yield types.SimpleNamespace(
-        study=study, inputs=inputs, asked=asked, root=tmp_path, cell=study.tuning[0]
+        study=study, inputs=inputs, read=read, root=tmp_path, cells=cells, cell=cells["tuning"]
     )
     torch.set_num_threads(threads)
 
 
-def stage1(world, cell: Cell, out="s1"):
-    to = world.root / out
-    run_stage1(cell.stage1_name, cell.run, world.inputs, to, world.root / "r1", RUNTIME, str)
-    return to
-
-
-def stage2(world, cell: Cell, parent, out="s2", runtime=RUNTIME):
+def stage(number, world, cell, out, parent=None, runtime=RUNTIME):
     to, resume = world.root / out, world.root / f"r-{out}"
-    run_stage2(cell, world.inputs, parent, to, resume, runtime, str, lambda loaded, model: None)
+    run_stage(StageJob(number, cell, world.inputs, to, resume, runtime, str, parent))
     return to
 
 
 @pytest.fixture
 def done(world):
-    first = stage1(world, world.cell)
-    return first, stage2(world, world.cell, first)
+    first = stage(1, world, world.cell, "s1")
+    return first, stage(2, world, world.cell, "s2", first)
 
 
 def test_both_stages_leave_what_their_rules_declare(world, done):
-    first, second = done
     cell = world.cell
-    assert checkpoint_facts(first / "checkpoint")["run"] == cell.run.stage1_keys()
-    assert checkpoint_facts(second / "checkpoint")["run"] == cell.run.keys()
-    for folder, stage, steps in ((first, 1, 6), (second, 2, 3)):
+    columns = {"step", "epoch", "loss", "lr_projector", "lr_lora", "grad_norm"}
+    columns |= {"target_tokens", "samples", "seconds", "gpu_gb"}
+    of_epochs = {"train_loss", "val_loss", "quick_effective_captions", "is_best"}
+    keys = cell.run.stage1_keys(), cell.run.keys()
+    for number, (folder, steps) in enumerate(zip(done, (6, 3), strict=True), start=1):
+        assert checkpoint_facts(folder / "checkpoint")["run"] == keys[number - 1]
         table = pl.read_parquet(folder / "steps.parquet")
-        assert table["stage"].to_list() == [stage] * steps
-        assert {"step", "epoch", "loss", "lr_projector", "lr_lora", "grad_norm"} <= {*table.columns}
-        assert {"target_tokens", "samples", "seconds", "gpu_gb"} <= {*table.columns}
+        assert table["stage"].to_list() == [number] * steps
+        assert columns <= {*table.columns}
         epochs = pl.read_parquet(folder / "epochs.parquet")
-        assert {"train_loss", "val_loss", "quick_effective_captions", "is_best"} <= {
-            *epochs.columns
-        }
+        assert of_epochs <= {*epochs.columns}
         assert epochs["quick_n"].to_list() == [2] * epochs.height
-    facts = read_json(second / "cell.json", "cell/1")
-    assert facts["cell"] == cell.name
+        # Whether a job succeeded is known to later jobs only: they give the resume points up.
+        assert list((world.root / f"r-s{number}").glob("step-*"))
+
+
+def test_what_is_said_of_a_cell(world, done):
+    facts = read_json(done[1] / "cell.json", "cell/1")
+    assert facts["cell"] == world.cell.name
     assert facts["projector_parameters"] == 12 * 32 + 32
     assert facts["tokens_per_video"] == 8
     # r · (in + out) of q, k, v, o and of gate, up, down; two layers.
     assert facts["lora_parameters"] == 2 * 2 * (64 + 48 + 48 + 64 + 80 + 80 + 80)
     assert facts["optimizer_steps"] == 3 and facts["samples_seen"] == 6
+    assert facts["device"] == "cpu" and facts["gpu_s"] == 0
     # 2 layers of 32 × (32 + 16 + 16 + 32 + 3 × 48) weights, four times each at more than the 8
     # video positions; the head and the rest at most as much again for each of some 100 positions.
     weights = 2 * 32 * (32 + 16 + 16 + 32 + 3 * 48)
     assert 6 * 4 * weights * 8 < facts["flops"] < 6 * 4 * weights * 8 * 50
-    first_facts = read_json(first / "stage.json", "stage/1")
     # Twice the clips, and no adapters.
-    assert facts["flops"] < first_facts["flops"] < 2 * facts["flops"]
-    assert facts["device"] == "cpu" and facts["gpu_s"] == 0
-    # Whether a job succeeded is known to later jobs only: they give the resume points up.
-    assert list((world.root / "r1").glob("step-*")) and list((world.root / "r-s2").glob("step-*"))
+    first = read_json(done[0] / "stage.json", "stage/1")
+    assert facts["flops"] < first["flops"] < 2 * facts["flops"]
 
 
 def test_report_clips_are_never_looked_at_in_training(world, done):
-    assert set(world.asked["train"]) == {f"train{i}" for i in range(6)}
-    assert world.asked["report"] == []
+    assert set(world.read) == TRAIN | {f"selection{i}" for i in range(3)}
 
 
 def test_calibration_sees_training_clips_alone(world, monkeypatch):
     seen = []
-    real = stages.VisionLanguageModel.calibrate
+    calibrate = stages.VisionLanguageModel.calibrate
 
-    def spying(self, batch, match):
-        seen.append({split: list(ids) for split, ids in world.asked.items()})
-        return real(self, batch, match)
+    def spying(*given):
+        seen.append(set(world.read))
+        return calibrate(*given)
 
     monkeypatch.setattr(stages.VisionLanguageModel, "calibrate", spying)
-    stage1(world, world.cell)
-    assert seen == [{"train": [f"train{i}" for i in range(6)], "selection": [], "report": []}]
+    stage(1, world, world.cell, "s1")
+    assert seen == [TRAIN]
 
 
 def test_a_repeated_stage_has_the_same_bits(world, done):
-    again = stage2(world, world.cell, stage1(world, world.cell, "s1b"), "s2b")
+    again = stage(2, world, world.cell, "s2b", stage(1, world, world.cell, "s1b"))
     for name in ("projector.safetensors", "lora/adapter_model.safetensors"):
         one, two = (folder / "checkpoint" / name for folder in (done[1], again))
         assert one.read_bytes() == two.read_bytes()
@@ -143,24 +129,26 @@ def test_a_resume_point_of_an_older_dataset_is_not_continued(world, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(stages.StageJob, "report", dying)
         with pytest.raises(killed):
-            stage1(world, world.cell)
-    assert list((world.root / "r1").glob("step-*"))
+            stage(1, world, world.cell, "s1")
+    assert list((world.root / "r-s1").glob("step-*"))
     table = pl.read_parquet(world.inputs.manifest)
-    changed = table.with_columns(pl.col("id").str.replace("train5", "train9"))
-    changed.write_parquet(world.inputs.manifest)
-    resumed = stage1(world, world.cell)
-    fresh = stage1(world, world.cell, "fresh")
+    last = pl.col("id") == "train5"
+    other = pl.when(last).then(pl.lit(["파란 상자"])).otherwise(pl.col("captions"))
+    table.with_columns(other.alias("captions")).write_parquet(world.inputs.manifest)
+    resumed, fresh = (stage(1, world, world.cell, out) for out in ("s1", "fresh"))
     one, two = (f / "checkpoint" / "projector.safetensors" for f in (resumed, fresh))
     assert one.read_bytes() == two.read_bytes()
 
 
-def loaded_run(world, cell):
-    return LoadedRun(cell.run, world.inputs, use_device(RUNTIME))
+# ---- What a run is made of.
+
+
+def loaded_runs(world, *cells):
+    return [LoadedRun(cell.run, world.inputs, use_device(RUNTIME)) for cell in cells]
 
 
 def test_only_training_captions_are_permuted_and_only_for_that_control(world):
-    controls = {cell.role: cell for cell in world.study.controls}
-    plain, permuted = (loaded_run(world, c) for c in (world.cell, controls["control_permuted"]))
+    plain, permuted = loaded_runs(world, world.cell, world.cells["control_permuted"])
     true, spoiled = plain.clips("train").captions, permuted.clips("train").captions
     assert sorted(true) == sorted(spoiled)
     assert all(a != b for a, b in zip(true, spoiled, strict=True))
@@ -169,43 +157,35 @@ def test_only_training_captions_are_permuted_and_only_for_that_control(world):
 
 
 def test_noise_replaces_the_features_of_every_split(world):
-    controls = {cell.role: cell for cell in world.study.controls}
-    plain, noise = (loaded_run(world, c) for c in (world.cell, controls["control_noise"]))
-    for split in SIZES:
+    plain, noise = loaded_runs(world, world.cell, world.cells["control_noise"])
+    for split in ("train", "selection", "report"):
         one, two = plain.clips(split), noise.clips(split)
         assert one.captions == two.captions and one.ids == two.ids
         assert not torch.equal(one.features.batch(one.ids), two.features.batch(two.ids))
 
 
 def test_projectors_start_alike_for_a_seed_and_apart_for_another(world):
-    loaded = loaded_run(world, world.cell)
-    one, two = loaded.model().projector, loaded.model().projector
-    other = loaded_run(world, world.study.reported([world.cell.name])[0]).model().projector
-    assert torch.equal(one.proj.weight, two.proj.weight)
-    assert not torch.equal(one.proj.weight, other.proj.weight)
+    cells = world.cell, world.cell, world.study.reported([world.cell.name])[0]
+    one, two, other = (run.model().projector.proj.weight for run in loaded_runs(world, *cells))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
 
 
 def test_a_gpu_that_is_not_there_is_a_sentence(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(StudyError, match=r"runtime.device is cuda") as error:
+    with pytest.raises(StudyError, match=r"^runtime.device is cuda[^\n]*\.$"):
         use_device(RuntimeConfig(device="cuda"))
-    assert str(error.value).endswith(".")
 
 
 # ---- The secondary control: adapters learn around a projector that stays as it was initialised.
 
 
-@pytest.fixture
-def untrained(world):
-    [cell] = (c for c in world.study.controls if c.role == "control_untrained")
-    return cell
-
-
-def test_the_projector_stays_as_initialised_and_calibrated_while_adapters_learn(world, untrained):
-    out = stage2(world, untrained, None)
-    first = loaded_run(world, untrained).model()
+def test_the_projector_stays_as_initialised_and_calibrated_while_adapters_learn(world):
+    untrained = world.cells["control_untrained"]
+    out = stage(2, world, untrained, "s2")
+    [loaded] = loaded_runs(world, untrained)
     kept = load_file(out / "checkpoint" / "projector.safetensors")
-    for name, parameter in first.projector.named_parameters():
+    for name, parameter in loaded.model().projector.named_parameters():
         assert torch.equal(kept[f"projector.{name}"], parameter), name
     # Calibrated without a first stage: the scales are no longer 1.
     assert kept["feature_scale"] != 1 and kept["output_scale"] != 1
@@ -214,18 +194,52 @@ def test_the_projector_stays_as_initialised_and_calibrated_while_adapters_learn(
     assert learned and all(tensor.abs().sum() > 0 for tensor in learned)
     told = read_json(out / "cell.json", "cell/1")
     assert told["stage1_cell"] is None and told["role"] == "control_untrained"
-    # As many steps as the trained cell of the same budget.
-    assert told["optimizer_steps"] == 3
+    assert told["optimizer_steps"] == 3  # as many as the trained cell of the same budget
     steps = pl.read_parquet(out / "steps.parquet")
     assert steps["lr_projector"].to_list() == [0.0] * 3 and steps["lr_lora"].max() > 0
 
 
-def test_recomputed_layers_learn_the_same(world, untrained):
+def test_recomputed_layers_learn_the_same(world):
     """No gradient enters through the prompt, which recomputation must not rely on."""
-    recomputing = RUNTIME.model_copy(update={"checkpointing": "all"})
-    folders = (
-        stage2(world, untrained, None),
-        stage2(world, untrained, None, "again", recomputing),
-    )
-    losses = [pl.read_parquet(folder / "steps.parquet")["loss"].to_list() for folder in folders]
+    losses = []
+    for how in ("auto", "all"):
+        runtime = RUNTIME.model_copy(update={"checkpointing": how})
+        out = stage(2, world, world.cells["control_untrained"], how, runtime=runtime)
+        losses.append(pl.read_parquet(out / "steps.parquet")["loss"].to_list())
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+# ---- What a training must not import: each job of a study pays for it again.
+
+UNUSED = {"altair", "av", "datasets", "decord", "evaluate", "kiwipiepy", "nltk", "snakemake"}
+# peft imports bitsandbytes wherever that is installed, and it the compiler: a second and more.
+ADAPTERS = {"bitsandbytes", "peft", "torch._inductor.compile_fx"}
+# What is imported while the model loads is searched for garbage from there on.
+IMPORTS = """
+import sys, torch
+from siglip_study.captioning.cell import caption_while_loaded
+from siglip_study.config.training import LlmConfig
+from siglip_study.models.llm import add_lora, import_libraries, load_llm, load_tokenizer
+from siglip_study.training.stages import run_stage
+config = LlmConfig(model="resources/demo/llm", quantization="none")
+adapters = {adapters}
+import_libraries(config, adapters=adapters)
+before = set(sys.modules)
+if adapters:
+    load_tokenizer(config)
+    add_lora(load_llm(config, torch.device("cpu")), config.lora)
+late = set(sys.modules) - before
+assert len(late) < 20, late
+print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize("adapters", [False, True], ids=["stage 1", "stage 2"])
+def test_a_stage_imports_nothing_of_other_jobs_and_little_after_its_libraries(adapters):
+    code = IMPORTS.format(adapters=adapters)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    modules = set(done.stdout.split())
+    assert "transformers.models.qwen3.modeling_qwen3" in modules
+    assert not modules & (UNUSED if adapters else UNUSED | ADAPTERS)
+    assert ("peft" in modules) == adapters

@@ -12,19 +12,23 @@ from siglip_study.study.progress import progress_line
 def main():
     with loading():
         from siglip_study.runs.run import Inputs
-        from siglip_study.training.stages import run_stage1
+        from siglip_study.training.stages import StageJob, run_stage
 
     study = Study(parse(snakemake.config))
-    name = snakemake.wildcards.stage1
+    cell = study.stage1_cells[snakemake.wildcards.stage1]
     features = {"train": snakemake.input.train, "selection": snakemake.input.selection}
-    run_stage1(
-        name=name,
-        run=study.stage1_cells[name].run,
-        inputs=Inputs(Path(snakemake.input.manifest), {k: Path(v) for k, v in features.items()}),
-        out=Path(snakemake.output.stage).parent,
-        resume_folder=Path(snakemake.params.resume),
-        runtime=study.config.runtime,
-        progress=partial(progress_line, study),
+    run_stage(
+        StageJob(
+            number=1,
+            cell=cell,
+            inputs=Inputs(
+                Path(snakemake.input.manifest), {k: Path(v) for k, v in features.items()}
+            ),
+            out=Path(snakemake.output.stage).parent,
+            resume=Path(snakemake.params.resume),
+            runtime=study.config.runtime,
+            progress=partial(progress_line, study),
+        )
     )
 
 

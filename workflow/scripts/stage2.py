@@ -15,7 +15,7 @@ def main():
         from siglip_study.captioning.cell import caption_while_loaded
         from siglip_study.runs.run import Inputs
         from siglip_study.training import code as training_code
-        from siglip_study.training.stages import run_stage2
+        from siglip_study.training.stages import StageJob, run_stage
 
     study = Study(parse(snakemake.config))
     config, paths = study.config, study.paths
@@ -27,22 +27,25 @@ def main():
         "selection": Path(snakemake.input.selection),
         **dict(zip(cell.captioned, map(Path, snakemake.input.captioned), strict=True)),
     }
-    run_stage2(
-        cell=cell,
-        inputs=Inputs(Path(snakemake.input.manifest), features),
-        stage1=paths.stage1(cell.stage1_name) if cell.has_stage1 else None,
-        out=Path(snakemake.output.cell).parent,
-        resume_folder=Path(snakemake.params.resume),
-        runtime=config.runtime,
-        progress=partial(progress_line, study),
-        while_loaded=partial(
-            caption_while_loaded,
+    run_stage(
+        StageJob(
+            number=2,
             cell=cell,
-            settings=config.captions,
+            inputs=Inputs(Path(snakemake.input.manifest), features),
+            out=Path(snakemake.output.cell).parent,
+            resume=Path(snakemake.params.resume),
             runtime=config.runtime,
-            checkpoint=Path(snakemake.output.checkpoint),
-            paths=paths,
-        ),
+            progress=partial(progress_line, study),
+            stage1=paths.stage1(cell.stage1_name) if cell.has_stage1 else None,
+            while_loaded=partial(
+                caption_while_loaded,
+                cell=cell,
+                settings=config.captions,
+                runtime=config.runtime,
+                checkpoint=Path(snakemake.output.checkpoint),
+                paths=paths,
+            ),
+        )
     )
 
 

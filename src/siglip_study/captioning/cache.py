@@ -43,19 +43,10 @@ def grouped_attention(
     scaling: float | None = None,
     **ignored: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface for ``[B, H·G, q, D]`` queries over H key heads.
+    """transformers' attention interface: ``[B, H·G, q, D]`` over ``[B, H, S, D]`` keys and values.
 
-    Args:
-        module: the attention layer.
-        query: ``[B, H·G, q, D]``.
-        key: ``[B, H, S, D]``.
-        value: ``[B, H, S, D]``.
-        attention_mask: ``[1, 1, q, S]``, true where a query may look.
-        scaling: factor of the scores; null: 1 / √D.
-        ignored: what other implementations want to know.
-
-    Returns:
-        ``[B, q, H·G, D]``, and no weights.
+    The mask ``[1, 1, q, S]`` is true where a query may look; scores are scaled by 1 / √D unless
+    told otherwise. Gives ``[B, q, H·G, D]``, and no weights.
 
     Raises:
         ValueError: the model passes something that changes the result; see :func:`can_group`.
@@ -97,8 +88,7 @@ def causal_masks(
 ) -> Tensor | dict[str, Tensor]:
     """Masks ``[1, 1, q, bound]`` of queries at ``positions`` ``[q]`` over a cache from 0 on.
 
-    Returns:
-        one for all layers, or one for each kind of layer the config names.
+    One for all layers, or one for each kind of layer the config names.
     """
     keys = torch.arange(bound, device=positions.device)
 
@@ -114,20 +104,18 @@ def causal_masks(
 
 
 def layer_windows(llm_config: Any) -> list[int | None] | None:
-    """Attention window of each decoder layer (null: all that came before).
+    """Attention window of each decoder layer (None: all that came before).
 
-    Returns:
-        None for a model that a dense cache does not describe: chunked, linear or shared layers.
+    None for a model that a dense cache does not describe: chunked, linear or shared layers.
     """
     config = llm_config.get_text_config(decoder=True)
-    count = config.num_hidden_layers
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     shares = getattr(config, "kv_sharing_modes", None) or getattr(config, "num_kv_shared_layers", 0)
     if shares or getattr(config, "attention_chunk_size", None) is not None:
         return None
     if kinds is None:
-        return [window] * count
+        return [window] * config.num_hidden_layers
     known = {"full_attention": None, "sliding_attention": window}
     if not set(kinds) <= set(known):
         return None
@@ -179,15 +167,14 @@ class DenseLayer(CacheLayerMixin):
         if self.cursor.position is not None:
             for buffer, new in ((self.keys, key_states), (self.values, value_states)):
                 buffer[rows].index_copy_(2, self.cursor.position, new.to(buffer.dtype))
-            return self.keys[rows, :, : self.cursor.bound], self.values[
-                rows, :, : self.cursor.bound
-            ]
-        self.keys[rows, :, start : start + queries] = key_states
-        self.values[rows, :, start : start + queries] = value_states
-        if start == 0:
-            return key_states, value_states
-        length, offset = self.get_mask_sizes(queries)
-        seen = slice(offset, offset + length)
+            seen = slice(0, self.cursor.bound)
+        else:
+            self.keys[rows, :, start : start + queries] = key_states
+            self.values[rows, :, start : start + queries] = value_states
+            if start == 0:
+                return key_states, value_states
+            length, offset = self.get_mask_sizes(queries)
+            seen = slice(offset, offset + length)
         return self.keys[rows, :, seen], self.values[rows, :, seen]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -223,19 +210,7 @@ class DenseCache(Cache):
     def __init__(self, windows: list[int | None], rows: int, capacity: int) -> None:
         self.windows, self.capacity = windows, capacity
         self.cursor = Cursor(slice(0, rows), 0)
-        super().__init__(
-            layers=[DenseLayer(self.cursor, (rows, capacity), window) for window in windows]
-        )
-
-    @contextmanager
-    def at(self, rows: slice, length: int) -> Iterator[None]:
-        """Read and write these rows from position ``length`` on, for a while."""
-        before = self.cursor.rows, self.cursor.length
-        self.cursor.rows, self.cursor.length = rows, length
-        try:
-            yield
-        finally:
-            self.cursor.rows, self.cursor.length = before
+        super().__init__([DenseLayer(self.cursor, (rows, capacity), window) for window in windows])
 
     @contextmanager
     def fixed(self, position: Tensor, bound: int) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from siglip_study.base.io import atomic_dir, write_json, write_parquet
 from siglip_study.base.jobs import loading
-from siglip_study.captioning.generate import Caption, generate_captions
+from siglip_study.captioning.generate import generate_captions
 from siglip_study.captioning.handover import handover_folder
 from siglip_study.captioning.losses import condition_losses
 from siglip_study.captioning.weights import weights_for_captions
@@ -57,10 +57,9 @@ def caption_while_loaded(
 ) -> None:
     """Caption with a model that has just been trained, so that it is not loaded a second time.
 
-    What comes of it is handed over to the job that declares it (:mod:`.handover`).
-    The weights are made ready as they are when a checkpoint is loaded. Whether an NF4 base is
-    unpacked for that depends on the memory that is free, so on a GPU the two may compute in
-    different ways and differ by rounding.
+    What comes of it is handed over to the job that declares it (:mod:`.handover`). Whether an NF4
+    base is unpacked depends on the memory that is free, so on a GPU captions made now and from the
+    checkpoint may differ by rounding.
     """
     model.llm = weights_for_captions(model.llm, cell.run.llm, runtime.memory_gb)
     with atomic_dir(handover_folder(paths, cell, checkpoint, settings)) as partial:
@@ -77,26 +76,44 @@ def write_captions(
 ) -> None:
     """Caption the cell's splits; write ``captions.json`` and ``losses.parquet`` into ``out``.
 
-    A split is captioned by itself, so that what is said of it depends on no other split.
+    A split is captioned by itself, so that what is said of it depends on no other split. A
+    reported cell also says what it falls back on, a record each without a clip: ``blind`` without
+    a video, and ``mean`` on the mean of the first :data:`MEAN_CLIPS` training clips' features,
+    frame by frame and patch by patch (of a run on spoiled features: the mean of those). Greedy
+    decoding gives one caption for every clip then, whose grounding margin is 0 by algebra: these
+    can never fail, and are no controls.
     """
     began = time.monotonic()
     records: list[dict[str, Any]] = []
     losses = []
-    for split in cell.captioned:
-        clips = loaded.clips(split)
+
+    def say(
+        shown: VisionLanguageModel,
+        ids: Sequence[str],
+        features: Callable[[Sequence[str]], Tensor],
+        batch_size: int | None,
+    ) -> list[dict[str, Any]]:
+        """The captions as the latter half of rows of ``captions/1``."""
         captions = generate_captions(
-            model,
+            shown,
             loaded.tokenizer,
-            clips.ids,
-            clips.features.batch,
+            ids,
+            features,
             max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.batch_size,
+            batch_size=batch_size,
             repetition_penalty=settings.repetition_penalty,
             memory_gb=runtime.memory_gb,
         )
+        return [
+            {"caption": c.text, "n_tokens": c.n_tokens, "truncated": c.truncated} for c in captions
+        ]
+
+    for split in cell.captioned:
+        clips = loaded.clips(split)
+        said = say(model, clips.ids, clips.features.batch, settings.batch_size)
         records += [
-            _record(clip, split, "matched", caption)
-            for clip, caption in zip(clips.ids, captions, strict=True)
+            {"id": clip, "split": split, "condition": "matched", **caption}
+            for clip, caption in zip(clips.ids, said, strict=True)
         ]
         batch = runtime.eval_batch_clips
         losses.append(
@@ -104,28 +121,19 @@ def write_captions(
         )
     write_parquet(out / "losses.parquet", pl.concat(losses))
     if cell.role == "report":
-        records += _blind_records(model, loaded, cell.captioned[0], settings, runtime)
+        train = loaded.clips("train")
+        shown = train.ids[:MEAN_CLIPS]
+        # A clip at a time: many together may not fit into memory.
+        total = sum((train.features.batch([clip]).float() for clip in shown), torch.zeros(()))
+        mean = total / len(shown)  # [1, F, P, V]
+        blind = cast(VisionLanguageModel, BlindPrompt(model))
+        for condition, asked in (("blind", blind), ("mean", model)):
+            [caption] = say(asked, [condition], lambda ids: mean, 1)
+            row = {"id": None, "split": cell.captioned[0], "condition": condition}
+            records.append(row | caption)
     wall = time.monotonic() - began
     cost = {"wall_s": wall, "gpu_s": wall if loaded.accelerator.device.type == "cuda" else 0.0}
     write_json(out / "captions.json", {"cell": cell.name, **cost, "records": records}, "captions/1")
-
-
-def _record(clip: str | None, split: str, condition: str, caption: Caption) -> dict[str, Any]:
-    """A row of ``captions/1``."""
-    return {
-        "id": clip,
-        "split": split,
-        "condition": condition,
-        "caption": caption.text,
-        "n_tokens": caption.n_tokens,
-        "truncated": caption.truncated,
-    }
-
-
-# ---- Diagnostics: what a trained model says of no video, and of the mean of all videos.
-#
-# Greedy decoding then gives one caption for every clip, whose grounding margin is 0 by algebra.
-# These can therefore never fail, and are no controls: they show what the model falls back on.
 
 
 class BlindPrompt:
@@ -145,35 +153,3 @@ class BlindPrompt:
         """``[B, …]`` → ``[B, S, L]``, the same whatever the features are."""
         rows = [self._model.layout.blind] * len(features)
         return self._model.embed(rows).to(self._model.embedding.weight.dtype)
-
-
-def _blind_records(
-    model: VisionLanguageModel,
-    loaded: LoadedRun,
-    split: str,
-    settings: CaptionConfig,
-    runtime: RuntimeConfig,
-) -> Iterator[dict[str, Any]]:
-    """One record each under the conditions ``blind`` and ``mean``, without a clip.
-
-    ``mean`` shows the mean of the first :data:`MEAN_CLIPS` training clips' features, frame by frame
-    and patch by patch. A run on spoiled features is shown the mean of those.
-    """
-    train = loaded.clips("train")
-    shown = train.ids[:MEAN_CLIPS]
-    # A clip at a time: many together may not fit into memory.
-    total = sum((train.features.batch([clip]).float() for clip in shown), torch.zeros(()))
-    mean = total / len(shown)  # [1, F, P, V]
-    blind = cast(VisionLanguageModel, BlindPrompt(model))
-    for condition, asked in (("blind", blind), ("mean", model)):
-        [caption] = generate_captions(
-            asked,
-            loaded.tokenizer,
-            [condition],
-            lambda ids: mean,
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=1,
-            repetition_penalty=settings.repetition_penalty,
-            memory_gb=runtime.memory_gb,
-        )
-        yield _record(None, split, condition, caption)

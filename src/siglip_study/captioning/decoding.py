@@ -6,8 +6,7 @@ then, and what follows its end is cut off later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -81,28 +80,13 @@ class Batch:
         )
 
 
-# ---- How a decoding step is run: as it comes, or recorded as a CUDA graph and replayed.
+# ---- Steps that are recorded as a CUDA graph and replayed.
 #
 # Thirty-six layers take Python longer than the GPU when prompts are short. A recorded step has
 # fixed sizes: it attends to the cache up to a bound beyond its position, masked, and is recorded
 # anew when the position reaches the bound or when rows leave.
 
 _BOUND = 128  # bounds are multiples: a step reads at most that many positions in vain
-
-
-class PlainSteps:
-    """Each step goes through Python; keys are read up to the position, without a mask."""
-
-    def __init__(self, batch: Batch, cache: DenseCache) -> None:
-        self.batch, self.cache = batch, cache
-
-    def take(self) -> None:
-        """Feed the last tokens, choose the next."""
-        length = self.cache.cursor.length
-        self.batch.feed(self.cache, torch.full((1,), length, device=self.batch.last.device))
-
-    def rows_changed(self) -> None:
-        """Rows have left the batch and the cache."""
 
 
 class RecordedSteps:
@@ -115,7 +99,7 @@ class RecordedSteps:
         self.batch, self.cache = batch, cache
         self.config = batch.model.causal_lm.config
         self.position = torch.full((1,), cache.cursor.length, device=batch.last.device)
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None  # void when rows have left
         self.bound = 0
 
     def take(self) -> None:
@@ -135,16 +119,14 @@ class RecordedSteps:
                 self._step()
             self.graph = graph
 
-    def rows_changed(self) -> None:
-        """Rows have left the batch and the cache: what was recorded is void."""
-        self.graph = None
-
     def _step(self) -> None:
         masks = causal_masks(self.config, self.cache.windows, self.position, self.bound)
         with grouped(self.config), self.cache.fixed(self.position, self.bound):
             self.batch.feed(self.cache, self.position, masks)
         self.position.add_(1)
 
+
+# ---- The loop.
 
 _LEAVES = 0.25  # share of rows that must have ended before the others move together
 # cuDNN is fastest on long prompts, but plans anew for every length: decoding is better without.
@@ -179,14 +161,13 @@ def decode(
 ) -> tuple[Tensor, int]:
     """Continue prompts in ``cache`` whose last hidden states are ``[B, L]``.
 
-    Returns:
-        token ids ``[B, max_new_tokens]``, of which those after the first EOS mean nothing; and the
-        number of forward passes.
+    Gives token ids ``[B, max_new_tokens]``, of which those after the first EOS mean nothing, and
+    the number of forward passes.
     """
     device = hidden.device
     with kernels(device, _DECODING), autocast(model):
         batch = Batch(model, hidden, limits)
-        steps = (RecordedSteps if limits.graphs else PlainSteps)(batch, cache)
+        recorded = RecordedSteps(batch, cache) if limits.graphs else None
         for done in range(1, limits.max_new_tokens):
             if done % looks(device) == 0:
                 going = (~batch.done).nonzero()[:, 0]
@@ -195,20 +176,19 @@ def decode(
                 if len(going) <= (1 - _LEAVES) * len(batch.done):
                     cache.keep(going)
                     batch.keep(going)
-                    steps.rows_changed()
-            steps.take()
+                    if recorded is not None:
+                        recorded.graph = None
+            if recorded is not None:
+                recorded.take()
+            else:  # keys are read up to the position, without a mask
+                batch.feed(cache, torch.full((1,), cache.cursor.length, device=device))
             cache.advance(1)
     return batch.tokens, limits.max_new_tokens - 1
 
 
-@contextmanager
-def kernels(device: torch.device, order: list[SDPBackend]) -> Iterator[None]:
+def kernels(device: torch.device, order: list[SDPBackend]) -> AbstractContextManager[None]:
     """On a GPU, attention by the first of these kernels that applies."""
-    if device.type != "cuda":
-        yield
-        return
-    with sdpa_kernel(order, set_priority=True):
-        yield
+    return sdpa_kernel(order, set_priority=True) if device.type == "cuda" else nullcontext()
 
 
 # ---- Captions of models whose layers a dense cache does not describe, through transformers' own.

@@ -34,12 +34,9 @@ def prefill_rows(prompt_length: int) -> int:
 
 
 def row_bytes(llm_config: Any, length: int, itemsize: int) -> int:
-    """Bytes a caption needs while it is decoded.
+    """Bytes that a caption of ``length`` positions, its prompt's included, needs in decoding.
 
-    Args:
-        llm_config: the LLM's config.
-        length: positions of prompt and caption.
-        itemsize: bytes of a key's element.
+    ``itemsize``: bytes of a key's element.
     """
     config = llm_config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -68,9 +65,6 @@ def split_evenly(n: int, most: int) -> list[int]:
     return [n // batches + (i < n % batches) for i in range(batches)]
 
 
-FeatureBatch = Callable[[Sequence[str]], Tensor]
-
-
 @dataclass(frozen=True)
 class Caption:
     """A generated caption; ``truncated`` when the token budget ended it before EOS did."""
@@ -86,9 +80,7 @@ class Timings:
 
     prefill_s: float = 0.0
     decode_s: float = 0.0
-    prompt_tokens: int = 0
     steps: int = 0
-    batches: int = 0
 
 
 @torch.no_grad()
@@ -96,7 +88,7 @@ def generate_captions(
     model: VisionLanguageModel,
     tokenizer: Any,
     ids: Sequence[str],
-    features: FeatureBatch,
+    features: Callable[[Sequence[str]], Tensor],
     *,
     max_new_tokens: int,
     batch_size: int | None = None,
@@ -131,53 +123,37 @@ def generate_captions(
     limits = Limits(model.layout.eos, max_new_tokens, repetition_penalty, graphs)
     windows = layer_windows(model.causal_lm.config)
     length = model.prompt_length(features(ids[:1]))
+    # A multiple of 8: masks of other lengths are copied before every attention.
+    capacity = -(-(length + max_new_tokens) // 8) * 8
+    chunk = prefill_rows(length)
     most = _batch_rows(model, length, max_new_tokens, batch_size, memory_gb)
     sizes = split_evenly(len(ids), most) if batch_size is None else None
     captions: list[Caption] = []
     while len(captions) < len(ids):
         size = most if sizes is None else sizes.pop()
-        chosen = list(ids[len(captions) : len(captions) + size])
+        chosen = ids[len(captions) : len(captions) + size]
         if windows is None:
-            tokens = generate_through_transformers(
-                model, embed_prompts(model, features(chosen)), limits
-            )
+            prompt = embed_prompts(model, features(chosen))
+            tokens = generate_through_transformers(model, prompt, limits)
         else:
-            tokens = _dense(model, chosen, features, length, windows, limits, timings)
+            # Read the prompts of the batch, chunk by chunk; then decode them together.
+            began = _now(timings)
+            cache = DenseCache(windows, len(chosen), capacity)
+            hidden = []
+            for start in range(0, len(chosen), chunk):
+                rows = slice(start, min(start + chunk, len(chosen)))
+                cache.cursor.rows = rows
+                hidden.append(prefill(model, embed_prompts(model, features(chosen[rows])), cache))
+            cache.cursor.rows = slice(0, len(chosen))
+            cache.advance(length)
+            read = _now(timings)
+            tokens, steps = decode(model, cache, torch.cat(hidden), limits)
+            if timings is not None:
+                timings.prefill_s += read - began
+                timings.decode_s += _now(timings) - read
+                timings.steps += steps
         captions += [finish(row, limits.eos, tokenizer) for row in tokens.tolist()]
     return captions
-
-
-def _dense(
-    model: VisionLanguageModel,
-    ids: list[str],
-    features: FeatureBatch,
-    length: int,
-    windows: list[int | None],
-    limits: Limits,
-    timings: Timings | None,
-) -> Tensor:
-    """Token ids ``[B, max_new_tokens]`` of one batch."""
-    # A multiple of 8: masks of other lengths are copied before every attention.
-    capacity = -(-(length + limits.max_new_tokens) // 8) * 8
-    cache = DenseCache(windows, len(ids), capacity)
-    began = _now(timings)
-    hidden = []
-    chunk = prefill_rows(length)
-    for start in range(0, len(ids), chunk):
-        rows = slice(start, min(start + chunk, len(ids)))
-        prompt = embed_prompts(model, features(ids[rows]))
-        with cache.at(rows, 0):
-            hidden.append(prefill(model, prompt, cache))
-    cache.advance(length)
-    read = _now(timings)
-    tokens, steps = decode(model, cache, torch.cat(hidden), limits)
-    if timings is not None:
-        timings.prefill_s += read - began
-        timings.decode_s += _now(timings) - read
-        timings.prompt_tokens += len(ids) * length
-        timings.steps += steps
-        timings.batches += 1
-    return tokens
 
 
 def embed_prompts(model: VisionLanguageModel, features: Tensor) -> Tensor:

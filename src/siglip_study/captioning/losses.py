@@ -24,8 +24,7 @@ from siglip_study.captioning.cache import (
 from siglip_study.captioning.decoding import autocast, prefill
 from siglip_study.models.fast_layers import head_cross_entropy
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.runs.clips import Clips, derangement
-from siglip_study.runs.losses import caption_losses
+from siglip_study.runs.clips import Clips, caption_losses, derangement
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,18 +42,11 @@ def condition_losses(
     batch: int,
     accelerator: Accelerator,
 ) -> pl.DataFrame:
-    """Mean loss a target token (nats) of each reference under three conditions.
+    """Mean loss a target token (nats) of each clip's first caption under three conditions.
 
     ``matched``: its own video. ``shuffled``: another clip's, averaged over ``shuffles``
-    derangements that are the same for every cell. ``reversed``: its own, frames in reverse order.
-
-    Args:
-        model: projector and LLM.
-        clips: of one split; the first caption of each is its reference.
-        split: name of the split, which seeds the derangements.
-        shuffles: derangements.
-        batch: most videos of a forward pass.
-        accelerator: gives device and autocast.
+    derangements, seeded by the split's name, that are the same for every cell. ``reversed``: its
+    own, frames in reverse order. At most ``batch`` videos share a forward pass.
     """
     captions = [options[0] for options in clips.captions]
     own = list(range(len(clips)))
@@ -66,33 +58,22 @@ def condition_losses(
     def backwards(videos: list[int]) -> Tensor:
         return forwards(videos).flip(1)
 
-    def losses(videos: VideoBatch, orders: list[list[int]]) -> list[list[float]]:
-        """Mean losses of all captions, for each order: caption i is tried with video order[i]."""
-        sums = _losses_by_order(model, videos, captions, orders, batch, accelerator)
-        return [
-            [total / len(caption) for total, caption in zip(row, captions, strict=True)]
-            for row in sums
-        ]
-
-    matched, *tries = losses(forwards, [own, *orders])
-    by_condition = {
-        "matched": matched,
-        "shuffled": [sum(values) / shuffles for values in zip(*tries, strict=True)],
-        "reversed": losses(backwards, [own])[0],
-    }
+    matched, *tries = _losses_by_order(
+        model, forwards, captions, [own, *orders], batch, accelerator
+    )
+    [reverse] = _losses_by_order(model, backwards, captions, [own], batch, accelerator)
+    shuffled = [sum(values) / shuffles for values in zip(*tries, strict=True)]
     import polars as pl  # the rehearsal, which times the rest, runs without tables
 
+    facts = {"id": clips.ids, "split": split}
+    n_tokens = [len(caption) for caption in captions]
     return pl.concat(
-        pl.DataFrame(
-            {
-                "id": clips.ids,
-                "split": split,
-                "condition": condition,
-                "loss": values,
-                "n_tokens": [len(caption) for caption in captions],
-            }
+        pl.DataFrame({**facts, "condition": condition, "loss": values, "n_tokens": n_tokens})
+        for condition, values in (
+            ("matched", matched),
+            ("shuffled", shuffled),
+            ("reversed", reverse),
         )
-        for condition, values in by_condition.items()
     )
 
 
@@ -104,31 +85,34 @@ def _losses_by_order(
     batch: int,
     accelerator: Accelerator,
 ) -> list[list[float]]:
-    """Summed loss of every caption for each order, each prompt read once where the model allows."""
-    if not can_share_prompts(model):
-        return [
-            caption_losses(
-                model,
-                lambda rows, order=order: videos([order[i] for i in rows]),  # type: ignore[misc]
-                captions,
-                batch,
-                accelerator,
-            )[0]
-            for order in orders
-        ]
-    # Which caption a video is tried with in each order: the inverse of which video a caption has.
-    tried = [[captions[order.index(video)] for order in orders] for video in range(len(captions))]
-    sums = losses_under_videos(model, videos, tried, batch)
-    return [[sums[video][k] for video in order] for k, order in enumerate(orders)]
+    """Mean losses of all captions, for each order: caption i is tried with video order[i].
+
+    Each prompt is read once where the model allows.
+    """
+    if can_share_prompts(model):
+        # Which caption a video is tried with in each order: the inverse of a caption's video.
+        own = range(len(captions))
+        tried = [[captions[order.index(video)] for order in orders] for video in own]
+        of_videos = losses_under_videos(model, videos, tried, batch)
+        sums = [[of_videos[video][k] for video in order] for k, order in enumerate(orders)]
+    else:
+        sums = []
+        for order in orders:
+
+            def shown(rows: list[int], order: list[int] = order) -> Tensor:
+                return videos([order[i] for i in rows])
+
+            sums.append(caption_losses(model, shown, captions, batch, accelerator)[0])
+    return [
+        [total / len(caption) for total, caption in zip(row, captions, strict=True)] for row in sums
+    ]
 
 
 # ---- One prompt, several captions.
 
 
-def can_share_prompts(model: object) -> bool:
+def can_share_prompts(model: VisionLanguageModel) -> bool:
     """Whether a dense cache describes this model's layers, and a mask all of its attention."""
-    if not isinstance(model, VisionLanguageModel):
-        return False
     llm = model.causal_lm
     return layer_windows(llm.config) is not None and can_group(llm)
 
@@ -140,7 +124,7 @@ def losses_under_videos(
     captions: Sequence[Sequence[Tokens]],
     most: int,
 ) -> list[list[float]]:
-    """Summed loss (nats) of each caption after each of its videos' prompts.
+    """Summed loss (nats) of each caption after its video's prompt: a list a video, in their order.
 
     Args:
         model: projector and LLM.
@@ -148,9 +132,6 @@ def losses_under_videos(
         captions: for each video the captions tried with it, token ids that end in EOS; the same
             number for every video.
         most: videos read together, at most.
-
-    Returns:
-        for each video the losses of its captions, in their order.
     """
     model.eval()
     windows = layer_windows(model.causal_lm.config)

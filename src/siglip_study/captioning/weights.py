@@ -25,14 +25,11 @@ from siglip_study.models.quantization import (
     unpacked_weight,
 )
 
-Adapters = Literal["apart", "merged"]
-
 
 def weights_for_captions(
     llm: nn.Module,
     config: LlmConfig,
     memory_gb: float | None = None,
-    adapters: Adapters = "merged",
 ) -> nn.Module:
     """Make a trained LLM quick at captioning; it cannot be trained on.
 
@@ -40,12 +37,8 @@ def weights_for_captions(
     becomes bf16 where that leaves half of the free memory to captions, and takes them up likewise;
     where it stays packed, bf16 adapters stand beside it. On the CPU an NF4 model stays as it is.
 
-    Args:
-        llm: the causal LM, with or without adapters; it is changed in place.
-        config: how it was loaded.
-        memory_gb: GPU memory (GiB) the job may fill; null: what is free.
-        adapters: "merged" rounds their sum with the base to bf16, which lies no farther from fp32
-            than "apart" does (measured in benchmarks/RESULTS.md by `benchmarks.exactness`).
+    The causal LM, with or without adapters, is changed in place. ``memory_gb``: GPU memory (GiB)
+    the job may fill; null: what is free.
     """
     llm = merge_adapters(llm, config)
     weight: Tensor = llm.get_input_embeddings().weight  # type: ignore[operator]
@@ -53,14 +46,15 @@ def weights_for_captions(
         return llm
     if dequantized_growth(llm) <= free_bytes(weight.device, memory_gb) // 2:
         dequantize(llm)
-    return settle_adapters(llm, adapters)
+    return settle_adapters(llm, "merged")
 
 
-def settle_adapters(llm: nn.Module, how: Adapters) -> nn.Module:
+def settle_adapters(llm: nn.Module, how: Literal["apart", "merged"]) -> nn.Module:
     """Replace peft's layers by :class:`AdaptedLinear`, or by their sum where the base is not NF4.
 
-    Returns:
-        the causal LM without peft's wrapper; a layer that is no plain linear one keeps peft's.
+    "merged" rounds that sum to bf16, which lies no farther from fp32 than "apart" does (measured in
+    benchmarks/RESULTS.md by `benchmarks.exactness`). A layer that is no plain linear one keeps
+    peft's. The causal LM loses peft's wrapper.
     """
     for name in names_of(llm, _is_adapted):
         layer: Any = llm.get_submodule(name)

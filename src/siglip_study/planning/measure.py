@@ -34,8 +34,7 @@ from siglip_study.models.llm import add_lora, load_llm
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.planning.estimate import Cost, Forecast, Row
 from siglip_study.planning.workload import Connector, StageShape
-from siglip_study.runs.clips import prefetched
-from siglip_study.runs.losses import caption_losses, forward_passes
+from siglip_study.runs.clips import caption_losses, forward_passes, prefetched
 from siglip_study.runs.run import use_device
 from siglip_study.training.memory import GIB, MemoryPlan, plan_memory
 from siglip_study.training.step import make_optimizer, optimizer_step

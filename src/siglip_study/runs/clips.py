@@ -1,4 +1,4 @@
-"""Clips with features and tokenised captions, in an order that no projector can influence."""
+"""Clips with features and tokenised captions: their order, how they are read, and their losses."""
 
 from __future__ import annotations
 
@@ -11,100 +11,18 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.seeds import derived_seed
-
-# ---- Reads batches ahead of their use and copies them to the GPU while it works on others.
+from siglip_study.models.vlm import VisionLanguageModel
 
 Item = TypeVar("Item")
-# Batches read ahead: one that is copied while another is read.
+#: Batches read ahead: one that is copied while another is read.
 DEPTH = 2
 
-
-@contextmanager
-def prefetched(
-    items: Iterable[Item],
-    read: Callable[[Item], Tensor],
-    device: torch.device,
-    depth: int = DEPTH,
-) -> Iterator[Iterator[Tensor]]:
-    """``read(item)`` on ``device`` for each item, in order, read by a thread.
-
-    To a GPU a batch goes through pinned memory on a stream of its own, so neither the CPU nor the
-    GPU's other work waits for the copy. An exception of ``read`` is raised where its batch would
-    be used. However the block is left, the thread has ended.
-
-    Args:
-        items: what ``read`` takes, a batch each.
-        read: gives a tensor in the CPU's memory.
-        device: where batches are used.
-        depth: batches that wait at most.
-    """
-    room = threading.Semaphore(depth)
-    stop = threading.Event()
-    ready: queue.SimpleQueue[_Batch | BaseException | None] = queue.SimpleQueue()
-    send = _sender(device)
-
-    def fill() -> None:
-        try:
-            for item in items:
-                room.acquire()
-                if stop.is_set():
-                    return
-                ready.put(send(read(item)))
-            ready.put(None)
-        except BaseException as error:  # raised again in the thread that waits for the batch
-            ready.put(error)
-
-    def drain() -> Iterator[Tensor]:
-        while (batch := ready.get()) is not None:
-            if isinstance(batch, BaseException):
-                raise batch
-            room.release()
-            yield batch.use()
-
-    thread = threading.Thread(target=fill, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        yield drain()
-    finally:
-        stop.set()
-        room.release()
-        thread.join()
-
-
-class _Batch:
-    """A tensor that may still be on its way."""
-
-    def __init__(self, tensor: Tensor, arrived: torch.cuda.Event | None = None) -> None:
-        self._tensor = tensor
-        self._arrived = arrived
-
-    def use(self) -> Tensor:
-        """The tensor, for work queued from now on by the calling thread's stream."""
-        if self._arrived is not None:
-            stream = torch.cuda.current_stream(self._tensor.device)
-            stream.wait_event(self._arrived)
-            # Its memory belongs to the copying stream: not to be reused before this one is done.
-            self._tensor.record_stream(stream)
-        return self._tensor
-
-
-def _sender(device: torch.device) -> Callable[[Tensor], _Batch]:
-    if device.type != "cuda":
-        return lambda tensor: _Batch(tensor.to(device))
-    # Asked here: which device is current belongs to a thread.
-    index = torch.cuda.current_device() if device.index is None else device.index
-    stream = torch.cuda.Stream(index)
-
-    def send(tensor: Tensor) -> _Batch:
-        with torch.cuda.device(index), torch.cuda.stream(stream):
-            there = tensor.pin_memory().to(f"cuda:{index}", non_blocking=True)
-            return _Batch(there, stream.record_event())
-
-    return send
+# ---- Clips, in an order that no projector can influence.
 
 
 class Features(Protocol):
@@ -193,3 +111,118 @@ class NoiseFeatures:
             generator = torch.Generator().manual_seed(derived_seed("noise", clip))
             noise[row].normal_(generator=generator)
         return noise.to(real.dtype)
+
+
+# ---- Batches are read ahead of their use, and copied to the GPU while it works on others.
+
+
+@contextmanager
+def prefetched(
+    items: Iterable[Item], read: Callable[[Item], Tensor], device: torch.device
+) -> Iterator[Iterator[Tensor]]:
+    """``read(item)`` on ``device`` for each item, in order, read by a thread.
+
+    To a GPU a batch goes through pinned memory on a stream of its own, so neither the CPU nor the
+    GPU's other work waits for the copy. An exception of ``read`` is raised where its batch would
+    be used. However the block is left, the thread has ended.
+    """
+    room = threading.Semaphore(DEPTH)
+    stop = threading.Event()
+    ready: queue.SimpleQueue[Callable[[], Tensor] | BaseException | None] = queue.SimpleQueue()
+    send = _sender(device)
+
+    def fill() -> None:
+        try:
+            for item in items:
+                room.acquire()
+                if stop.is_set():
+                    return
+                ready.put(send(read(item)))
+            ready.put(None)
+        except BaseException as error:  # raised again in the thread that waits for the batch
+            ready.put(error)
+
+    def drain() -> Iterator[Tensor]:
+        while (receive := ready.get()) is not None:
+            if isinstance(receive, BaseException):
+                raise receive
+            room.release()
+            yield receive()
+
+    thread = threading.Thread(target=fill, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        yield drain()
+    finally:
+        stop.set()
+        room.release()
+        thread.join()
+
+
+def _sender(device: torch.device) -> Callable[[Tensor], Callable[[], Tensor]]:
+    """Starts copying a tensor to ``device``; what it returns gives it to the thread that asks."""
+    if device.type != "cuda":
+        return lambda tensor: lambda: tensor.to(device)
+    # Asked here: which device is current belongs to a thread.
+    index = torch.cuda.current_device() if device.index is None else device.index
+    copying = torch.cuda.Stream(index)
+
+    def send(tensor: Tensor) -> Callable[[], Tensor]:
+        with torch.cuda.device(index), torch.cuda.stream(copying):
+            there = tensor.pin_memory().to(f"cuda:{index}", non_blocking=True)
+            arrived = copying.record_event()
+
+        def receive() -> Tensor:
+            stream = torch.cuda.current_stream(index)
+            stream.wait_event(arrived)
+            # Its memory belongs to the copying stream: not to be reused before this one is done.
+            there.record_stream(stream)
+            return there
+
+        return receive
+
+    return send
+
+
+# ---- Losses of given captions, without training.
+
+
+@torch.no_grad()
+def caption_losses(
+    model: VisionLanguageModel,
+    features: Callable[[list[int]], Tensor],
+    captions: list[tuple[int, ...]],
+    batch: int,
+    accelerator: Accelerator,
+) -> tuple[list[float], list[int]]:
+    """Summed loss (nats) and target tokens of each caption (token ids that end in EOS).
+
+    ``features`` gives the videos' ``[B, F, P, V]`` for positions of captions, in a thread that
+    reads ahead; at most ``batch`` captions of like length share a forward pass.
+    """
+    model.eval()
+    if not captions:
+        return [], []
+    lengths = [len(caption) for caption in captions]
+    passes = forward_passes(lengths, batch)
+    losses: list[Tensor] = []
+    with prefetched(passes, features, accelerator.device) as batches:
+        for rows, videos in zip(passes, batches, strict=True):
+            with accelerator.autocast():
+                losses.append(model.caption_loss(videos, [captions[i] for i in rows])[0])
+    # One transfer at the end: each would wait for the GPU.
+    in_passes = torch.cat(losses).tolist()
+    by_caption = dict(zip((i for rows in passes for i in rows), in_passes, strict=True))
+    return [by_caption[i] for i in range(len(captions))], lengths
+
+
+def forward_passes(lengths: Sequence[int], clips: int) -> list[list[int]]:
+    """Positions of the clips of each forward pass of at most ``clips``.
+
+    Several passes take the longest captions first: rows of one pass need little padding, and a GPU
+    whose memory does not suffice says so at once. One pass keeps the order.
+    """
+    if len(lengths) <= clips:
+        return [list(range(len(lengths)))]
+    longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    return [longest_first[start : start + clips] for start in range(0, len(lengths), clips)]

@@ -6,7 +6,8 @@ result depends on how clips are batched. ``docs/how-to-read-the-report.md`` says
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,69 +20,131 @@ from siglip_study.metrics.diversity import clusters, distinct_ratio, effective_c
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips
 from siglip_study.runs.run import LoadedRun
-from siglip_study.training.geometry import (
-    VideoShare,
-    attention_entropy,
-    between_cosine,
-    effective_rank,
-    neighbour_overlap,
-)
 
-# ---- Which part of the model the gradient falls on, without waiting for the GPU in a step.
-
-PROJECTOR, LORA = "projector", "lora"
+# ---- How vectors of clips lie to each other: unchanged when every vector is scaled by one factor.
 
 
-def gradient_parts(trainable: Mapping[str, nn.Parameter]) -> dict[str, list[nn.Parameter]]:
-    """Part → its parameters: ``projector.<child>`` for each child of the projector, then ``lora``.
+def effective_rank(vectors: Tensor) -> float:
+    """exp of the entropy of the normalised singular values (Roy & Vetterli 2007, EUSIPCO).
 
-    ``lora`` is there in both stages, so that histories have the same columns; in stage 1 it is
-    empty.
+    Not centred: vectors that all point one way have rank 1, k equal orthogonal directions rank k.
+    Singular values are the roots of the eigenvalues of the smaller Gram matrix, in float64: the
+    root makes 1e-7 of rounding a 3e-4 of a singular value, and thousands of those a rank.
+    ``[N, D]`` → in [1, min(N, D)]; 0 where all vectors are zero.
     """
-    parts: dict[str, list[nn.Parameter]] = {}
-    adapters = []
-    for name, parameter in trainable.items():
-        room, _, rest = name.partition(".")
-        if room == PROJECTOR:
-            parts.setdefault(f"{PROJECTOR}.{rest.split('.')[0]}", []).append(parameter)
-        else:
-            adapters.append(parameter)
-    return {**parts, LORA: adapters}
+    wide = vectors.double()
+    gram = wide @ wide.T if len(wide) <= wide.shape[1] else wide.T @ wide
+    values = torch.linalg.eigvalsh(gram.cpu()).clamp(min=0)
+    top = float(values[-1])
+    if top == 0:
+        return 0.0
+    # What is under the rounding of the largest eigenvalue is no direction.
+    kept = values[values > top * len(values) * torch.finfo(torch.float64).eps].sqrt()
+    shares = kept / kept.sum()
+    return math.exp(-float((shares * shares.log()).sum()))
 
 
-def gradient_norms(parts: Mapping[str, Sequence[nn.Parameter]], device: torch.device) -> Tensor:
-    """L2 norm of each part's gradient, ``[parts]`` float32 on the device."""
-    norms = []
-    for parameters in parts.values():
-        found = [p.grad for p in parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(found) if found else torch.zeros((), device=device)
-        norms.append(norm.float())
-    return torch.stack(norms)
+def between_cosine(vectors: Tensor) -> float | None:
+    """Mean cosine of all pairs of ``[N, D]`` vectors, one a clip; in [−1, 1].
 
-
-def norm_columns(parts: Sequence[str], norms: Sequence[float]) -> dict[str, float]:
-    """Columns of steps.parquet: ``grad_norm_<part>``, and the projector as a whole."""
-    columns = {f"grad_norm_{part}": norm for part, norm in zip(parts, norms, strict=True)}
-    inside = [norm for part, norm in zip(parts, norms, strict=True) if part != LORA]
-    whole = sum(norm**2 for norm in inside) ** 0.5
-    return {f"grad_norm_{PROJECTOR}": whole, **columns}
-
-
-def gradient_shares(steps: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """Columns of epochs.parquet: each part's share of the squared gradient norm of some steps.
-
-    ``grad_share_projector`` and ``grad_share_lora`` add up to 1, as do the former's parts to it.
-    None where there was no gradient at all. AdamW divides each weight's step by its own gradient,
-    so a share says where the loss is steep and not how far weights move.
+    A zero vector has cosine 0 with any other. None for fewer than two clips. There is no centred
+    variant: centred vectors have a mean cosine near −1/(N − 1) whatever they are.
     """
-    prefix = "grad_norm_"
-    names = [key.removeprefix(prefix) for key in steps[0] if key.startswith(prefix)]
-    squares = {name: sum(row[prefix + name] ** 2 for row in steps) for name in names}
-    total = squares.get(PROJECTOR, 0.0) + squares.get(LORA, 0.0)
-    return {
-        f"grad_share_{name}": square / total if total else None for name, square in squares.items()
-    }
+    n = len(vectors)
+    if n < 2:
+        return None
+    units = torch.nn.functional.normalize(vectors.double(), dim=1, eps=1e-300)
+    squares = float(units.pow(2).sum())
+    return (float(units.sum(0).pow(2).sum()) - squares) / (n * (n - 1))
 
+
+def neighbour_overlap(before: Tensor, after: Tensor, neighbours: int = 5) -> float | None:
+    """Share of each clip's k nearest clips that stay its nearest, mean over clips.
+
+    Nearness is the cosine of vectors from which the mean over clips is taken: what all clips have
+    in common says nothing of who is near whom. Ties go to the earlier clip.
+
+    Args:
+        before: ``[N, V]``, a vector a clip.
+        after: ``[N, L]`` of the same clips in the same order.
+        neighbours: k; at most half the other clips are compared.
+
+    Returns:
+        In [0, 1]; chance is k / (N − 1). None for fewer than three clips, and where all vectors of
+        a side are the same, so that there are no neighbours.
+    """
+    k = min(neighbours, (len(before) - 1) // 2)
+    if k <= 0:
+        return None
+    near: list[list[list[int]]] = []
+    for vectors in (before, after):
+        wide = vectors.double().cpu()
+        centred = wide - wide[0]
+        centred = centred - centred.mean(0)
+        if not bool((centred != 0).any()):
+            return None
+        units = torch.nn.functional.normalize(centred, dim=1, eps=1e-300)
+        cosines = units @ units.T
+        cosines.fill_diagonal_(-math.inf)
+        near.append(cosines.sort(dim=1, descending=True, stable=True).indices[:, :k].tolist())
+    shared = [len({*one} & {*two}) for one, two in zip(*near, strict=True)]
+    return sum(shared) / (k * len(shared))
+
+
+class VideoShare:
+    """Share of the vectors' energy that depends on the video; clips are added one by one.
+
+    At each position t (a token, or a patch of a frame), over clips c:
+    Σ ‖x_ct − mean_c x_ct‖² / Σ ‖x_ct‖². It is 0 exactly where every clip gives the same vectors,
+    (N − 1)/N where clips have nothing in common, and unlike pooled vectors it does not fade with
+    the number of tokens. Holds two tensors of the size of one clip, whatever N.
+    """
+
+    def __init__(self) -> None:
+        self._squares: list[Tensor] = []
+        self._energy: list[Tensor] = []
+
+    def add(self, clip: Tensor) -> None:
+        """``[T, D]`` of one clip."""
+        x = clip.float()
+        if not self._energy:
+            self._first, self._sum = x.clone(), torch.zeros_like(x)
+        # Differences from the first clip: those of equal clips are 0, without cancellation.
+        difference = x - self._first
+        self._sum += difference
+        self._squares.append(_square(difference))
+        self._energy.append(_square(x))
+
+    @property
+    def value(self) -> float | None:
+        """In [0, 1]; None for fewer than two clips or where all vectors are zero."""
+        n = len(self._energy)
+        energy = float(torch.stack(self._energy).sum()) if n > 1 else 0.0
+        if energy == 0:
+            return None
+        varying = float(torch.stack(self._squares).sum() - _square(self._sum) / n)
+        return min(1.0, max(0.0, varying / energy))
+
+
+def _square(x: Tensor) -> Tensor:
+    # Rows first, so that float64 is needed for their sums alone.
+    return x.pow(2).sum(-1).double().sum()
+
+
+def attention_entropy(weights: Tensor) -> Tensor:
+    """Entropy of attention weights ``[..., K]`` over the log of K, meaned over all queries.
+
+    0: every query reads one key; 1: every query averages all keys alike. A scalar on the device;
+    0 for a single key.
+    """
+    keys = weights.shape[-1]
+    if keys == 1:
+        return torch.zeros((), device=weights.device)
+    entropy = torch.special.entr(weights.float()).sum(-1)
+    return entropy.mean() / math.log(keys)
+
+
+# ---- A model.
 
 #: Tokens of all clips together whose effective rank is taken, evenly spaced in each clip: at
 #: 32 clips × 4,608 tokens a Gram matrix of all of them would cost more than their projection.
@@ -109,11 +172,7 @@ def diagnose(
     * ``diag_neighbour_overlap``: of pooled features with pooled tokens.
     * ``diag_attention_entropy``: where the projector attends to the video, else None.
 
-    Args:
-        model: is put into eval mode.
-        features: ids → ``[B, F, P, V]``.
-        ids: the clips, the same ones each time.
-        accelerator: gives device and autocast.
+    ``features`` gives ``[B, F, P, V]`` for ids. The model is put into eval mode.
     """
     model.eval()
     shares = VideoShare(), VideoShare()
@@ -126,12 +185,12 @@ def diagnose(
         for side, vectors in enumerate((seen[0].flatten(0, 1).float(), tokens)):
             shares[side].add(vectors)
             pooled[side].append(vectors.mean(0))
-        ranked.append(_spaced(tokens, max(1, RANKED_TOKENS // len(ids))))
+        count = min(max(1, RANKED_TOKENS // len(ids)), len(tokens))
+        ranked.append(tokens[torch.arange(count, device=tokens.device) * len(tokens) // count])
         entropies += attended
     if not ids:
         return {"diag_n": 0, **dict.fromkeys(_COLUMNS)}
     before, after = (torch.stack(vectors) for vectors in pooled)
-    entropy = float(torch.stack(entropies).mean()) if entropies else None
     values = (
         effective_rank(after),
         effective_rank(torch.cat(ranked)),
@@ -140,7 +199,7 @@ def diagnose(
         shares[0].value,
         shares[1].value,
         neighbour_overlap(before, after),
-        entropy,
+        float(torch.stack(entropies).mean()) if entropies else None,
     )
     return {"diag_n": len(ids), **dict(zip(_COLUMNS, values, strict=True))}
 
@@ -155,11 +214,6 @@ _COLUMNS = (
     "diag_neighbour_overlap",
     "diag_attention_entropy",
 )
-
-
-def at_start(found: dict[str, Any]) -> dict[str, Any]:
-    """What the history keeps of a diagnosis made before the first step."""
-    return {f"diag_start_{name}": found.get(f"diag_{name}") for name in AT_START}
 
 
 @contextmanager
@@ -198,13 +252,6 @@ def attention_watched(projector: nn.Module) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _spaced(tokens: Tensor, most: int) -> Tensor:
-    """At most ``most`` rows of ``[T, L]``, evenly spaced, the first one included."""
-    count = min(most, len(tokens))
-    rows = torch.arange(count, device=tokens.device) * len(tokens) // count
-    return tokens[rows]
-
-
 # ---- What is looked at after each epoch.
 
 # Looks at a handful of selection clips; returns columns for epochs.parquet.
@@ -217,12 +264,6 @@ def quick_look(loaded: LoadedRun, clips: Clips) -> Look:
     ids = clips.ids[: training.quick_clips]
 
     def look(model: VisionLanguageModel) -> dict[str, Any]:
-        if not ids:
-            return {
-                "quick_n": 0,
-                "quick_effective_captions": None,
-                "quick_distinct_ratio": None,
-            }
         captions = generate_captions(
             model,
             loaded.tokenizer,
@@ -235,8 +276,8 @@ def quick_look(loaded: LoadedRun, clips: Clips) -> Look:
         texts = [caption.text for caption in captions]
         return {
             "quick_n": len(texts),
-            "quick_effective_captions": float(effective_captions(clusters(texts))),
-            "quick_distinct_ratio": float(distinct_ratio(texts)),
+            "quick_effective_captions": effective_captions(clusters(texts)) if texts else None,
+            "quick_distinct_ratio": distinct_ratio(texts) if texts else None,
         }
 
     return look

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, TypeVarTuple
 
 import torch
 import torch.distributed
@@ -29,7 +29,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.jobs import log_file, log_to, out_of_memory
 from siglip_study.models.devices import pick_device, single
 
-P = ParamSpec("P")
+Args = TypeVarTuple("Args")
 
 # Rank 0 captions a few clips and saves while the others wait for its gradients.
 _PATIENCE = timedelta(minutes=30)
@@ -39,30 +39,19 @@ _PATIENCE = timedelta(minutes=30)
 
 
 def launch(
-    work: Callable[Concatenate[Accelerator, P], None],
-    ranks: int,
-    device: str,
-    *args: P.args,
-    **kwargs: P.kwargs,
+    work: Callable[[Accelerator, *Args], None], ranks: int, device: str, *args: *Args
 ) -> None:
-    """Call ``work(accelerator, …)`` in each of ``ranks`` processes; one rank is this process.
+    """Call ``work(accelerator, *args)`` in each of ``ranks`` processes; one rank is this process.
 
-    Several are fresh interpreters that end with this one. What they are given is pickled, so
-    functions among it must belong to a module.
-
-    Args:
-        work: takes the same part in every rank, until one leaves (:func:`leave`).
-        ranks: processes, and GPUs.
-        device: "auto", "cuda" or "cpu"; on the CPU the processes share its cores.
-        args: for ``work``.
-        kwargs: likewise.
+    Several are fresh interpreters that end with this one, each with a GPU, or a share of the CPU's
+    cores. What they are given is pickled, so functions among it must belong to a module.
 
     Raises:
         StudyError: there are fewer GPUs, a rank raised one, found no memory, or was killed.
     """
     chosen = pick_device(device, ranks)
     if ranks == 1:
-        work(single(chosen), *args, **kwargs)
+        work(single(chosen), *args)
         return
     if chosen.type == "cuda" and not check_cuda_p2p_ib_support():
         # GeForce cards of the 40 series have no direct links, and NCCL fails unless it is told so.
@@ -70,9 +59,7 @@ def launch(
         os.environ.setdefault("NCCL_IB_DISABLE", "1")
     with TemporaryDirectory(prefix="siglip-study-ranks-") as folder:
         place = (ranks, chosen.type, Path(folder), log_file())
-        context = start_processes(
-            _rank, (*place, work, args, kwargs), ranks, join=False, daemon=True
-        )
+        context = start_processes(_rank, (*place, work, args), ranks, join=False, daemon=True)
         try:
             while not context.join():
                 pass
@@ -110,7 +97,6 @@ def _rank(
     log_path: str | None,
     work: Callable[..., None],
     args: tuple[Any, ...],
-    kwargs: dict[str, Any],
 ) -> None:
     """Be one of the ranks."""
     # Sent when the first process dies: end at once, whatever is waited for.
@@ -118,7 +104,7 @@ def _rank(
     if log_path is not None:
         log_to(log_path, progress=rank == 0)
     try:
-        work(_join(rank, ranks, device, folder / "rendezvous"), *args, **kwargs)
+        work(_join(rank, ranks, device, folder / "rendezvous"), *args)
         leave()
     except (StudyError, torch.OutOfMemoryError) as error:
         said = str(error)
@@ -164,7 +150,7 @@ def leave() -> None:
 def sum_gradients(
     parameters: Sequence[nn.Parameter], loss: Tensor, accelerator: Accelerator
 ) -> Tensor:
-    """Sum gradients over ranks in place, and the loss; one message for all of them.
+    """Sum gradients over ranks in place, and the loss, in one message.
 
     Every rank must have gradients of the same parameters.
     """

@@ -5,35 +5,31 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from torch import Tensor, nn
+from torch import Tensor
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config.training import EarlyStopping
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.runs.clips import Clips, prefetched
-from siglip_study.runs.losses import caption_losses
-from siglip_study.training.diagnosis import (
-    Look,
-    at_start,
-    gradient_norms,
-    gradient_parts,
-    gradient_shares,
-    norm_columns,
-)
+from siglip_study.runs.clips import Clips, caption_losses, prefetched
+from siglip_study.training.diagnosis import AT_START, Look
 from siglip_study.training.distributed import require_same_weights
 from siglip_study.training.resume import Position, ResumePoint
 from siglip_study.training.step import (
+    LORA,
+    PROJECTOR,
     StagePlan,
     dropout_seed,
+    gradient_norms,
+    gradient_parts,
+    gradient_shares,
     lr_factor,
     make_optimizer,
+    norm_columns,
     optimizer_step,
     set_rates,
     share_of,
@@ -42,9 +38,6 @@ from siglip_study.training.step import (
 
 log = logging.getLogger(__name__)
 
-# A row of steps.parquet; its loss, gradient norm and norms of parts, still on the device.
-_Pending = tuple[dict[str, Any], Tensor]
-
 
 def train_stage(
     model: VisionLanguageModel,
@@ -52,10 +45,10 @@ def train_stage(
     train: Clips,
     selection: Clips,
     resume: ResumePoint,
-    quick_look: Look,
     accelerator: Accelerator,
-    on_epoch: Callable[[dict[str, Any]], None],
+    quick_look: Look,
     diagnosis: Look | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Position:
     """Train what is trainable in ``model``; leave it with the weights the stage keeps.
 
@@ -68,9 +61,9 @@ def train_stage(
     Returns:
         The stage's history and the epoch whose weights were kept.
     """
-    trainable = model.trainable()
+    settings, trainable = plan.settings, model.trainable()
     buffers = {"feature_scale": model.feature_scale, "output_scale": model.output_scale}
-    optimizer = make_optimizer(model, plan.settings)
+    optimizer = make_optimizer(model, settings)
     parts = gradient_parts(trainable)
     per_epoch, total = plan.steps_per_epoch(len(train)), plan.total_steps(len(train))
 
@@ -86,7 +79,8 @@ def train_stage(
     if position.step:
         log.info("stage %d continues at optimizer step %d", plan.number, position.step)
     elif diagnosis is not None and accelerator.is_main_process:
-        position.at_start = at_start(diagnosis(model))
+        found = diagnosis(model)
+        position.at_start = {f"diag_start_{name}": found.get(f"diag_{name}") for name in AT_START}
     looks = [quick_look] if diagnosis is None else [quick_look, diagnosis]
 
     began, saved = time.monotonic() - position.seconds, time.monotonic()
@@ -96,91 +90,76 @@ def train_stage(
         resume.save(position, trainable, buffers, optimizer, best)
         saved = time.monotonic()
 
-    # ---- Epochs: steps, then a look at what they have made.
     while position.step < total and not position.stopped:
+        # ---- The steps of an epoch, or of what is left of it; features are read ahead.
+        epoch = position.step // per_epoch
+        ahead = range(position.step, (epoch + 1) * per_epoch)
+        shares = [step_share(plan, train, step, accelerator) for step in ahead]
+        clips = [[train.ids[i] for i in rows] for share in shares for rows in share.passes]
         pending: list[_Pending] = []
-        steps = _epoch_steps(model, plan, train, position, optimizer, trainable, parts, accelerator)
-        with closing(steps):
-            for row, measured in steps:
+        model.train()
+        with prefetched(clips, train.features.batch, accelerator.device) as features:
+            for share in shares:
+                rates = set_rates(
+                    optimizer,
+                    lr_factor(position.step, total, settings.warmup_ratio, settings.min_lr_ratio),
+                )
+                torch.manual_seed(dropout_seed(plan, position.step, accelerator))
+                measured = optimizer_step(
+                    model,
+                    ((next(features), [share.captions[i] for i in rows]) for rows in share.passes),
+                    share.tokens,
+                    optimizer,
+                    list(trainable.values()),
+                    accelerator,
+                    settings.max_grad_norm,
+                    share.weight,
+                    lambda: gradient_norms(parts, accelerator.device),
+                )
+                position.step += 1
+                row: dict[str, Any] = {"target_tokens": share.tokens, "samples": share.samples}
+                row |= {"stage": plan.number, "step": position.step, "epoch": epoch + 1}
+                row |= {"lr_projector": rates[PROJECTOR], "lr_lora": rates[LORA]}
                 row["seconds"] = time.monotonic() - began
                 pending.append((row, measured))
                 is_due = time.monotonic() - saved >= plan.save_seconds
                 if is_due and position.step % per_epoch and accelerator.is_main_process:
-                    position.steps += _settle(pending, parts, plan)
+                    position.steps += _settle(pending, list(parts), plan)
                     pending.clear()
                     position.seconds = time.monotonic() - began
                     save()
-        position.steps += _settle(pending, parts, plan)
+        position.steps += _settle(pending, list(parts), plan)
         require_same_weights(trainable, position.step, accelerator)
-        best = _end_epoch(model, plan, selection, position, best, looks, accelerator)
+
+        # ---- What they have made.
+        if _end_epoch(model, plan, selection, position, looks, accelerator):
+            best = {name: p.detach().clone() for name, p in trainable.items()}
         position.seconds = position.epochs[-1]["seconds"] = time.monotonic() - began
         if accelerator.is_main_process:
             on_epoch(position.epochs[-1])
             save()
 
     # ---- Keep the weights of the best epoch, or the last.
-    if plan.settings.keep == "val_loss" and best:
+    if settings.keep == "val_loss" and best:
         with torch.no_grad():
             for name, parameter in trainable.items():
                 parameter.copy_(best[name])
     return position
 
 
-def _epoch_steps(
-    model: VisionLanguageModel,
-    plan: StagePlan,
-    train: Clips,
-    position: Position,
-    optimizer: torch.optim.Optimizer,
-    trainable: Mapping[str, nn.Parameter],
-    parts: Mapping[str, Sequence[nn.Parameter]],
-    accelerator: Accelerator,
-) -> Generator[_Pending]:
-    """Take the epoch's remaining steps, moving ``position``; features are read ahead."""
-    per_epoch, total = plan.steps_per_epoch(len(train)), plan.total_steps(len(train))
-    epoch = position.step // per_epoch
-    settings = plan.settings
-    shares = [
-        step_share(plan, train, step, accelerator)
-        for step in range(position.step, (epoch + 1) * per_epoch)
-    ]
-    clips = [[train.ids[i] for i in rows] for share in shares for rows in share.passes]
-    model.train()
-    with prefetched(clips, train.features.batch, accelerator.device) as features:
-        for share in shares:
-            factor = lr_factor(position.step, total, settings.warmup_ratio, settings.min_lr_ratio)
-            rates = set_rates(optimizer, factor)
-            torch.manual_seed(dropout_seed(plan, position.step, accelerator))
-            measured = optimizer_step(
-                model,
-                ((next(features), [share.captions[i] for i in rows]) for rows in share.passes),
-                share.tokens,
-                optimizer,
-                list(trainable.values()),
-                accelerator,
-                settings.max_grad_norm,
-                share.weight,
-                lambda: gradient_norms(parts, accelerator.device),
-            )
-            position.step += 1
-            row: dict[str, Any] = {"target_tokens": share.tokens, "samples": share.samples}
-            row |= {"stage": plan.number, "step": position.step, "epoch": epoch + 1}
-            row |= {"lr_projector": rates["projector"], "lr_lora": rates["lora"]}
-            yield row, measured
+# A row of steps.parquet; its loss, gradient norm and norms of parts, still on the device.
+_Pending = tuple[dict[str, Any], Tensor]
 
 
-def _settle(pending: list[_Pending], parts: Iterable[str], plan: StagePlan) -> list[dict[str, Any]]:
+def _settle(pending: list[_Pending], parts: list[str], plan: StagePlan) -> list[dict[str, Any]]:
     """Read losses off the device once an epoch, not once a step: reading one waits for the GPU."""
     memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
     numbers = torch.stack([measured for _, measured in pending]).tolist()
-    parts = list(parts)
-    rows = []
     for (row, _), (loss, norm, *norms) in zip(pending, numbers, strict=True):
         row |= {"loss": loss, "grad_norm": norm, "gpu_gb": memory, **norm_columns(parts, norms)}
         for what in ("loss", "grad_norm"):
             _require_finite(row[what], f"{what} of step {row['step']}", plan)
-        rows.append(row)
-    return rows
+    return [row for row, _ in pending]
 
 
 def _require_finite(value: float, what: str, plan: StagePlan) -> None:
@@ -197,11 +176,10 @@ def _end_epoch(
     plan: StagePlan,
     selection: Clips,
     position: Position,
-    best: dict[str, Tensor],
     looks: Sequence[Look],
     accelerator: Accelerator,
-) -> dict[str, Tensor]:
-    """Validate, watch for collapse, and remember the weights if they are the best so far."""
+) -> bool:
+    """Validate and watch for collapse; whether the weights are the best so far."""
     epoch = len(position.epochs) + 1
 
     # Mean loss of all selection tokens; each rank takes its share of the clips.
@@ -212,7 +190,7 @@ def _end_epoch(
         model,
         lambda rows: selection.features.batch([selection.ids[own[i]] for i in rows]),
         [targets[i] for i in own],
-        plan.eval_batch,
+        plan.memory.eval_clips,
         accelerator,
     )
     whole = torch.tensor([sum(sums), sum(counts)], dtype=torch.float64, device=accelerator.device)
@@ -224,38 +202,29 @@ def _end_epoch(
     is_best = position.best_val_loss is None or val_loss < position.best_val_loss
     if is_best:
         position.best_val_loss, position.best_epoch = val_loss, epoch
-        best = {name: p.detach().clone() for name, p in model.trainable().items()}
-    _watch(position, val_loss, plan.settings.early_stopping)
+    if (stopping := plan.settings.early_stopping) is not None:
+        # Falls are counted from the last one that counted, not from the best loss, so that small
+        # ones add up.
+        if position.gain_from is None or val_loss < position.gain_from - stopping.min_delta:
+            position.gain_from, position.epochs_without_gain = val_loss, 0
+        else:
+            position.epochs_without_gain += 1
+        position.stopped = position.epochs_without_gain >= stopping.patience
 
     # Its row of epochs.parquet.
-    looked = [look(model) for look in looks] if accelerator.is_main_process else []
     in_epoch = [row for row in position.steps if row["epoch"] == epoch]
     tokens = sum(row["target_tokens"] for row in in_epoch)
-    position.epochs.append(
-        {
-            "stage": plan.number,
-            "epoch": epoch,
-            "step": position.step,
-            "train_loss": sum(row["loss"] * row["target_tokens"] for row in in_epoch) / tokens,
-            "val_loss": val_loss,
-            "is_best": is_best,
-            **gradient_shares(in_epoch),
-            **position.at_start,
-            **{column: value for found in looked for column, value in found.items()},
-        }
-    )
-    return best
-
-
-def _watch(position: Position, val_loss: float, stopping: EarlyStopping | None) -> None:
-    """Count epochs since the loss last fell by ``min_delta`` below the last fall that counted.
-
-    Measured from there and not from the best loss, so that small falls add up.
-    """
-    if stopping is None:
-        return
-    if position.gain_from is None or val_loss < position.gain_from - stopping.min_delta:
-        position.gain_from, position.epochs_without_gain = val_loss, 0
-    else:
-        position.epochs_without_gain += 1
-    position.stopped = position.epochs_without_gain >= stopping.patience
+    row = {
+        "stage": plan.number,
+        "epoch": epoch,
+        "step": position.step,
+        "train_loss": sum(row["loss"] * row["target_tokens"] for row in in_epoch) / tokens,
+        "val_loss": val_loss,
+        "is_best": is_best,
+        **gradient_shares(in_epoch),
+        **position.at_start,
+    }
+    for look in looks if accelerator.is_main_process else []:
+        row |= look(model)
+    position.epochs.append(row)
+    return is_best

@@ -23,6 +23,8 @@ from siglip_study.models.fast_layers import decoder_layers, set_layers, use_lean
 from siglip_study.models.quantization import dequantize, dequantized_growth
 from siglip_study.models.vlm import VisionLanguageModel
 
+log = logging.getLogger(__name__)
+
 # ---- How an optimizer step is cut so that it fits the memory and is soon done: pure arithmetic.
 
 GIB = 2**30
@@ -35,10 +37,6 @@ _RECOMPUTE = 0.5
 _OPTIMIZER_BYTES = 16
 # Features on the GPU at once: read, two waiting, and one in use.
 _BATCHES_UNDER_WAY = 4
-
-# Bytes above what is allocated now, at the worst moment of one clip's pass, for a number of
-# recomputed layers, with or without a backward pass.
-Probe = Callable[[int, bool], float]
 
 
 @dataclass(frozen=True)
@@ -88,11 +86,14 @@ def kept_layers(checkpointing: str, layers: int) -> Sequence[int]:
     return choices[checkpointing]
 
 
-def clip_cost(probe: Probe, layers: int, features: float, tokens: int) -> ClipCost:
-    """Try one clip.
+def clip_cost(
+    probe: Callable[[int, bool], float], layers: int, features: float, tokens: int
+) -> ClipCost:
+    """Try one clip: ``probe`` tells the bytes a pass takes, for a number of recomputed layers.
 
-    The peak with every layer recomputed already holds the activations of the one layer that is
-    just run again. What a kept layer adds is therefore read off two passes that keep some.
+    Its flag asks for a backward pass. The peak with every layer recomputed already holds the
+    activations of the one layer that is just run again, so what a kept layer adds is read off two
+    passes that keep some.
 
     Raises:
         StudyError: one clip does not fit with every layer recomputed.
@@ -130,51 +131,38 @@ def fit(
     batch: int,
     eval_batch: int,
     layers: int,
-    kept: Sequence[int] | None = None,
+    kept: Sequence[int],
     growth: float = 0.0,
 ) -> MemoryPlan:
     """The fastest plan within ``free`` bytes.
 
     Larger forward passes read the weights less often; layers that keep their activations are not
-    run twice. Every size of forward pass is tried with every number of kept layers.
-
-    Args:
-        cost: what a clip needs.
-        free: bytes that tensors may take.
-        batch: most clips of a forward pass.
-        eval_batch: most clips of a validation pass.
-        layers: of the LLM.
-        kept: numbers of kept layers to choose from; null: all.
-        growth: bytes that unpacking NF4 weights would take; 0: there are none.
+    run twice. Every size of forward pass, up to ``batch`` clips, is tried with each of the numbers
+    of ``kept`` layers. ``growth``: bytes that unpacking NF4 weights would take; 0: there are none.
 
     Raises:
         StudyError: not even one clip fits.
     """
-    best: tuple[float, int, int] | None = None
-    choices = range(layers + 1) if kept is None else kept
-    for clips in range(1, batch + 1):
-        for n in choices:
-            if clips * cost.of_pass(n) > free:
-                continue
-            again = _RECOMPUTE * (layers - n) / layers
-            work = math.ceil(batch / clips) * _PASS_IN_TOKENS + batch * cost.tokens * (1 + again)
-            if best is None or work < best[0]:
-                best = work, clips, n
-    if best is None:
+
+    def work(clips: int, n: int) -> float:
+        """In tokens that pass all layers forward and backward."""
+        again = _RECOMPUTE * (layers - n) / layers
+        return math.ceil(batch / clips) * _PASS_IN_TOKENS + batch * cost.tokens * (1 + again)
+
+    sizes = range(1, batch + 1)
+    fitting = [(c, n) for c in sizes for n in kept if c * cost.of_pass(n) <= free]
+    if not fitting:
         raise StudyError(
             f"runtime.memory_gb and runtime.checkpointing: {free / GIB:.1f} GiB are free for a "
-            f"training pass, and one clip needs {least_pass(cost, choices) / GIB:.1f}; "
+            f"training pass, and one clip needs {least_pass(cost, kept) / GIB:.1f}; "
             "expected a larger GPU, a smaller model or a projector with fewer tokens."
         )
-    _, clips, n = best
+    clips, n = min(fitting, key=lambda plan: work(*plan))
     # Room that nothing else can use: NF4 weights are unpacked once, not in every pass.
     unpacked = n == layers and 0 < growth <= free - clips * cost.of_pass(n)
     left = free - growth if unpacked else free
     eval_clips = max(1, min(eval_batch, int(left // max(cost.of_validation(), 1))))
     return MemoryPlan(clips, layers - n, eval_clips, unpacked)
-
-
-log = logging.getLogger(__name__)
 
 
 def plan_memory(
@@ -186,10 +174,10 @@ def plan_memory(
     runtime: RuntimeConfig,
     autocast: Callable[[], torch.autocast],
 ) -> MemoryPlan:
-    """Try one clip, choose a plan and set the layers of ``model`` to it.
+    """Try one clip, choose a plan and set the layers of ``model``, on its device, to it.
 
     Args:
-        model: as it will be trained, on its device.
+        model: as it will be trained.
         features: one clip ``[1, F, P, V]`` on the device.
         caption: the longest caption, as token ids.
         batch: clips of a forward pass as configured; the plan may cut it, never raise it.
@@ -212,8 +200,23 @@ def plan_memory(
         return MemoryPlan(batch, recomputed, eval_batch)
 
     def probe(recomputed: int, backward: bool) -> float:
+        """Bytes above what is allocated now, at the worst moment of one pass."""
         set_layers(model.llm, compiled=compiled, recomputed=recomputed)
-        return _peak(model, features, caption, autocast, backward)
+        was_training = model.training
+        model.train(backward)
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        try:
+            with torch.set_grad_enabled(backward), autocast():
+                losses, _ = model.caption_loss(features, [caption])
+            if backward:
+                losses.sum().backward()
+        finally:
+            for parameter in model.trainable().values():
+                parameter.grad = None
+            model.train(was_training)
+        return float(torch.cuda.max_memory_allocated(device) - before)
 
     tokens = model.prompt_length(features) + len(caption)
     cost = clip_cost(probe, layers, features.nbytes, tokens)
@@ -235,28 +238,3 @@ def plan_memory(
         ", NF4 weights unpacked once" if plan.unpacked else "",
     )
     return plan
-
-
-def _peak(
-    model: VisionLanguageModel,
-    features: Tensor,
-    caption: Sequence[int],
-    autocast: Callable[[], torch.autocast],
-    backward: bool,
-) -> float:
-    """Bytes above what is allocated now, at the worst moment of one pass."""
-    was_training = model.training
-    model.train(backward)
-    torch.cuda.synchronize(features.device)
-    torch.cuda.reset_peak_memory_stats(features.device)
-    before = torch.cuda.memory_allocated(features.device)
-    try:
-        with torch.set_grad_enabled(backward), autocast():
-            losses, _ = model.caption_loss(features, [caption])
-        if backward:
-            losses.sum().backward()
-    finally:
-        for parameter in model.trainable().values():
-            parameter.grad = None
-        model.train(was_training)
-    return float(torch.cuda.max_memory_allocated(features.device) - before)

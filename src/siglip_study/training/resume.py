@@ -31,22 +31,18 @@ _SCHEMA = "resume/1"
 class Position:
     """Where a stage stands, beyond its tensors: JSON that survives a kill."""
 
-    step: int
-    threads: int
-    best_val_loss: float | None
-    best_epoch: int | None
-    gain_from: float | None
-    epochs_without_gain: int
-    stopped: bool
-    seconds: float
-    steps: list[dict[str, Any]]
-    epochs: list[dict[str, Any]]
+    step: int = 0
+    threads: int = field(default_factory=torch.get_num_threads)
+    best_val_loss: float | None = None
+    best_epoch: int | None = None
+    gain_from: float | None = None
+    epochs_without_gain: int = 0
+    stopped: bool = False
+    seconds: float = 0.0
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
     #: columns of every epoch that were measured before the first step
     at_start: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def start(cls) -> Position:
-        return cls(0, torch.get_num_threads(), None, None, None, 0, False, 0.0, [], [])
 
 
 class ResumePoint:
@@ -69,23 +65,18 @@ class ResumePoint:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "owner.lock").open("a+") as lock:
+            lock.seek(0)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                lock.seek(0)
-                owner = lock.read().strip() or "unknown"
                 raise StudyError(
-                    f"{self.folder}: process {owner} is training this cell; "
-                    "expected it to end before another starts."
+                    f"{self.folder}: process {lock.read().strip() or 'unknown'} is training this "
+                    "cell; expected it to end before another starts."
                 ) from None
-            lock.seek(0)
             lock.truncate()
             lock.write(f"{os.getpid()} on {os.uname().nodename}")
             lock.flush()
             yield
-
-    def _points(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*"))
 
     def save(
         self,
@@ -102,16 +93,15 @@ class ResumePoint:
         for name, parameter in trainable.items():
             for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
-        old = self._points()
+        old = set(self._points())
         target = self.folder / f"step-{position.step:08d}"
         with atomic_dir(target) as partial:
             whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
             save_file(whole, partial / "state.safetensors")
             state = {"origin": self.origin, "position": vars(position)}
             write_json(partial / "state.json", state, _SCHEMA)
-        for point in old:
-            if point != target:
-                remove_dir(point)
+        for point in old - {target}:
+            remove_dir(point)
 
     def load(
         self,
@@ -122,24 +112,31 @@ class ResumePoint:
         """Restore the newest point into the given objects; without one, the start."""
         points = self._points()
         if not points:
-            return Position.start(), {}
+            return Position(), {}
         state = read_json(points[-1] / "state.json", _SCHEMA)
         if state["origin"] != self.origin:
             log.info("%s: the data has changed since; training starts afresh", self.folder)
             for point in points:
                 remove_dir(point)
-            return Position.start(), {}
+            return Position(), {}
         tensors = load_file(points[-1] / "state.safetensors")
-        best = {k.removeprefix("best/"): v for k, v in tensors.items() if k.startswith("best/")}
+        best = {}
         with torch.no_grad():
-            for name, parameter in trainable.items():
-                parameter.copy_(tensors[f"param/{name}"])
-            for name, buffer in buffers.items():
-                buffer.copy_(tensors[f"buffer/{name}"])
-        for key, value in tensors.items():
-            if key.startswith("optimizer/"):
-                _, field, name = key.split("/", 2)
-                parameter = trainable[name]
-                on_cpu = field == "step" and not optimizer.defaults.get("fused")
-                optimizer.state[parameter][field] = value if on_cpu else value.to(parameter.device)
+            for key, value in tensors.items():
+                kind, _, name = key.partition("/")
+                if kind == "param":
+                    trainable[name].copy_(value)
+                elif kind == "buffer":
+                    buffers[name].copy_(value)
+                elif kind == "best":
+                    best[name] = value
+                else:
+                    moment, _, name = name.partition("/")
+                    parameter = trainable[name]
+                    on_cpu = moment == "step" and not optimizer.defaults.get("fused")
+                    there = value if on_cpu else value.to(parameter.device)
+                    optimizer.state[parameter][moment] = there
         return Position(**state["position"]), best
+
+    def _points(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from siglip_study.base.seeds import derived_seed
 from siglip_study.config.training import StageConfig
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.runs.clips import Clips, epoch_order
-from siglip_study.runs.losses import LossModel, forward_passes
+from siglip_study.runs.clips import Clips, epoch_order, forward_passes
 from siglip_study.training.distributed import sum_gradients
+from siglip_study.training.memory import MemoryPlan
+
+#: The parts of a model that train, each with a learning rate of its own.
+PROJECTOR, LORA = "projector", "lora"
 
 # ---- What a stage does step by step, apart from the model: a function of settings and seed.
 
@@ -25,16 +28,15 @@ from siglip_study.training.distributed import sum_gradients
 class StagePlan:
     """What a stage does, apart from the model: its number, settings, seed and pace of saving.
 
-    ``forward_clips`` bounds a forward pass below the settings' batch size where memory demands it;
-    the steps stay the same.
+    ``memory`` bounds a forward pass below the settings' batch size where need be; the steps stay
+    the same.
     """
 
     number: int
     settings: StageConfig
     seed: int
-    eval_batch: int
     save_seconds: float
-    forward_clips: int | None = None
+    memory: MemoryPlan
 
     @property
     def clips_per_step(self) -> int:
@@ -42,7 +44,7 @@ class StagePlan:
 
     @property
     def clips_per_forward(self) -> int:
-        return min(self.settings.batch_size, self.forward_clips or self.settings.batch_size)
+        return min(self.settings.batch_size, self.memory.forward_clips)
 
     def steps_per_epoch(self, clips: int) -> int:
         """Optimizer steps that see every clip once; the last one may be smaller."""
@@ -64,7 +66,7 @@ class StepShare:
 
 
 def step_share(plan: StagePlan, train: Clips, step: int, accelerator: Accelerator) -> StepShare:
-    """The share of this rank in a stage's step, counted from 0."""
+    """The share of this rank in a stage's ``step``, counted from 0."""
     epoch, in_epoch = divmod(step, plan.steps_per_epoch(len(train)))
     order = epoch_order(len(train), plan.seed, plan.number, epoch)
     chosen = order[in_epoch * plan.clips_per_step : (in_epoch + 1) * plan.clips_per_step]
@@ -104,55 +106,43 @@ def dropout_seed(plan: StagePlan, step: int, accelerator: Accelerator) -> int:
 def make_optimizer(model: VisionLanguageModel, stage: StageConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019), betas .9 and .999, on what trains in ``model``.
 
-    Returns:
-        An optimizer whose groups say ``peak`` (the learning rate at factor 1) and ``part``
-        ("projector" or "lora"). Biases, norms and queries never decay.
+    Its groups say ``peak`` (the learning rate at factor 1) and ``part`` ("projector" or "lora").
+    Biases, norms and queries never decay.
     """
-    rates = {
-        "projector": stage.learning_rate,
-        "lora": stage.lora_learning_rate or stage.learning_rate,
-    }
+    projector_rate = stage.learning_rate
+    rates = {PROJECTOR: projector_rate, LORA: stage.lora_learning_rate or projector_rate}
     no_decay = {f"projector.{name}" for name in model.projector.no_decay_parameters()}
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.trainable().items():
-        part = "lora" if "lora_" in name else "projector"
+        part = LORA if "lora_" in name else PROJECTOR
         # DoRA's magnitudes are vectors too: scales of rows, as in a norm.
         decays = name not in no_decay and parameter.dim() > 1
         groups.setdefault((part, decays), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "part": part,
-                "peak": rates[part],
-                "lr": rates[part],
-                "weight_decay": stage.weight_decay if decays else 0.0,
-            }
-            for (part, decays), parameters in groups.items()
-        ],
-        fused=model.feature_scale.device.type == "cuda",
-    )
+    made = [
+        {
+            "params": parameters,
+            "part": part,
+            "peak": rates[part],
+            "lr": rates[part],
+            "weight_decay": stage.weight_decay if decays else 0.0,
+        }
+        for (part, decays), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(made, fused=model.feature_scale.device.type == "cuda")
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
     """Set every group's rate to ``peak × factor``; returns the rate of each part."""
-    rates = {"projector": 0.0, "lora": 0.0}
+    rates = {PROJECTOR: 0.0, LORA: 0.0}
     for group in optimizer.param_groups:
         group["lr"] = rates[group["part"]] = group["peak"] * factor
     return rates
 
 
 def lr_factor(step: int, total: int, warmup_ratio: float, floor: float) -> float:
-    """Linear warm-up, then cosine to ``floor``; counted in optimizer steps.
+    """Factor in [0, 1] of the peak rate in a step, 0 ≤ step < total: warm-up, then cosine.
 
-    Args:
-        step: optimizer step, 0 ≤ step < total.
-        total: optimizer steps of the stage.
-        warmup_ratio: share of the steps spent rising; the last warm-up step reaches 1.
-        floor: value of the last step, as a share of the peak.
-
-    Returns:
-        A factor in [0, 1]. The last step of a schedule longer than its warm-up has ``floor``.
+    The last of the ``warmup_ratio`` of all steps reaches 1, the stage's last one ``floor``.
     """
     warmup = math.ceil(total * warmup_ratio)
     if step < warmup:
@@ -161,11 +151,61 @@ def lr_factor(step: int, total: int, warmup_ratio: float, floor: float) -> float
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
+# ---- Which part of the model the gradient falls on, without waiting for the GPU in a step.
+
+
+def gradient_parts(trainable: Mapping[str, nn.Parameter]) -> dict[str, list[nn.Parameter]]:
+    """Part → its parameters: ``projector.<child>`` for each child of the projector, then ``lora``.
+
+    ``lora`` is there in both stages, so that histories have the same columns; in stage 1 it is
+    empty.
+    """
+    parts: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in trainable.items():
+        part = ".".join(name.split(".")[:2]) if name.startswith(f"{PROJECTOR}.") else LORA
+        parts.setdefault(part, []).append(parameter)
+    adapters = parts.pop(LORA, [])
+    return {**parts, LORA: adapters}
+
+
+def gradient_norms(parts: Mapping[str, Sequence[nn.Parameter]], device: torch.device) -> Tensor:
+    """L2 norm of each part's gradient, ``[parts]`` float32 on the device."""
+    norms = []
+    for parameters in parts.values():
+        found = [p.grad for p in parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(found) if found else torch.zeros((), device=device)
+        norms.append(norm.float())
+    return torch.stack(norms)
+
+
+def norm_columns(parts: Sequence[str], norms: Sequence[float]) -> dict[str, float]:
+    """Columns of steps.parquet: ``grad_norm_<part>``, and the projector as a whole."""
+    of_parts = dict(zip(parts, norms, strict=True))
+    whole = sum(norm**2 for part, norm in of_parts.items() if part != LORA) ** 0.5
+    return {f"grad_norm_{part}": norm for part, norm in {PROJECTOR: whole, **of_parts}.items()}
+
+
+def gradient_shares(steps: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Columns of epochs.parquet: each part's share of the squared gradient norm of some steps.
+
+    ``grad_share_projector`` and ``grad_share_lora`` add up to 1, as do the former's parts to it.
+    None where there was no gradient at all. AdamW divides each weight's step by its own gradient,
+    so a share says where the loss is steep and not how far weights move.
+    """
+    prefix = "grad_norm_"
+    names = [key.removeprefix(prefix) for key in steps[0] if key.startswith(prefix)]
+    squares = {name: sum(row[prefix + name] ** 2 for row in steps) for name in names}
+    total = squares[PROJECTOR] + squares[LORA]
+    return {
+        f"grad_share_{name}": square / total if total else None for name, square in squares.items()
+    }
+
+
 # ---- The step.
 
 
 def optimizer_step(
-    model: LossModel,
+    model: VisionLanguageModel,
     batches: Iterable[tuple[Tensor, Sequence[Sequence[int]]]],
     tokens: int,
     optimizer: torch.optim.Optimizer,
