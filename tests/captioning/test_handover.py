@@ -22,16 +22,9 @@ def checkpoint(tmp_path: Path) -> Path:
     return folder
 
 
-def cell(role="report", **run) -> Cell:
-    return Cell("linear", role, RunSpec(projector="linear", **run))
-
-
-def path(checkpoint, cell=cell(), version=1, **settings) -> Path:  # noqa: B008
+def path(checkpoint, role="report", seed=0, version=1, **settings) -> Path:
+    cell = Cell("linear", role, RunSpec(projector="linear", seed=seed))
     return handover_folder(Paths("out"), cell, checkpoint, CaptionConfig(**settings), version)
-
-
-def test_the_batch_size_changes_no_key(checkpoint):
-    assert path(checkpoint, batch_size=1) == path(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["projector.safetensors", "lora/adapter_model.safetensors"])
@@ -48,12 +41,12 @@ def test_the_key_follows_the_weights(checkpoint, name):
         {"repetition_penalty": 1.2},
         {"shuffles": 1},
         {"version": 2},
-        {"cell": cell("tuning")},
-        {"cell": cell(seed=1)},
+        {"role": "tuning"},
+        {"seed": 1},
     ],
 )
 def test_the_key_follows_what_decides_captions_and_losses(checkpoint, change):
-    assert path(checkpoint, **change) != path(checkpoint)
+    assert path(checkpoint, **change) != path(checkpoint) == path(checkpoint, batch_size=1)
 
 
 def test_taking_moves_both_files(tmp_path):

@@ -17,35 +17,42 @@ CAPTIONS = [
 ]
 
 
-def video(features, numbers):
-    return features.batch([f"clip{i}" for i in numbers])
+def shared(model, features, most=9):
+    """``[videos, captions]``, of at most so many videos at a time."""
+
+    def videos(numbers):
+        return features.batch([f"clip{i}" for i in numbers])
+
+    return torch.tensor(losses_under_videos(model, videos, CAPTIONS, most))
 
 
 @torch.no_grad()
-def plain(model, features):
-    return [
-        [float(model.caption_loss(video(features, [i]), [caption])[0]) for caption in captions]
-        for i, captions in enumerate(CAPTIONS)
+def whole(model, features):
+    """The same of whole sequences, one at a time."""
+    videos = [features.batch([f"clip{i}"]) for i in range(len(CAPTIONS))]
+    losses = [
+        model.caption_loss(video, [caption])[0]
+        for video, captions in zip(videos, CAPTIONS, strict=True)
+        for caption in captions
     ]
+    return torch.cat(losses).view(len(CAPTIONS), -1)
 
 
 def test_shared_prompts_give_the_losses_of_whole_sequences(make_family, features, family):
     model = make_family(family)
-    expected = plain(model, features)
+    expected = whole(model, features)
     for most in (1, 2, 50):
-        found = losses_under_videos(model, lambda n: video(features, n), CAPTIONS, most)
-        torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-5, atol=0)
+        torch.testing.assert_close(shared(model, features, most), expected, rtol=1e-5, atol=0)
 
 
 def test_adapters_count_and_chunks_do_not(make_model, features, monkeypatch):
     model = make_model(lora=True).eval()
     stir_adapters(model.llm)
-    expected = plain(model, features)
+    expected = whole(model, features)
     monkeypatch.setattr(generate, "PREFILL_TOKENS", 1)
-    found = losses_under_videos(model, lambda n: video(features, n), CAPTIONS, 9)
-    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-5, atol=0)
+    torch.testing.assert_close(shared(model, features), expected, rtol=1e-5, atol=0)
     with model.llm.disable_adapter():
-        assert not torch.allclose(torch.tensor(plain(model, features)), torch.tensor(expected))
+        assert not torch.allclose(whole(model, features), expected)
 
 
 def test_each_prompt_is_read_once(make_family, features):
@@ -55,7 +62,7 @@ def test_each_prompt_is_read_once(make_family, features):
         lambda module, args, options: lengths.append(options["inputs_embeds"].shape[:2]),
         with_kwargs=True,
     )
-    losses_under_videos(model, lambda n: video(features, n), CAPTIONS, 50)
+    shared(model, features)
     assert lengths == [(3, 13), (3, 7), (3, 2)]  # captions of EOS alone need no pass
 
 
@@ -64,9 +71,8 @@ def test_a_model_that_a_dense_cache_does_not_describe(make_family, features):
     assert can_share_prompts(model)
     model.llm.config.attention_chunk_size = 64
     assert not can_share_prompts(model)
-    assert not can_share_prompts(object())
     with pytest.raises(ValueError, match="dense cache"):
-        losses_under_videos(model, lambda n: video(features, n), CAPTIONS, 2)
+        shared(model, features)
 
 
 @pytest.mark.parametrize("family", ["gpt_oss", "gemma2"])
@@ -75,15 +81,15 @@ def test_attention_that_is_more_than_a_mask_is_not_shared(make_family, features,
     model = make_family(family)
     assert not can_share_prompts(model)
     with pytest.raises(ValueError, match="can_share_prompts"):
-        losses_under_videos(model, lambda n: video(features, n), CAPTIONS, 2)
-    clips = ["clip0", "clip1"]
-    assert len(generate_captions(model, numbers, clips, features.batch, max_new_tokens=3)) == 2
+        shared(model, features)
+    given = model, numbers, ["clip0", "clip1"], features.batch
+    assert len(generate_captions(*given, max_new_tokens=3)) == 2
     with pytest.raises(ValueError, match="sinks or capped scores"):
-        generate_captions(model, numbers, clips, features.batch, max_new_tokens=3, graphs=True)
+        generate_captions(*given, max_new_tokens=3, graphs=True)
 
 
-def test_what_a_model_passes_beside_the_mask_is_never_dropped():
+@pytest.mark.parametrize("name", ["s_aux", "softcap"])
+def test_what_a_model_passes_beside_the_mask_is_never_dropped(name):
     x = torch.zeros(1, 2, 1, 4)
-    for name in ("s_aux", "softcap"):
-        with pytest.raises(ValueError, match=f"'{name}'"):
-            grouped_attention(torch.nn.Identity(), x, x, x, None, **{name: torch.ones(2)})
+    with pytest.raises(ValueError, match=f"'{name}'"):
+        grouped_attention(torch.nn.Identity(), x, x, x, None, **{name: torch.ones(2)})

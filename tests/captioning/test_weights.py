@@ -69,12 +69,11 @@ def test_a_bias_is_added_once_and_not_scaled(dora):
 
 @pytest.mark.parametrize("dora", [False, True])
 def test_nf4_weights_are_unpacked_to_the_same_values(far_from_fresh, features, dora):
-    bitsandbytes = pytest.importorskip("bitsandbytes")
-    model, _ = far_from_fresh(dora, "nf4")
+    packed_linear = pytest.importorskip("bitsandbytes").nn.Linear4bit
+    model, config = far_from_fresh(dora, "nf4")
+    assert weights_for_captions(model.llm, config) is model.llm  # on the CPU
     before = loss(model, features)
-    packed = sum(
-        m.weight.numel() for m in model.llm.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)
-    )
+    packed = sum(m.weight.numel() for m in model.llm.modules() if isinstance(m, packed_linear))
     # Two values a byte before, two bytes a value after.
     assert dequantized_growth(model.llm) == 3 * packed
     model.llm = settle_adapters(model.llm, "merged")  # NF4 cannot take them up: they stay apart
@@ -82,19 +81,13 @@ def test_nf4_weights_are_unpacked_to_the_same_values(far_from_fresh, features, d
     torch.testing.assert_close(loss(model, features), before, rtol=1e-4, atol=0)
     dequantize(model.llm)
     assert dequantized_growth(model.llm) == 0
-    assert not any(isinstance(m, bitsandbytes.nn.Linear4bit) for m in model.llm.modules())
+    assert not any(isinstance(m, packed_linear) for m in model.llm.modules())
     torch.testing.assert_close(loss(model, features), before, rtol=1e-4, atol=0)
 
 
 def test_fp32_takes_up_its_adapters_exactly_as_a_checkpoint_does(far_from_fresh):
-    ours, theirs = (far_from_fresh() for _ in range(2))
+    ours, theirs = far_from_fresh(), far_from_fresh()
     ready = weights_for_captions(ours[0].llm, ours[1])
     merged = merge_adapters(theirs[0].llm, theirs[1])
     pairs = zip(ready.named_parameters(), merged.named_parameters(), strict=True)
     assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
-
-
-def test_nf4_on_the_cpu_stays_as_it_is(far_from_fresh):
-    pytest.importorskip("bitsandbytes")
-    model, config = far_from_fresh(quantization="nf4")
-    assert weights_for_captions(model.llm, config) is model.llm

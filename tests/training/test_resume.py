@@ -141,17 +141,6 @@ def test_a_finished_stage_is_taken_as_it_is(stage, undisturbed):
     assert_same(stage(resume="undisturbed", change=spoil), undisturbed)
 
 
-def test_a_point_of_other_data_is_not_continued(tmp_path):
-    weight = torch.nn.Parameter(torch.ones(2))
-    optimizer = torch.optim.AdamW([weight])
-    position = Position(step=7)
-    given = {"w": weight}, {}, optimizer
-    ResumePoint(tmp_path, "old data").save(position, *given, {})
-    assert ResumePoint(tmp_path, "old data").load(*given)[0].step == 7
-    assert ResumePoint(tmp_path, "new data").load(*given)[0].step == 0
-    assert not list(tmp_path.glob("step-*"))
-
-
 def test_half_written_folders_are_ignored(stage, undisturbed, tmp_path):
     for name in (".step-00000099.123.partial", ".step-00000098.dropped"):
         (tmp_path / "resume" / name).mkdir(parents=True)

@@ -24,6 +24,8 @@ from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips, NoiseFeatures, derangement, tokenize_captions
 from siglip_study.study.cells import RunSpec
 
+log = logging.getLogger(__name__)
+
 # ---- The checkpoint a stage leaves: projector, adapters, and what they were trained with.
 #
 # ``projector.safetensors`` holds the projector and the two scales, ``lora/`` is a standard peft
@@ -74,12 +76,11 @@ def load_adapters(folder: Path, llm: nn.Module, config: LlmConfig) -> nn.Module:
     """Put the adapters of a checkpoint on ``llm`` and merge them where that is exact."""
     from peft import PeftModel
 
-    return merge_adapters(
-        PeftModel.from_pretrained(llm, folder / "lora", is_trainable=False), config
-    )
+    adapted = PeftModel.from_pretrained(llm, folder / "lora", is_trainable=False)
+    return merge_adapters(adapted, config)
 
 
-log = logging.getLogger(__name__)
+# ---- The run itself.
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,7 @@ class LoadedRun:
     """A run on a device: tokenizer, prompt layout and clips, from which models are built."""
 
     def __init__(
-        self,
-        run: RunSpec,
-        inputs: Inputs,
-        accelerator: Accelerator,
-        memory_gb: float | None = None,
+        self, run: RunSpec, inputs: Inputs, accelerator: Accelerator, memory_gb: float | None = None
     ) -> None:
         from siglip_study.features.store import FeatureStore
 
@@ -119,8 +116,7 @@ class LoadedRun:
     def model(self, adapters: Path | None = None) -> VisionLanguageModel:
         """Frozen LLM and a projector initialised from the run's seed (not calibrated yet).
 
-        Args:
-            adapters: a checkpoint whose adapters are put on the LLM, merged where that is exact.
+        ``adapters``: a checkpoint whose adapters are put on the LLM, merged where that is exact.
         """
         run = self.run
         llm = load_llm(run.llm, self.accelerator.device)
