@@ -34,10 +34,15 @@ from siglip_study.ranking.from_scores import rank_projectors
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.selection import Selection, StudySelection
-from siglip_study.scoring import inputs, split_scorer
-from siglip_study.scoring.cell_scores import Captioner, score_captioner
+from siglip_study.scoring import score_captions, split_scorer
 from siglip_study.scoring.scores import score_captioners
-from siglip_study.scoring.split_scorer import ScoreModels, ScoreSettings, SplitScorer
+from siglip_study.scoring.split_scorer import (
+    Captioner,
+    ScoreModels,
+    ScoreSettings,
+    SplitScorer,
+    score_captioner,
+)
 
 SEEDS = 5  # runs a projector
 CHUNKS = 24  # most of a caption
@@ -192,7 +197,7 @@ WALL, ALL = "wall clock", "all of it"
 STAGES = (
     (SplitScorer, "embed", "vectors and tokens of the captions"),
     (split_scorer, "tokenize", "of that, tokens"),
-    (inputs, "clusters", "clusters"),
+    (score_captions, "clusters", "clusters"),
 )
 
 

@@ -14,9 +14,8 @@ from support.scored import StandInScorer, small_manifest, text_vector
 
 from siglip_study.base.io import read_json, write_json
 from siglip_study.config.study import ScorerConfig
-from siglip_study.scoring.cell_scores import Captioner
 from siglip_study.scoring.scores import score_captioners
-from siglip_study.scoring.split_scorer import ScoreModels, ScoreSettings, SplitScorer
+from siglip_study.scoring.split_scorer import Captioner, ScoreModels, ScoreSettings, SplitScorer
 
 IDS = [f"selection-{i}" for i in range(6)]
 

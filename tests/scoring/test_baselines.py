@@ -25,12 +25,9 @@ def test_nearest_removes_the_common_part_first():
     assert nearest(query, keys).tolist() == [2]
 
 
-def test_nearest_of_a_key_is_itself():
+def test_nearest_of_a_key_is_itself_and_of_keys_all_alike_some_key():
     keys = np.random.default_rng(0).normal(size=(20, 8)) + 50.0
     assert nearest(keys, keys).tolist() == list(range(20))
-
-
-def test_nearest_of_keys_that_are_all_alike_is_some_key():
     assert nearest(np.ones((2, 3)), np.full((4, 3), 7.0)).tolist() == [0, 0]
 
 
@@ -50,7 +47,7 @@ def stores(manifest: pl.DataFrame, tmp_path: Path) -> dict[str, Path]:
     folders = {}
     for split in ("train", "selection", "report"):
         # Stored in another order than the manifest's: only ids may join.
-        ids = sorted(manifest.filter(pl.col("split") == split)["id"])
+        ids = sorted(manifest.filter(split=split)["id"])
         folders[split] = tmp_path / "features" / split
         write_features(
             folders[split],
@@ -71,35 +68,26 @@ def test_clip_vectors_average_patches_and_keep_frames_in_order(stores):
     np.testing.assert_array_equal(found[0][3:], -found[0][:3])
 
 
-@pytest.fixture
-def baselines(manifest, stores, tmp_path):
+def test_references_say_each_clips_first_caption_and_retrieval_that_of_a_train_clip(
+    manifest, stores, tmp_path
+):
     out = tmp_path / "references.json", tmp_path / "retrieval.json"
     write_baselines(manifest, stores, ("selection", "report"), *out)
-    return [read_json(path, "captions/1") for path in out]
-
-
-def test_references_are_each_clips_first_caption(manifest, baselines):
-    references, _ = baselines
+    references, retrieval = (read_json(path, "captions/1") for path in out)
     first = {row["id"]: row["captions"][0] for row in manifest.to_dicts()}
-    held_out = manifest.filter(pl.col("split") != "train")
-    assert references["cell"] == "references"
-    assert {r["id"] for r in references["records"]} == set(held_out["id"])
-    assert len(references["records"]) == 10
-    for record in references["records"]:
-        assert record["caption"] == first[record["id"]]
-        assert record["id"].startswith(record["split"])
-        assert record["condition"] == "matched" and record["truncated"] is False
-
-
-def test_retrieval_gives_captions_of_train_clips_only(manifest, baselines):
-    _, retrieval = baselines
-    train = manifest.filter(pl.col("split") == "train")
-    first = {value(row["id"]): row["captions"][0] for row in train.to_dicts()}
-    assert retrieval["cell"] == "retrieval" and len(retrieval["records"]) == 10
+    held_out = manifest.filter(pl.col("split") != "train")["id"]
+    seen = {value(clip): text for clip, text in first.items() if clip.startswith("train")}
+    for told, name in ((references, "references"), (retrieval, "retrieval")):
+        assert told["cell"] == name and len(told["records"]) == 10
+        assert {r["id"] for r in told["records"]} == set(held_out)
+        for record in told["records"]:
+            assert record["id"].startswith(record["split"])
+            assert record["condition"] == "matched" and record["truncated"] is False
+    assert all(record["caption"] == first[record["id"]] for record in references["records"])
     for record in retrieval["records"]:
-        assert record["caption"] in first.values()
-        if value(record["id"]) in first:  # a train clip looks exactly like it
-            assert record["caption"] == first[value(record["id"])]
+        # Where a train clip looks exactly like it, that clip's.
+        alike = seen.get(value(record["id"]))
+        assert record["caption"] in ([alike] if alike else seen.values())
 
 
 def test_a_clip_without_features_is_named(manifest, stores, tmp_path):

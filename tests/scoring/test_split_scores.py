@@ -10,7 +10,6 @@ from support.scored import text_vector
 
 from siglip_study.base.errors import StudyError
 from siglip_study.scoring import scores
-from siglip_study.scoring.scores import reference_temperature
 
 HALVES = ("selection", "report")
 IDS = [f"selection-{i}" for i in range(6)]
@@ -39,14 +38,6 @@ def test_losses_are_joined_by_id(world):
     assert world.clips("b")["loss_matched"].to_list() == [None] * 6
 
 
-def test_losses_of_other_clips_are_named(world):
-    world.losses().filter(pl.col("id") != "selection-2").write_parquet(
-        world.root / "a" / "losses.parquet"
-    )
-    with pytest.raises(StudyError, match="selection-2"):
-        world.score()
-
-
 def test_references_come_first_and_stand_beside_everybody(world, monkeypatch):
     seen = []
     score = scores.score_captioner
@@ -65,24 +56,19 @@ def test_references_come_first_and_stand_beside_everybody(world, monkeypatch):
         assert world.metrics(name)["temperature"] == human["temperature"]
 
 
-def test_without_references_there_is_no_scoring(world):
-    world.names = ("a", "b")
-    with pytest.raises(StudyError, match="human references are not among"):
-        world.score()
-    world.names = ()
+@pytest.mark.parametrize("names", [("a", "b"), ()])
+def test_without_references_there_is_no_scoring(world, names):
+    world.names = names
     with pytest.raises(StudyError, match="human references are not among"):
         world.score()
 
 
-def test_clips_that_differ_are_named(world):
+def test_captions_and_frames_of_other_clips_are_named(world):
     captions = {clip: "text" for clip in IDS if clip != "selection-3"} | {"selection-x": "text"}
     world.say("b", captions)
     with pytest.raises(StudyError, match=r"'selection-3'.*b/captions\.json has 'selection-x'"):
         world.score()
     assert not (world.root / "b" / "metrics.json").exists()
-
-
-def test_frames_of_other_clips_are_named(world):
     del world.frames["selection-5"]
     with pytest.raises(StudyError, match="only the manifest has 'selection-5'"):
         world.score()
@@ -90,7 +76,7 @@ def test_frames_of_other_clips_are_named(world):
 
 def test_margins_of_permuted_captions_equal_the_definition(world):
     order = [3, 0, 4, 5, 2, 1]
-    rows = world.manifest.filter(pl.col("split") == "selection").to_dicts()
+    rows = world.manifest.filter(split="selection").to_dicts()
     first = {row["id"]: row["captions"][0] for row in rows}
     world.say("a", first)
     world.say("b", {clip: first[IDS[order[i]]] for i, clip in enumerate(IDS)})
@@ -141,27 +127,20 @@ def test_other_splits_and_conditions_do_not_count(world):
     assert world.metrics("b")["values"] == before
 
 
-def test_an_empty_caption_earns_nothing(world):
+def test_empty_and_truncated_captions_are_counted_and_an_empty_one_earns_nothing(world):
     world.say("b", {clip: "" if clip == IDS[2] else f"b says {clip}" for clip in IDS})
     world.score()
-    assert world.metrics("b")["n_empty"] == 1
+    told = world.metrics("b")
+    assert (told["n_empty"], told["truncated_share"]) == (1, pytest.approx(1 / 6))
+    assert told["values"]["truncated_share"]["value"] == pytest.approx(1 / 6)
+    assert "truncated_share" in world.metrics("references")["not_computed"]
     row = world.clips("b").row(2, named=True)
     assert row["grounding_margin"] == 0.0 and row["siglip_cosine"] == -1.0
 
 
-def test_truncated_captions_are_counted(world):
+def test_the_report_split_keeps_the_temperature_that_selection_references_fitted(world):
     world.score()
-    assert world.metrics("a")["truncated_share"] == pytest.approx(1 / 6)
-    assert world.metrics("a")["values"]["truncated_share"]["value"] == pytest.approx(1 / 6)
-    assert "truncated_share" in world.metrics("references")["not_computed"]
-
-
-def test_the_report_split_keeps_the_temperature_that_selection_references_fitted(world, tmp_path):
-    world.score()
-    fitted = reference_temperature(world.root / "references")
-    assert fitted == world.metrics("references")["temperature"]
-    with pytest.raises(StudyError, match="no such file"):
-        reference_temperature(tmp_path / "absent")
+    fitted = world.metrics("references")["temperature"]
     world.splits, world.temperature = ("report",), fitted
     world.score()
     assert {world.metrics(name)["temperature"] for name in world.names} == {fitted}
@@ -209,19 +188,21 @@ def test_the_committed_scorer_tells_right_captions_from_wrong_ones(tmp_path, wor
     folder = Path(__file__).parents[2] / "resources" / "demo" / "scorer"
     scorer = Scorer(str(folder))
     texts = [
-        "맑은 날 바다에서 빨간 공 하나가 왼쪽으로 움직인다.",
-        "눈이 오는 도시에서 큰 파란 자동차 두 대가 가만히 있다.",
-        "밤에 들판에서 작은 노란 새 세 마리가 위로 올라간다.",
-        "비가 오는 산에서 하얀 집 한 채가 보인다.",
+        "빨간 공이 움직인다.",
+        "큰 파란 자동차가 있다.",
+        "작은 노란 새가 난다.",
+        "하얀 집 한 채.",
     ]
-    ids = [f"selection-{i}" for i in range(4)]
+    ids = IDS[:4]
+    rows = [(clip, "selection", text) for clip, text in zip(ids, texts, strict=True)]
+    rows += [("t0", "train", texts[0]), ("t1", "train", texts[1])]
     manifest = pl.DataFrame(
         {
-            "id": [*ids, "t0", "t1"],
-            "split": ["selection"] * 4 + ["train"] * 2,
-            "group": [*ids, "t0", "t1"],
+            "id": [clip for clip, _, _ in rows],
+            "split": [split for _, split, _ in rows],
+            "group": [clip for clip, _, _ in rows],
             "category": pl.Series([None] * 6, dtype=pl.String),
-            "captions": [[text] for text in [*texts, *texts[:2]]],
+            "captions": [[text] for _, _, text in rows],
         }
     )
     frames = {i: v[None].numpy() for i, v in zip(ids, scorer.text_embeddings(texts), strict=True)}
@@ -236,7 +217,3 @@ def test_the_committed_scorer_tells_right_captions_from_wrong_ones(tmp_path, wor
     assert human["retrieval_r1"]["value"] == 1.0 and human["auc"]["value"] == 1.0
     assert human["grounding_margin"]["value"] > 0.1 > swapped["grounding_margin"]["value"]
     assert 0 <= human["siglip_sigmoid"]["value"] <= 1
-    fresh = world.contents()
-    (tmp_path / "swapped" / "metrics.json").unlink()
-    world.score()
-    assert world.contents() == fresh

@@ -50,36 +50,25 @@ def write_baselines(
     retrieval_out: Path,
 ) -> None:
     """Write ``captions/1`` files of both baselines over the held-out splits."""
-    by_split = {split: manifest.filter(pl.col("split") == split) for split in ("train", *splits)}
-    train = by_split["train"]
+    train = manifest.filter(split="train")
     keys = pooled_features(features["train"], train["id"].to_list())
-    train_captions = [captions[0] for captions in train["captions"].to_list()]
     references, retrieved = [], []
     for split in splits:
-        ids = by_split[split]["id"].to_list()
-        found = nearest(pooled_features(features[split], ids), keys)
-        for clip, captions, index in zip(
-            ids, by_split[split]["captions"].to_list(), found, strict=True
-        ):
-            references.append(caption_record(clip, split, captions[0]))
-            retrieved.append(caption_record(clip, split, train_captions[int(index)]))
-    for name, records, path in (
-        ("references", references, references_out),
-        ("retrieval", retrieved, retrieval_out),
-    ):
-        write_json(path, {"cell": name, "records": records}, "captions/1")
+        clips = manifest.filter(split=split)
+        found = nearest(pooled_features(features[split], clips["id"].to_list()), keys)
+        own = clips["captions"].list.first().to_list()
+        others = train["captions"].list.first().gather(found).to_list()
+        for clip, caption, other in zip(clips["id"], own, others, strict=True):
+            references.append(caption_record(clip, split, caption))
+            retrieved.append(caption_record(clip, split, other))
+    write_json(references_out, {"cell": "references", "records": references}, "captions/1")
+    write_json(retrieval_out, {"cell": "retrieval", "records": retrieved}, "captions/1")
 
 
 def caption_record(clip: str, split: str, caption: str) -> dict[str, object]:
     """A record of ``captions/1`` of a captioner that generates nothing."""
-    return {
-        "id": clip,
-        "split": split,
-        "condition": "matched",
-        "caption": caption,
-        "n_tokens": None,
-        "truncated": False,
-    }
+    record = {"id": clip, "split": split, "condition": "matched", "caption": caption}
+    return {**record, "n_tokens": None, "truncated": False}
 
 
 # ---- Captioners that see no clip: the best caption for all clips, and the best of each category.
@@ -113,15 +102,11 @@ def favourites(
         scores: cosine of each candidate with each clip, ``[M, N]``.
         categories: N categories of the clips, or None.
     """
-    names = sorted({name for name in categories if name is not None})
-    columns = {name: [own == name for own in categories] for name in names}
-    return Favourites(
-        captions[int(scores.mean(axis=1).argmax())],
-        {
-            name: captions[int(scores[:, column].mean(axis=1).argmax())]
-            for name, column in columns.items()
-        },
-    )
+    by_category = {}
+    for name in sorted({name for name in categories if name is not None}):
+        own = [category == name for category in categories]
+        by_category[name] = captions[int(scores[:, own].mean(axis=1).argmax())]
+    return Favourites(captions[int(scores.mean(axis=1).argmax())], by_category)
 
 
 def write_adversaries(
@@ -141,18 +126,18 @@ def write_adversaries(
         generic_out: ``captions/1`` of the captioner that says the same of every clip.
         category_out: ``captions/1`` of the one that knows the category alone.
     """
-    train = manifest.filter(pl.col("split") == "train").sort("id")["captions"].to_list()
-    candidates = list(dict.fromkeys(text for texts in train for text in texts))
+    train = manifest.filter(split="train").sort("id")["captions"]
+    candidates = list(dict.fromkeys(train.explode().to_list()))
     pairs = scorer.caption_embeddings(candidates)
     chunks, weights = [part.numpy() for part, _ in pairs], [part.numpy() for _, part in pairs]
     generic, category = [], []
     for chooses, embedded in frames.items():
-        seen = manifest.filter(pl.col("split") == chooses).sort("id")
+        seen = manifest.filter(split=chooses).sort("id")
         images = siglip.clip_vectors([embedded[clip] for clip in seen["id"].to_list()])
         scores = siglip.score_matrix(chunks, weights, images)
         chosen = favourites(candidates, scores, seen["category"].to_list())
         split = OTHER[chooses]
-        shown = manifest.filter(pl.col("split") == split)
+        shown = manifest.filter(split=split)
         clips = list(zip(shown["id"].to_list(), shown["category"].to_list(), strict=True))
         generic += [caption_record(clip, split, chosen.generic) for clip, _ in clips]
         category += [caption_record(clip, split, chosen.of(own)) for clip, own in clips]

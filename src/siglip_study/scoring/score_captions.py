@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,126 @@ import numpy as np
 import polars as pl
 
 from siglip_study.base.errors import StudyError
-from siglip_study.metrics.base import METRICS, Metric, Undefined
-from siglip_study.metrics.grounding import mean_interval
+from siglip_study.metrics.base import METRICS, Metric, Undefined, frozen, parameters
+from siglip_study.metrics.diversity import clusters
+from siglip_study.metrics.grounding import LEAST_IN_CATEGORY, large_categories
 from siglip_study.metrics.ids import check_unique_ids
+from siglip_study.metrics.meteor import other_clips
 from siglip_study.metrics.retrieval import ranks
-from siglip_study.metrics.tokens import Tokens, tokenize, tokenizer_names
-from siglip_study.scoring.inputs import CaptionInputs, frozen_texts
+from siglip_study.metrics.siglip import EMPTY_COSINE
+from siglip_study.metrics.tokens import Lists, Tokens, normalise, tokenize, tokenizer_names
+from siglip_study.scoring.score_files import mean_with_bounds
 
 if TYPE_CHECKING:
     from siglip_study.metrics.bertscore import BertScore
+
+_NO_SCORER = "no scorer values were given"
+_NO_MODEL = "no model is configured (metrics.bertscore)"
+_NO_VECTORS = "no caption embeddings were given"
+#: Why a metric has no value where what it asks for is absent.
+_ABSENT = {
+    "similarity": _NO_SCORER,
+    "temperature": "no temperature was fitted on selection references",
+    "vectors": _NO_VECTORS,
+    "centre": _NO_VECTORS,
+    "bertscore": _NO_MODEL,
+    "baseline": _NO_MODEL,
+    "truncated": "the captions were not generated under a token budget",
+}
+
+
+@dataclass(frozen=True)
+class CaptionInputs:
+    """The data of ``metrics.base.INPUTS``, of N captions; None where there is none.
+
+    The attributes are the arguments of :func:`score_captions`.
+    """
+
+    tokens: Tokens
+    reference_texts: tuple[tuple[str, ...], ...]
+    train_texts: tuple[tuple[str, ...], ...]
+    ids: Sequence[str]
+    categories: Sequence[str | None]
+    matrix: np.ndarray | None
+    temperature: float | None
+    vectors: np.ndarray | None
+    centre: np.ndarray | None
+    bertscore: BertScore | None
+    baseline: float | None
+    truncated: Sequence[bool] | None
+
+    def of(self, metric: Metric, function: Callable[..., Any]) -> dict[str, Any]:
+        """Arguments for a function of a metric, in the metric's kind of tokens.
+
+        Raises:
+            Undefined: something that it asks for is absent.
+        """
+        kind = None if metric.tokens == "model" else metric.tokens
+        found = {}
+        for name in parameters(function):
+            if name == "captions":
+                found[name] = self.tokens.texts if kind is None else getattr(self.tokens, kind)
+            elif name in ("references", "train"):
+                texts = self.reference_texts if name == "references" else self.train_texts
+                found[name] = texts if kind is None else self._tokens_of(texts, kind)
+            else:
+                found[name] = getattr(self, name)
+            if found[name] is None:
+                raise Undefined(_ABSENT[name])
+        return found
+
+    def _tokens_of(self, texts: tuple[tuple[str, ...], ...], kind: str) -> tuple[Lists, ...]:
+        return _reference_tokens(texts, self.tokens.language, kind)
+
+    @functools.cached_property
+    def empty(self) -> np.ndarray:
+        """``[N]`` captions that say nothing."""
+        return np.array([normalise(caption) == "" for caption in self.tokens.texts])
+
+    @functools.cached_property
+    def similarity(self) -> np.ndarray | None:
+        """S; whatever a text tower makes of white space, a caption that says nothing fits none."""
+        if self.matrix is None:
+            return None
+        return np.where(self.empty[:, None], EMPTY_COSINE, self.matrix)
+
+    @functools.cached_property
+    def cluster(self) -> np.ndarray:
+        """``[N]`` clusters of near-duplicates."""
+        return clusters(self.tokens.texts, self.ids)
+
+    @functools.cached_property
+    def others(self) -> tuple[tuple[int, ...], ...]:
+        """Positions of the clips that each caption is compared with."""
+        return other_clips(self.ids, self.categories)
+
+    @functools.cached_property
+    def category(self) -> list[str | None]:
+        """Categories that have clips enough to be compared within.
+
+        Raises:
+            Undefined: there is none.
+        """
+        if all(category is None for category in self.categories):
+            raise Undefined("the clips have no categories")
+        large = large_categories(self.categories)
+        if all(category is None for category in large):
+            raise Undefined(f"no category has {LEAST_IN_CATEGORY} clips")
+        return large
+
+
+# Every captioner is held against the same references: their tokens are made once.
+@functools.lru_cache(maxsize=4)
+def _split(texts: tuple[tuple[str, ...], ...], language: str) -> Tokens:
+    return tokenize([text for references in texts for text in references], language)
+
+
+@functools.lru_cache(maxsize=16)
+def _reference_tokens(
+    texts: tuple[tuple[str, ...], ...], language: str, kind: str
+) -> tuple[Lists, ...]:
+    flat = iter(getattr(_split(texts, language), kind))
+    return tuple(tuple(next(flat) for _ in references) for references in texts)
 
 
 @dataclass(frozen=True)
@@ -97,24 +209,25 @@ def score_captions(
     """
     n = len(ids)
     siglip = siglip or {}
-    _check(
-        ids,
-        siglip,
-        {
-            "captions": captions,
-            "references": references,
-            "groups": groups,
-            "categories": categories,
-            "truncated": truncated,
-            "matrix": matrix,
-            "caption_vectors": caption_vectors,
-            **siglip,
-        },
-    )
+    _check(ids, siglip)
+    for what, entries in {
+        "captions": captions,
+        "references": references,
+        "groups": groups,
+        "categories": categories,
+        "truncated": truncated,
+        "matrix": matrix,
+        "caption_vectors": caption_vectors,
+        **siglip,
+    }.items():
+        if entries is not None and len(entries) != n:
+            raise StudyError(
+                f"{what} has {len(entries)} entries for {n} clip ids; expected as many."
+            )
     inputs = CaptionInputs(
         tokens or tokenize(captions, language),
-        frozen_texts(references),
-        frozen_texts(train_references),
+        frozen(references, 2),
+        frozen(train_references, 2),
         ids,
         list(categories) if categories is not None else [None] * n,
         matrix,
@@ -157,13 +270,18 @@ def score_captions(
             **per_clip,
         }
     ).with_columns(pl.col(list(per_clip)).fill_nan(None))
+    notes = {}
+    if bertscore is not None and "bertscore_f1" in values:
+        texts = [text for own in references for text in own]
+        notes["bertscore_truncated"] = bertscore.n_truncated(captions)
+        notes["bertscore_truncated_references"] = bertscore.n_truncated(texts)
     return CaptionScores(
         values,
         clips,
         metric_metadata(values, language),
         not_computed,
         int(inputs.empty.sum()),
-        _notes(captions, references, bertscore) if "bertscore_f1" in values else {},
+        notes,
     )
 
 
@@ -176,7 +294,7 @@ def metric_metadata(names: Sequence[str] | Mapping[str, Any], language: str) -> 
     }
 
 
-def _check(ids: Sequence[str], siglip: Mapping[str, Any], lengths: Mapping[str, Any]) -> None:
+def _check(ids: Sequence[str], siglip: Mapping[str, np.ndarray]) -> None:
     if not ids:
         raise StudyError("no caption to score; expected at least one clip in the split.")
     check_unique_ids(ids, "the captions")
@@ -184,11 +302,6 @@ def _check(ids: Sequence[str], siglip: Mapping[str, Any], lengths: Mapping[str, 
     unknown = sorted(set(siglip) - set(beside))
     if unknown:
         raise StudyError(f"siglip has the columns {unknown}; expected some of {', '.join(beside)}.")
-    for what, entries in lengths.items():
-        if entries is not None and len(entries) != len(ids):
-            raise StudyError(
-                f"{what} has {len(entries)} entries for {len(ids)} clip ids; expected as many."
-            )
 
 
 def _compute(
@@ -197,7 +310,7 @@ def _compute(
     """What the metric's function gives, or :class:`Undefined` with the reason."""
     if metric.beside_scorer:
         if metric.name not in siglip:
-            raise Undefined("no scorer values were given")
+            raise Undefined(_NO_SCORER)
         return siglip[metric.name]
     if metric.with_reference and human:
         raise Undefined("the captions are the references themselves")
@@ -215,31 +328,12 @@ def _value(
 ) -> dict[str, float | None]:
     """The mean over groups with its interval and the value of chance."""
     if metric.per_clip:
-        value, low, high = mean_interval(found, groups)
+        told = mean_with_bounds(found, groups, metric)
     else:
-        value, low, high = float(found), math.nan, math.nan
-    if not math.isfinite(value):
+        value = float(found) if math.isfinite(found) else None
+        told = {"value": value, "low": None, "high": None}
+    if told["value"] is None:
         raise Undefined("no clip has a value")
-    low, high = metric.within_range(low, high)
     chance = metric.chance
-    return {
-        "value": value,
-        "low": low if math.isfinite(low) else None,
-        "high": high if math.isfinite(high) else None,
-        "reference": None,
-        "chance": chance(**inputs.of(metric, chance)) if callable(chance) else chance,
-    }
-
-
-def _notes(
-    captions: Sequence[str], references: Sequence[Sequence[str]], bertscore: BertScore | None
-) -> dict[str, int]:
-    """How many texts BERTScore's model had to cut."""
-    if bertscore is None:
-        return {}
-    return {
-        "bertscore_truncated": bertscore.n_truncated(captions),
-        "bertscore_truncated_references": bertscore.n_truncated(
-            [text for refs in references for text in refs]
-        ),
-    }
+    value_of_chance = chance(**inputs.of(metric, chance)) if callable(chance) else chance
+    return {**told, "reference": None, "chance": value_of_chance}

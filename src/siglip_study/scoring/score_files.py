@@ -26,7 +26,7 @@ import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, write_json, write_parquet
-from siglip_study.metrics.base import METRICS
+from siglip_study.metrics.base import METRICS, Metric
 from siglip_study.metrics.grounding import mean_interval
 
 #: What stands in place of a split's name where both halves are meant.
@@ -133,7 +133,14 @@ def both_halves(name: str, scored: Sequence[SplitScores]) -> tuple[dict[str, Any
         raise StudyError(
             f"{name}: source video '{min(shared)}' has clips in both halves; expected each in one."
         )
-    clips = _rows(name, scored)
+    # One table; clusters were formed within a half, so they stay apart by number.
+    numbered, free = [], 0
+    for own in scored:
+        cluster = pl.col("cluster") - pl.col("cluster").min() + free
+        told_apart = {"cell": pl.lit(name), "split": pl.lit(BOTH), "half": pl.lit(own.split)}
+        numbered.append(own.clips.with_columns(cluster, **told_apart))
+        free = int(numbered[-1]["cluster"].max() or 0) + 1  # type: ignore[arg-type]
+    clips = pl.concat(numbered).sort("id")
     by_clips = _shares([table.height for table in tables])
     values, missing = _values(told, tables, clips, by_clips)
     figures = {
@@ -153,23 +160,8 @@ def both_halves(name: str, scored: Sequence[SplitScores]) -> tuple[dict[str, Any
     return figures, clips
 
 
-def _rows(name: str, scored: Sequence[SplitScores]) -> pl.DataFrame:
-    """One table; clusters were formed within a half, so they stay apart by number."""
-    tables, first = [], 0
-    for own in scored:
-        apart = pl.col("cluster") - pl.col("cluster").min() + first
-        told = {"cell": pl.lit(name), "split": pl.lit(BOTH), "half": pl.lit(own.split)}
-        tables.append(own.clips.with_columns(apart, **told))
-        first = int(tables[-1]["cluster"].max() or 0) + 1  # type: ignore[arg-type]
-    return pl.concat(tables).sort("id")
-
-
 def _shares(counts: Sequence[int]) -> np.ndarray:
     return np.array(counts, dtype=float) / sum(counts)
-
-
-#: Figures beside a value.
-_BESIDE = ("reference", "chance")
 
 
 def _values(
@@ -186,30 +178,35 @@ def _values(
     groups = clips["group"].to_list()
     values: dict[str, dict[str, float | None]] = {}
     missing = {key: why for half in told for key, why in half["not_computed"].items()}
-    for metric in METRICS:
-        found = [half["values"].get(metric) for half in told]
-        enough = any if METRICS[metric].within_category else all
+    for name, metric in METRICS.items():
+        found = [half["values"].get(name) for half in told]
+        enough = any if metric.within_category else all
         if not enough(value is not None for value in found):
             continue
-        if METRICS[metric].per_clip:
-            shares = _shares([table.drop_nulls(metric)["group"].n_unique() for table in tables])
-            value, *bounds = _mean_and_interval(clips[metric], groups)
-            low, high = map(_or_none, METRICS[metric].within_range(*bounds))
+        if metric.per_clip:
+            shares = _shares([table.drop_nulls(name)["group"].n_unique() for table in tables])
+            value = mean_with_bounds(clips[name], groups, metric)
         else:
-            shares, low, high = by_clips, None, None
-            value = float(np.dot(shares, [half["value"] for half in found if half]))
-        beside = {key: _weighted([half and half[key] for half in found], shares) for key in _BESIDE}
-        values[metric] = {"value": value, "low": low, "high": high, **beside}
-        missing.pop(metric, None)
+            shares = by_clips
+            mean = float(np.dot(shares, [half["value"] for half in found if half]))
+            value = {"value": mean, "low": None, "high": None}
+        for beside in ("reference", "chance"):
+            value[beside] = _weighted([half and half[beside] for half in found], shares)
+        values[name] = value
+        missing.pop(name, None)
     return values, missing
 
 
-def _mean_and_interval(column: pl.Series, groups: list[str]) -> tuple[float, float, float]:
-    return mean_interval(column.cast(pl.Float64).fill_null(math.nan).to_numpy(), groups)
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def mean_with_bounds(
+    column: pl.Series | np.ndarray, groups: Sequence[str], metric: Metric | None = None
+) -> dict[str, float | None]:
+    """``{"value", "low", "high"}`` over groups; bounds in the metric's range, None where absent."""
+    clips = pl.Series(column, dtype=pl.Float64).fill_null(math.nan).to_numpy()
+    value, low, high = mean_interval(clips, groups)
+    if metric is not None:
+        low, high = metric.within_range(low, high)
+    told = {"value": value, "low": low, "high": high}
+    return {key: number if math.isfinite(number) else None for key, number in told.items()}
 
 
 def _weighted(values: Sequence[float | None], shares: np.ndarray) -> float | None:
@@ -222,19 +219,13 @@ def _weighted(values: Sequence[float | None], shares: np.ndarray) -> float | Non
 
 def mean_losses(clips: pl.DataFrame) -> dict[str, Any] | None:
     """Mean loss of the references (nats a token) and its gaps under wrong videos, from the rows."""
-    matched = clips["loss_matched"]
+    matched, groups = clips["loss_matched"], clips["group"].to_list()
     if matched.null_count() == clips.height:
         return None
-    groups = clips["group"].to_list()
-
-    def gap(condition: str) -> dict[str, float | None]:
-        value, low, high = _mean_and_interval(clips[f"loss_{condition}"] - matched, groups)
-        return {"value": value, "low": _or_none(low), "high": _or_none(high)}
-
     return {
         "matched": float(matched.to_numpy().mean()),
-        "shuffled_gap": gap("shuffled"),
-        "reversed_gap": gap("reversed"),
+        "shuffled_gap": mean_with_bounds(clips["loss_shuffled"] - matched, groups),
+        "reversed_gap": mean_with_bounds(clips["loss_reversed"] - matched, groups),
     }
 
 

@@ -16,15 +16,16 @@ from siglip_study.base.io import read_json, write_json
 from siglip_study.metrics import morphemes
 from siglip_study.metrics.base import metric_versions
 from siglip_study.metrics.tokens import folded
-from siglip_study.scoring.cell_scores import (
+from siglip_study.scoring.score_files import Facts, join_halves, of_half
+from siglip_study.scoring.split_scorer import (
     REFERENCES,
     Captioner,
     Embedded,
+    ScoreModels,
     Split,
+    SplitScorer,
     score_captioner,
 )
-from siglip_study.scoring.score_files import Facts, join_halves, of_half
-from siglip_study.scoring.split_scorer import ScoreModels, SplitScorer
 from siglip_study.study.cells import BASELINES
 from siglip_study.study.grid import Phase, Study, read_choice
 
@@ -70,8 +71,10 @@ def score_study(
         for name in study.captioners(phase, choice)
     ]
     # Fitted in this job on clips that only choose, and where halves do so for each other.
-    fitted = phase == "tuning" or study.cross_fit
-    temperature = None if fitted else reference_temperature(study.references("tuning"))
+    temperature = None
+    if phase == "report" and not study.cross_fit:
+        chosen_with = study.references("tuning") / "metrics.json"
+        temperature = float(read_json(chosen_with, "metrics/1")["temperature"])
     scorers = [
         SplitScorer(
             split,
@@ -90,11 +93,6 @@ def score_study(
         if entrant.is_joined:
             parts = {half: paths.run(cell) for half, cell in entrant.parts.items()}
             join_halves(entrant.name, parts, paths.run(entrant.name), facts)
-
-
-def reference_temperature(folder: Path) -> float:
-    """Temperature of ``bits`` that the references in a folder of scores have fitted."""
-    return float(read_json(folder / "metrics.json", "metrics/1")["temperature"])
 
 
 def score_captioners(
@@ -118,28 +116,38 @@ def score_captioners(
     """
     analyser = morphemes.Morphemes(workers, cache and cache / "morphemes")
     morphemes.use(analyser)
-    ordered = sorted(captioners, key=lambda captioner: captioner.role != REFERENCES)
-    if not ordered or ordered[0].role != REFERENCES:
+    references = next((one for one in captioners if one.role == REFERENCES), None)
+    if references is None:
         raise StudyError(f"{out}: the human references are not among the captioners of the split.")
-    references, *others = ordered
+    others = [one for one in captioners if one is not references]
     # Their values stand beside everybody's.
     common = _digest(_bytes_of(references), [*map(_inputs, scorers, frames)])
-    keys = {captioner.name: _digest(common, _bytes_of(captioner)) for captioner in ordered}
+    keys = {one.name: _digest(common, _bytes_of(one)) for one in (references, *others)}
     fresh = [one for one in others if _scored_key(one) != keys[one.name]]
-    told = len(fresh)
+    n_scored = len(fresh)
     if _scored_key(references) != keys[references.name]:
         _score_references(references, keys[references.name], scorers)
-        told += 1
+        n_scored += 1
     elif fresh:
         metrics = read_json(references.scores / "metrics.json", "metrics/1")
         for one in scorers:
             halved = len(scorers) > 1
             own = of_half(metrics, one.split.name, references.scores) if halved else metrics
-            one.remember_references(own)
-    _score_others(fresh, keys, scorers, workers)
+            one.hold_against(one.reference_vectors(), own["temperature"], own["values"])
+
+    splits = [one.split for one in scorers]
+    bert = scorers[0].models.bert(splits[0].train) if fresh else None
+    embedded = ((who, keys[who.name], [one.embed(who) for one in scorers]) for who in fresh)
+    captions = len(fresh) * sum(len(split.ids) for split in splits)
+    if workers > 1 and captions >= WORTHWHILE and bert is None:
+        _in_processes(splits, embedded, workers)
+    else:
+        for captioner, key, made in embedded:
+            score_captioner(captioner, key, splits, made, bert)
     analyser.save()
-    log.info("%s: scored %d captioners, %d were up to date", out.name, told, len(ordered) - told)
-    write_json(out, {"splits": [one.split.name for one in scorers], "cells": keys}, "scores/2")
+    n_kept = len(keys) - n_scored
+    log.info("%s: scored %d captioners, %d were up to date", out.name, n_scored, n_kept)
+    write_json(out, {"splits": [split.name for split in splits], "cells": keys}, "scores/2")
 
 
 def _score_references(references: Captioner, key: str, scorers: Sequence[SplitScorer]) -> None:
@@ -147,30 +155,16 @@ def _score_references(references: Captioner, key: str, scorers: Sequence[SplitSc
     made = [one.embed(references) for one in scorers]
     fitted = [one.fitted_temperature(own) for one, own in zip(scorers, made, strict=True)]
     # Halves exchange: the references that fit a temperature are not those that it scales.
-    for one, own, temperature in zip(scorers, made, reversed(fitted), strict=True):
-        one.hold_against(own, temperature if one.temperature is None else one.temperature)
+    temperatures = [
+        exchanged if one.temperature is None else one.temperature
+        for one, exchanged in zip(scorers, reversed(fitted), strict=True)
+    ]
+    for one, own, temperature in zip(scorers, made, temperatures, strict=True):
+        one.hold_against(own.vectors, temperature)
     splits = [one.split for one in scorers]
-    found = score_captioner(references, key, splits, made, scorers[0].bert)
-    for one, scored in zip(scorers, found, strict=True):
-        one.take_reference_values(scored.figures["values"])
-
-
-def _score_others(
-    fresh: Sequence[Captioner],
-    keys: Mapping[str, str],
-    scorers: Sequence[SplitScorer],
-    workers: int,
-) -> None:
-    """Score captioners one after the other, or on several processes if there are many."""
-    splits = [one.split for one in scorers]
-    embedded = ((who, keys[who.name], [one.embed(who) for one in scorers]) for who in fresh)
-    captions = len(fresh) * sum(len(split.ids) for split in splits)
-    bert = scorers[0].bert if fresh else None
-    if workers > 1 and captions >= WORTHWHILE and bert is None:
-        _in_processes(splits, embedded, workers)
-        return
-    for captioner, key, made in embedded:
-        score_captioner(captioner, key, splits, made, bert)
+    found = score_captioner(references, key, splits, made, scorers[0].models.bert(splits[0].train))
+    for one, own, temperature, scored in zip(scorers, made, temperatures, found, strict=True):
+        one.hold_against(own.vectors, temperature, scored.figures["values"])
 
 
 # ---- The metrics of many captioners, several at once, each in a process of its own.
