@@ -60,13 +60,10 @@ def test_chatter_and_details_go_to_the_log_and_progress_to_both(tmp_path):
         assert text in log
 
 
-def test_a_second_run_adds_to_the_log(tmp_path):
+def test_a_second_run_adds_to_the_log_and_leaving_early_is_not_a_success(tmp_path):
     run(tmp_path, "print('first')")
-    assert "first" in run(tmp_path, "print('second')")[1]
-
-
-def test_leaving_early_is_not_a_success(tmp_path):
-    assert run(tmp_path, "raise SystemExit(3)")[0].returncode == 3
+    done, log = run(tmp_path, "raise SystemExit(3)")
+    assert done.returncode == 3 and "first" in log
 
 
 def test_threads_soon_wait_asleep_unless_the_user_says_otherwise(tmp_path, monkeypatch):

@@ -18,16 +18,8 @@ def small():
     return load(ROOT / "config/small.yaml")
 
 
-def test_its_grid_expands(small):
-    study = Study(small)
-    rates, seeds = small.grid.learning_rate, small.seeds.report
-    assert len(study.tuning) == len(small.projectors) * len(rates) * len(small.grid.epochs)
-    reported = study.reported(cell.name for cell in study.tuning)
-    assert len(reported) == len(study.tuning) * len(seeds)
-    roles = {cell.role for cell in study.controls}
-    assert {"control_hot", "control_blind"} <= roles
-    # Every projector takes the same steps on the same samples.
-    assert len({cell.run.stage2.epochs for cell in study.tuning}) == 1
+def test_every_projector_takes_the_same_steps(small):
+    assert len({cell.run.stage2.epochs for cell in Study(small).tuning}) == 1
 
 
 def test_it_stands_alone_and_repeats_no_default(small):

@@ -58,21 +58,17 @@ def test_all_done(study):
     assert progress_line(study).startswith("job 12 of 12")
 
 
-def choose(study, *names, schema=SELECTION_SCHEMA):
-    chosen = {str(i): {"chosen": name} for i, name in enumerate(names)}
+@pytest.mark.parametrize(
+    ("names", "schema", "jobs"),
+    [
+        # Only what was chosen counts, and a choice of an earlier version or grid stops no training.
+        (["first", None], SELECTION_SCHEMA, 9),
+        (["first", None], "selection/1", 9),
+        (["linear_deadbeef"], SELECTION_SCHEMA, 6),
+    ],
+)
+def test_after_selection_only_what_was_chosen_counts(study, names, schema, jobs):
+    first = {"first": study.tuning[0].name}
+    chosen = {str(i): {"chosen": first.get(name, name)} for i, name in enumerate(names)}
     write(study.paths.selection, schema=schema, projectors=chosen)
-
-
-def test_after_selection_only_what_was_chosen_counts(study):
-    choose(study, study.tuning[0].name, None)
-    assert progress_line(study) == "job 1 of 9"
-
-
-def test_a_choice_of_an_older_grid_stops_no_training(study):
-    choose(study, "linear_deadbeef")
-    assert progress_line(study) == "job 1 of 6"
-
-
-def test_a_choice_of_an_earlier_version_stops_no_training(study):
-    choose(study, study.tuning[0].name, None, schema="selection/1")
-    assert progress_line(study) == "job 1 of 9"
+    assert progress_line(study) == f"job 1 of {jobs}"

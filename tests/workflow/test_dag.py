@@ -1,6 +1,7 @@
 """What Snakemake plans, before anything has run."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,13 +41,19 @@ def test_permuted_captions_are_trained_five_times_beside_one_report_seed(house: 
     assert len([cell for cell in drawn if cell.startswith("permuted.linear_")]) == 5
 
 
+def with_root(house: Any, name: str, root: Path) -> tuple[dict[str, Any], Path]:
+    """A config of the house whose dataset lies in ``root``, and its file."""
+    config = yaml.safe_load((house.folder / f"config/{name}.yaml").read_text("utf-8"))
+    config["data"]["root"] = str(root)
+    path = house.folder / f"config/{name}_here.yaml"
+    path.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    return config, path
+
+
 def test_the_token_matched_table_asks_the_scorer_and_trains_every_row(
     house: Any, tmp_path: Any
 ) -> None:
-    table = yaml.safe_load((house.folder / "config/token_matched.yaml").read_text("utf-8"))
-    table["data"]["root"] = str(tmp_path)
-    config = house.folder / "config/matched.yaml"
-    config.write_text(yaml.safe_dump(table, allow_unicode=True), encoding="utf-8")
+    table, config = with_root(house, "token_matched", tmp_path)
     plan = house.snakemake("--dry-run", config=config)
     assert plan.status == 0, plan.text
     # And the blind-trained control.
@@ -55,36 +62,18 @@ def test_the_token_matched_table_asks_the_scorer_and_trains_every_row(
 
 
 def test_the_presets_of_the_full_study_are_a_target(house: Any, tmp_path: Any) -> None:
-    study = yaml.safe_load((house.folder / "config/study.yaml").read_text("utf-8"))
-    study["data"]["root"] = str(tmp_path)
-    config = house.folder / "config/presets.yaml"
-    config.write_text(yaml.safe_dump(study, allow_unicode=True), encoding="utf-8")
+    study, config = with_root(house, "study", tmp_path)
     plan = house.snakemake("presets", "--dry-run", config=config)
     assert plan.status == 0, plan.text
     assert plan.jobs["stage2"] == plan.jobs["stage1"] == len(study["presets"]) == 5
     assert {cell.split(".")[0] for cell in plan.cells("stage 2")} == set(study["presets"])
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"projektors": {"linear": {}}}, "unknown key 'projektors'; did you mean 'projectors'?"),
-        (
-            {"vision": {"model": "resources/demo/vision", "frame": 4}},
-            "unknown key 'vision.frame'; did you mean 'frames'?",
-        ),
-        ({"grid": {"learning_rate": [-1], "epochs": [1]}}, "grid.learning_rate.0 is -1: "),
-        ({"projectors": {"a/b": {}}}, "projectors.a/b"),
-    ],
-    ids=["key", "nested-key", "value", "label"],
-)
-def test_a_wrong_config_ends_in_one_sentence(
-    house: Any, changes: dict[str, Any], sentence: str
-) -> None:
-    run = house.snakemake("--dry-run", config=house.write_config("wrong.yaml", **changes))
-    assert run.status != 0
-    assert sentence in run.text
-    assert "Traceback" not in run.text
+def test_a_wrong_config_ends_in_one_sentence(house: Any) -> None:
+    config = house.write_config("wrong.yaml", projektors={"linear": {}})
+    run = house.snakemake("--dry-run", config=config)
+    assert run.status != 0 and "Traceback" not in run.text
+    assert "unknown key 'projektors'; did you mean 'projectors'?" in run.text
     assert len([line for line in run.text.splitlines() if line.strip()]) <= 4, run.text
 
 
@@ -94,9 +83,8 @@ def test_the_catalogue_s_entry_plans_the_same(house: Any) -> None:
     assert plan.jobs == house.snakemake("--dry-run").jobs
 
 
-@pytest.mark.parametrize("name", ["local"])
-def test_a_profile_is_accepted(house: Any, name: str) -> None:
-    run = house.snakemake("--workflow-profile", f"workflow/profiles/{name}", "--dry-run")
+def test_the_profile_is_accepted(house: Any) -> None:
+    run = house.snakemake("--workflow-profile", "workflow/profiles/local", "--dry-run")
     assert run.status == 0, run.text
 
 

@@ -71,21 +71,19 @@ def job(log_path: str) -> Iterator[None]:
         try:
             yield
             log.debug("done in %.1f s", time.monotonic() - began)
-        except StudyError as error:
-            log.error("siglip-study: %s", error)
+        except BaseException as error:
+            sentence = str(error) if isinstance(error, StudyError) else None
+            if sentence is None:
+                traceback.print_exc(file=file)
+                if not is_out_of_memory(error):
+                    sys.stdout, sys.stderr = sys.__stdout__, terminal
+                    raise
+                sentence = out_of_memory(Path(log_path).stem, error)
+            log.error("siglip-study: %s", sentence)
             file.flush()
             # SystemExit, not a traceback: the sentence above is all a user needs.
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
             raise SystemExit(1) from None
-        except BaseException as error:
-            traceback.print_exc(file=file)
-            if is_out_of_memory(error):
-                log.error("siglip-study: %s", out_of_memory(Path(log_path).stem, error))
-                file.flush()
-                sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-                raise SystemExit(1) from None
-            sys.stdout, sys.stderr = sys.__stdout__, terminal
-            raise
         finally:
             # The process ends here: what it holds need not be searched for garbage, for seconds.
             gc.freeze()

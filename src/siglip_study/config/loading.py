@@ -29,11 +29,7 @@ def _known_keys(location: tuple[Any, ...], root: type[BaseModel]) -> list[str]:
             break
         at_label = "dict[" in str(field.annotation)
         model = inner_model(field.annotation)
-    return _keys_of(model)
-
-
-def _keys_of(model: Any) -> list[str]:
-    return list(model.model_fields) if hasattr(model, "model_fields") else []
+    return list(getattr(model, "model_fields", ()))
 
 
 def inner_model(annotation: Any) -> Any:

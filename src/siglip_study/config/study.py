@@ -14,7 +14,7 @@ from siglip_study.config.training import (
     TrainingConfig,
     VisionConfig,
 )
-from siglip_study.config.types import Count, Fraction, Label, Positive, Section
+from siglip_study.config.types import Count, Fraction, Label, ModelSection, Positive, Section
 
 
 class DemoConfig(Section):
@@ -126,14 +126,10 @@ class CaptionConfig(Section):
     shuffles: Count = Field(4, description="Other clips whose video each reference is tried with.")
 
 
-class ScorerConfig(Section):
+class ScorerConfig(ModelSection):
     """The SigLIP-family model that scores captions; never the captioning encoder."""
 
     model: str = Field("google/siglip2-so400m-patch14-384", description="Hub id or local folder.")
-    revision: str | None = Field(None, description="Pinned hub revision (a commit).")
-    weights: Literal["pretrained", "random"] = Field(
-        "pretrained", description="random: built from the model's config alone, to try speed."
-    )
     frames: Count = Field(8, description="Frames scored a clip.")
     lowercase: bool = Field(True, description="SigLIP 2 was trained on lower-cased text.")
     stop_if_blind: bool = Field(

@@ -9,18 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from siglip_study.config.types import Count, Fraction, Options, Positive, Section
+from siglip_study.config.types import Count, Fraction, ModelSection, Options, Positive, Section
 
 
-class VisionConfig(Section):
+class VisionConfig(ModelSection):
     """The frozen vision encoder whose patch features the projectors read."""
 
     model: str = Field(
         "openai/clip-vit-large-patch14-336", description="Hub id or local folder of the encoder."
-    )
-    revision: str | None = Field(None, description="Pinned hub revision (a commit).")
-    weights: Literal["pretrained", "random"] = Field(
-        "pretrained", description="random: built from the model's config alone, to try speed."
     )
     layer: int = Field(
         -2, description="Hidden layer that is read; −1 is the last, as in the published study."
@@ -41,14 +37,10 @@ class LoraConfig(Section):
     dora: bool = Field(False, description="Weight-decomposed adapters (DoRA).")
 
 
-class LlmConfig(Section):
+class LlmConfig(ModelSection):
     """The frozen language model, its quantisation, its adapters and the prompt."""
 
     model: str = Field("Qwen/Qwen3-8B", description="Hub id or local folder of the causal LM.")
-    revision: str | None = Field(None, description="Pinned hub revision (a commit).")
-    weights: Literal["pretrained", "random"] = Field(
-        "pretrained", description="random: built from the model's config alone, to try speed."
-    )
     quantization: Literal["nf4", "none"] = Field(
         "nf4", description="4-bit NF4 with double quantisation through bitsandbytes, or none."
     )

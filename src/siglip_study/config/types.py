@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -27,4 +27,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+class ModelSection(Section):
+    """A pretrained model, by name."""
+
+    model: str
+    revision: str | None = Field(None, description="Pinned hub revision (a commit).")
+    weights: Literal["pretrained", "random"] = Field(
+        "pretrained", description="random: built from the model's config alone, to try speed."
     )

@@ -14,7 +14,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
 from siglip_study.config.study import Config
 from siglip_study.config.training import ProjectorConfig
-from siglip_study.study.cells import BASELINES, HELD_OUT, Cell, Role, RunSpec, Sabotage, keys_hash
+from siglip_study.study.cells import BASELINES, HELD_OUT, Cell, Role, RunSpec, keys_hash
 from siglip_study.study.paths import Paths
 
 # ---- Which cells were chosen, and which of them report which clips.
@@ -25,8 +25,6 @@ SELECTION_SCHEMA = "selection/3"
 _OLDER_SCHEMAS = ("selection/1", "selection/2")
 #: Projector → held-out split → the tuning cell whose fresh runs report it.
 Choice = Mapping[str, Mapping[str, str]]
-
-
 #: The scoring jobs: of what chooses, then of what is reported.
 Phase = Literal["tuning", "report"]
 PHASES: tuple[Phase, ...] = ("tuning", "report")
@@ -123,63 +121,48 @@ class Study:
             for epochs in projector.epochs or grid.epochs
         ]
 
-    @property
-    def draw_seeds(self) -> list[int]:
-        """Seeds of the draws of permuted captions: the report seeds, then those that follow them.
-
-        How the captions fall decides what is learned of them by chance, so each draw has a
-        permutation and a training of its own, and there are several even with one report seed.
-        """
-        seeds = self.config.seeds
-        later = (s for s in itertools.count(max(seeds.report) + 1) if s != seeds.tuning)
-        endless = itertools.chain(seeds.report, later)
-        return list(itertools.islice(endless, self.config.controls.permuted_draws))
-
     @cached_property
     def controls(self) -> list[Cell]:
         """Cells that must fail. They take the grid's first rate and longest budget."""
-        config, cells = self.config, []
-        seed = config.seeds.report[0]
+        config, controls = self.config, self.config.controls
+        first = [config.seeds.report[0]]
+        # How captions fall decides what is learned of them by chance, so each draw has a
+        # permutation and a training of its own, and there are several even with one report seed.
+        later = itertools.count(max(config.seeds.report) + 1)
+        free = (seed for seed in later if seed != config.seeds.tuning)
+        endless = itertools.chain(config.seeds.report, free)
+        draws = list(itertools.islice(endless, controls.permuted_draws))
         longest = config.stage2.model_copy(
             update={
                 "learning_rate": config.grid.learning_rate[0],
                 "epochs": max(config.grid.epochs),
             }
         )
-        hot = config.controls.hot
-        if hot is not None:
-            stage1 = config.stage1.model_copy(update={"learning_rate": hot.stage1_learning_rate})
-            stage2 = longest.model_copy(update={"learning_rate": hot.stage2_learning_rate})
-            cell = self._cell(
-                "control_hot", hot.projector, seed, "hot.", stage1=stage1, stage2=stage2
+        wanted: list[tuple[Role, str | None, str, list[int], dict[str, Any]]] = []
+        if controls.hot is not None:
+            rates = controls.hot.stage1_learning_rate, controls.hot.stage2_learning_rate
+            stages = (
+                stage.model_copy(update={"learning_rate": rate})
+                for stage, rate in zip((config.stage1, longest), rates, strict=True)
             )
-            cells.append(cell)
-        if config.controls.blind_trained:
-            blind: dict[str, Any] = {"projector": "constant_prefix", "options": {}}
-            cells.append(self._cell("control_blind", "blind", seed, stage2=longest, **blind))
-        spoiled: tuple[tuple[Sabotage, Role, str | None], ...] = (
-            ("noise_features", "control_noise", config.controls.noise_features),
-            ("permuted_captions", "control_permuted", config.controls.permuted_captions),
-        )
-        for sabotage, role, label in spoiled:
-            if label is None:
-                continue
-            for drawn in self.draw_seeds if sabotage == "permuted_captions" else [seed]:
-                prefix = f"{sabotage.split('_')[0]}."
-                cell = self._cell(role, label, drawn, prefix, stage2=longest, sabotage=sabotage)
-                cells.append(cell)
-        untrained = config.controls.untrained_projector
-        if untrained is not None:
-            cell = self._cell(
-                "control_untrained",
-                untrained,
-                seed,
-                "untrained.",
-                stage2=longest,
-                projector_trained=False,
-            )
-            cells.append(cell)
-        return cells
+            overheated = dict(zip(("stage1", "stage2"), stages, strict=True))
+            wanted.append(("control_hot", controls.hot.projector, "hot.", first, overheated))
+        if controls.blind_trained:
+            blind = {"projector": "constant_prefix", "options": {}}
+            wanted.append(("control_blind", "blind", "", first, blind))
+        noise, permuted = ({"sabotage": name} for name in ("noise_features", "permuted_captions"))
+        untrained = {"projector_trained": False}
+        wanted += [
+            ("control_noise", controls.noise_features, "noise.", first, noise),
+            ("control_permuted", controls.permuted_captions, "permuted.", draws, permuted),
+            ("control_untrained", controls.untrained_projector, "untrained.", first, untrained),
+        ]
+        return [
+            self._cell(role, label, seed, prefix, **{"stage2": longest, **changes})
+            for role, label, prefix, seeds, changes in wanted
+            if label is not None
+            for seed in seeds
+        ]
 
     @cached_property
     def presets(self) -> list[Cell]:
@@ -291,13 +274,9 @@ class Study:
     @cached_property
     def scorer_slug(self) -> str:
         """Folder of the scorer's frame embeddings."""
-        keys = {
-            "model": self.config.scorer.model,
-            "revision": self.config.scorer.revision,
-            "frames": self.config.scorer.frames,
-            "weights": self.config.scorer.weights,
-        }
-        return f"scorer-{_slug(self.config.scorer.model)}-{keys_hash(keys)}"
+        scorer = self.config.scorer
+        keys = scorer.model_dump(include={"model", "revision", "frames", "weights"})
+        return f"scorer-{_slug(scorer.model)}-{keys_hash(keys)}"
 
 
 def cell_pattern(names: Iterable[str]) -> str:

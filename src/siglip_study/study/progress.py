@@ -21,21 +21,12 @@ def _milestones(study: Study) -> dict[str, list[Path]]:
         first = {cell.label: cell.name for cell in reversed(study.tuning)}
         cells += study.reported(first.values())
     paths = study.paths
-    stage1 = {
-        cell.stage1_name: paths.stage1(cell.stage1_name) / "stage.json"
-        for cell in cells
-        if cell.has_stage1
-    }
+    stage1 = dict.fromkeys(cell.stage1_name for cell in cells if cell.has_stage1)
     return {
-        "stage 1": list(stage1.values()),
+        "stage 1": [paths.stage1(name) / "stage.json" for name in stage1],
         "stage 2": [paths.run(cell.name) / "cell.json" for cell in cells],
         "captions": [paths.run(cell.name) / "captions.json" for cell in cells],
     }
-
-
-def _seconds(path: Path) -> float | None:
-    value = json.loads(path.read_text(encoding="utf-8")).get("wall_s")
-    return float(value) if value is not None else None
 
 
 def progress_line(study: Study) -> str:
@@ -46,7 +37,8 @@ def progress_line(study: Study) -> str:
         finished = [path for path in files if path.exists()]
         done += len(finished)
         total += len(files)
-        seconds = [s for s in map(_seconds, finished) if s is not None]
+        told = (json.loads(path.read_text(encoding="utf-8")).get("wall_s") for path in finished)
+        seconds = [float(value) for value in told if value is not None]
         if seconds:
             remaining += (len(files) - len(finished)) * sum(seconds) / len(seconds)
         elif files:
