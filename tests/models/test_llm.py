@@ -1,64 +1,25 @@
-"""Prompt layout, adapters, quantisation, and the sentences about models that are not there."""
+"""Adapters, quantisation, and the sentences about models that are not there."""
 
 import pytest
 import torch
-from support.tiny_models import llm_sizes
 
 from siglip_study.base.errors import StudyError
+from siglip_study.captioning.generate import generate_captions
 from siglip_study.config.training import LlmConfig, LoraConfig
-from siglip_study.models.llm import add_lora, load_llm, load_tokenizer, prompt_layout
+from siglip_study.models.llm import add_lora, load_llm, load_tokenizer, merge_adapters
 
 CPU = torch.device("cpu")
-
-
-def is_sentence(text):
-    return "\n" not in text and text[-1] in ".?!"
-
-
-@pytest.mark.parametrize(
-    "prompt", ["이 영상을 자세히 설명해주세요.", "é 🎬 “what”?", "{{ 7*7 }} {% x %}"]
-)
-def test_layout_is_the_template_split_where_the_video_goes(tokenizer, llm_config, prompt):
-    layout = prompt_layout(tokenizer, llm_config.model_copy(update={"prompt": prompt}))
-    ids = tokenizer.convert_tokens_to_ids
-    assert layout.before[-1] == ids("<|vision_start|>") and layout.after[0] == ids("<|vision_end|>")
-    before, after = tokenizer.decode(layout.before), tokenizer.decode(layout.after)
-    assert before == "<|im_start|>user\n<|vision_start|>"
-    # Thinking is off: the assistant's turn opens with the empty thought of the template.
-    tail = f"{prompt}<|im_end|>\n<|im_start|>assistant\n<think></think>"
-    assert after == f"<|vision_end|>{tail}"
-    assert layout.blind == (*layout.before[:-1], *layout.after[1:])
-    assert (layout.eos, layout.pad) == (ids("<|im_end|>"), ids("<|endoftext|>"))
-
-
-def test_tokenizers_that_cannot_be_prompted_are_refused(tokenizer, llm_config):
-    template = tokenizer.chat_template
-    for broken in ("no message at all", "{{ messages[0].content }}" * 2, None):
-        tokenizer.chat_template = broken
-        with pytest.raises(StudyError, match="chat template") as error:
-            prompt_layout(tokenizer, llm_config)
-        assert is_sentence(str(error.value))
-    tokenizer.chat_template = template.replace("<|im_end|>", "")
-    tokenizer.eos_token = None
-    with pytest.raises(StudyError, match="end-of-text") as error:
-        prompt_layout(tokenizer, llm_config)
-    assert is_sentence(str(error.value))
 
 
 @pytest.mark.parametrize("load", [load_tokenizer, lambda config: load_llm(config, CPU)])
 @pytest.mark.parametrize("model", ["./nowhere", "/no/such/folder", "a/b/c"])
 def test_a_missing_folder_is_called_a_missing_folder(load, model):
-    with pytest.raises(
-        StudyError, match=f"llm.model is '{model}', and there is no such folder"
-    ) as error:
+    with pytest.raises(StudyError, match=f"llm.model is '{model}', and there is no such folder"):
         load(LlmConfig(model=model))
-    assert is_sentence(str(error.value))
 
 
 def test_a_hub_model_that_is_not_here_says_how_to_fetch_it(monkeypatch):
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
         StudyError, match=r"nobody/nothing' \(revision abc\).*-m siglip_study.models fetch"
     ) as error:
@@ -66,22 +27,10 @@ def test_a_hub_model_that_is_not_here_says_how_to_fetch_it(monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_weights_in_pickles_are_not_loaded(tiny_llm, tmp_path):
-    import shutil
-
-    folder = tmp_path / "pickled"
-    shutil.copytree(tiny_llm, folder)
-    (folder / "model.safetensors").unlink()
-    (folder / "pytorch_model.bin").write_bytes(b"not even a pickle")
-    with pytest.raises(StudyError, match=r"llm.model"):
-        load_llm(LlmConfig(model=str(folder), quantization="none"), CPU)
-
-
 @pytest.mark.parametrize("target", ["qkv_proj", "lm_head", "mlp", "norm"])
 def test_lora_targets_must_be_linear_layers(llm_config, target):
-    with pytest.raises(StudyError, match=rf"llm.lora.targets: {target} .*q_proj") as error:
+    with pytest.raises(StudyError, match=rf"llm.lora.targets: {target} .*q_proj.*\.$"):
         add_lora(load_llm(llm_config, CPU), LoraConfig(targets=("q_proj", target)))
-    assert is_sentence(str(error.value))
 
 
 def test_fresh_adapters_change_nothing_and_follow_the_seed(make_model, features):
@@ -98,8 +47,6 @@ def test_fresh_adapters_change_nothing_and_follow_the_seed(make_model, features)
 
 def test_nf4_loads_frozen_trains_adapters_and_captions(make_model, llm_config, features, tokenizer):
     pytest.importorskip("bitsandbytes")
-    from siglip_study.captioning.generate import generate_captions
-    from siglip_study.models.llm import merge_adapters
 
     config = llm_config.model_copy(update={"quantization": "nf4"})
     model = make_model(lora=True, config=config).train()
@@ -137,17 +84,6 @@ def test_nf4_trains_the_same_after_a_validation(make_model, llm_config, features
 
 def test_bf16_weights_keep_their_adapters_apart(make_model, llm_config):
     """Added to a bf16 weight, an update below its last bit would be lost."""
-    from siglip_study.models.llm import merge_adapters
 
     llm = make_model(lora=True).llm.to(torch.bfloat16)
     assert merge_adapters(llm, llm_config) is llm
-
-
-def test_a_model_that_alters_its_logits_after_the_head_is_refused(tiny_llm, tmp_path):
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    config = Gemma2Config(**llm_sizes())
-    Gemma2ForCausalLM(config).save_pretrained(tmp_path / "capped")
-    with pytest.raises(StudyError, match=r"final_logit_softcapping 30") as error:
-        load_llm(LlmConfig(model=str(tmp_path / "capped"), quantization="none"), CPU)
-    assert is_sentence(str(error.value))
