@@ -1,7 +1,9 @@
 """Fetching a study's models ahead, against a hub made of dictionaries; no network."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +70,10 @@ class FakeHub(Hub):
         return folder
 
 
+def quiet(line):
+    """Say nothing of a fetch."""
+
+
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     folder = tmp_path / "cache"
@@ -93,10 +99,18 @@ LLM = {
     }
 }
 QWEN = Model("llm.model", "Qwen/Qwen3-8B", PIN, needs_tokenizer=True)
+TOWER = Model("vision.model", "a/b", None)
 
 
-def test_settings_and_safetensors_are_taken_and_nothing_else(cache):
-    hub, said = FakeHub(cache, {QWEN.model: LLM}), []
+@pytest.fixture
+def hub(cache):
+    """One that holds Qwen and a tower of one file of weights."""
+    tower = {"main": {"config.json": "{}", "model.safetensors": "w"}}
+    return FakeHub(cache, {QWEN.model: LLM, TOWER.model: tower})
+
+
+def test_settings_and_safetensors_are_taken_and_nothing_else(hub):
+    said = []
     assert state(QWEN) == ("absent", 0)
     folder = fetch(QWEN, hub, said.append)
     [(model, revision, names)] = hub.downloads
@@ -108,73 +122,63 @@ def test_settings_and_safetensors_are_taken_and_nothing_else(cache):
             "model.safetensors.index.json",
         ]
     )
-    size = sum(len(LLM[PIN][name]) for name in names)
-    assert state(QWEN) == ("cached", size)
+    assert state(QWEN) == ("cached", sum(len(LLM[PIN][name]) for name in names))
     # A second run asks nobody.
     assert fetch(QWEN, None, said.append) == folder
     assert "already there (cached" in said[-1]
-    # What is lost is fetched again, and only that is counted.
-    (folder / "model-2-of-2.safetensors").unlink()
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_text("")])
+def test_a_lost_or_empty_file_is_fetched_again_and_only_that_is_counted(hub, lose):
+    said = []
+    path = fetch(QWEN, hub, quiet) / "model-2-of-2.safetensors"
+    size = state(QWEN)[1]
+    lose(path)
     assert state(QWEN) == ("incomplete", size - len("more"))
     fetch(QWEN, hub, said.append)
-    assert state(QWEN)[0] == "cached"
-
-
-def test_an_empty_file_is_absent_and_fetched_again(cache):
-    hub = FakeHub(cache, {QWEN.model: LLM})
-    folder = fetch(QWEN, hub, lambda line: None)
-    (folder / "model-2-of-2.safetensors").write_text("")
-    assert state(QWEN)[0] == "incomplete"
-    said = []
-    fetch(QWEN, hub, said.append)
-    assert state(QWEN)[0] == "cached" and len(hub.downloads) == 2
+    assert state(QWEN) == ("cached", size)
     assert f"{len('more') / 1e9:.2f} GB to fetch" in said[0]
 
 
-def test_an_empty_link_of_the_cache_is_cleared_away_with_what_it_names(cache):
-    model = Model("vision.model", "a/b", None)
-    hub = FakeHub(cache, {"a/b": {"main": {"config.json": "{}", "model.safetensors": "w"}}})
-    path = fetch(model, hub, lambda line: None) / "model.safetensors"
+def test_an_empty_link_of_the_cache_is_cleared_away_with_what_it_names(hub):
+    path = fetch(TOWER, hub, quiet) / "model.safetensors"
     blob = path.parent.parent / "blob"
     blob.touch()
     path.unlink()
     path.symlink_to(blob)
-    assert state(model)[0] == "incomplete"
-    fetch(model, hub, lambda line: None)
+    assert state(TOWER)[0] == "incomplete"
+    fetch(TOWER, hub, quiet)
     assert not path.is_symlink() and not blob.exists()
-    assert state(model)[0] == "cached"
+    assert state(TOWER)[0] == "cached"
 
 
 @pytest.mark.parametrize("cut", ["{", "[]", "{}"])
-def test_an_index_that_was_cut_off_is_a_sentence(cache, cut):
-    hub = FakeHub(cache, {QWEN.model: LLM})
-    folder = fetch(QWEN, hub, lambda line: None)
+def test_an_index_that_was_cut_off_is_a_sentence(hub, cut):
+    folder = fetch(QWEN, hub, quiet)
     (folder / "model.safetensors.index.json").write_text(cut)
     for ask in (state, lambda model: fetch(model, hub)):
         with pytest.raises(StudyError, match=r"index\.json.*expected"):
             ask(QWEN)
 
 
-def test_with_random_weights_none_are_fetched(cache):
-    model = Model("llm.model", QWEN.model, PIN, needs_weights=False, needs_tokenizer=True)
-    hub = FakeHub(cache, {QWEN.model: LLM})
-    fetch(model, hub, lambda line: None)
+def test_with_random_weights_none_are_fetched(hub):
+    model = replace(QWEN, needs_weights=False)
+    fetch(model, hub, quiet)
     assert not any("safetensors" in name for name in hub.downloads[0][2])
     assert state(model)[0] == "cached" and state(QWEN)[0] == "incomplete"
 
 
 def test_of_a_pickle_the_converters_safetensors_are_fetched_and_the_pin_is_told(cache):
-    tower = Model("vision.model", "openai/clip", None)
     plain = {"config.json": "{}", "preprocessor_config.json": "{}", **PICKLES}
     repository = {"main": plain, "refs/pr/8": {**plain, "model.safetensors": "safe"}}
-    hub, said = FakeHub(cache, {tower.model: repository}, {tower.model: "refs/pr/8"}), []
-    fetch(tower, hub, said.append)
+    hub, said = FakeHub(cache, {TOWER.model: repository}, {TOWER.model: "refs/pr/8"}), []
+    fetch(TOWER, hub, said.append)
     commit = f"{'refspr8':0<40}"
     assert hub.downloads[0][1] == commit and "pytorch_model.bin" not in hub.downloads[0][2]
     assert said[-1].endswith(f"vision.revision: {commit}")
     # The config as it was still names what has no safetensors; pinned, the model is there.
-    assert state(tower)[0] == "absent"
-    assert state(Model("vision.model", tower.model, commit))[0] == "cached"
+    assert state(TOWER)[0] == "absent"
+    assert state(replace(TOWER, revision=commit))[0] == "cached"
 
 
 def test_a_model_of_pickles_alone_is_refused(cache):
@@ -182,21 +186,18 @@ def test_a_model_of_pickles_alone_is_refused(cache):
     for conversions in ({}, {"a/b": "main"}):
         hub = FakeHub(cache, {"a/b": repository}, conversions)
         with pytest.raises(StudyError, match="no safetensors on the hub, and pickles are never"):
-            fetch(Model("vision.model", "a/b", None), hub)
+            fetch(TOWER, hub)
         assert not hub.downloads
 
 
-def test_an_open_revision_is_told_so_that_it_can_be_pinned(cache):
-    repository = {"main": {"config.json": "{}", "model.safetensors": "w"}}
+def test_an_open_revision_is_told_so_that_it_can_be_pinned(hub):
     said = []
-    fetch(Model("vision.model", "a/b", None), FakeHub(cache, {"a/b": repository}), said.append)
+    fetch(TOWER, hub, said.append)
     assert said[-1].endswith(f"to pin it: vision.revision: {'main':0<40}")
-    assert state(Model("vision.model", "a/b", None))[0] == "cached"
 
 
-def test_a_full_disk_is_said_before_the_download(cache, monkeypatch):
-    monkeypatch.setattr(models.shutil, "disk_usage", lambda path: type("U", (), {"free": 3}))
-    hub = FakeHub(cache, {QWEN.model: LLM})
+def test_a_full_disk_is_said_before_the_download(hub, monkeypatch):
+    monkeypatch.setattr(models.shutil, "disk_usage", lambda path: SimpleNamespace(free=3))
     with pytest.raises(StudyError, match=r"needs 0.00 GB in .*HF_HOME on another disk"):
         fetch(QWEN, hub)
     assert not hub.downloads
@@ -247,11 +248,8 @@ def test_the_command_lists_and_fetches(cache, tmp_path, capsys):
 
 
 def test_without_a_network_there_is_one_sentence(cache):
-    with pytest.raises(
-        StudyError, match=r"acme/tower: the hub cannot be reached \(.*\)\."
-    ) as error:
+    with pytest.raises(StudyError, match=r"acme/tower: the hub cannot be reached \(.*\)\.$"):
         Hub().files("acme/tower", None)
-    assert "\n" not in str(error.value)
 
 
 def test_file_names():

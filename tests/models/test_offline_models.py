@@ -1,8 +1,20 @@
 """What ``models fetch`` leaves in the cache is what a job without a network loads."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import torch
+from support.tiny_models import CLIP_IMAGES, SIGLIP_IMAGES, VISION_SIZES
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipModel,
+)
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 JOB = """
@@ -36,42 +48,20 @@ else:
 
 
 def test_a_fetched_study_loads_offline_by_its_pins(tiny_llm, tmp_path):
-    import torch
-    from transformers import (
-        CLIPVisionConfig,
-        CLIPVisionModel,
-        PreTrainedTokenizerFast,
-        SiglipConfig,
-        SiglipModel,
-    )
-
     torch.manual_seed(0)
-    vision = {
-        "hidden_size": 32,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-    }
-    text = {k: v for k, v in vision.items() if k not in ("image_size", "patch_size")}
+    text = {k: v for k, v in VISION_SIZES.items() if k not in ("image_size", "patch_size")}
     text |= {"vocab_size": 400, "max_position_embeddings": 16}
 
     def snapshot(name: str) -> Path:
         return tmp_path / "hub" / f"models--acme--{name}" / "snapshots" / COMMIT
 
-    CLIPVisionModel(CLIPVisionConfig(**vision)).save_pretrained(snapshot("tower"))
-    scorer = SiglipModel(SiglipConfig(vision_config=vision, text_config=text))
+    CLIPVisionModel(CLIPVisionConfig(**VISION_SIZES)).save_pretrained(snapshot("tower"))
+    scorer = SiglipModel(SiglipConfig(vision_config=VISION_SIZES, text_config=text))
     scorer.save_pretrained(snapshot("scorer"))
     PreTrainedTokenizerFast.from_pretrained(tiny_llm).save_pretrained(snapshot("scorer"))
-    for name, kind in (("tower", "CLIP"), ("scorer", "Siglip")):
-        (snapshot(name) / "preprocessor_config.json").write_text(
-            f'{{"image_processor_type": "{kind}ImageProcessor", "crop_size": 32, "do_center_crop": '
-            'true, "size": {"height": 32, "width": 32}}'
-        )
-    snapshot("lm").mkdir(parents=True)
-    for path in tiny_llm.iterdir():
-        (snapshot("lm") / path.name).write_bytes(path.read_bytes())
+    for name, images in (("tower", CLIP_IMAGES), ("scorer", SIGLIP_IMAGES)):
+        (snapshot(name) / "preprocessor_config.json").write_text(json.dumps(images))
+    shutil.copytree(tiny_llm, snapshot("lm"))
     done = subprocess.run(
         [sys.executable, "-c", JOB, COMMIT],
         env={
