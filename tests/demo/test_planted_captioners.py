@@ -9,7 +9,6 @@ import pytest
 
 from siglip_study.demo.captions import caption
 from siglip_study.demo.dataset import plan_dataset
-from siglip_study.demo.facts import parse_facts
 from siglip_study.demo.render import render_frame
 from siglip_study.demo.world import ATTRIBUTES, Scene, facts
 from siglip_study.features.scorer import Scorer
@@ -92,18 +91,6 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo():
     return Demo()
-
-
-def test_planted_captions_state_the_share_of_facts_they_were_given(demo):
-    for share in SHARES:
-        right = [
-            said[a] == true[a]
-            for text, true in zip(demo.say(share, 0), map(facts, demo.scenes), strict=True)
-            for said in [parse_facts(text)]
-            for a in ATTRIBUTES
-        ]
-        # Some captions leave one of eight facts out, which counts as wrong.
-        assert 0.93 * share <= np.mean(right) <= share
 
 
 def test_more_right_facts_rank_higher_by_the_margin_and_by_kappa(demo):

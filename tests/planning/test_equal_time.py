@@ -9,7 +9,6 @@ import yaml
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import write_json
-from siglip_study.config import parse
 from siglip_study.planning.equal_time import StepTimes, equal_budgets, main, overlay, step_times
 from siglip_study.planning.estimate import Cost, Forecast
 from siglip_study.planning.rehearse import REHEARSAL_SCHEMA, timed_settings, training_record
@@ -18,8 +17,8 @@ from siglip_study.planning.rehearse import REHEARSAL_SCHEMA, timed_settings, tra
 CLIPS = 20
 
 
-def times(**seconds):
-    return StepTimes("by hand", CLIPS, seconds)
+def times(clips=CLIPS, **seconds):
+    return StepTimes("by hand", clips, seconds)
 
 
 @pytest.mark.parametrize(
@@ -55,8 +54,8 @@ def test_epochs_by_hand(study, changes, seconds, expected):
 
 def test_halves_are_rounded_up_and_the_last_step_of_an_epoch_counts_whole(study):
     config = study(grid={"learning_rate": [1e-3], "epochs": [5]}, stage1={"epochs": 1})
-    clips = StepTimes("by hand", 17, {"linear": (1.0, 1.0), "query_abstractor": (1.0, 2.0)})
-    by_label = {b.projector: b for b in equal_budgets(config, clips, "linear")}
+    seconds = times(17, linear=(1.0, 1.0), query_abstractor=(1.0, 2.0))
+    by_label = {b.projector: b for b in equal_budgets(config, seconds, "linear")}
     assert by_label["query_abstractor"].epochs == 3  # 2.5
     # Stage 1 (batch 4 × 2, the default) takes 3 steps for 17 clips, stage 2 takes 5.
     assert by_label["linear"].hours * 3600 == pytest.approx(3 + 5 * 5)
@@ -117,29 +116,30 @@ def test_step_times_come_back_from_the_file(study):
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "problem", "sentence"),
     [
-        ({"stage2": {"batch_size": 8}}, r"stage2\.batch_size 2; expected 8, as in the config"),
-        ({"training": {"max_target_tokens": 99}}, r"training\.max_target_tokens 24; expected 99"),
+        (
+            {"stage2": {"batch_size": 8}},
+            None,
+            r"stage2\.batch_size 2; expected 8, as in the config",
+        ),
+        ({"training": {"max_target_tokens": 99}}, None, r"max_target_tokens 24; expected 99"),
         (
             {"projectors": {"linear": {}, "query_abstractor": {"options": {"queries": 8}}}},
+            None,
             r"projectors\.query_abstractor\.options \{'heads': 4, 'queries': 4\}; expected",
         ),
         (
             {"projectors": {"linear": {}, "perceiver": {}}},
+            None,
             r"projectors\.perceiver\.type absent; expected 'perceiver'",
         ),
+        ({}, "needs 12 GiB", r"stage 1 of linear has no step time \(needs 12 GiB\)"),
     ],
 )
-def test_a_rehearsal_of_another_config(study, changes, sentence):
+def test_a_rehearsal_that_will_not_do(study, changes, problem, sentence):
     with pytest.raises(StudyError, match=sentence):
-        step_times(rehearsal(study()), study(**changes), "rehearsal.json")
-
-
-def test_a_step_that_did_not_fit(study):
-    record = rehearsal(study(), problem="needs at least 12 GiB")
-    with pytest.raises(StudyError, match=r"stage 1 of linear has no step time \(needs at least"):
-        step_times(record, study(), "rehearsal.json")
+        step_times(rehearsal(study(), problem), study(**changes), "rehearsal.json")
 
 
 def test_twins_share_their_step_times_and_controls_have_none(study):
@@ -218,7 +218,6 @@ def test_without_a_gpu_the_full_study_is_estimated(monkeypatch, tmp_path, capsys
 
 def test_labels_that_yaml_would_read_as_something_else(study):
     config = study(projectors={"1.5": {"type": "linear"}, "no": {"type": "linear"}})
-    times = StepTimes("by hand", CLIPS, {"1.5": (1.0, 1.0), "no": (1.0, 1.0)})
-    laid = yaml.safe_load(overlay(config, equal_budgets(config, times, "no")))
+    seconds = times(**{"1.5": (1.0, 1.0), "no": (1.0, 1.0)})
+    laid = yaml.safe_load(overlay(config, equal_budgets(config, seconds, "no")))
     assert set(laid["projectors"]) == {"1.5", "no"}
-    assert parse(config.model_dump(mode="json", exclude_unset=True) | {"output_dir": "x"})

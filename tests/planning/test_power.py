@@ -142,11 +142,6 @@ def test_references_are_read_from_either_file(tmp_path: Path) -> None:
     assert within.correlation == pytest.approx(1)
 
 
-def test_what_is_assumed_follows_from_the_references() -> None:
-    assert from_references(0.1).sd == pytest.approx(0.13)
-    assert from_references(0.1, seed_sd=0.0, sd=0.2) == AssumedScores(sd=0.2, seed_sd=0.0)
-
-
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -253,6 +248,8 @@ def test_one_seed_and_no_seed_noise_is_the_one_sample_t_test() -> None:
 def test_the_second_test_only_takes_away_and_more_of_anything_helps() -> None:
     spread = WithinSpread(0.3, 0.13, 0.8, 40, 40)
     assumed = from_references(0.1)
+    assert assumed.sd == pytest.approx(0.13)
+    assert from_references(0.1, seed_sd=0.0, sd=0.2) == AssumedScores(sd=0.2, seed_sd=0.0)
     both = GateDesign(assumed, spread, 0.1, 40, 3, 4)
     alone = GateDesign(assumed, None, 0.1, 40, 3, 4)
     for mean in (0.02, 0.1, 0.2):
@@ -265,12 +262,13 @@ def test_the_second_test_only_takes_away_and_more_of_anything_helps() -> None:
     assert GateDesign(assumed, spread, 0.1, 40, 3, 2).passing(0.1, 0.1) > chances[2]
 
 
-def test_asked_where_the_gate_asks() -> None:
-    assert asked_within(WithinSpread(0.3, 0.1, 0.8, 40, 60), 0.05)
-    assert not asked_within(WithinSpread(0.3, 0.1, 0.8, 29, 60), 0.05)
-    assert not asked_within(WithinSpread(0.01, 0.1, 0.8, 40, 60), 0.05)
-    assert not asked_within(WithinSpread(0.3, 0.1, 0.8, 40, 60), 0.05, wanted=False)
-    assert not asked_within(None, 0.05)
+@pytest.mark.parametrize(
+    ("mean", "known", "asked"), [(0.3, 40, True), (0.3, 29, False), (0.01, 40, False)]
+)
+def test_asked_where_the_gate_asks(mean: float, known: int, asked: bool) -> None:
+    spread = WithinSpread(mean, 0.1, 0.8, known, 60)
+    assert asked_within(spread, 0.05) is asked
+    assert not asked_within(spread, 0.05, wanted=False)
 
 
 def test_the_spread_by_hand() -> None:

@@ -41,6 +41,8 @@ def test_steps_of_a_small_grid_by_hand(study):
     assert steps(workload, 2, "linear") == (2 * (1 + 3) + 3 * 3 + 3) * 5
     assert steps(workload, 2, "constant_prefix") == 3 * 5
     assert workload.jobs == (4 + 5 + 1) + (7 + 8 + 1)
+    # An incomplete last step is a step.
+    assert steps(counted(config, train=21), 1, "query_abstractor") == (1 + 3) * 2 * 6
 
 
 @pytest.mark.parametrize(("report", "draws"), [([1], 5), ([1, 2, 3], 5), ([1, 2], 7)])
@@ -74,10 +76,6 @@ def test_an_untrained_projector_has_a_second_stage_only(study):
     assert len(more.stage1_cells) == len(plain.stage1_cells)
 
 
-def test_an_incomplete_last_step_is_a_step(study):
-    assert steps(counted(study(), train=21), 1, "query_abstractor") == (1 + 3) * 2 * 6
-
-
 def test_presets_count_only_when_asked_for(study):
     stage = {"epochs": 1, "batch_size": 4}
     preset = {"projector": "linear", "stage1": stage, "stage2": stage}
@@ -95,10 +93,9 @@ def test_labels_that_build_the_same_projector_share_their_shape(study):
     assert list(workload.connectors.values()) == ["a", "blind"]
 
 
-def test_a_dataset_is_counted_where_it_is(study, dataset, clip):
+def test_a_dataset_is_counted_where_it_is(study, dataset):
     root = dataset(clips=3)
-    config = study(data={"root": str(root)}, demo=None)
-    found = described(config)
+    found = described(study(data={"root": str(root)}, demo=None))
     assert found.clips == {"train": 3, "selection": 3, "report": 3}
     assert f"counted in {root}" in found.sources[0]
     assert "characters of 9 captions" in found.sources[1]
@@ -115,11 +112,8 @@ def test_captions_are_tokenised_where_the_tokenizer_is_at_hand(study, dataset):
 def test_a_held_out_split_is_halved(study, dataset):
     root = dataset(clips=5, splits=("train", "val"))
     data = {"root": str(root), "splits": {"train": "train", "held_out": "val"}}
-    assert described(study(data=data, demo=None)).clips == {
-        "train": 5,
-        "selection": 2,
-        "report": 3,
-    }
+    found = described(study(data=data, demo=None))
+    assert found.clips == {"train": 5, "selection": 2, "report": 3}
 
 
 def test_an_absent_dataset_is_assumed_and_said(study, tmp_path):
@@ -136,11 +130,9 @@ def test_an_absent_dataset_is_assumed_and_said(study, tmp_path):
 
 
 def test_a_dataset_without_a_split_is_an_error(study, dataset):
-    import shutil
-
     root = dataset()
-    shutil.rmtree(root / "report" / "labels")
-    (root / "report" / "labels").mkdir()
+    for label in (root / "report" / "labels").iterdir():
+        label.unlink()
     with pytest.raises(StudyError, match="no clip with a label for split 'report'"):
         described(study(data={"root": str(root)}, demo=None))
 

@@ -60,7 +60,7 @@ def step_times(rehearsal: Mapping[str, Any], config: Config, source: str) -> Ste
             )
     seconds = {}
     for label in config.projectors:
-        for stage, step in enumerate(record["steps"][label], 1):
+        for stage, step in enumerate(record["steps"][label], start=1):
             if step["problem"] is not None or not step["seconds"]:
                 why = step["problem"] or "no time was taken"
                 raise StudyError(
@@ -201,10 +201,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
-    config = load(given.config)
-    reference, known = given.reference, config.projectors
-    if reference not in known:
-        listed = ", ".join(known)
+    config, reference = load(given.config), given.reference
+    if reference not in config.projectors:
+        listed = ", ".join(config.projectors)
         raise StudyError(f"--reference is '{reference}'; expected one of projectors: {listed}.")
     if given.rehearsal is not None:
         record, source = read_json(given.rehearsal, REHEARSAL_SCHEMA), str(given.rehearsal)

@@ -34,18 +34,15 @@ from siglip_study.training.memory import GIB, ClipCost, bytes_needed, kept_layer
 
 # ---- GPUs by name: what their makers state, and what of it a study is assumed to reach.
 
-#: Share of the stated matrix rate that training and encoding are assumed to reach.
-COMPUTE_EFFICIENCY = 0.6
-#: Share of the stated bandwidth that decoding is assumed to reach.
-BANDWIDTH_EFFICIENCY = 0.6
+#: Share of the stated rate of arithmetic, and of the stated bandwidth, assumed to be reached.
+EFFICIENCY = 0.6
 
 
 @dataclass(frozen=True)
 class Gpu:
     """A GPU: dense bf16 rate (TFLOP/s), bandwidth (GB/s) and memory (GiB) as PyTorch sees it.
 
-    Rates are those of the data sheets, without sparsity and with fp32 accumulation. ``marks`` are
-    the parts of a device's name that tell it from the others.
+    Rates are the data sheets', with fp32 accumulation; ``marks`` tell a device's name from others.
     """
 
     name: str
@@ -56,8 +53,8 @@ class Gpu:
 
     def seconds(self, flops: float, traffic: float = 0.0) -> float:
         """Time of work bound by arithmetic (FLOP) or by memory traffic (bytes), the longer one."""
-        compute = flops / (self.tflops * 1e12 * COMPUTE_EFFICIENCY)
-        memory = traffic / (self.gb_per_s * 1e9 * BANDWIDTH_EFFICIENCY)
+        compute = flops / (self.tflops * 1e12 * EFFICIENCY)
+        memory = traffic / (self.gb_per_s * 1e9 * EFFICIENCY)
         return max(compute, memory)
 
 
@@ -105,9 +102,8 @@ def decode_bytes(llm: LlmShape, quantization: str, batch: int, length: float) ->
     NF4 weights are read, unpacked to bf16 and read again at every step, except for a batch of one,
     which has a kernel of its own.
     """
-    if quantization == "none":
-        each = float(BF16_BYTES)
-    else:
+    each = float(BF16_BYTES)
+    if quantization == "nf4":
         each = NF4_BYTES + (2 * BF16_BYTES if batch > 1 else 0)
     weights = llm.layer_parameters * each + llm.vocab * llm.width * BF16_BYTES
     return weights + batch * kv_bytes(llm, 1) * length
@@ -164,9 +160,8 @@ class Cost:
 class Row:
     """A distinct piece of work: a line of the rehearsal's table.
 
-    ``unit`` is what is counted in ``units``, ``about`` what tells the piece from others of its
-    part. ``estimated`` follows from formulas and is None where the device is not in the table of
-    GPUs, ``measured`` is None where nothing could be timed.
+    ``unit`` is what is counted in ``units``, ``about`` tells the piece from others of its part.
+    ``estimated`` is None where the device is in no table, ``measured`` where nothing was timed.
     """
 
     part: str

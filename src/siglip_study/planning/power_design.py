@@ -34,8 +34,7 @@ class AssumedScores:
 
     Four projectors, two seeds, 60 clips: a run's SD was 1.3 times the references'; two projectors'
     scores of a clip were correlated at .2 and two seeds' at .5; seeds moved a run's mean by .35 of
-    its SD over clips (root mean square), nearly all of it by one projector of the four, .06 in the
-    median of them.
+    its SD over clips (root mean square).
 
     ``sd`` is of one run's D over groups, ``seed_sd`` of a run's mean D over seeds, that of clips
     left out; correlations are over groups, between runs of two projectors or seeds of one.
@@ -179,11 +178,9 @@ def groups_needed(
 class GateDesign:
     """A study to be: G groups, S seeds, P projectors, and what both tests vary by.
 
-    Attributes:
-        within: the human captions' D within category; ``None``: the gate does not ask for it.
-        reference_sd: SD over groups of their D; a run's D within category varies by as much more
-            than theirs as its D does, and a seed moves both alike.
-        n_seeds: one leaves the seeds out of the standard error, as the gate does.
+    ``within`` is the human captions' D within category (``None``: the gate does not ask for it) and
+    ``reference_sd`` the SD over groups of their D: a run's D within category varies by as much more
+    than theirs as its D does. One seed is left out of the standard error, as the gate does.
     """
 
     assumed: AssumedScores

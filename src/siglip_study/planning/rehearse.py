@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -306,9 +306,7 @@ def rehearse_and_write(
     log = logging.getLogger("siglip_study")
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler(sys.stderr))
-    assumed = Assumptions(
-        given.train, given.held_out, given.caption_tokens, given.gpu, given.presets
-    )
-    found = rehearse(config, assumed)
+    assumed = {field.name: getattr(given, field.name) for field in fields(Assumptions)}
+    found = rehearse(config, Assumptions(**assumed))
     found.write(folder or Path(config.output_dir))
     return found
