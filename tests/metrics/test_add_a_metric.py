@@ -17,7 +17,7 @@ assert siglip_study.__file__.startswith(sys.argv[1]), siglip_study.__file__
 from siglip_study import metrics
 from siglip_study.scoring.score_captions import score_captions
 from siglip_study.report import schema
-from siglip_study.report.glossary import glossary_rows
+from siglip_study.report.comparisons import metric_rows
 from siglip_study.report.results import CellResult
 
 captions = ["one two three", "", "one two three four five six"]
@@ -35,8 +35,8 @@ assert "caption_length" in schema.METRICS and "caption_length" in schema.CELLS
 order = list(metrics.METRICS)
 assert order.index("caption_length") > order.index("truncated_share")
 cell = CellResult("x", "report", {"metrics": found.metrics, "not_computed": found.not_computed})
-row = next(row for row in glossary_rows([cell]) if row["name"] == "caption_length")
-assert row["definition"] == "Tokens of a caption." and row["direction"] == "neither"
+row = next(row for row in metric_rows([cell]) if row["metric"] == "caption_length")
+assert row["definition"] == "Tokens of a caption." and row["higher_is_better"] is None
 """
 
 

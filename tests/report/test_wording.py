@@ -86,10 +86,10 @@ def test_every_verdict_has_a_mark_and_a_colour(name: str) -> None:
     assert f".pill.{name}" in style
     row = {"projector": "a", "grounding_margin": 0.1, "gate": name}
     row |= {"grounding_margin_low": 0.0, "grounding_margin_high": 0.2}
-    chart = json.dumps(ranking_chart([row], ["a"], 0.3, 0.2, 0.05))
+    chart = json.dumps(ranking_chart([row], {}, 0.05))
     assert "grounding D, 95 % interval" in chart
     # An interval is called what it is, whatever the config's level.
-    assert "grounding D, 70 % interval" in json.dumps(ranking_chart([row], ["a"], 0.3, 0.2, 0.3))
+    assert "grounding D, 70 % interval" in json.dumps(ranking_chart([row], {}, 0.3))
     assert f'"domain": ["{name}"]' in chart
 
 

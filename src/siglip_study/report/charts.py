@@ -5,21 +5,41 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import altair as alt
+import vl_convert
+
 #: Okabe and Ito's colours in an order that works on white and on near-black, then four more.
-PALETTE = (
-    "#0a7bbf",
-    "#d55e00",
-    "#009e73",
-    "#b0599b",
-    "#e69f00",
-    "#56b4e9",
-    "#8a7a00",
-    "#7a6fd0",
-    "#808890",
-    "#a65628",
-    "#4fb3a9",
-    "#d67ba0",
+PALETTE = tuple(
+    [
+        "#0a7bbf",
+        "#d55e00",
+        "#009e73",
+        "#b0599b",
+        "#e69f00",
+        "#56b4e9",
+        "#8a7a00",
+        "#7a6fd0",
+        "#808890",
+        "#a65628",
+        "#4fb3a9",
+        "#d67ba0",
+    ]
 )
+_GATES = {
+    "grounded": "circle",
+    "undetermined": "diamond",
+    "category_only": "square",
+    "ungrounded": "triangle-down",
+    "collapsed": "cross",
+}
+_STATES = {
+    "report run": "circle",
+    "tuning run": "square",
+    "collapsed": "cross",
+    "control": "diamond",
+    "human references": "triangle-up",
+    "retrieval baseline": "triangle-down",
+}
 
 
 def projector_colours(projectors: list[str]) -> dict[str, str]:
@@ -27,62 +47,57 @@ def projector_colours(projectors: list[str]) -> dict[str, str]:
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(projectors)}
 
 
-def spec(chart: Any) -> dict[str, Any]:
-    """A chart as a plain spec without Altair's theme and schema address."""
-    told = chart.to_dict()
-    told.pop("$schema", None)
-    told.pop("config", None)
-    return dict(told)
+def _data(rows: list[dict[str, Any]]) -> Any:
+    return alt.Chart(alt.Data(values=rows))
 
 
-def _colour(alt: Any, projectors: list[str], **keywords: Any) -> Any:
+def _spec(*layers: Any, **properties: Any) -> dict[str, Any]:
+    """Layers as a plain spec without Altair's theme and schema address."""
+    found = alt.layer(*layers).properties(width="container", **properties).to_dict()
+    return {key: value for key, value in found.items() if key not in ("$schema", "config")}
+
+
+def _colour(projectors: list[str], **keywords: Any) -> Any:
     colours = projector_colours(projectors)
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     return alt.Color("projector:N", scale=scale, **keywords)
 
 
-def ranking_chart(
-    rows: list[dict[str, Any]],
-    projectors: list[str],
-    references: float | None,
-    retrieval: float | None,
-    alpha: float,
-) -> dict[str, Any]:
-    """Grounding D with its interval at 1 − alpha, a row a projector, and marks to read it by."""
-    import altair as alt
+def _shape(field: str, shapes: dict[str, str], rows: list[dict[str, Any]], **legend: Any) -> Any:
+    """Shapes of the kinds that are there, with a legend below."""
+    present = [kind for kind in shapes if any(row[field] == kind for row in rows)]
+    return alt.Shape(
+        f"{field}:N",
+        scale=alt.Scale(domain=present, range=[shapes[kind] for kind in present]),
+        legend=alt.Legend(title=None, orient="bottom", **legend),
+    )
 
+
+def _y(title: str, share: bool, **scale: Any) -> Any:
+    """The vertical axis, from 0 to 1 for a share."""
+    return alt.Y(
+        "y:Q",
+        title=title,
+        scale=alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=False, **scale),
+    )
+
+
+def ranking_chart(
+    rows: list[dict[str, Any]], marks: dict[str, float | None], alpha: float
+) -> dict[str, Any]:
+    """Grounding D with its interval at 1 − alpha, a row of the ``ranking`` table a projector, and
+    marks (label → D) to read it by."""
+    columns = {"D": "grounding_margin", "low": "grounding_margin_low"}
+    columns |= {"high": "grounding_margin_high", "gate": "gate"}
     data = [
-        {
-            "projector": row["projector"],
-            "D": row["grounding_margin"],
-            "low": row["grounding_margin_low"],
-            "high": row["grounding_margin_high"],
-            "gate": row["gate"],
-        }
+        {"projector": row["projector"], **{key: row[name] for key, name in columns.items()}}
         for row in rows
     ]
-    marks = [
-        {"label": label, "D": value}
-        for label, value in (
-            ("chance", 0.0),
-            ("retrieval", retrieval),
-            ("human", references),
-        )
-        if value is not None
-    ]
-    shapes = {
-        "grounded": "circle",
-        "undetermined": "diamond",
-        "category_only": "square",
-        "ungrounded": "triangle-down",
-        "collapsed": "cross",
-    }
-    present = [gate for gate in shapes if any(row["gate"] == gate for row in rows)]
-    y = alt.Y("projector:N", sort=[row["projector"] for row in rows], title=None)
-    base = alt.Chart(alt.Data(values=data)).encode(y=y)
-    colour = _colour(alt, projectors, legend=None)
+    projectors = [row["projector"] for row in rows]
+    y = alt.Y("projector:N", sort=projectors, title=None)
+    colour = _colour(projectors, legend=None)
     # With one group of clips there is no interval to draw.
-    bounded = alt.Chart(alt.Data(values=[d for d in data if d["low"] is not None])).encode(y=y)
+    bounded = _data([d for d in data if d["low"] is not None]).encode(y=y)
     lines = bounded.mark_rule(strokeWidth=3, opacity=0.75).encode(
         x=alt.X(
             "low:Q",
@@ -92,28 +107,33 @@ def ranking_chart(
         x2="high:Q",
         color=colour,
     )
-    points = base.mark_point(filled=True, size=110, opacity=1).encode(
-        x="D:Q",
-        color=colour,
-        shape=alt.Shape(
-            "gate:N",
-            scale=alt.Scale(domain=present, range=[shapes[gate] for gate in present]),
-            legend=alt.Legend(title=None, orient="bottom"),
-        ),
-        tooltip=["projector:N", "D:Q", "low:Q", "high:Q", "gate:N"],
+    points = (
+        _data(data)
+        .encode(y=y)
+        .mark_point(filled=True, size=110, opacity=1)
+        .encode(
+            x="D:Q",
+            color=colour,
+            shape=_shape("gate", _GATES, rows),
+            tooltip=["projector:N", "D:Q", "low:Q", "high:Q", "gate:N"],
+        )
     )
-    bars = alt.Chart(alt.Data(values=marks)).encode(x="D:Q")
+    bars = _data(
+        [{"label": label, "D": value} for label, value in marks.items() if value is not None]
+    ).encode(x="D:Q")
     rules = bars.mark_rule(strokeDash=[4, 3], opacity=0.8)
     names = bars.mark_text(dy=-8, fontSize=11, align="center", baseline="bottom").encode(
         y=alt.value(0), text="label:N"
     )
-    chart = alt.layer(rules, lines, points, names).properties(
+    return _spec(
+        rules,
+        lines,
+        points,
+        names,
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
-        width="container",
         height=34 * max(1, len(rows)),
         padding={"top": 14, "left": 4, "right": 12, "bottom": 4},
     )
-    return spec(chart)
 
 
 def scatter_chart(
@@ -127,20 +147,9 @@ def scatter_chart(
         metric: key of the score on the vertical axis.
         title: title of that axis.
     """
-    import altair as alt
-
-    shapes = {
-        "report run": "circle",
-        "tuning run": "square",
-        "collapsed": "cross",
-        "control": "diamond",
-        "human references": "triangle-up",
-        "retrieval baseline": "triangle-down",
-    }
     known = [c for c in cells if c.get(metric) is not None and c["effective_captions"] is not None]
-    data = alt.Data(values=[{**c, "score": c[metric]} for c in known])
-    present = [state for state in shapes if any(c["state"] == state for c in known)]
-    base = alt.Chart(data).encode(
+    columns = alt.Legend(title=None, orient="bottom", columns=2)
+    base = _data([{**c, "score": c[metric]} for c in known]).encode(
         x=alt.X(
             "effective_captions:Q",
             title="effective captions (share of clips)",
@@ -150,28 +159,23 @@ def scatter_chart(
     )
     points = base.mark_point(size=85, filled=True, opacity=0.85).encode(
         color=alt.condition(
-            "datum.label == ''",
-            _colour(alt, projectors, legend=alt.Legend(title=None, orient="bottom", columns=2)),
-            alt.value("#808890"),
+            "datum.label == ''", _colour(projectors, legend=columns), alt.value("#808890")
         ),
-        shape=alt.Shape(
-            "state:N",
-            scale=alt.Scale(domain=present, range=[shapes[s] for s in present]),
-            legend=alt.Legend(title=None, orient="bottom", columns=2),
-        ),
+        shape=_shape("state", _STATES, known, columns=2),
         tooltip=["name:N", "state:N", "effective_captions:Q", "score:Q"],
     )
     # What is neither a projector's tuning nor its report run is named where it stands, in grey.
-    named = alt.Chart(alt.Data(values=_names(known, metric))).encode(
+    named = _data(_names(known, metric)).encode(
         x="effective_captions:Q", y="score:Q", text="label:N"
     )
     left = named.transform_filter("datum.effective_captions > 0.5")
     right = named.transform_filter("datum.effective_captions <= 0.5")
-    names = (
+    return _spec(
+        points,
         left.mark_text(align="right", dx=-9, fontSize=11),
         right.mark_text(align="left", dx=5, dy=-11, fontSize=11),
+        height=300,
     )
-    return spec(alt.layer(points, *names).properties(width="container", height=300))
 
 
 def _names(cells: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
@@ -203,15 +207,9 @@ def curve_chart(title: str, share: bool = False) -> dict[str, Any]:
     A row has ``series``, ``colour`` (a hex code), ``kind`` (``train``, ``validation``), ``x`` and
     ``y``.
     """
-    import altair as alt
-
     base = alt.Chart(alt.NamedData(name="rows")).encode(
         x=alt.X("x:Q", title="optimizer step", scale=alt.Scale(domainMin=0)),
-        y=alt.Y(
-            "y:Q",
-            title=title,
-            scale=alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=False),
-        ),
+        y=_y(title, share),
         color=alt.Color("colour:N", scale=None),
         detail="series:N",
         tooltip=["series:N", "kind:N", "x:Q", "y:Q"],
@@ -220,18 +218,40 @@ def curve_chart(title: str, share: bool = False) -> dict[str, Any]:
     other = base.transform_filter("datum.kind != 'train'")
     line = other.mark_line(strokeWidth=1.4, strokeDash=[5, 3])
     points = other.mark_point(filled=True, size=46, opacity=1)
-    layers = (line, points) if share else (train, line, points)
-    return spec(alt.layer(*layers).properties(width="container", height=230))
+    return _spec(*((line, points) if share else (train, line, points)), height=230)
+
+
+def diagnosis_chart(
+    rows: list[dict[str, Any]], column: str, title: str, share: bool
+) -> dict[str, Any]:
+    """One figure over epochs, a line a cell; controls are dashed."""
+    keep = ("cell", "label", "colour", "control", "x", "when")
+    data = [
+        {**{key: row[key] for key in keep}, "y": row[column]}
+        for row in rows
+        if row.get(column) is not None
+    ]
+    base = _data(data).encode(
+        x=alt.X(
+            "x:Q",
+            title="epoch of both stages; 0: before training",
+            axis=alt.Axis(tickMinStep=1, format="d"),
+        ),
+        y=_y(title, share, nice=True),
+        color=alt.Color("colour:N", scale=None),
+        detail="cell:N",
+        tooltip=["label:N", "when:N", alt.Tooltip("y:Q", title=title)],
+    )
+    solid = base.transform_filter("!datum.control").mark_line(strokeWidth=1.6)
+    dashed = base.transform_filter("datum.control").mark_line(strokeWidth=1.6, strokeDash=[5, 3])
+    return _spec(solid, dashed, base.mark_point(filled=True, size=34, opacity=1), height=190)
 
 
 @functools.cache
 def vega_bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script that sets ``window.vegaEmbed``."""
-    import altair
-    import vl_convert
-
     # The bundle must speak the dialect that Altair wrote.
-    version = ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
     snippet = "window.vegaEmbed = vegaEmbed;"
     known = vl_convert.get_vegalite_versions()
     return str(

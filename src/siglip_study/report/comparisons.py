@@ -1,21 +1,90 @@
-"""The projectors under other measures than the one that ranks, and beside the published study."""
+"""The projectors under every metric, and beside the published study. Only D ranks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from siglip_study.base.errors import StudyError
+from siglip_study.metrics import METRICS
 from siglip_study.ranking.orders import metric_orders
 from siglip_study.report import wording, words
-from siglip_study.report.glossary import metric_heading
-from siglip_study.report.results import CellResult, mean
+from siglip_study.report.results import CellResult, mean, only, report_runs
 
-if TYPE_CHECKING:
-    from siglip_study.ranking.pairs import PairInfluence
+# ---- Every metric: what it means, and what each projector has of it.
 
+#: The tokenizer of metrics that a model computes, as ``metrics.json`` names it.
+MODEL_TOKENS = "the model's own"
+
+
+def metric_rows(cells: list[CellResult]) -> list[dict[str, Any]]:
+    """Rows of the ``metrics`` table: every metric that any cell carries, as it was computed.
+
+    Those that no cell could compute stand with the reason, and without a tokenizer.
+    """
+    computed: dict[str, dict[str, Any]] = {}
+    missing: dict[str, str] = {}
+    for cell in cells:
+        computed = {**cell.metrics["metrics"], **computed}
+        missing = {**(cell.metrics.get("not_computed") or {}), **missing}
+    references = only(cells, "references")
+    order = {name: place for place, name in enumerate(METRICS)}
+    rows = []
+    for name in sorted({*computed, *missing}, key=lambda n: (order.get(n, len(order)), n)):
+        # A metric that was not computed still has a range and a direction.
+        known = METRICS[name].as_json(None) if name in METRICS else {}
+        rows.append(
+            {
+                "metric": name,
+                "definition": METRICS[name].description if name in METRICS else "",
+                **computed.get(name, known),
+                "human": references.value(name) if references else None,
+                "not_computed": None if name in computed else missing[name],
+            }
+        )
+    return rows
+
+
+def metric_heading(row: dict[str, Any]) -> dict[str, str]:
+    """What stands under the name of a metric, a row of the ``metrics`` table, at its column:
+    direction and range, and its tokens; a reader need not hover."""
+    tokens = row["tokenizer"] or ""
+    return {
+        "note": f"{words.direction(row['higher_is_better'])}, "
+        f"{words.value_range(row['min'], row['max'])}",
+        # Versions and normal forms are in the glossary; a column has room for the kind of token.
+        "tokens": "" if tokens == MODEL_TOKENS else re.sub(r" \(.*\)| [\d.]+,", "", tokens),
+    }
+
+
+def every_metric(
+    metrics: list[dict[str, Any]], cells: list[CellResult], projectors: list[str]
+) -> list[dict[str, Any]]:
+    """Rows of the ``metrics`` table that were computed, each with ``chance``, ``retrieval`` and
+    ``values``: the mean of the report runs, in the order of ``projectors``."""
+    retrieval = only(cells, "control_retrieval")
+    runs = report_runs(cells)
+    rows = []
+    for known in metrics:
+        if known["not_computed"]:
+            continue
+        name = known["metric"]
+        chances = [cell.value(name, "chance") for cell in cells if cell.role == "report"]
+        rows.append(
+            {
+                **known,
+                "chance": next((chance for chance in chances if chance is not None), None),
+                "values": [mean([c.value(name) for c in runs.get(p, ())]) for p in projectors],
+                "retrieval": retrieval.value(name) if retrieval else None,
+            }
+        )
+    return rows
+
+
+# ---- The order that another measure would have given.
 
 D = "grounding_margin"
 KAPPA = "kappa"
@@ -33,30 +102,25 @@ MEASURES: dict[str, tuple[str, int]] = {
 
 def sensitivity_rows(cells: list[CellResult]) -> list[dict[str, Any]]:
     """Rows of the ``sensitivity`` table: one a measure and projector, report runs only."""
-    labels = list(dict.fromkeys(str(c.projector) for c in cells if c.role == "report"))
-    runs = {
-        label: [c for c in cells if c.role == "report" and c.projector == label] for label in labels
-    }
     values = {
         metric: {
-            label: mean([_value(cell, metric) for cell in found]) for label, found in runs.items()
+            label: mean([_value(cell, metric) for cell in own])
+            for label, own in report_runs(cells).items()
         }
         for metric in MEASURES
     }
-    rows = []
-    for order in metric_orders(values, D):
-        for label in sorted(order.ranks, key=lambda name: (order.ranks[name], name)):
-            rows.append(
-                {
-                    "metric": order.metric,
-                    "projector": label,
-                    "value": order.values[label],
-                    "rank_by_mean": order.ranks[label],
-                    "same_top": order.same_top,
-                    "kendall_tau": order.tau,
-                }
-            )
-    return rows
+    return [
+        {
+            "metric": order.metric,
+            "projector": label,
+            "value": order.values[label],
+            "rank_by_mean": order.ranks[label],
+            "same_top": order.same_top,
+            "kendall_tau": order.tau,
+        }
+        for order in metric_orders(values, D)
+        for label in sorted(order.ranks, key=lambda name: (order.ranks[name], name))
+    ]
 
 
 def _value(cell: CellResult, metric: str) -> float | None:
@@ -66,19 +130,11 @@ def _value(cell: CellResult, metric: str) -> float | None:
     return cell.value(metric)
 
 
-def sensitivity_view(
-    rows: list[dict[str, Any]],
-    projectors: list[str],
-    influence: Sequence[PairInfluence] = (),
-    cells: list[CellResult] | None = None,
-) -> dict[str, Any] | None:
-    """View of the sensitivity table, or None where there is nothing to compare.
+def sensitivity_view(rows: list[dict[str, Any]], projectors: list[str]) -> dict[str, Any] | None:
+    """View of the ``sensitivity`` table, or None where there is nothing to compare.
 
-    Args:
-        rows: the ``sensitivity`` table.
-        projectors: labels in the order of the ranking table.
-        influence: of single groups on the pairs.
-        cells: every cell of the study, for the tokens that a measure was computed on.
+    A row of the view is a measure; ``cells`` are its rows of the table in the order of
+    ``projectors``, None where there is none.
     """
     by_metric: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
@@ -88,67 +144,30 @@ def sensitivity_view(
     orders = metric_orders(
         {m: {label: r["value"] for label, r in found.items()} for m, found in by_metric.items()}, D
     )
-    table = []
-    for metric, found in by_metric.items():
-        label, digits = MEASURES[metric]
-        first = next(iter(found.values()))
-        table.append(
-            {
-                "label": label,
-                "tokens": metric_heading(metric, cells or [])["tokens"],
-                "lead": metric == D,
-                "cells": [
-                    {
-                        "value": words.number(found[p]["value"], digits),
-                        "rank": found[p]["rank_by_mean"],
-                    }
-                    if p in found
-                    else {"value": "–", "rank": "–"}
-                    for p in projectors
-                ],
-                "same_top": first["same_top"],
-                "tau": words.number(first["kendall_tau"], 2),
-            }
-        )
     return {
-        "projectors": projectors,
-        "rows": table,
-        "missing": [MEASURES[m][0] for m in MEASURES if m not in by_metric],
-        "sentence": wording.metric_orders_sentence(
-            orders, D, {m: n for m, (n, _) in MEASURES.items()}
-        ),
-        "influence": _influence(influence),
-    }
-
-
-def _influence(found: Sequence[PairInfluence]) -> dict[str, Any] | None:
-    """Rows of leave-one-group-out, or None where no group could be left out."""
-    if not found:
-        return None
-    return {
-        "sentence": wording.influence(found),
         "rows": [
             {
-                "pair": f"{p.a} − {p.b}",
-                "low": words.number(p.low, 4),
-                "high": words.number(p.high, 4),
-                "change": words.number(p.change, 4),
-                "group": p.change_group,
-                "p_change": words.number(p.p_change),
-                "claimed": "yes" if p.claimed else "no",
-                "flips": len(p.flipped_by),
-                "flipped_by": ", ".join(p.flipped_by[:3])
-                + (", …" if len(p.flipped_by) > 3 else ""),
+                "metric": metric,
+                "label": MEASURES[metric][0],
+                "digits": MEASURES[metric][1],
+                "lead": metric == D,
+                "cells": [found.get(p) for p in projectors],
+                "same_top": next(iter(found.values()))["same_top"],
+                "tau": next(iter(found.values()))["kendall_tau"],
             }
-            for p in found
+            for metric, found in by_metric.items()
         ],
+        "missing": [label for metric, (label, _) in MEASURES.items() if metric not in by_metric],
+        "sentence": wording.metric_orders_sentence(
+            orders, D, {metric: label for metric, (label, _) in MEASURES.items()}
+        ),
     }
 
 
 # ---- The published study's figures as reference rows: never re-measured, never ranked.
 
-#: Our figures that stand under the published ones, by recipe: cells column → digits.
-BESIDE: dict[str, int] = {"siglip_published": 4, "distinct_ratio": 2, "meteor_words": 4}
+#: Our figures that stand under the published ones, by recipe: columns of ``cells``.
+BESIDE = ("siglip_published", "distinct_ratio", "meteor_words")
 
 
 def published_view(
@@ -171,14 +190,24 @@ def published_view(
         rows = [_published(run, gate or {}) for run in runs]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise StudyError(f"{path}: expected published runs under 'runs' ({error!r}).") from None
-    return {"rows": rows, "own": _own(cells)}
+    # The human captions, and each projector's mean over its report seeds.
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        if cell["role"] == "references":
+            groups.setdefault("Human references", []).append(cell)
+        elif cell["role"] == "report":
+            groups.setdefault(str(cell["projector"]), []).append(cell)
+    own = [
+        {"label": label, **{name: mean([row[name] for row in found]) for name in BESIDE}}
+        for label, found in groups.items()
+    ]
+    return {"rows": rows, "own": own}
 
 
 def _published(run: dict[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:
     from siglip_study.ranking.gate import GateThresholds, gate_by_diversity_alone
 
     final = run.get("final") or {}
-    siglip = final.get("siglip", (run["stage2"].get("siglip") or [None])[-1])
     diversity = final.get("diversity", (run["stage2"].get("diversity") or [None])[-1])
     verdict = None
     if diversity is not None:
@@ -187,36 +216,14 @@ def _published(run: dict[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:
         "id": run["id"],
         "projector": run["projector"],
         "named": run.get("name_in_report") or run["projector"],
-        "parameters": words.count(run["projector_params"]),
+        "parameters": run["projector_params"],
         "claimed": run.get("params_in_report") or "–",
-        "siglip": words.number(siglip, 4),
-        "diversity": words.number(diversity, 2),
-        "meteor": words.number(final.get("meteor"), 4),
+        "siglip": final.get("siglip", (run["stage2"].get("siglip") or [None])[-1]),
+        "diversity": diversity,
+        "meteor": final.get("meteor"),
         "wall": final.get("wall") or "–",
-        "verdict": verdict.verdict if verdict else "plain",
+        "verdict": verdict.verdict if verdict else None,
         "label": wording.say(f"published.{verdict.verdict if verdict else 'undetermined'}"),
-        "reason": wording.published_reason(verdict)
-        if verdict
-        else wording.say("published.no_diversity"),
-        "finished": "" if run["stage2"].get("finished") else "stopped before its last epoch",
+        "reason": wording.published_reason(verdict),
+        "finished": bool(run["stage2"].get("finished")),
     }
-
-
-def _own(cells: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """The human captions, and each projector's mean over its report seeds."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for cell in cells:
-        if cell["role"] == "references":
-            groups.setdefault("Human references", []).append(cell)
-        elif cell["role"] == "report":
-            groups.setdefault(str(cell["projector"]), []).append(cell)
-    return [
-        {
-            "label": label,
-            **{
-                name: words.number(mean([row[name] for row in rows]), digits)
-                for name, digits in BESIDE.items()
-            },
-        }
-        for label, rows in groups.items()
-    ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from siglip_study.report import words
-from siglip_study.report.charts import PALETTE, spec
+from siglip_study.report.charts import PALETTE, diagnosis_chart
 from siglip_study.report.collapse_cause import why
 from siglip_study.report.results import OF_ONE_HALF, ROLES, CellResult, History, read_histories
 
@@ -71,10 +70,9 @@ def diagnosis_view(
 ) -> dict[str, Any] | None:
     """What the section shows: ``{"rows", "legend", "charts", "specs", "clips"}``.
 
-    A row is ``first`` where its sentence is read without unfolding: collapsed runs, controls, and
-    report runs.
-
-    None where no run was measured, as with ``training.diagnosis_clips`` 0.
+    A row is a history with its sentence, ``first`` where that is read without unfolding: collapsed
+    runs, controls, and report runs. None where no run was measured, as with
+    ``training.diagnosis_clips`` 0.
 
     Args:
         results: output folder.
@@ -94,52 +92,36 @@ def diagnosis_view(
     drawn = [h for h in shown if h.collapsed or h.role != "tuning"][:LINES]
     lines = [line for history in drawn for line in chart_rows(history, _colour(history, colours))]
     specs = {
-        name: chart(lines, column, title, share)
+        name: diagnosis_chart(lines, column, title, share)
         for name, (column, title, share, _) in FIGURES.items()
         if any(line.get(column) is not None for line in lines)
     }
-    rows = [table_row(history, tuple(histories)) for history in shown]
     return {
         "rows": [
-            {**row, "first": history in drawn} for row, history in zip(rows, shown, strict=True)
+            {
+                "history": history,
+                "last": history.measured[-1] if history.measured else {},
+                "run": run_name(history),
+                "why": why(history, tuple(histories)),
+                "first": history in drawn,
+            }
+            for history in shown
         ],
-        "legend": _legend(drawn, colours),
+        # One entry a colour, in the order of the lines.
+        "legend": dict.fromkeys(
+            (
+                ROLES[h.role] if h.role.startswith("control_") else h.projector,
+                _colour(h, colours),
+            )
+            for h in drawn
+        ),
         "charts": [(name, FIGURES[name][3]) for name in specs],
         "specs": specs,
         "clips": max(row["diag_n"] for h in histories for row in h.measured),
     }
 
 
-def table_row(history: History, others: tuple[History, ...]) -> dict[str, Any]:
-    """A cell's figures before training and at its end, and its sentence."""
-    last = history.measured[-1] if history.measured else {}
-    start = history.start
-
-    def change(column: str, digits: int) -> str:
-        ends = (words.number(side.get(column), digits) for side in (start, last))
-        return " → ".join(ends) if column in start else words.number(last.get(column), digits)
-
-    return {
-        "cell": history.cell,
-        "projector": history.projector,
-        "role": ROLES[history.role],
-        "run": _run(history),
-        "seed": "–" if history.seed is None else str(history.seed),
-        "state": "collapsed" if history.collapsed else "",
-        "share_before": words.number(last.get("diag_video_share_before"), 2),
-        "share": change("diag_video_share_after", 3),
-        "cosine_before": words.number(last.get("diag_cosine_before"), 2),
-        "cosine": change("diag_cosine_after", 2),
-        "rank": change("diag_rank_clips", 1),
-        "rank_tokens": words.number(last.get("diag_rank_tokens"), 1),
-        "neighbours": words.number(last.get("diag_neighbour_overlap"), 2),
-        "attention": words.number(last.get("diag_attention_entropy"), 2),
-        "lora": words.number(last.get("grad_share_lora"), 2),
-        "why": why(history, others),
-    }
-
-
-def _run(history: History) -> str:
+def run_name(history: History) -> str:
     """The role; with the cell, where runs of one projector and seed report a half each."""
     role = ROLES[history.role]
     return f"{role}{OF_ONE_HALF} ({history.cell})" if history.reports_half else role
@@ -148,7 +130,7 @@ def _run(history: History) -> str:
 def chart_rows(history: History, colour: str) -> list[dict[str, Any]]:
     """Points of one cell's lines: epoch 0 is before training; stage 2 follows on stage 1."""
     columns = [column for column, *_ in FIGURES.values()]
-    run = _run(history)
+    run = run_name(history)
     label = f"{history.projector} · {run[0].lower()}{run[1:]} · seed {history.seed}"
     base: dict[str, Any] = {"cell": history.cell, "label": label, "colour": colour}
     base["control"] = history.role.startswith("control_")
@@ -164,50 +146,7 @@ def _figures(row: dict[str, Any], columns: list[str]) -> dict[str, float]:
     return {column: float(f"{v:.4g}") for column, v in found.items() if v is not None}
 
 
-def chart(rows: list[dict[str, Any]], column: str, title: str, share: bool) -> dict[str, Any]:
-    """One figure over epochs, a line a cell; controls are dashed."""
-    import altair as alt
-
-    keep = ("cell", "label", "colour", "control", "x", "when")
-    data = [
-        {**{key: row[key] for key in keep}, "y": row[column]}
-        for row in rows
-        if row.get(column) is not None
-    ]
-    base = alt.Chart(alt.Data(values=data)).encode(
-        x=alt.X(
-            "x:Q",
-            title="epoch of both stages; 0: before training",
-            axis=alt.Axis(tickMinStep=1, format="d"),
-        ),
-        y=alt.Y(
-            "y:Q",
-            title=title,
-            scale=alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=False, nice=True),
-        ),
-        color=alt.Color("colour:N", scale=None),
-        detail="cell:N",
-        tooltip=["label:N", "when:N", alt.Tooltip("y:Q", title=title)],
-    )
-    solid = base.transform_filter("!datum.control").mark_line(strokeWidth=1.6)
-    dashed = base.transform_filter("datum.control").mark_line(strokeWidth=1.6, strokeDash=[5, 3])
-    points = base.mark_point(filled=True, size=34, opacity=1)
-    layers = alt.layer(solid, dashed, points)
-    return spec(layers.properties(width="container", height=190))
-
-
 def _colour(history: History, colours: dict[str, str]) -> str:
     if history.role.startswith("control_"):
         return _CONTROL_COLOURS.get(history.role, _GREY)
     return colours.get(history.projector, PALETTE[8])
-
-
-def _legend(drawn: list[History], colours: dict[str, str]) -> list[dict[str, str]]:
-    names = {
-        (
-            ROLES[h.role] if h.role.startswith("control_") else h.projector,
-            _colour(h, colours),
-        ): None
-        for h in drawn
-    }
-    return [{"name": name, "colour": colour} for name, colour in names]

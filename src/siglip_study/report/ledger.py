@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from siglip_study.report import words
-from siglip_study.report.results import CellResult, chosen_text, mean
+from siglip_study.report.results import CellResult, chosen_text, mean, report_runs
 
 if TYPE_CHECKING:
-    from siglip_study.ranking.selection import Selection, StudySelection
-
-#: Said wherever projectors differ in tokens or parameters, as most do.
-ARCHITECTURE = (
-    "Vision tokens and parameters may differ: they belong to a projector. So this ranking is of "
-    "projectors as configured; that an architecture as such is better may be claimed only from the "
-    "token-matched table (config/token_matched.yaml), with its parameter-matched MLP."
-)
+    from siglip_study.ranking.selection import StudySelection
 
 
 def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict[str, Any]]:
@@ -25,7 +17,7 @@ def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict
     Figures are means over the report seeds; both stages together unless the name says otherwise.
     """
     rows = []
-    for label, runs in _report_runs(cells).items():
+    for label, runs in report_runs(cells).items():
         told = selection.projectors.get(label)
         first = runs[0]
         rows.append(
@@ -54,21 +46,13 @@ def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict
     return rows
 
 
-def _report_runs(cells: list[CellResult]) -> dict[str, list[CellResult]]:
-    runs: dict[str, list[CellResult]] = {}
-    for cell in cells:
-        if cell.role == "report" and cell.projector is not None:
-            runs.setdefault(cell.projector, []).append(cell)
-    return runs
-
-
 def _both(runs: list[CellResult], key: str) -> float | None:
     """Mean over seeds of stage 1 plus stage 2; None where a stage does not tell."""
     parts = [(cell.cost(f"stage1_{key}"), cell.cost(key)) for cell in runs]
     return mean([None if a is None or b is None else float(a) + float(b) for a, b in parts])
 
 
-def _key(*path: str) -> Callable[[CellResult], Any]:
+def _of_run(*path: str) -> Callable[[CellResult], Any]:
     """A nested key of ``cell.json``."""
 
     def get(cell: CellResult) -> Any:
@@ -80,13 +64,9 @@ def _key(*path: str) -> Callable[[CellResult], Any]:
     return get
 
 
-def _cost(name: str) -> Callable[[CellResult], Any]:
-    return lambda cell: cell.cost(name)
-
-
 def _clips_a_step(stage: str) -> Callable[[CellResult], Any]:
     def get(cell: CellResult) -> Any:
-        settings = (cell.run.get("run") or {}).get(stage) or {}
+        settings = _of_run("run", stage)(cell) or {}
         batch, times = settings.get("batch_size"), settings.get("gradient_accumulation")
         return None if batch is None or times is None else batch * times
 
@@ -100,41 +80,45 @@ _SCORED = "clips scored"
 
 #: What should be equal: words, how to read it from a run, and what a difference may come from.
 EQUAL: tuple[tuple[str, Callable[[CellResult], Any], str], ...] = (
-    ("samples of stage 1", _cost("stage1_samples_seen"), ""),
-    ("samples of stage 2", _cost("samples_seen"), _TUNED),
-    ("optimizer steps of stage 1", _cost("stage1_optimizer_steps"), ""),
-    ("optimizer steps of stage 2", _cost("optimizer_steps"), _TUNED),
+    ("samples of stage 1", lambda cell: cell.stage1.get("samples_seen"), ""),
+    ("samples of stage 2", _of_run("samples_seen"), _TUNED),
+    ("optimizer steps of stage 1", lambda cell: cell.stage1.get("optimizer_steps"), ""),
+    ("optimizer steps of stage 2", _of_run("optimizer_steps"), _TUNED),
     ("clips a step of stage 1", _clips_a_step("stage1"), ""),
     ("clips a step of stage 2", _clips_a_step("stage2"), ""),
-    ("frames", _key("run", "vision", "frames"), ""),
-    ("vision encoder", _key("run", "vision", "model"), ""),
-    ("encoder layer", _key("run", "vision", "layer"), ""),
-    ("language model", _key("run", "llm", "model"), ""),
-    ("quantisation", _key("run", "llm", "quantization"), ""),
-    ("rank of the adapters", _key("run", "llm", "lora", "r"), ""),
-    ("prompt", _key("run", "llm", "prompt"), ""),
-    ("longest target (tokens)", _key("run", "training", "max_target_tokens"), ""),
+    ("frames", _of_run("run", "vision", "frames"), ""),
+    ("vision encoder", _of_run("run", "vision", "model"), ""),
+    ("encoder layer", _of_run("run", "vision", "layer"), ""),
+    ("language model", _of_run("run", "llm", "model"), ""),
+    ("quantisation", _of_run("run", "llm", "quantization"), ""),
+    ("rank of the adapters", _of_run("run", "llm", "lora", "r"), ""),
+    ("prompt", _of_run("run", "llm", "prompt"), ""),
+    ("longest target (tokens)", _of_run("run", "training", "max_target_tokens"), ""),
     (_SCORED, lambda cell: cell.metrics.get("n_clips"), ""),
-    ("device", _key("device"), "rounding differs by device, and GPU-seconds cannot be compared"),
-    ("GPUs", _key("gpus"), ""),
-    ("commit of the code", _key("git_commit"), "was the code changed between runs?"),
-    ("torch", _key("versions", "torch"), ""),
-    ("transformers", _key("versions", "transformers"), ""),
-    ("peft", _key("versions", "peft"), ""),
-    ("siglip-study", _key("versions", "siglip-study"), ""),
+    ("device", _of_run("device"), "rounding differs by device, and GPU-seconds cannot be compared"),
+    ("GPUs", _of_run("gpus"), ""),
+    ("commit of the code", _of_run("git_commit"), "was the code changed between runs?"),
+    ("torch", _of_run("versions", "torch"), ""),
+    ("transformers", _of_run("versions", "transformers"), ""),
+    ("peft", _of_run("versions", "peft"), ""),
+    ("siglip-study", _of_run("versions", "siglip-study"), ""),
 )
 
 
 def differences(cells: list[CellResult], selection: StudySelection) -> list[str]:
     """A sentence for each thing that should be equal between the compared cells and is not."""
-    runs = _report_runs(cells)
+    runs = report_runs(cells)
     # Two trainings that report a half each: what they share says nothing of where they differ.
     trainings = {
         name: [training for cell in own for training in cell.halves or (cell,)]
         for name, own in runs.items()
     }
     told = selection.projectors
-    offered = {_budgets(told.get(name)) for name in runs}
+    # Stage-2 epochs that each projector could choose from.
+    offered = {
+        frozenset(cell.epochs for cell in (told[name].cells if name in told else ()))
+        for name in runs
+    }
     said = []
     for what, read, why in EQUAL:
         if why == _TUNED and len(offered) > 1:
@@ -149,11 +133,6 @@ def differences(cells: list[CellResult], selection: StudySelection) -> list[str]
     return said
 
 
-def _budgets(tuned: Selection | None) -> frozenset[float]:
-    """Stage-2 epochs that a projector could choose from."""
-    return frozenset(cell.epochs for cell in (tuned.cells if tuned else ()))
-
-
 def _unequal(what: str, found: dict[str, list[Any]], why: str) -> list[str]:
     """One sentence if the values differ between or within projectors; unknown ones are left out."""
     groups: dict[tuple[str, ...], list[str]] = {}
@@ -165,57 +144,3 @@ def _unequal(what: str, found: dict[str, list[Any]], why: str) -> list[str]:
         return []
     listed = "; ".join(f"{' and '.join(v)} ({', '.join(names)})" for v, names in groups.items())
     return [f"Unequal {what}: {listed}{f': {why}' if why else ''}."]
-
-
-def ledger_view(
-    rows: list[dict[str, Any]],
-    cells: list[CellResult],
-    selection: StudySelection,
-    projectors: list[str],
-) -> dict[str, Any]:
-    """View of the ledger section: formatted rows, warnings, the sentence on architecture.
-
-    Args:
-        rows: the ``ledger`` table.
-        cells: every cell of the study.
-        selection: the chosen cells.
-        projectors: labels in the order of the ranking table.
-    """
-    order = {label: place for place, label in enumerate(projectors)}
-    return {
-        "rows": [_row(row) for row in sorted(rows, key=lambda row: order[row["projector"]])],
-        "warnings": differences(cells, selection),
-        "architecture": ARCHITECTURE,
-    }
-
-
-def _row(row: dict[str, Any]) -> dict[str, str]:
-    return {
-        "projector": row["projector"],
-        "chosen": _chosen(row),
-        "seeds": row["report_seeds"],
-        "samples": words.count(row["samples_seen"]),
-        "steps": words.count(row["optimizer_steps"]),
-        "tokens": words.count(row["tokens_per_video"]),
-        "parameters": words.count(row["projector_parameters"]),
-        "lora": words.count(row["lora_parameters"]),
-        "flops": words.flops(row["flops"]),
-        "gpu_s": words.number(row["gpu_s"], 0),
-        "wall": words.duration(row["wall_s"]),
-        "peak": "–" if not row["peak_gpu_gb"] else f"{row['peak_gpu_gb']:.1f} GiB",
-        "captions": _percent(row["truncated_captions"]),
-        "targets": words.count(row["truncated_targets"]),
-        "tuned": words.count(row["n_tuned"]),
-        "collapsed": words.count(row["n_collapsed"]),
-    }
-
-
-def _chosen(row: dict[str, Any]) -> str:
-    """Rate and epochs of the runs; the two halves of a held-out split may have chosen two."""
-    if row["learning_rate"] is None or row["epochs"] is None:
-        return f"{row['chosen_cell']}, a half each"
-    return f"{words.rate(row['learning_rate'])}, {row['epochs']:g} ep."
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"

@@ -11,20 +11,22 @@ import yaml
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path
-from siglip_study.ranking.procedure import read_ranking
+from siglip_study.ranking.procedure import Ranking, read_ranking
 from siglip_study.ranking.selection import read_selection
-from siglip_study.report import charts, runs
-from siglip_study.report.beyond_category import sight
-from siglip_study.report.comparisons import published_view, sensitivity_view
+from siglip_study.report import charts, runs, schema, wording, words
+from siglip_study.report.comparisons import (
+    every_metric,
+    metric_heading,
+    published_view,
+    sensitivity_view,
+)
 from siglip_study.report.diagnosis import diagnosis_view
 from siglip_study.report.embed import content_policy, embedded_fonts, inline_script, json_island
 from siglip_study.report.gallery import GallerySettings, gallery_columns, gallery_island
-from siglip_study.report.glossary import every_metric, glossary_rows
-from siglip_study.report.headline import headline
-from siglip_study.report.ledger import ledger_view
-from siglip_study.report.results import CellResult, part_names, read_cells
+from siglip_study.report.ledger import differences
+from siglip_study.report.results import ROLES, CellResult, only, part_names, read_cells
 from siglip_study.report.tables import read_table
-from siglip_study.report.trust import trust, truth
+from siglip_study.report.trust import beyond_category, trust, truth
 
 #: The page's own scripts, in the order in which they run.
 SCRIPTS = ("script.js", "gallery.js")
@@ -57,18 +59,7 @@ def write_report(
         StudyError: an input is missing or malformed, or the page cannot be kept within its budget.
     """
     results, template_dir = Path(results), Path(template_dir)
-    tables = {
-        name: read_table(results, name)
-        for name in (
-            "ranking",
-            "cells",
-            "controls",
-            "pairs",
-            "ledger",
-            "sensitivity",
-            "rejected",
-        )
-    }
+    tables = {name: read_table(results, name) for name in schema.TABLES if name != "clips"}
     roles: dict[str, list[str]] = {}
     for row in tables["cells"]:
         roles.setdefault(row["role"], []).append(row["cell"])
@@ -115,24 +106,28 @@ def _view(
     provenance: dict[str, Any],
     published: Path | None,
 ) -> dict[str, Any]:
+    """What the templates see: the tables, typed results, and what is computed from them."""
     ranking = read_ranking(results / "tables" / "ranking.json")
     selection = read_selection(results / "tables" / "selection.json")
     projectors = [row["projector"] for row in tables["ranking"]]
-    head = headline(tables["ranking"], ranking, cells)
     curve_data = runs.curve_island(results, tables["cells"])
     parts = part_names(cells)
     # Two trainings that report a half each stand for nothing but what they are together.
     whole = [row for row in tables["cells"] if row["cell"] not in parts]
     scatter = runs.scatter_rows(whole)
     colours = charts.projector_colours(projectors)
+    bars = {
+        "Human references": only(cells, "references"),
+        "Retrieval baseline": only(cells, "control_retrieval"),
+    }
+    margins = {key: bar and bar.value("grounding_margin") for key, bar in bars.items()}
+    marks = {
+        "chance": 0.0,
+        "retrieval": margins["Retrieval baseline"],
+        "human": margins["Human references"],
+    }
     specs = {
-        "ranking": charts.ranking_chart(
-            tables["ranking"],
-            projectors,
-            head["references_margin"],
-            head["retrieval_margin"],
-            ranking.alpha,
-        ),
+        "ranking": charts.ranking_chart(tables["ranking"], marks, ranking.alpha),
         "scatter-grounding": charts.scatter_chart(
             scatter, projectors, "grounding_margin", "grounding D"
         ),
@@ -146,40 +141,62 @@ def _view(
     diagnosis = diagnosis_view(results, cells, tables, colours)
     if diagnosis is not None:
         specs |= diagnosis.pop("specs")
-    told = dict(provenance)
+    origin = {"command": None, "git_commit": None, "versions": {}, **provenance}
     return {
         "title": title,
-        "head": head,
-        "trust": trust(ranking, tables["pairs"], tables["controls"], cells),
-        "ledger": ledger_view(tables["ledger"], cells, selection, projectors),
-        "sensitivity": sensitivity_view(
-            tables["sensitivity"], projectors, ranking.influence, cells
-        ),
+        "tables": tables,
+        "ranking": ranking,
+        "references": bars["Human references"],
+        "roles": ROLES,
+        "headings": {row["metric"]: metric_heading(row) for row in tables["metrics"]},
+        "head": _headline(tables["ranking"], ranking, cells),
+        "bars": bars,
+        "trust": trust(ranking, tables["controls"], cells),
+        "ledger": sorted(tables["ledger"], key=lambda row: projectors.index(row["projector"])),
+        "unequal": differences(cells, selection),
+        "sensitivity": sensitivity_view(tables["sensitivity"], projectors),
+        "projectors": projectors,
         "truth": truth(cells, projectors),
-        "sight": sight(results, ranking, tables["controls"], cells),
+        "sight": beyond_category(results, ranking, tables["controls"], cells),
         "diagnosis": diagnosis,
         "grids": runs.tuning_grids(selection),
         "cross_fitted": bool(selection.halves),
-        "cells": runs.cell_rows(tables["cells"], parts),
-        "rejected": tables["rejected"],
-        "glossary": glossary_rows(cells),
-        "every_metric": every_metric(cells, projectors),
+        "parts": parts,
+        "every_metric": every_metric(tables["metrics"], cells, projectors),
         "costs": runs.costs(tables["cells"]),
         "published": published_view(published, whole, config.get("gate")),
         "colours": colours,
         "bucket": curve_data["bucket"],
         "provenance": {
-            "command": told.pop("command", None),
-            "git_commit": told.pop("git_commit", None),
+            **{key: origin.pop(key) for key in ("command", "git_commit", "versions")},
             "trained_at": sorted({c["git_commit"] for c in tables["cells"] if c["git_commit"]}),
-            "versions": told.pop("versions", None) or {},
-            "other": told,
+            "other": origin,
             "config": yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100),
         },
         "islands": {
             "specs": specs,
             "curves": {**curve_data, "colours": colours, "palette": charts.PALETTE},
         },
+    }
+
+
+def _headline(
+    rows: list[dict[str, Any]], ranking: Ranking, cells: list[CellResult]
+) -> dict[str, Any]:
+    """What the first screen says beside the ``ranking`` table, which are ``rows``."""
+    ranked = {row["projector"] for row in rows if row["ranked"]}
+    pairs = [p for p in ranking.pairs if {p.a, p.b} <= ranked] or ranking.pairs
+    detectable = [d for p in pairs if (d := p.smallest_detectable) is not None]
+    clips = [cell.metrics.get("n_clips") or 0 for cell in cells if cell.role == "report"]
+    return {
+        "answer": wording.answer(ranking),
+        "why_not": wording.sentence(wording.why_no_ranks(ranking)),
+        "basis": ", ".join(sorted({r["interval_basis"] for r in rows if r["interval_basis"]})),
+        "gates": {own.projector: own.gate for own in ranking.projectors},
+        "ranked": len(ranked),
+        "clips": max(clips, default=0),
+        "tuning": sum(cell.role == "tuning" for cell in cells),
+        "detectable": max(detectable, default=None),
     }
 
 
@@ -202,6 +219,7 @@ def _render(template_dir: Path, view: dict[str, Any], bundle: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {**words.FILTERS, **wording.FILTERS}
     template = environment.get_template("template.html.j2")
     scripts = [bundle, *((template_dir / name).read_text(encoding="utf-8") for name in SCRIPTS)]
     scripts = [inline_script(source) for source in scripts]

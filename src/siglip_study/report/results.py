@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +174,16 @@ def only(cells: list[CellResult], role: str) -> CellResult | None:
     return next((cell for cell in cells if cell.role == role), None)
 
 
-def mean(values: list[float | None]) -> float | None:
+def report_runs(cells: list[CellResult]) -> dict[str, list[CellResult]]:
+    """Report runs by projector, in the order of ``cells``."""
+    runs: dict[str, list[CellResult]] = {}
+    for cell in cells:
+        if cell.role == "report":
+            runs.setdefault(str(cell.projector), []).append(cell)
+    return runs
+
+
+def mean(values: Sequence[float | None]) -> float | None:
     """Mean of the known values; None where none is known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -10,7 +10,7 @@ import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.report import wording, words
-from siglip_study.report.results import OF_ONE_HALF, ROLES
+from siglip_study.report.results import ROLES
 from siglip_study.study.paths import Paths
 
 if TYPE_CHECKING:
@@ -61,36 +61,6 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
     return grids
 
 
-def cell_rows(cells: list[dict[str, Any]], parts: set[str]) -> list[dict[str, Any]]:
-    """Every cell in one table: what the scatter shows, and more, in figures.
-
-    Args:
-        cells: rows of the ``cells`` table.
-        parts: those among them that report one half.
-    """
-    return [
-        {
-            "cell": c["cell"],
-            "role": ROLES[c["role"]] + OF_ONE_HALF * (c["cell"] in parts),
-            "seed": "–" if c["seed"] is None else str(c["seed"]),
-            "rate": words.rate(c["learning_rate"]),
-            "epochs": "–" if c["epochs"] is None else f"{c['epochs']:g}",
-            "split": c["split"],
-            "margin": words.number(c["grounding_margin"], 4),
-            "interval": words.interval(c["grounding_margin_low"], c["grounding_margin_high"], 4),
-            "siglip": words.number(c["siglip_cosine"]),
-            "effective": words.number(c["effective_captions"], 2),
-            "top": words.number(c["top_cluster_share"], 2),
-            "empty": words.count(c["n_empty"]),
-            "truncated": words.number(c["truncated_share"], 2),
-            "loss": words.number(c["loss_matched"]),
-            "steps": words.count(c["optimizer_steps"]),
-            "note": ", ".join(key for key in ("chosen", "collapsed") if c[key]),
-        }
-        for c in cells
-    ]
-
-
 def scatter_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows for the scatter charts; the state decides the shape."""
     rows = []
@@ -124,41 +94,25 @@ def costs(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     A stage 1 that several cells share is counted once.
     """
     rows: dict[str, dict[str, Any]] = {}
+    everything = _no_cost()
     parents: set[str] = set()
     for c in cells:
         if c["wall_s"] is None:
             continue
-        row = rows.setdefault(
-            str(c["projector"]), {"runs": 0, "wall": 0.0, "gpu": 0.0, "peak": 0.0, "device": set()}
-        )
-        row["runs"] += 1
-        row["wall"] += c["wall_s"]
-        row["gpu"] += c["gpu_s"] or 0.0
-        if c["stage1_cell"] not in parents:
-            parents.add(c["stage1_cell"])
-            row["wall"] += c["stage1_wall_s"] or 0.0
-            row["gpu"] += c["stage1_gpu_s"] or 0.0
-        row["peak"] = max(row["peak"], c["peak_gpu_gb"] or 0.0)
-        row["device"].add(c["device"])
-    total = {
-        "runs": sum(r["runs"] for r in rows.values()),
-        "wall": sum(r["wall"] for r in rows.values()),
-        "gpu": sum(r["gpu"] for r in rows.values()),
-        "peak": max((r["peak"] for r in rows.values()), default=0.0),
-        "device": set().union(*(r["device"] for r in rows.values())),
-    }
-    return [
-        {
-            "projector": label,
-            "runs": r["runs"],
-            "wall": words.duration(r["wall"]),
-            "gpu": words.duration(r["gpu"]),
-            "gpu_s": f"{r['gpu']:.0f}",
-            "peak": f"{r['peak']:.1f} GiB",
-            "device": ", ".join(sorted(str(d) for d in r["device"])),
-        }
-        for label, r in [*rows.items(), ("All", total)]
-    ]
+        shared = c["stage1_cell"] in parents
+        parents.add(c["stage1_cell"])
+        for row in (rows.setdefault(str(c["projector"]), _no_cost()), everything):
+            row["runs"] += 1
+            for key in ("wall", "gpu"):
+                row[key] += c[f"{key}_s"] or 0.0
+                row[key] += 0.0 if shared else c[f"stage1_{key}_s"] or 0.0
+            row["peak"] = max(row["peak"], c["peak_gpu_gb"] or 0.0)
+            row["devices"].add(str(c["device"]))
+    return [{"projector": label, **row} for label, row in [*rows.items(), ("All", everything)]]
+
+
+def _no_cost() -> dict[str, Any]:
+    return {"runs": 0, "wall": 0.0, "gpu": 0.0, "peak": 0.0, "devices": set()}
 
 
 # ---- Training curves of every cell, thinned so that a hundred of them fit in the page.

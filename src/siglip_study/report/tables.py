@@ -13,9 +13,8 @@ from siglip_study.base.io import atomic_path, write_parquet
 from siglip_study.ranking.procedure import Ranking, read_ranking
 from siglip_study.ranking.selection import StudySelection, read_selection
 from siglip_study.report import schema, wording
-from siglip_study.report.comparisons import sensitivity_rows
+from siglip_study.report.comparisons import metric_rows, sensitivity_rows
 from siglip_study.report.controls import control_rows, gate_controls, join_draws
-from siglip_study.report.glossary import metric_rows
 from siglip_study.report.ledger import ledger_rows
 from siglip_study.report.results import CellResult, chosen_text, mean, only, read_cells
 from siglip_study.study.cells import HELD_OUT

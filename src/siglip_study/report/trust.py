@@ -1,16 +1,24 @@
-"""The second section: why the ranking can be trusted, or why it cannot."""
+"""Why the ranking can be trusted, or why it cannot: controls, negatives of the same category,
+captioners and models that see nothing, and the facts that only the demo knows."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
+from siglip_study.base.io import read_json
 from siglip_study.report import wording, words
-from siglip_study.report.controls import FIGURES, GAPS, GATED, D
-from siglip_study.report.glossary import metric_heading
+from siglip_study.report.controls import FIGURES, GAPS, GATED, WITHIN, D
 from siglip_study.report.results import ROLES, CellResult, mean, only
+from siglip_study.study.paths import Paths
 
 if TYPE_CHECKING:
-    from siglip_study.ranking.procedure import Ranking, RetrievalBar
+    import numpy as np
+
+    from siglip_study.ranking.gate import Verdict
+    from siglip_study.ranking.procedure import Ranking
 
 FIGURE_LABELS: dict[str, str] = {
     "grounding_margin": "Grounding D",
@@ -19,84 +27,33 @@ FIGURE_LABELS: dict[str, str] = {
     "meteor_gain": "METEOR gain",
     "effective_captions": "Effective captions",
     "top_cluster_share": "Top cluster",
-    "shuffled_gap": "Shuffled loss gap",
-    "reversed_gap": "Reversed loss gap",
 }
 #: Controls that are trained: without one, nothing shows what the study makes of a blind model.
 TRAINED = ("control_blind", "control_noise", "control_permuted", "control_hot")
 
 
 def trust(
-    ranking: Ranking,
-    pairs: list[dict[str, Any]],
-    controls: list[dict[str, Any]],
-    cells: list[CellResult],
+    ranking: Ranking, controls: list[dict[str, Any]], cells: list[CellResult]
 ) -> dict[str, Any]:
-    """View of the trust section: scorer check, controls, loss gaps, pairs, retrieval, caveats.
+    """What the trust section shows beside the ranking and its pairs.
 
     Args:
         ranking: the ranking.
-        pairs: the ``pairs`` table.
         controls: the ``controls`` table.
         cells: every cell of the study.
     """
-    references = only(cells, "references")
-    scorer = ranking.scorer
+    bar = ranking.retrieval
+    cleared = ", ".join(bar.cleared_by) if bar else ""
+    retrieval = "cleared" if cleared else "not_cleared"
     return {
-        "scorer_sentence": wording.scorer_check(scorer) if scorer else None,
-        "swapped": [
-            {
-                "share": f"{p.share:.0%}",
-                "mean": words.number(p.mean, 4),
-                "interval": words.interval(p.low, p.high, 4),
-            }
-            for p in (scorer.swapped if scorer else ())
-        ],
-        "undo": any(pair["seed_sd_to_undo"] is not None for pair in pairs),
-        "scorer_can_tell": scorer is None or scorer.can_tell,
-        "scorer": [
-            {
-                "label": label,
-                "value": words.number(references.value(name)),
-                "interval": words.interval(
-                    references.value(name, "low"), references.value(name, "high")
-                ),
-            }
-            for name, label in (
-                ("grounding_margin", "Grounding D"),
-                ("auc", "AUC"),
-                ("auc_within", "AUC within category"),
-                ("retrieval_r1", "R@1"),
-            )
-            if references is not None and references.value(name) is not None
-        ],
-        "alpha": ranking.alpha,
-        "n_groups": ranking.n_groups,
-        "seeds": ranking.n_seeds,
-        "figures": [
-            {"label": FIGURE_LABELS[name], **metric_heading(name, cells)} for name in FIGURES
-        ],
-        "controls": [_control(rows) for rows in by_cell(controls) if D in rows],
+        "figures": [(name, FIGURE_LABELS[name]) for name in FIGURES],
+        "gaps": GAPS,
+        "controls": [rows for rows in by_cell(controls) if D in rows],
         "trained_controls": any(cell.role in TRAINED for cell in cells),
-        "gaps": [
-            _gaps(c)
-            for c in cells
-            if (c.role == "report" or c.role in GATED) and c.metrics.get("losses")
+        "measured": [
+            cell for cell in cells if cell.role in ("report", *GATED) and cell.metrics.get("losses")
         ],
-        "pairs": [_pair(pair) for pair in pairs],
-        "retrieval": _retrieval(ranking.retrieval),
-        "caveats": wording.caveats(ranking),
-        "can_rank": ranking.can_rank,
-        "why_not": wording.sentence(wording.why_no_ranks(ranking)),
-    }
-
-
-def _figure(found: dict[str, Any] | None, digits: int = 3) -> dict[str, str]:
-    if found is None:
-        return {"value": "–", "interval": ""}
-    return {
-        "value": words.number(found.get("value"), digits),
-        "interval": words.interval(found.get("low"), found.get("high"), digits),
+        "retrieval": wording.say(f"retrieval.{retrieval if bar else 'none'}", projectors=cleared),
     }
 
 
@@ -108,70 +65,175 @@ def by_cell(controls: list[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
     return list(cells.values())
 
 
-def _control(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    told = rows[D]
-    passed, gate = told["as_expected"], told["gate_reason"] or told["gate"]
-    trained = told["role"] not in ("references", "control_retrieval")
+# ---- Is more seen than a captioner can guess?
+
+
+def beyond_category(
+    results: Path, ranking: Ranking, controls: list[dict[str, Any]], cells: list[CellResult]
+) -> dict[str, Any]:
+    """View of what stands between a score and sight.
+
+    Args:
+        results: output folder of the study.
+        ranking: the ranking.
+        controls: the ``controls`` table.
+        cells: every cell of the study.
+    """
+    # Two trainings that report a half each have rows too, but are none of the cells.
+    roles = ("report", "references", "control_category")
+    names = [cell.name for cell in cells if cell.role in roles]
+    facts = ("cell", "projector", "role", "seed", "id", "group", "category", "caption")
+    clips = (
+        pl.scan_parquet(results / "tables" / "clips.parquet")
+        .select(*facts, D, WITHIN[0])
+        .filter(pl.col("cell").is_in(names))
+        .collect()
+    )
+    gates = {row["cell"]: row["gate"] for row in controls}
     return {
-        "control": ROLES[told["role"]],
-        "cell": told["cell"],
-        "projector": told["projector"] if trained else None,
-        "n_runs": told["n_runs"],
-        "n_clips": told["n_clips"],
-        "figures": [_figure(rows.get(name), 4 if name == D else 3) for name in FIGURES],
-        "expectation": told["expectation"],
-        "gate": wording.sentence(gate) if gate else None,
-        "verdict": {True: "as expected", False: "NOT as expected", None: "no test"}[passed],
-        "state": {True: "good", False: "bad", None: "plain"}[passed],
+        **_negatives(cells, controls, clips),
+        "generic": _generic(cells, gates),
+        "category": _category(cells, gates, clips, ranking.alpha),
+        "blind_captions": _blind_captions(results, cells),
+        "truth_order": _truth_order(results, clips, ranking),
     }
 
 
-def _gaps(cell: CellResult) -> dict[str, Any]:
-    losses = cell.metrics.get("losses") or {}
+def _negatives(
+    cells: list[CellResult], controls: list[dict[str, Any]], clips: pl.DataFrame
+) -> dict[str, Any]:
+    rows = [
+        found
+        for found in by_cell(controls)
+        if WITHIN[0] in found and found[WITHIN[0]]["value"] is not None
+    ]
+    chances = [found[WITHIN[2]]["chance"] for found in rows if WITHIN[2] in found]
+    if not rows:
+        shown = [cell for cell in cells if cell.role not in ("tuning", "preset")]
+        reasons = {cell.metrics["not_computed"].get(WITHIN[0]) for cell in shown} - {None}
+        why = "; ".join(sorted(str(reason) for reason in reasons))
+        note = f"Not computed: {why or 'no cell has these figures'}."
+    else:
+        # Compared within a half, where there are two: the metric itself knows who has company.
+        human = clips.filter(pl.col("role") == "references")
+        own = human.drop_nulls(WITHIN[0])
+        kinds = own["category"].n_unique()
+        word = "category" if kinds == 1 else "categories"
+        note = f"{own.height} of {human.height} clips, in {kinds} {word} of 3 or more."
     return {
-        "cell": cell.name,
-        "role": ROLES[cell.role],
-        "projector": cell.projector,
-        "seed": cell.seed,
-        "matched": words.number(losses.get("matched")),
-        "gaps": [_figure(losses.get(gap)) for gap in GAPS],
+        "within": WITHIN,
+        "negatives": rows,
+        "negatives_chance": next((chance for chance in chances if chance), None),
+        "negatives_note": note,
     }
 
 
-def _pair(pair: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "a": pair["a"],
-        "b": pair["b"],
-        "difference": words.number(pair["difference"], 4),
-        "interval": words.interval(pair["low"], pair["high"], 4),
-        "p": words.p_value(pair["p"]),
-        "p_holm": words.p_value(pair["p_holm"]),
-        "df": words.number(pair["df"], 1),
-        "smallest": words.number(pair["smallest_detectable"], 4),
-        "undo": words.number(pair["seed_sd_to_undo"], 4),
-        "better": pair["better"],
-    }
+def _generic(cells: list[CellResult], gates: dict[str, Verdict | None]) -> str | None:
+    """What the raw score makes of one caption for all, from this study's numbers."""
+    generic, human = only(cells, "control_generic"), only(cells, "references")
+    if generic is None:
+        return None
+    raw = generic.value("siglip_cosine")
+    trained = [
+        cell
+        for cell in cells
+        if cell.role in ("report", *TRAINED) and cell.value("siglip_cosine") is not None
+    ]
+    below = [c for c in trained if (c.value("siglip_cosine") or 0.0) < (raw or 0.0)]
+    sentence = (
+        f"One caption for all clips, chosen on other clips, has a SigLIP cosine of "
+        f"{words.number(raw)}"
+    )
+    if human is not None and human.value(D) is not None:
+        # Mean D is the mean of the diagonal less the mean off it.
+        other = (human.value("siglip_cosine") or 0.0) - (human.value(D) or 0.0)
+        sentence += f" (a human caption of another clip: {words.number(other)})"
+    sentence += f", above that of {len(below)} of {len(trained)} trained runs"
+    names = sorted({c.projector or c.name if c.role == "report" else ROLES[c.role] for c in below})
+    sentence += f" ({', '.join(names)})" if names else ""
+    sentence += f"; its D is {words.number(generic.value(D), 4)}"
+    return f"{sentence}, and the gate says: {wording.gate_name(gates.get(generic.name)).lower()}."
 
 
-def _retrieval(bar: RetrievalBar | None) -> dict[str, Any]:
-    if bar is None:
-        return {"margin": "–", "sentence": wording.say("retrieval.none"), "rows": []}
-    cleared = ", ".join(bar.cleared_by)
-    key = "retrieval.cleared" if cleared else "retrieval.not_cleared"
-    return {
-        "margin": words.number(bar.mean_margin, 4),
-        "sentence": wording.say(key, projectors=cleared),
-        "rows": [
-            {
-                "projector": test.projector,
-                "difference": words.number(test.difference, 4),
-                "interval": words.interval(test.low, test.high, 4),
-                "p": words.p_value(test.p_holm),
-                "cleared": test.cleared,
-            }
-            for test in bar.comparisons
-        ],
+def _category(
+    cells: list[CellResult], gates: dict[str, Verdict | None], clips: pl.DataFrame, alpha: float
+) -> str | None:
+    """What knowing the category alone is worth, and who is shown to see more."""
+    found = only(cells, "control_category")
+    if found is None:
+        return None
+    sentence = (
+        f"One caption a category has D {words.number(found.value(D), 4)}, "
+        f"of which {words.number(found.value(WITHIN[0]), 4)} within the category "
+        f"(gate, taken as a projector: {wording.gate_name(gates.get(found.name)).lower()})."
+    )
+    bar = clips.filter(pl.col("role") == "control_category").sort("id")
+    scores = _by_projector(clips)
+    if not scores or not len(bar):
+        return sentence
+    from siglip_study.ranking.pairs import baseline_tests
+    from siglip_study.ranking.scores import group_means
+
+    level = group_means(bar[D].to_numpy(), bar["group"].to_list())[1]
+    tests = baseline_tests(scores, level, alpha)
+    above = [test.projector for test in tests if test.cleared]
+    rest = [test.projector for test in tests if not test.cleared]
+    sentence += f" Shown to exceed it: {', '.join(above) or 'no projector'}."
+    return sentence + (f" Not shown to: {', '.join(rest)}." if rest else "")
+
+
+def _by_projector(clips: pl.DataFrame, values: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Projector → ``[S, G]`` of D, or of ``values`` (cell → one a clip in the order of ids)."""
+    import numpy as np
+
+    from siglip_study.ranking.scores import group_means
+
+    found: dict[str, list[np.ndarray]] = {}
+    reports = clips.filter(pl.col("role") == "report").sort("projector", "seed", "id")
+    for (label, _, cell), own in reports.group_by("projector", "seed", "cell", maintain_order=True):
+        row = own[D].to_numpy() if values is None else values[str(cell)]
+        found.setdefault(str(label), []).append(group_means(row, own["group"].to_list())[1])
+    return {label: np.stack(rows) for label, rows in found.items()}
+
+
+def _blind_captions(results: Path, cells: list[CellResult]) -> dict[str, dict[str, str]]:
+    """What the first published run of each projector says, by condition: ``blind`` is no video,
+    ``mean`` the mean video."""
+    rows: dict[str, dict[str, str]] = {}
+    for cell in (one for whole in cells for one in (whole, *whole.halves)):
+        label = cell.projector or cell.name
+        path = Paths(results).captions(cell.name)
+        if cell.role != "report" or label in rows or not path.is_file():
+            continue
+        told = {
+            record["condition"]: record["caption"]
+            for record in read_json(path, "captions/1")["records"]
+            if record["condition"] != "matched"
+        }
+        if told:
+            rows[label] = told
+    return rows
+
+
+# ---- The facts, which only the demo knows.
+
+
+def _truth_order(results: Path, clips: pl.DataFrame, ranking: Ranking) -> dict[str, Any] | None:
+    """Whether D contradicts the facts."""
+    path = Paths(results).demo / "facts.json"
+    reports = clips.filter(pl.col("role") == "report").sort("id")
+    if not path.is_file() or reports.is_empty() or not ranking.pairs:
+        return None
+    from siglip_study.ranking.orders import check_order, facts_score
+
+    facts = read_json(path, "facts/1")
+    scores = {
+        str(cell): facts_score(own["caption"].to_list(), [facts[clip] for clip in own["id"]])
+        for (cell,), own in reports.group_by("cell", maintain_order=True)
     }
+    order = check_order(_by_projector(clips, scores), ranking.pairs, ranking.alpha)
+    state = "bad" if order.contradict else "good" if order.told else "plain"
+    return {"sentence": wording.truth_order(order), "state": state}
 
 
 def truth(cells: list[CellResult], projectors: list[str]) -> dict[str, Any] | None:
@@ -194,33 +256,24 @@ def truth(cells: list[CellResult], projectors: list[str]) -> dict[str, Any] | No
         return None
     order = {label: place for place, label in enumerate(projectors)}
     labels = sorted(runs, key=lambda label: (order.get(label, len(order)), label))
-    attributes = list(
-        dict.fromkeys(a for label in labels for c in runs[label] for a in c.metrics["truth"])
+    attributes = dict.fromkeys(
+        attribute for label in labels for cell in runs[label] for attribute in cell.metrics["truth"]
     )
     return {
         "projectors": labels,
-        "rows": [
-            {
-                "attribute": a.replace("_", " "),
-                "cells": [_kappa(runs[label], a) for label in labels],
-            }
-            for a in attributes
-        ],
+        "rows": {a: [_kappa(runs[label], a) for label in labels] for a in attributes},
     }
 
 
 def _kappa(cells: list[CellResult], attribute: str) -> dict[str, Any]:
     found = [c.metrics["truth"][attribute] for c in cells if attribute in c.metrics["truth"]]
-    value = mean([f.get("kappa") for f in found])
-    lows = [f["low"] for f in found if f.get("low") is not None]
-    highs = [f["high"] for f in found if f.get("high") is not None]
-    low, high = (min(lows) if lows else None), (max(highs) if highs else None)
+
+    def known(key: str) -> list[float]:
+        return [f[key] for f in found if f.get(key) is not None]
+
     return {
-        "value": words.number(value, 2),
-        "interval": words.interval(low, high, 2),
-        "above": low is not None and low > 0,
-        "heat": round(100 * min(1.0, max(0.0, value or 0.0))),
-        "accuracy": words.number(mean([f.get("accuracy") for f in found]), 2),
-        "majority": words.number(mean([f.get("majority") for f in found]), 2),
+        **{key: mean(known(key)) for key in ("kappa", "accuracy", "majority")},
+        "low": min(known("low"), default=None),
+        "high": max(known("high"), default=None),
         "n": found[0].get("n") if found else None,
     }

@@ -6,7 +6,7 @@ Nothing reads a sentence back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -314,9 +314,9 @@ def passed_over(own: Selection) -> list[str]:
     ]
 
 
-def published_reason(told: PublishedVerdict) -> str:
-    """Why a published run is judged so."""
-    return say(f"published.why_{told.verdict}", v=told)
+def published_reason(told: PublishedVerdict | None) -> str:
+    """Why a published run is judged so, or was not."""
+    return say(f"published.why_{told.verdict}" if told else "published.no_diversity", v=told)
 
 
 def within_demand_sentence(told: WithinDemand) -> str:
@@ -521,3 +521,9 @@ def truth_order(order: TruthOrder) -> str:
     if away:
         parts.append(say("truth.leans_away", n=len(away), pairs=pairs("truth.over", away)))
     return say("truth.agrees", found=found, parts=", ".join(parts))
+
+
+#: Templates call these by name: ``{{ ranking|caveats }}``.
+FILTERS: dict[str, Callable[..., Any]] = {
+    each.__name__: each for each in (caveats, gate_name, influence, scorer_check, sentence, stamps)
+}

@@ -1,8 +1,10 @@
-"""Numbers in words: what a reader sees instead of floats."""
+"""Numbers in words: what a reader sees instead of floats, and what templates call as filters."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -30,15 +32,30 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def percent(share: float | None) -> str:
+    """A share as ``25.0 %``."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def heat(value: float | None, top: float = 1.0) -> int:
+    """How much of its cell a figure colours, 0 to 100; ``top`` colours all of it."""
+    return round(100 * min(1.0, max(0.0, (value or 0.0) / top)))
+
+
+def _with_prefix(value: float, prefixes: dict[str, float]) -> str | None:
+    """``4.20 M`` with the largest prefix that fits, or nothing where the value is too small."""
+    for prefix, size in prefixes.items():
+        if abs(value) >= size:
+            return f"{value / size:.2f} {prefix}"
+    return None
+
+
 def count(value: float | None) -> str:
     """A count: 4,198,400 as ``4.20 M``, 960 as ``960``; a mean of counts keeps its ``37.5``."""
     if value is None:
         return "–"
-    for size, unit in ((1e9, "G"), (1e6, "M")):
-        if abs(value) >= size:
-            return f"{value / size:.2f} {unit}"
     if abs(value) >= 10_000:
-        return f"{value:,.0f}"
+        return _with_prefix(value, {"G": 1e9, "M": 1e6}) or f"{value:,.0f}"
     return f"{value:.1f}".removesuffix(".0")
 
 
@@ -46,10 +63,8 @@ def flops(value: float | None) -> str:
     """FLOP with a decimal prefix: ``3.42 PFLOP``."""
     if value is None:
         return "–"
-    for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G")):
-        if value >= size:
-            return f"{value / size:.2f} {unit}FLOP"
-    return f"{value:.0f} FLOP"
+    prefixes = {"E": 1e18, "P": 1e15, "T": 1e12, "G": 1e9}
+    return f"{_with_prefix(value, prefixes) or f'{value:.0f} '}FLOP"
 
 
 def duration(seconds: float | None) -> str:
@@ -78,3 +93,36 @@ def rank_interval(low: int | None, high: int | None, ranked: bool, can_rank: boo
     if not ranked or low is None or high is None:
         return "unranked"
     return str(low) if low == high else f"{low}–{high}"
+
+
+def direction(higher_is_better: bool | None) -> str:
+    """The direction of a metric."""
+    if higher_is_better is None:
+        return "neither"
+    return "higher is better" if higher_is_better else "lower is better"
+
+
+def value_range(low: float | None, high: float | None) -> str:
+    """The range of a metric: ``−1 to 1``, ``0 to ∞``."""
+    ends = ("−∞" if low is None else f"{low:g}", "∞" if high is None else f"{high:g}")
+    return " to ".join(ends).replace("-", "−")
+
+
+#: Templates call these by name: ``{{ row.value|number(4) }}``.
+FILTERS: dict[str, Callable[..., Any]] = {
+    each.__name__: each
+    for each in (
+        number,
+        interval,
+        p_value,
+        percent,
+        heat,
+        count,
+        flops,
+        duration,
+        rate,
+        rank_interval,
+        direction,
+        value_range,
+    )
+}
