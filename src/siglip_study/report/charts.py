@@ -9,22 +9,10 @@ import altair as alt
 import vl_convert
 
 #: Okabe and Ito's colours in an order that works on white and on near-black, then four more.
-PALETTE = tuple(
-    [
-        "#0a7bbf",
-        "#d55e00",
-        "#009e73",
-        "#b0599b",
-        "#e69f00",
-        "#56b4e9",
-        "#8a7a00",
-        "#7a6fd0",
-        "#808890",
-        "#a65628",
-        "#4fb3a9",
-        "#d67ba0",
-    ]
-)
+PALETTE = (
+    "#0a7bbf", "#d55e00", "#009e73", "#b0599b", "#e69f00", "#56b4e9",
+    "#8a7a00", "#7a6fd0", "#808890", "#a65628", "#4fb3a9", "#d67ba0",
+)  # fmt: skip
 _GATES = {
     "grounded": "circle",
     "undetermined": "diamond",

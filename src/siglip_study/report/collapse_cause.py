@@ -1,8 +1,9 @@
 """Why a captioner collapsed: rules over the history of its training, each a function.
 
-A rule looks at one :class:`History` and gives a clause or None. Causes are asked in the order of
-:data:`CAUSES` and the first one that speaks is told; what comes first in the chain from encoder to
-captions explains what comes after. docs/how-to-read-the-report.md explains every threshold.
+A rule looks at one measured :class:`History` and gives a clause or None. Causes are asked in the
+order of :data:`CAUSES` and the first one that speaks is told; what comes first in the chain from
+encoder to captions explains what comes after. docs/how-to-read-the-report.md explains every
+threshold.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from siglip_study.report.results import LOST, NOTHING, History, lost_in
+from siglip_study.report.wording import sentence
 from siglip_study.report.words import number, rate
 
 #: Encoder features of which less than this share differs between videos are alike.
@@ -40,15 +42,15 @@ def by_design(history: History) -> str | None:
 
 def encoder_alike(history: History) -> str | None:
     """The encoder's own features hardly differ: there was nothing to pass on."""
-    for row in history.measured[:1]:
-        share = row["diag_video_share_before"]
-        if share is not None and share < ENCODER_ALIKE:
-            return (
-                f"the encoder's own features are alike ({_percent(share)} of them differs between "
-                f"videos, cosine {number(row['diag_cosine_before'], 2)}): there is nothing that a "
-                "projector could pass on"
-            )
-    return None
+    row = history.measured[0]
+    share = row["diag_video_share_before"]
+    if share is None or share >= ENCODER_ALIKE:
+        return None
+    return (
+        f"the encoder's own features are alike ({_percent(share)} of them differs between videos, "
+        f"cosine {number(row['diag_cosine_before'], 2)}): there is nothing that a projector could "
+        "pass on"
+    )
 
 
 def never_there(history: History) -> str | None:
@@ -68,7 +70,8 @@ def projector_lost_video(history: History) -> str | None:
     row = lost_in(history)
     if row is None:
         return None
-    before = _before(history, row)
+    place = history.measured.index(row)
+    before = history.measured[place - 1] if place else history.start
     changes = ", ".join(
         f"{what} {number(before.get(key), digits)} → {number(row[key], digits)}"
         for what, key, digits in (
@@ -79,8 +82,8 @@ def projector_lost_video(history: History) -> str | None:
         if before.get(key) is not None and row[key] is not None
     )
     clauses = [
-        f"tokens of all videos became alike in {_when(row)} ({changes}): the projector lost the "
-        "video"
+        f"tokens of all videos became alike in epoch {row['epoch']} of stage {row['stage']} "
+        f"({changes}): the projector lost the video"
     ]
     clauses += [text for rule in ASIDES if (text := rule(history, row))]
     last = history.measured[-1]["diag_video_share_after"]
@@ -93,17 +96,17 @@ def mixed_up(history: History) -> str | None:
     """Tokens differ, but not as the videos do: neighbours survive no better than chance."""
     if history.low_diversity is False and history.grounded is not False:
         return None
-    for row in history.measured[-1:]:
-        overlap = row["diag_neighbour_overlap"]
-        chance, spread = chance_overlap(row["diag_n"])
-        if overlap is not None and overlap < chance + 2 * spread:
-            return (
-                f"tokens stay apart ({_percent(row['diag_video_share_after'])} of them depends on "
-                f"the video), but videos that are alike no longer have tokens that are alike (of "
-                f"their nearest neighbours {_percent(overlap)} survive, by chance "
-                f"{_percent(chance)}): the projector scrambled what the encoder saw"
-            )
-    return None
+    row = history.measured[-1]
+    overlap = row["diag_neighbour_overlap"]
+    chance, spread = chance_overlap(row["diag_n"])
+    if overlap is None or overlap >= chance + 2 * spread:
+        return None
+    return (
+        f"tokens stay apart ({_percent(row['diag_video_share_after'])} of them depends on the "
+        "video), but videos that are alike no longer have tokens that are alike (of their nearest "
+        f"neighbours {_percent(overlap)} survive, by chance {_percent(chance)}): the projector "
+        "scrambled what the encoder saw"
+    )
 
 
 def chance_overlap(clips: int, neighbours: int = 5) -> tuple[float, float]:
@@ -120,7 +123,7 @@ def chance_overlap(clips: int, neighbours: int = 5) -> tuple[float, float]:
 
 def language_model_ignores(history: History) -> str | None:
     """Tokens stay apart while captions do not."""
-    if history.low_diversity is not True or not history.measured:
+    if history.low_diversity is not True:
         return None
     row = history.measured[-1]
     text = (
@@ -152,7 +155,7 @@ def learned_by_heart(history: History) -> str | None:
     )
 
 
-# --- what is said beside a cause ----------------------------------------------------------------
+# ---- What is said beside a cause.
 
 
 def explosion(history: History, row: dict[str, Any]) -> str | None:
@@ -166,7 +169,7 @@ def explosion(history: History, row: dict[str, Any]) -> str | None:
         if norm > EXPLODED * usual > 0:
             return (
                 f"the gradient norm exploded at step {steps[i]['step']} of stage "
-                f"{steps[i]['stage']} ({_short(norm)}, until then {_short(usual)}): the learning "
+                f"{steps[i]['stage']} ({norm:.2g}, until then {usual:.2g}): the learning "
                 "rate is too high"
             )
     return None
@@ -192,8 +195,8 @@ def vanished(history: History, row: dict[str, Any]) -> str | None:
     if late >= VANISHED * early:
         return None
     return (
-        f"since then hardly any gradient leads back (median norm {_short(early)} in the first "
-        f"{STEPS_BEFORE} steps, {_short(late)} after it)"
+        f"since then hardly any gradient leads back (median norm {early:.2g} in the first "
+        f"{STEPS_BEFORE} steps, {late:.2g} after it)"
     )
 
 
@@ -229,16 +232,12 @@ def why(history: History, others: tuple[History, ...] = ()) -> str:
         text = cause(history)
         if text is not None:
             calm = cooler(history, others) if cause is projector_lost_video else None
-            text = text if calm is None else f"{text}; {calm}"
-            return f"{text[0].upper()}{text[1:]}."
+            return sentence(f"{text}; {calm}" if calm else text)
     last = history.measured[-1]
-    kept = (
-        f"tokens follow the video to the end ({_percent(last['diag_video_share_after'])} of them "
-        "depends on it)"
-    )
+    share = _percent(last["diag_video_share_after"])
+    kept = f"tokens follow the video to the end ({share} of them depends on it)"
     reads = saturated_attention(history, last)
-    if reads is not None:
-        kept = f"{kept}; {reads}"
+    kept += f"; {reads}" if reads else ""
     if history.collapsed:
         return f"No cause to be seen in its training: {kept}."
     if history.grounded is False:
@@ -267,18 +266,8 @@ def cooler(history: History, others: tuple[History, ...]) -> str | None:
     )
 
 
-def _before(history: History, row: dict[str, Any]) -> dict[str, Any]:
-    """The measurement before an epoch: that of the epoch before it, or the one before training."""
-    place = history.measured.index(row)
-    return history.measured[place - 1] if place else history.start
-
-
 def _order(row: dict[str, Any]) -> tuple[int, int]:
     return int(row["stage"]), int(row["step"])
-
-
-def _when(row: dict[str, Any]) -> str:
-    return f"epoch {row['epoch']} of stage {row['stage']}"
 
 
 def _percent(share: float | None) -> str:
@@ -286,7 +275,3 @@ def _percent(share: float | None) -> str:
         return "–"
     percent = 100 * share
     return f"{percent:.0f} %" if percent >= 1 or percent == 0 else f"{percent:.1g} %"
-
-
-def _short(value: float) -> str:
-    return f"{value:.2g}"

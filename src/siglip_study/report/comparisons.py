@@ -10,6 +10,7 @@ from typing import Any
 
 from siglip_study.base.errors import StudyError
 from siglip_study.metrics import METRICS
+from siglip_study.ranking.gate import GateThresholds, gate_by_diversity_alone
 from siglip_study.ranking.orders import metric_orders
 from siglip_study.report import wording, words
 from siglip_study.report.results import CellResult, mean, only, report_runs
@@ -205,8 +206,6 @@ def published_view(
 
 
 def _published(run: dict[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:
-    from siglip_study.ranking.gate import GateThresholds, gate_by_diversity_alone
-
     final = run.get("final") or {}
     diversity = final.get("diversity", (run["stage2"].get("diversity") or [None])[-1])
     verdict = None

@@ -3,26 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import polars as pl
 
+from siglip_study.ranking.gate import GateThresholds, GateVerdict, References, gate
+from siglip_study.ranking.procedure import Ranking
+from siglip_study.ranking.scores import group_means
+from siglip_study.ranking.variance import MARGIN_ROUNDING, seed_noise, t_quantile, variance_of
+from siglip_study.ranking.within import known_group_means
 from siglip_study.report import wording
 from siglip_study.report.results import ROLES, CellResult, mean, only, shared
 
-if TYPE_CHECKING:
-    import numpy as np
+D = "grounding_margin"
 
-    from siglip_study.ranking.gate import GateThresholds, GateVerdict
-    from siglip_study.ranking.procedure import Ranking
+#: Figures that are shown of every control, in this order.
+FIGURES = (
+    "grounding_margin",
+    "retrieval_r1",
+    "siglip_cosine",
+    "meteor_gain",
+    "effective_captions",
+    "top_cluster_share",
+)
+GAPS = ("shuffled_gap", "reversed_gap")
+#: Figures against clips of the same category, of every captioner that is published.
+WITHIN = ("grounding_margin_within", "auc_within", "retrieval_r1_within")
+#: The figures of diversity that the gate judges.
+DIVERSITY = ("effective_captions", "top_cluster_share")
+#: Controls that are trained, and must come out as not grounded.
+MUST_FAIL = ("control_blind", "control_noise", "control_permuted", "control_hot")
+#: Judged by the gate as if they were projectors; the last two train nothing.
+GATED = (*MUST_FAIL, "control_untrained", "control_generic", "control_category")
+SEES_MORE = "Above 0: more is seen than the category."
+
+EXPECTATIONS: dict[str, str] = {
+    "references": "D above 0: the scorer can tell a right caption from a wrong one.",
+    "control_retrieval": "A bar, not a test: a projector that sees should exceed its D.",
+    "control_generic": "Must not come out grounded: one caption for all has D = 0, whatever its"
+    " SigLIP.",
+    "control_category": "Must not come out grounded: it knows the category and no more, so its D"
+    " within the category is 0.",
+    "control_blind": "Must not come out grounded: language alone must not look like sight.",
+    "control_noise": "Must not come out grounded: noise must not look like sight.",
+    "control_permuted": "Must not come out grounded, all draws together: by chance, one draw of"
+    " other clips' captions may fit.",
+    "control_hot": "Must come out collapsed: it was made to, and the gate must catch it.",
+    "control_untrained": "A secondary bar, not a test: what adapters make of random projections.",
+    "report": "Loss gap above 0: the reference costs more with another clip's video.",
+}
 
 
 # ---- Runs of one control as the one that they are: a row for all draws of permuted captions.
-
-#: What the gate judges: metric and its name in the ``clips`` table. Of these the mean over draws
-#: has an interval.
-JUDGED = ("grounding_margin", "grounding_margin_within")
-_LEVEL = 0.95
 
 
 def runs_by_control(cells: list[CellResult]) -> list[list[CellResult]]:
@@ -41,8 +74,6 @@ def joined_name(runs: list[CellResult]) -> str:
 
 def by_group(clips: pl.DataFrame, name: str, metric: str) -> np.ndarray:
     """A margin of one cell, averaged within source videos ``[G]``; NaN where a video has none."""
-    from siglip_study.ranking.within import known_group_means
-
     own = clips.filter(pl.col("cell") == name).sort("id")
     values = own[metric].fill_null(float("nan")).to_numpy()
     return known_group_means(values, own["group"].to_list())
@@ -69,7 +100,9 @@ def _joined(runs: list[CellResult], clips: pl.DataFrame) -> CellResult:
     first = runs[0]
     values = {}
     for metric, found in first.metrics["values"].items():
-        low, high = _interval(runs, clips, metric) if metric in JUDGED else (None, None)
+        # Of what the gate judges the mean over draws has an interval.
+        judged = metric in (D, WITHIN[0])
+        low, high = _interval(runs, clips, metric) if judged else (None, None)
         values[metric] = {
             **found,
             "value": mean([run.value(metric) for run in runs]),
@@ -78,11 +111,12 @@ def _joined(runs: list[CellResult], clips: pl.DataFrame) -> CellResult:
         }
     losses: dict[str, Any] | None = None
     if all(run.metrics.get("losses") for run in runs):
-        gaps = [gap for gap in first.metrics["losses"] if gap != "matched"]
-        losses = {"matched": mean([run.metrics["losses"]["matched"] for run in runs])} | {
+        losses = {
             gap: {"value": mean([run.gap(gap) for run in runs]), "low": None, "high": None}
-            for gap in gaps
+            for gap in first.metrics["losses"]
+            if gap != "matched"
         }
+        losses["matched"] = mean([run.metrics["losses"]["matched"] for run in runs])
     return dataclasses.replace(
         first,
         name=joined_name(runs),
@@ -96,55 +130,17 @@ def _interval(
     runs: list[CellResult], clips: pl.DataFrame, metric: str
 ) -> tuple[float | None, float | None]:
     """95 % interval of the mean over runs, as the gate bounds it; ``None`` of one source video."""
-    import numpy as np
-
-    from siglip_study.ranking.variance import seed_noise, t_quantile, variance_of
-
     table = np.stack([by_group(clips, run.name, metric) for run in runs])
     table = table[:, np.isfinite(table).all(axis=0)]
     if table.shape[1] < 2:
         return None, None
     means = table.mean(axis=0)
     variance, df = variance_of(means, seed_noise(table[None]), 0, own_runs=True)
-    half = float(t_quantile((1 + _LEVEL) / 2, df) * np.sqrt(variance))
+    half = float(t_quantile(0.975, df) * np.sqrt(variance))
     return float(means.mean()) - half, float(means.mean()) + half
 
 
-D = "grounding_margin"
-
-#: Figures that are shown of every control, in this order.
-FIGURES = (
-    "grounding_margin",
-    "retrieval_r1",
-    "siglip_cosine",
-    "meteor_gain",
-    "effective_captions",
-    "top_cluster_share",
-)
-GAPS = ("shuffled_gap", "reversed_gap")
-#: Figures against clips of the same category, of every captioner that is published.
-WITHIN = ("grounding_margin_within", "auc_within", "retrieval_r1_within")
-#: Controls that must come out as not grounded.
-MUST_FAIL = ("control_blind", "control_noise", "control_permuted", "control_hot")
-#: Judged by the gate as if they were projectors; the last two train nothing.
-GATED = (*MUST_FAIL, "control_untrained", "control_generic", "control_category")
-SEES_MORE = "Above 0: more is seen than the category."
-
-EXPECTATIONS: dict[str, str] = {
-    "references": "D above 0: the scorer can tell a right caption from a wrong one.",
-    "control_retrieval": "A bar, not a test: a projector that sees should exceed its D.",
-    "control_generic": "Must not come out grounded: one caption for all has D = 0, whatever its"
-    " SigLIP.",
-    "control_category": "Must not come out grounded: it knows the category and no more, so its D"
-    " within the category is 0.",
-    "control_blind": "Must not come out grounded: language alone must not look like sight.",
-    "control_noise": "Must not come out grounded: noise must not look like sight.",
-    "control_permuted": "Must not come out grounded, all draws together: by chance, one draw of"
-    " other clips' captions may fit.",
-    "control_hot": "Must come out collapsed: it was made to, and the gate must catch it.",
-    "control_untrained": "A secondary bar, not a test: what adapters make of random projections.",
-    "report": "Loss gap above 0: the reference costs more with another clip's video.",
-}
+# ---- What each control must show, and did.
 
 
 def gate_controls(
@@ -155,38 +151,25 @@ def gate_controls(
     Runs of one control with several seeds are judged together, and share their verdict with the
     cell that stands for all of them (``join_draws``).
 
-    Args:
-        cells: every cell of the study; without human references nothing can be judged.
-        clips: the ``clips`` table.
-        thresholds: of the gate; its defaults if absent.
+    Without human references nothing can be judged. ``clips`` is the table.
     """
-    import numpy as np
-
-    from siglip_study.ranking.gate import References, gate
-    from siglip_study.ranking.scores import group_means
-
-    human = only(cells, "references")
-    if human is None:
-        return {}
-    figures = [human.value(name) for name in ("effective_captions", "top_cluster_share", D)]
-    if None in figures:
-        return {}
 
     def margins(name: str) -> np.ndarray:
         own = clips.filter(pl.col("cell") == name).sort("id")
         return group_means(own[D].to_numpy(), own["group"].to_list())[1]
 
-    reference = References(
-        effective=float(figures[0] or 0.0),
-        top_share=float(figures[1] or 0.0),
-        mean_margin=float(figures[2] or 0.0),
-        within=by_group(clips, human.name, WITHIN[0]),
-    )
+    human = only(cells, "references")
+    if human is None:
+        return {}
+    effective, top_share, mean_margin = (human.value(metric) for metric in (*DIVERSITY, D))
+    if effective is None or top_share is None or mean_margin is None:
+        return {}
+    within = by_group(clips, human.name, WITHIN[0])
+    reference = References(effective, top_share, mean_margin, within)
     gated = [
         cell
         for cell in cells
-        if cell.role in GATED
-        and None not in (cell.value("effective_captions"), cell.value("top_cluster_share"))
+        if cell.role in GATED and all(cell.value(metric) is not None for metric in DIVERSITY)
     ]
     verdicts = {}
     for runs in runs_by_control(gated):
@@ -210,30 +193,42 @@ def control_rows(
 ) -> list[dict[str, Any]]:
     """Rows of the controls table: each control's figures, then every run's negatives and gaps.
 
-    Args:
-        cells: every cell of the study, one for all runs of a control (``join_draws``).
-        ranking: the ranking.
-        gates: cell → verdict, from :func:`gate_controls`.
+    ``cells`` have one for all runs of a control (:func:`join_draws`); ``gates`` are of
+    :func:`gate_controls`.
     """
     rows: list[dict[str, Any]] = []
     for cell in cells:
-        if cell.role in EXPECTATIONS and cell.role != "report":
-            as_expected = _met(cell, ranking, gates)
-            for metric in FIGURES:
-                found = cell.metrics["values"].get(metric)
-                if found is not None:
-                    told = as_expected if metric == D else None
-                    rows.append(_row(cell, metric, found, told, gates))
-        if cell.role in EXPECTATIONS:
-            for metric in WITHIN:
-                found = cell.metrics["values"].get(metric)
-                if found is not None:
-                    rows.append(_row(cell, metric, found, _within_met(cell, metric), gates))
-        if cell.role == "report" or cell.role in GATED:
-            for gap in GAPS:
-                found = (cell.metrics.get("losses") or {}).get(gap)
-                if found is not None:
-                    rows.append(_row(cell, gap, found, _gap_met(cell, gap, found), gates))
+        if cell.role not in EXPECTATIONS:
+            continue
+        values, losses = cell.metrics["values"], cell.metrics.get("losses") or {}
+        shown = [(metric, values.get(metric), _within_met(cell, metric)) for metric in WITHIN]
+        if cell.role != "report":
+            met = _met(cell, ranking, gates)
+            own = [(metric, values.get(metric), met if metric == D else None) for metric in FIGURES]
+            shown = own + shown
+        if cell.role in ("report", *GATED):
+            shown += [(gap, losses.get(gap), _gap_met(cell, gap)) for gap in GAPS]
+        told = gates.get(cell.name)
+        rows += [
+            {
+                "control": ROLES[cell.role],
+                "cell": cell.name,
+                "role": cell.role,
+                "projector": cell.projector,
+                "seed": cell.seed,
+                "n_runs": len(cell.runs) or 1,
+                "split": cell.metrics.get("split"),
+                "n_clips": cell.metrics.get("n_clips"),
+                "metric": metric,
+                **found,
+                "gate": told and told.verdict,
+                "gate_reason": told and wording.gate_reason(told),
+                "expectation": SEES_MORE if metric in WITHIN else EXPECTATIONS[cell.role],
+                "as_expected": as_expected,
+            }
+            for metric, found, as_expected in shown
+            if found is not None
+        ]
     return rows
 
 
@@ -241,8 +236,6 @@ def _within_met(cell: CellResult, metric: str) -> bool | None:
     """Whether a captioner of the category alone has nothing left within it; others: no test."""
     if cell.role != "control_category" or metric != WITHIN[0]:
         return None
-    from siglip_study.ranking.variance import MARGIN_ROUNDING
-
     return abs(cell.value(metric) or 0.0) <= MARGIN_ROUNDING
 
 
@@ -263,38 +256,7 @@ def _met(cell: CellResult, ranking: Ranking, gates: dict[str, GateVerdict]) -> b
     return verdict == "collapsed" if cell.role == "control_hot" else verdict != "grounded"
 
 
-def _gap_met(cell: CellResult, gap: str, found: dict[str, Any]) -> bool | None:
+def _gap_met(cell: CellResult, gap: str) -> bool | None:
     # A reversed gap of 0 is a finding about the projector, not a fault of the study.
-    if cell.role != "report" or gap != "shuffled_gap" or found.get("low") is None:
-        return None
-    return bool(found["low"] > 0)
-
-
-def _row(
-    cell: CellResult,
-    metric: str,
-    found: dict[str, Any],
-    as_expected: bool | None,
-    gates: dict[str, GateVerdict],
-) -> dict[str, Any]:
-    told = gates.get(cell.name)
-    return {
-        "control": ROLES[cell.role],
-        "cell": cell.name,
-        "role": cell.role,
-        "projector": cell.projector,
-        "seed": cell.seed,
-        "n_runs": len(cell.runs) or 1,
-        "split": cell.metrics.get("split"),
-        "n_clips": cell.metrics.get("n_clips"),
-        "metric": metric,
-        "value": found.get("value"),
-        "low": found.get("low"),
-        "high": found.get("high"),
-        "reference": found.get("reference"),
-        "chance": found.get("chance"),
-        "gate": told and told.verdict,
-        "gate_reason": told and wording.gate_reason(told),
-        "expectation": SEES_MORE if metric in WITHIN else EXPECTATIONS[cell.role],
-        "as_expected": as_expected,
-    }
+    low = cell.gap(gap, "low")
+    return low > 0 if cell.role == "report" and gap == "shuffled_gap" and low is not None else None

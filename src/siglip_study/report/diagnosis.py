@@ -72,13 +72,7 @@ def diagnosis_view(
 
     A row is a history with its sentence, ``first`` where that is read without unfolding: collapsed
     runs, controls, and report runs. None where no run was measured, as with
-    ``training.diagnosis_clips`` 0.
-
-    Args:
-        results: output folder.
-        cells: every cell of the study.
-        tables: the tables ``cells``, ``ranking`` and ``controls``.
-        colours: projector → colour.
+    ``training.diagnosis_clips`` 0. ``tables`` has ``cells``, ``ranking`` and ``controls``.
     """
     gates = {row["cell"]: row["gate"] for row in tables["controls"] if row["gate"]}
     verdicts = {row["projector"]: row["gate"] for row in tables["ranking"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ import polars as pl
 from siglip_study.data.decoding import Decoder
 from siglip_study.report.embed import json_island
 
-#: Clip id → JPEG files of its frames, in order of time.
-FrameSource = Callable[[str], Sequence[bytes]] | Mapping[str, Sequence[bytes]]
+#: Width of a picture in pixels.
+WIDTH = 128
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class GallerySettings:
     """How much of the report split the gallery shows.
 
     Attributes:
-        frames: where pictures come from; None for a gallery of text.
+        frames: clip id → JPEG files of its frames, in order of time; None for a gallery of text.
         max_clips: clips with captions, at most.
         max_picture_clips: clips with pictures, at most.
         picture_bytes: budget of all pictures, as base64.
@@ -33,7 +33,7 @@ class GallerySettings:
         page_bytes: size of the whole page; the budgets above shrink until it holds.
     """
 
-    frames: FrameSource | None = None
+    frames: Callable[[str], Sequence[bytes]] | None = None
     max_clips: int = 1000
     max_picture_clips: int = 200
     picture_bytes: int = 1_500_000
@@ -41,18 +41,18 @@ class GallerySettings:
     page_bytes: int = 5_000_000
 
 
-def jpeg_thumbnails(frames: np.ndarray, width: int = 128, quality: int = 55) -> list[bytes]:
-    """Frames ``[F, H, W, 3]`` uint8 as JPEG files, ``width`` pixels wide at most."""
+def jpeg_thumbnails(frames: np.ndarray) -> list[bytes]:
+    """Frames ``[F, H, W, 3]`` uint8 as JPEG files, :data:`WIDTH` pixels wide at most."""
     from PIL import Image
 
     files = []
     for frame in frames:
         image = Image.fromarray(frame)
-        if image.width > width:
-            height = max(1, round(image.height * width / image.width))
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        if image.width > WIDTH:
+            height = max(1, round(image.height * WIDTH / image.width))
+            image = image.resize((WIDTH, height), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=quality, optimize=True)
+        image.save(buffer, "JPEG", quality=55, optimize=True)
         files.append(buffer.getvalue())
     return files
 
@@ -64,11 +64,10 @@ def gallery_order(ids: Sequence[str]) -> list[str]:
 
 def gallery_columns(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Captioners side by side: each projector's first report seed, retrieval, the hot control."""
-    columns, seen = [], set()
+    columns: list[dict[str, Any]] = []
     reports = [c for c in cells if c["role"] == "report"]
-    for cell in sorted(reports, key=lambda c: c["seed"] if c["seed"] is not None else 0):
-        if cell["projector"] not in seen:
-            seen.add(cell["projector"])
+    for cell in sorted(reports, key=lambda c: c["seed"] or 0):
+        if cell["projector"] not in (column["label"] for column in columns):
             columns.append({"cell": cell["cell"], "label": cell["projector"], "seed": cell["seed"]})
     columns.sort(key=lambda c: c["label"])
     for role, label in (
@@ -109,13 +108,21 @@ def gallery_island(
     for clip in gallery_order(list(by_clip)):
         if len(shown) >= settings.max_clips:
             break
-        entry = _entry(clip, known.get(clip, {}), by_clip[clip], columns)
+        told = known.get(clip, {})
+        entry = {
+            "id": clip,
+            "group": told.get("group"),
+            "category": told.get("category"),
+            "references": list(told.get("captions") or []),
+            "frames": [],
+            "captions": [_caption(by_clip[clip].get(column["cell"])) for column in columns],
+        }
         size = len(json_island(entry).encode())
         if size > text_left:
             break
         text_left -= size
         if settings.frames is not None and pictured < settings.max_picture_clips:
-            frames = _frames(settings.frames, clip)
+            frames = [base64.b64encode(file).decode() for file in settings.frames(clip)]
             size = sum(map(len, frames))
             if size <= pictures_left:
                 pictures_left -= size
@@ -124,43 +131,17 @@ def gallery_island(
             else:
                 pictures_left = 0
         shown.append(entry)
-    return {
-        "columns": columns,
-        "clips": shown,
-        "total": len(by_clip),
-        "shown": len(shown),
-        "pictured": pictured,
-    }
+    counts = {"total": len(by_clip), "shown": len(shown), "pictured": pictured}
+    return {"columns": columns, "clips": shown, **counts}
 
 
-def _entry(
-    clip: str,
-    told: Mapping[str, Any],
-    rows: Mapping[str, Mapping[str, Any]],
-    columns: list[dict[str, Any]],
-) -> dict[str, Any]:
-    captions: list[Any] = []
-    for column in columns:
-        row = rows.get(column["cell"])
-        if row is None:
-            captions.append(None)
-            continue
-        margin = row["grounding_margin"]
-        rounded = None if margin is None or margin != margin else round(float(margin), 4)
-        captions.append([row["caption"], rounded, bool(row["truncated"])])
-    return {
-        "id": clip,
-        "group": told.get("group"),
-        "category": told.get("category"),
-        "references": list(told.get("captions") or []),
-        "frames": [],
-        "captions": captions,
-    }
-
-
-def _frames(source: FrameSource, clip: str) -> list[str]:
-    files = source(clip) if callable(source) else source.get(clip, ())
-    return [base64.b64encode(file).decode() for file in files]
+def _caption(row: dict[str, Any] | None) -> list[Any] | None:
+    """``[text, D, truncated]`` of a row of the ``clips`` table."""
+    if row is None:
+        return None
+    margin = row["grounding_margin"]
+    rounded = None if margin is None or margin != margin else round(float(margin), 4)
+    return [row["caption"], rounded, bool(row["truncated"])]
 
 
 # ---- Pictures of clips for the gallery, decoded from the videos themselves.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from siglip_study.ranking.selection import StudySelection
 from siglip_study.report.results import CellResult, chosen_text, mean, report_runs
-
-if TYPE_CHECKING:
-    from siglip_study.ranking.selection import StudySelection
 
 
 def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict[str, Any]]:

@@ -68,7 +68,14 @@ def write_report(
     manifest = pl.read_parquet(results / "data" / "manifest.parquet").to_dicts()
     parts = part_names(cells)
     columns = gallery_columns([row for row in tables["cells"] if row["cell"] not in parts])
-    clips = _clips(results, [column["cell"] for column in columns])
+    # Only the rows and columns that the gallery shows: the whole table may be large.
+    clips = (
+        pl.scan_parquet(results / "tables" / "clips.parquet")
+        .select("cell", "id", "caption", "grounding_margin", "truncated")
+        .filter(pl.col("cell").is_in([column["cell"] for column in columns]))
+        .collect()
+        .to_dicts()
+    )
     bundle = charts.vega_bundle()
     settings = gallery
     while True:
@@ -116,15 +123,11 @@ def _view(
     whole = [row for row in tables["cells"] if row["cell"] not in parts]
     scatter = runs.scatter_rows(whole)
     colours = charts.projector_colours(projectors)
-    bars = {
-        "Human references": only(cells, "references"),
-        "Retrieval baseline": only(cells, "control_retrieval"),
-    }
-    margins = {key: bar and bar.value("grounding_margin") for key, bar in bars.items()}
+    references, retrieval = only(cells, "references"), only(cells, "control_retrieval")
     marks = {
         "chance": 0.0,
-        "retrieval": margins["Retrieval baseline"],
-        "human": margins["Human references"],
+        "retrieval": retrieval.value("grounding_margin") if retrieval else None,
+        "human": references.value("grounding_margin") if references else None,
     }
     specs = {
         "ranking": charts.ranking_chart(tables["ranking"], marks, ranking.alpha),
@@ -146,11 +149,11 @@ def _view(
         "title": title,
         "tables": tables,
         "ranking": ranking,
-        "references": bars["Human references"],
+        "references": references,
         "roles": ROLES,
         "headings": {row["metric"]: metric_heading(row) for row in tables["metrics"]},
         "head": _headline(tables["ranking"], ranking, cells),
-        "bars": bars,
+        "bars": {"Human references": references, "Retrieval baseline": retrieval},
         "trust": trust(ranking, tables["controls"], cells),
         "ledger": sorted(tables["ledger"], key=lambda row: projectors.index(row["projector"])),
         "unequal": differences(cells, selection),
@@ -198,14 +201,6 @@ def _headline(
         "tuning": sum(cell.role == "tuning" for cell in cells),
         "detectable": max(detectable, default=None),
     }
-
-
-def _clips(results: Path, cells: list[str]) -> list[dict[str, Any]]:
-    """Only the rows and columns that the gallery shows: the whole table may be large."""
-    path = results / "tables" / "clips.parquet"
-    keep = ("cell", "id", "caption", "grounding_margin", "truncated")
-    table = pl.scan_parquet(path).select(keep).filter(pl.col("cell").is_in(cells))
-    return table.collect().to_dicts()
 
 
 def _render(template_dir: Path, view: dict[str, Any], bundle: str) -> str:

@@ -6,17 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
+from siglip_study.ranking.selection import StudySelection
 from siglip_study.scoring.score_files import of_half
 from siglip_study.study.paths import Paths
-
-if TYPE_CHECKING:
-    from siglip_study.ranking.selection import StudySelection
 
 #: Roles in reading order, with the words that a reader sees.
 ROLES: dict[str, str] = {
@@ -55,11 +53,6 @@ class CellResult:
     stage1: dict[str, Any] = field(default_factory=dict)
     runs: tuple[str, ...] = ()
     halves: tuple[CellResult, ...] = ()
-
-    @property
-    def joined(self) -> bool:
-        """Whether this is two trainings that report a half each; their costs are a mean."""
-        return bool(self.halves)
 
     @property
     def projector(self) -> str | None:
@@ -115,7 +108,9 @@ def read_cell(results: Path, name: str, role: str, half: str | None = None) -> C
                 f"{folder / path}: speaks of cell {found.get('cell')!r}; expected {name!r}."
             )
     parent = run.get("stage1_cell")
-    stage1 = {} if parent is None else _stage1(results, str(parent))
+    stage1 = {}
+    if parent is not None:
+        stage1 = read_json(Paths(results).stage1(str(parent)) / "stage.json", schema="stage/1")
     return CellResult(name=name, role=role, metrics=metrics, run=run, stage1=stage1)
 
 
@@ -145,10 +140,6 @@ def shared(runs: list[dict[str, Any]]) -> dict[str, Any]:
         elif all(other == value for other in others):
             found[key] = value
     return found
-
-
-def _stage1(results: Path, name: str) -> dict[str, Any]:
-    return read_json(Paths(results).stage1(name) / "stage.json", schema="stage/1")
 
 
 def read_cells(results: Path, cells: dict[str, list[str]]) -> list[CellResult]:
@@ -262,13 +253,9 @@ def lost_in(history: History) -> dict[str, Any] | None:
 def read_histories(
     results: Path, cells: list[CellResult], rows: list[dict[str, Any]], gates: dict[str, str]
 ) -> list[History]:
-    """Histories of every trained cell, in the order of ``rows``.
+    """Histories of every trained cell, in the order of ``rows``, the ``cells`` table.
 
-    Args:
-        results: output folder.
-        cells: every cell of the study.
-        rows: the ``cells`` table.
-        gates: cell → verdict of the gate, as far as it was asked.
+    ``gates`` has the gate's verdict by cell, as far as it was asked.
     """
     paths, stages = Paths(results), {}
     known = {own.name: own for cell in cells for own in (cell, *cell.halves)}
@@ -283,12 +270,7 @@ def read_histories(
         parent = row["stage1_cell"]
         if parent is not None and parent not in stages:
             stages[parent] = _stage(paths.stage1(parent))
-        epochs, steps = (
-            one + two
-            for one, two in zip(
-                stages.get(parent, ([], [])), _stage(paths.run(row["cell"])), strict=True
-            )
-        )
+        first, second = stages.get(parent, ([], [])), _stage(paths.run(row["cell"]))
         run = cell.run.get("run") or {}
         gate = gates.get(row["cell"])
         histories.append(
@@ -298,8 +280,8 @@ def read_histories(
                 role=row["role"],
                 seed=row["seed"],
                 reports_half=row["cell"] in parts,
-                epochs=tuple(epochs),
-                steps=tuple(steps),
+                epochs=(*first[0], *second[0]),
+                steps=(*first[1], *second[1]),
                 stage1_rate=(run.get("stage1") or {}).get("learning_rate"),
                 effective_captions=row["effective_captions"],
                 reference_captions=reference,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from siglip_study.base.errors import StudyError
+from siglip_study.ranking.selection import StudySelection
 from siglip_study.report import wording, words
 from siglip_study.report.results import ROLES
 from siglip_study.study.paths import Paths
-
-if TYPE_CHECKING:
-    from siglip_study.ranking.selection import StudySelection
 
 
 def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
@@ -22,40 +20,36 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
 
     Where the halves of a held-out split choose for each other, each has its table.
     """
-    chosen = selection.halves or {"": selection.projectors}
-    tables = [(half, label, own) for half, all_ in chosen.items() for label, own in all_.items()]
+    halves = selection.halves or {"": selection.projectors}
+    tables = [(half, label, own) for half, all_ in halves.items() for label, own in all_.items()]
     margins = [cell.mean_margin for *_, own in tables for cell in own.cells]
     top = max([margin for margin in margins if margin > 0], default=1.0)
     grids = []
     for half, label, own in tables:
-        rates = sorted({cell.learning_rate for cell in own.cells})
-        budgets = sorted({cell.epochs for cell in own.cells})
         places: dict[tuple[float, float], list[dict[str, Any]]] = {}
         for cell in own.cells:
+            refused = cell.gate in ("collapsed", "category_only")
             places.setdefault((cell.epochs, cell.learning_rate), []).append(
                 {
-                    "cell": cell.cell,
-                    "value": words.number(cell.mean_margin, 4),
-                    "heat": round(100 * min(1.0, max(0.0, cell.mean_margin / top))),
+                    "value": cell.mean_margin,
+                    "heat": words.heat(cell.mean_margin, top),
                     "chosen": cell.cell == own.chosen,
-                    "word": wording.gate_name(cell.gate).lower()
-                    if cell.gate in ("collapsed", "category_only")
-                    else "",
+                    "word": wording.gate_name(cell.gate).lower() if refused else "",
                 }
             )
+        rates = sorted({rate for _, rate in places})
         grids.append(
             {
                 "projector": label,
                 "half": wording.say(f"half.{half}") if half else "",
                 "chosen": own.chosen,
-                "n_cells": own.n_cells,
                 "counted": wording.refused_cells(own),
                 "passed_over": wording.passed_over(own),
-                "rates": [words.rate(rate) for rate in rates],
-                "rows": [
-                    {"epochs": f"{b:g}", "cells": [places.get((b, rate), []) for rate in rates]}
-                    for b in budgets
-                ],
+                "rates": rates,
+                "rows": {
+                    epochs: [places.get((epochs, rate), []) for rate in rates]
+                    for epochs in sorted({epochs for epochs, _ in places})
+                },
             }
         )
     return grids
@@ -79,10 +73,9 @@ def scatter_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "label": ROLES[c["role"]] if c["role"] not in ("report", "tuning") else "",
                 "projector": c["projector"] or ROLES[c["role"]],
                 "state": state,
-                **{
-                    key: c[key]
-                    for key in ("effective_captions", "siglip_cosine", "grounding_margin")
-                },
+                "effective_captions": c["effective_captions"],
+                "siglip_cosine": c["siglip_cosine"],
+                "grounding_margin": c["grounding_margin"],
             }
         )
     return rows

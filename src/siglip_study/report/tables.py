@@ -4,27 +4,40 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path, write_parquet
+from siglip_study.ranking.gate import GateThresholds, GateVerdict
 from siglip_study.ranking.procedure import Ranking, read_ranking
 from siglip_study.ranking.selection import StudySelection, read_selection
 from siglip_study.report import schema, wording
 from siglip_study.report.comparisons import metric_rows, sensitivity_rows
 from siglip_study.report.controls import control_rows, gate_controls, join_draws
 from siglip_study.report.ledger import ledger_rows
-from siglip_study.report.results import CellResult, chosen_text, mean, only, read_cells
+from siglip_study.report.results import (
+    CellResult,
+    chosen_text,
+    mean,
+    only,
+    read_cells,
+    report_runs,
+)
 from siglip_study.study.cells import HELD_OUT
 from siglip_study.study.paths import Paths
 
-if TYPE_CHECKING:
-    from siglip_study.ranking.gate import GateThresholds, GateVerdict
-
 #: Sizes of a run that go beside its score.
 _SIZES = ("tokens_per_video", "projector_parameters", "lora_parameters")
+#: Metrics of the ``ranking`` table that have a column of the human captions, D aside.
+_BESIDE_HUMAN = (
+    "siglip_cosine",
+    "meteor_gain",
+    "retrieval_r1",
+    "effective_captions",
+    "top_cluster_share",
+)
 
 
 def build_tables(
@@ -96,11 +109,12 @@ def _ranking_rows(
     cells: list[CellResult], ranking: Ranking, selection: StudySelection
 ) -> list[dict[str, Any]]:
     references = only(cells, "references")
+    reports = report_runs(cells)
     cleared = ranking.retrieval.cleared_by if ranking.retrieval else None
     rows = []
     for entry in ranking.projectors:
         label = entry.projector
-        runs = [c for c in cells if c.role == "report" and c.projector == label]
+        runs = reports.get(label, [])
         row: dict[str, Any] = {
             "projector": label,
             "ranked": entry.ranked,
@@ -120,33 +134,19 @@ def _ranking_rows(
             "clears_retrieval": None if cleared is None else label in cleared,
             "chosen_cell": chosen_text(selection, label),
             **{key: mean([c.cost(key) for c in runs]) for key in schema.COSTS},
+            **{key: runs[0].run.get(key) if runs else None for key in _SIZES},
+            **{metric: mean([c.value(metric) for c in runs]) for metric in _BESIDE_HUMAN},
         }
-        for metric in (
-            "siglip_cosine",
-            "meteor_gain",
-            "retrieval_r1",
-            "effective_captions",
-            "top_cluster_share",
-        ):
-            row[metric] = mean([c.value(metric) for c in runs])
+        for metric in ("grounding_margin", *_BESIDE_HUMAN):
             row[f"reference_{metric}"] = references.value(metric) if references else None
-        row["reference_grounding_margin"] = (
-            references.value("grounding_margin") if references else None
-        )
-        for key in _SIZES:
-            row[key] = runs[0].run.get(key) if runs else None
         rows.append(row)
     # Best first; where ranks cannot be told apart the order is that of the point estimate alone.
     # Where the scorer cannot tell, D is no order at all, not even of point estimates.
-    ordered = ranking.scorer is None or ranking.scorer.can_tell
-    rows.sort(
-        key=lambda r: (
-            not r["ranked"],
-            -(r["grounding_margin"] or 0.0) if ordered else 0.0,
-            r["projector"],
-        )
+    sign = -1 if ranking.scorer is None or ranking.scorer.can_tell else 0
+    return sorted(
+        rows,
+        key=lambda r: (not r["ranked"], sign * (r["grounding_margin"] or 0.0), r["projector"]),
     )
-    return rows
 
 
 def _cell_rows(
@@ -164,37 +164,36 @@ def _cell_rows(
     rows = []
     for cell in cells:
         told, chosen = tuned.get(cell.name, (None, None))
+        collapsed = None
+        if cell.role == "report":
+            collapsed = verdicts.get(cell.projector or "") == "collapsed"
+        elif cell.name in gates:
+            collapsed = gates[cell.name].verdict == "collapsed"
+        elif told:
+            collapsed = told.gate == "collapsed"
         row: dict[str, Any] = {
             "cell": cell.name,
             "projector": cell.projector,
             "role": cell.role,
             "seed": cell.seed,
-            "split": cell.metrics.get("split"),
             "learning_rate": told.learning_rate if told else cell.stage2("learning_rate"),
             "epochs": told.epochs if told else cell.stage2("epochs"),
             "chosen": chosen,
-            "collapsed": told.gate == "collapsed" if told else None,
+            "collapsed": collapsed,
             # Two trainings stand in rows of their own with what they took.
-            **{key: None if cell.joined else cell.cost(key) for key in schema.COSTS},
+            **{key: None if cell.halves else cell.cost(key) for key in schema.COSTS},
             "loss_matched": (cell.metrics.get("losses") or {}).get("matched"),
             "grounding_margin_low": cell.value("grounding_margin", "low"),
             "grounding_margin_high": cell.value("grounding_margin", "high"),
+            **{metric: cell.value(metric) for metric in schema.METRICS},
         }
-        if cell.role == "report":
-            row["collapsed"] = verdicts.get(cell.projector or "") == "collapsed"
-        elif cell.name in gates:
-            row["collapsed"] = gates[cell.name].verdict == "collapsed"
-        for key in ("n_clips", "n_empty", "truncated_share"):
+        for key in ("split", "n_clips", "n_empty", "truncated_share"):
             row[key] = cell.metrics.get(key)
-        for metric in schema.METRICS:
-            row[metric] = cell.value(metric)
         for gap in ("shuffled_gap", "reversed_gap"):
             for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
                 row[gap + suffix] = cell.gap(gap, part)
-        for key in (*_SIZES, "device", "peak_gpu_gb"):
+        for key in (*_SIZES, "device", "peak_gpu_gb", "stage1_cell", "git_commit"):
             row[key] = cell.run.get(key)
-        row["stage1_cell"] = cell.run.get("stage1_cell")
-        row["git_commit"] = cell.run.get("git_commit")
         rows.append(row)
     return rows
 
@@ -224,6 +223,6 @@ def _pair_rows(ranking: Ranking) -> list[dict[str, Any]]:
     rows = []
     for pair in ranking.pairs:
         winner = pair.a if pair.difference > 0 else pair.b
-        better = winner if pair.significant and ranking.can_rank else None
-        rows.append({**asdict(pair), "better": better})
+        claimed = pair.significant and ranking.can_rank
+        rows.append({**asdict(pair), "better": winner if claimed else None})
     return rows

@@ -4,21 +4,21 @@ captioners and models that see nothing, and the facts that only the demo knows."
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import polars as pl
 
 from siglip_study.base.io import read_json
+from siglip_study.ranking.gate import Verdict
+from siglip_study.ranking.orders import check_order, facts_score
+from siglip_study.ranking.pairs import baseline_tests
+from siglip_study.ranking.procedure import Ranking
+from siglip_study.ranking.scores import group_means
 from siglip_study.report import wording, words
-from siglip_study.report.controls import FIGURES, GAPS, GATED, WITHIN, D
+from siglip_study.report.controls import FIGURES, GAPS, GATED, MUST_FAIL, WITHIN, D
 from siglip_study.report.results import ROLES, CellResult, mean, only
 from siglip_study.study.paths import Paths
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from siglip_study.ranking.gate import Verdict
-    from siglip_study.ranking.procedure import Ranking
 
 FIGURE_LABELS: dict[str, str] = {
     "grounding_margin": "Grounding D",
@@ -28,20 +28,14 @@ FIGURE_LABELS: dict[str, str] = {
     "effective_captions": "Effective captions",
     "top_cluster_share": "Top cluster",
 }
-#: Controls that are trained: without one, nothing shows what the study makes of a blind model.
-TRAINED = ("control_blind", "control_noise", "control_permuted", "control_hot")
+#: Whose captions are compared with the facts.
+KNOWN_FACTS = ("report", "control_retrieval", "references", "control_hot")
 
 
 def trust(
     ranking: Ranking, controls: list[dict[str, Any]], cells: list[CellResult]
 ) -> dict[str, Any]:
-    """What the trust section shows beside the ranking and its pairs.
-
-    Args:
-        ranking: the ranking.
-        controls: the ``controls`` table.
-        cells: every cell of the study.
-    """
+    """What the trust section shows beside the ranking and its pairs; ``controls`` is the table."""
     bar = ranking.retrieval
     cleared = ", ".join(bar.cleared_by) if bar else ""
     retrieval = "cleared" if cleared else "not_cleared"
@@ -49,7 +43,8 @@ def trust(
         "figures": [(name, FIGURE_LABELS[name]) for name in FIGURES],
         "gaps": GAPS,
         "controls": [rows for rows in by_cell(controls) if D in rows],
-        "trained_controls": any(cell.role in TRAINED for cell in cells),
+        # Without a trained one, nothing shows what the study makes of a blind model.
+        "trained_controls": any(cell.role in MUST_FAIL for cell in cells),
         "measured": [
             cell for cell in cells if cell.role in ("report", *GATED) and cell.metrics.get("losses")
         ],
@@ -71,14 +66,7 @@ def by_cell(controls: list[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
 def beyond_category(
     results: Path, ranking: Ranking, controls: list[dict[str, Any]], cells: list[CellResult]
 ) -> dict[str, Any]:
-    """View of what stands between a score and sight.
-
-    Args:
-        results: output folder of the study.
-        ranking: the ranking.
-        controls: the ``controls`` table.
-        cells: every cell of the study.
-    """
+    """View of what stands between a score and sight; ``controls`` is the table."""
     # Two trainings that report a half each have rows too, but are none of the cells.
     roles = ("report", "references", "control_category")
     names = [cell.name for cell in cells if cell.role in roles]
@@ -137,7 +125,7 @@ def _generic(cells: list[CellResult], gates: dict[str, Verdict | None]) -> str |
     trained = [
         cell
         for cell in cells
-        if cell.role in ("report", *TRAINED) and cell.value("siglip_cosine") is not None
+        if cell.role in ("report", *MUST_FAIL) and cell.value("siglip_cosine") is not None
     ]
     below = [c for c in trained if (c.value("siglip_cosine") or 0.0) < (raw or 0.0)]
     sentence = (
@@ -171,9 +159,6 @@ def _category(
     scores = _by_projector(clips)
     if not scores or not len(bar):
         return sentence
-    from siglip_study.ranking.pairs import baseline_tests
-    from siglip_study.ranking.scores import group_means
-
     level = group_means(bar[D].to_numpy(), bar["group"].to_list())[1]
     tests = baseline_tests(scores, level, alpha)
     above = [test.projector for test in tests if test.cleared]
@@ -184,10 +169,6 @@ def _category(
 
 def _by_projector(clips: pl.DataFrame, values: dict[str, Any] | None = None) -> dict[str, Any]:
     """Projector → ``[S, G]`` of D, or of ``values`` (cell → one a clip in the order of ids)."""
-    import numpy as np
-
-    from siglip_study.ranking.scores import group_means
-
     found: dict[str, list[np.ndarray]] = {}
     reports = clips.filter(pl.col("role") == "report").sort("projector", "seed", "id")
     for (label, _, cell), own in reports.group_by("projector", "seed", "cell", maintain_order=True):
@@ -224,8 +205,6 @@ def _truth_order(results: Path, clips: pl.DataFrame, ranking: Ranking) -> dict[s
     reports = clips.filter(pl.col("role") == "report").sort("id")
     if not path.is_file() or reports.is_empty() or not ranking.pairs:
         return None
-    from siglip_study.ranking.orders import check_order, facts_score
-
     facts = read_json(path, "facts/1")
     scores = {
         str(cell): facts_score(own["caption"].to_list(), [facts[clip] for clip in own["id"]])
@@ -244,12 +223,7 @@ def truth(cells: list[CellResult], projectors: list[str]) -> dict[str, Any] | No
     """
     runs: dict[str, list[CellResult]] = {}
     for cell in cells:
-        if cell.metrics.get("truth") and cell.role in (
-            "report",
-            "control_retrieval",
-            "references",
-            "control_hot",
-        ):
+        if cell.metrics.get("truth") and cell.role in KNOWN_FACTS:
             label = cell.projector if cell.role == "report" else ROLES[cell.role]
             runs.setdefault(str(label), []).append(cell)
     if not runs:

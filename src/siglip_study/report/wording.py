@@ -7,17 +7,16 @@ Nothing reads a sentence back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from siglip_study.ranking.caveats import Caveat
-    from siglip_study.ranking.gate import GateVerdict, PublishedVerdict, Verdict
-    from siglip_study.ranking.orders import MetricOrder, TruthOrder
-    from siglip_study.ranking.pairs import PairInfluence, PairTest
-    from siglip_study.ranking.procedure import Ranking
-    from siglip_study.ranking.scorer_check import ScorerCheck
-    from siglip_study.ranking.selection import Selection
-    from siglip_study.ranking.within import WithinDemand
+from siglip_study.ranking.caveats import LEVEL, MIN_SEEDS, Caveat
+from siglip_study.ranking.gate import GateVerdict, PublishedVerdict, Verdict
+from siglip_study.ranking.orders import MetricOrder, TruthOrder
+from siglip_study.ranking.pairs import PairInfluence, PairTest
+from siglip_study.ranking.procedure import Ranking
+from siglip_study.ranking.scorer_check import ScorerCheck
+from siglip_study.ranking.selection import Selection
+from siglip_study.ranking.within import WithinDemand
 
 #: The language of the page.
 LANGUAGE = "en"
@@ -362,11 +361,14 @@ def answer(ranking: Ranking) -> str:
         figures["why"] = why_no_ranks(ranking)
     elif code == "no_difference":
         missed = [t.smallest_detectable for t in among if t.smallest_detectable is not None]
-        key = "answer.pair" if len(among) == 1 else "answer.pairs"
+        kind = "pair" if len(among) == 1 else "pairs"
+        # Said where any pair could miss even the gap between human captions and blind ones.
+        human = ranking.scorer.mean_margin if ranking.scorer else 0.0
+        beyond = 0 < human <= min(missed)
         figures |= {
-            "pairs": say(key, projectors=listed(ranked), n=len(among)),
+            "pairs": say(f"answer.{kind}", projectors=listed(ranked), n=len(among)),
             "missed": max(missed),
-            "beyond": _beyond(missed, ranking.scorer.mean_margin if ranking.scorer else None),
+            "beyond": say(f"answer.beyond_{kind}", human=human) if beyond else "",
         }
     elif code == "no_first":
         below = [label for label in ranked if label not in best]
@@ -377,42 +379,26 @@ def answer(ranking: Ranking) -> str:
     elif code == "first":
         own = [test for test in among if best[0] in (test.a, test.b)]
         closest = min(own, key=lambda test: abs(test.difference))
-        low, high = sorted(_bounds_of_better(closest))
+        # The interval of the difference, seen from the better of the two.
+        ends = closest.low or 0.0, closest.high or 0.0
+        low, high = ends if closest.difference > 0 else (-ends[1], -ends[0])
+        above, order = ranking.answer.above, " > ".join(ranked)
         whole = all(own.rank_low == own.rank_high for own in ranking.projectors if own.ranked)
-        above = ranking.answer.above
+        many = "answer.above_one" if len(above) == 1 else "answer.above"
         figures |= {
             "n": len(ranked),
             "difference": abs(closest.difference),
             "second": _other(closest, best[0]),
             "low": low,
             "high": high,
-            "order": say("answer.order", order=" > ".join(ranked))
-            if whole and len(ranked) > 2
-            else "",
-            "above": say(
-                "answer.above_one" if len(above) == 1 else "answer.above", projectors=listed(above)
-            )
-            if above
-            else "",
+            "order": say("answer.order", order=order) if whole and len(ranked) > 2 else "",
+            "above": say(many, projectors=listed(above)) if above else "",
         }
     return say(f"answer.{code}", **figures)
 
 
 def _other(test: PairTest, label: str) -> str:
     return test.b if test.a == label else test.a
-
-
-def _bounds_of_better(test: PairTest) -> tuple[float, float]:
-    """Interval of the difference, seen from the better of the two."""
-    low, high = test.low or 0.0, test.high or 0.0
-    return (low, high) if test.difference > 0 else (-high, -low)
-
-
-def _beyond(missed: Sequence[float], human: float | None) -> str:
-    """Said where any pair could miss even the gap between human captions and blind ones."""
-    if human is None or not 0 < human <= min(missed):
-        return ""
-    return say("answer.beyond_pairs" if len(missed) > 1 else "answer.beyond_pair", human=human)
 
 
 # ---- What limits the answer.
@@ -425,8 +411,6 @@ def caveats(ranking: Ranking) -> list[str]:
 
 
 def _caveat(caveat: Caveat, ranking: Ranking, crossed: bool) -> str:
-    from siglip_study.ranking.caveats import LEVEL, MIN_SEEDS
-
     if caveat.code == "within_not_asked" and ranking.within_category is not None:
         return within_demand_sentence(ranking.within_category)
     reason = ""
