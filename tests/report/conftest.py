@@ -19,3 +19,18 @@ def page(study):
 @pytest.fixture(scope="session", name="make_study")
 def _make_study():
     return make_study
+
+
+@pytest.fixture
+def table_file(study):
+    """The path of a file of ``tables/``, which may be changed: it is put back after the test."""
+    kept = {}
+
+    def take(name):
+        path = study.root / "tables" / name
+        kept[path] = path.read_bytes()
+        return path
+
+    yield take
+    for path, content in kept.items():
+        path.write_bytes(content)

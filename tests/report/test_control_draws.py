@@ -24,10 +24,13 @@ def cell(name, role, projector, margin, seed):
         "effective_captions": 0.92,
         "top_cluster_share": 0.05,
     }
-    found = {key: {"value": value, "low": -1.0, "high": 1.0} for key, value in values.items()}
-    gap = {"value": share, "low": -1.0, "high": 1.0}
-    losses = {"matched": 1.0, "shuffled_gap": gap}
-    metrics = {"values": found, "split": "report", "n_clips": CLIPS, "losses": losses}
+    bounds = {"low": -1.0, "high": 1.0}
+    metrics = {
+        "values": {key: {"value": value, **bounds} for key, value in values.items()},
+        "losses": {"matched": 1.0, "shuffled_gap": {"value": share, **bounds}},
+        "split": "report",
+        "n_clips": CLIPS,
+    }
     return CellResult(name, role, metrics, {"projector": projector, "seed": seed, "device": "cpu"})
 
 

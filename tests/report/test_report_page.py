@@ -1,15 +1,16 @@
 """The page: one inert, self-contained file that says what the numbers allow."""
 
 import base64
-import dataclasses
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import polars as pl
 import pytest
 from support.made_study import HOSTILE, HOSTILE_ID
+from support.made_study.ranking import made_ranking, verdict
 
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.pairs import PairInfluence
@@ -20,6 +21,7 @@ from siglip_study.ranking.procedure import (
     read_ranking,
     write_ranking,
 )
+from siglip_study.ranking.selection import StudySelection, read_selection, write_selection
 from siglip_study.report.gallery import GallerySettings
 
 
@@ -28,9 +30,10 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__(convert_charrefs=True)
-        self.elements, self.text, self.scripts, self.islands = [], [], [], {}
+        self.elements, self.shown, self.scripts, self.islands = [], [], [], {}
         self._script = None
         self.feed(html)
+        self.text = " ".join(" ".join(self.shown).split())
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
@@ -44,7 +47,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if self._script is None:
-            self.text.append(data)
+            self.shown.append(data)
         elif self._script.get("type") == "application/json":
             self.islands[self._script["id"]] = json.loads(data)
         else:
@@ -56,32 +59,28 @@ def parsed(page):
     return Page(page)
 
 
-def text_of(parsed):
-    return " ".join(" ".join(parsed.text).split())
+def test_hostile_text_makes_no_element_and_no_handler(parsed):
+    tags = {tag for tag, _ in parsed.elements}
+    assert not tags & {"img", "iframe", "object", "embed"}
+    handlers = [name for _, attrs in parsed.elements for name in attrs if name.startswith("on")]
+    assert handlers == []
+    # Shown as text, not swallowed.
+    assert HOSTILE in parsed.text
+    assert "broken<i>" in parsed.text
 
 
-def test_hostile_text_makes_no_element_and_no_handler(parsed, study):
-    assert not [tag for tag, _ in parsed.elements if tag in ("img", "iframe", "object", "embed")]
-    for tag, attrs in parsed.elements:
-        assert not [name for name in attrs if name.startswith("on")], (tag, attrs)
-    text = text_of(parsed)
-    assert HOSTILE in text  # shown as text, not swallowed
-    assert "broken<i>" in text
-
-
-def test_islands_parse_back_with_hostile_text_unchanged(parsed, study):
-    gallery = parsed.islands["data-gallery"]
-    clip = next(c for c in gallery["clips"] if c["id"] == HOSTILE_ID)
+def test_islands_parse_back_with_hostile_text_unchanged(parsed):
+    assert set(parsed.islands) == {"data-gallery", "data-specs", "data-curves"}
+    clips = parsed.islands["data-gallery"]["clips"]
+    clip = next(c for c in clips if c["id"] == HOSTILE_ID)
     assert clip["references"] == [HOSTILE]
     assert clip["captions"][0][0] == HOSTILE
-    assert set(parsed.islands) == {"data-gallery", "data-specs", "data-curves"}
 
 
 def test_nothing_points_outside_the_file(parsed, page):
-    for tag, attrs in parsed.elements:
-        for name in ("src", "href", "action", "data", "srcset", "poster", "xlink:href"):
-            if name in attrs:
-                assert attrs[name].startswith("#"), (tag, attrs)
+    places = ("src", "href", "action", "data", "srcset", "poster", "xlink:href")
+    targets = [attrs[name] for _, attrs in parsed.elements for name in places if name in attrs]
+    assert [target for target in targets if not target.startswith("#")] == []
     style = page[page.index("<style>") : page.index("</style>")]
     assert set(re.findall(r"url\(\"?(\w+:)", style)) == {"data:"} and "@import" not in style
 
@@ -101,54 +100,42 @@ def test_every_section_and_its_link(parsed):
     links = {attrs["href"][1:] for tag, attrs in parsed.elements if tag == "a"} - {"main"}
     assert links == ids
     assert ids == {
-        "ranking",
-        "trust",
-        "ledger",
-        "sensitivity",
-        "truth",
-        "diagnosis",
-        "curves",
-        "diversity",
-        "tuning",
-        "gallery",
-        "rejected",
-        "glossary",
-        "provenance",
+        *("ranking", "trust", "ledger", "sensitivity", "truth", "diagnosis", "curves"),
+        *("diversity", "tuning", "gallery", "rejected", "glossary", "provenance"),
     }
 
 
-def test_headline_says_verdict_intervals_and_the_human_scale(parsed):
-    text = text_of(parsed)
-    assert "mlp_2l and linear cannot be told apart; c_abstractor cannot be first." in text
-    assert "human 0.1800" in text and "[0.1050, 0.1350]" in text
-    assert "Collapsed" in text and "unranked" in text
-    assert "Clears the retrieval baseline." in text and "Cleared by mlp_2l." in text
-
-
-def test_controls_glossary_and_provenance_are_text_not_hover(parsed, page):
-    text = text_of(parsed)
-    for words in (
+@pytest.mark.parametrize(
+    "said",
+    [
+        "mlp_2l and linear cannot be told apart; c_abstractor cannot be first.",
+        "human 0.1800",
+        "[0.1050, 0.1350]",
+        "unranked",
+        "Clears the retrieval baseline.",
+        "Cleared by mlp_2l.",
         "Noise features",
         "Gate: Collapsed: effective captions are",
         "as expected",
-        "higher is better",
-        "kiwi content morphemes",
+        "METEOR gain higher is better, −1 to 1 kiwi content morphemes human 0.420",
+        "Top cluster lower is better, 0 to 1",
         "no model configured",
         "snakemake --cores 1",
-    ):
-        assert words in text
+    ],
+)
+def test_figures_and_their_meaning_are_text(parsed, said):
+    assert said in parsed.text
+
+
+def test_nothing_must_be_hovered_over(page):
     assert " title=" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
 
 
 def test_charts_hold_their_figures(parsed):
     specs = parsed.islands["data-specs"]
     assert set(specs) >= {
-        "ranking",
-        "scatter-grounding",
-        "scatter-siglip",
-        "curve-stage1",
-        "curve-stage2",
-        "curve-diversity",
+        *("ranking", "scatter-grounding", "scatter-siglip"),
+        *("curve-stage1", "curve-stage2", "curve-diversity"),
     }
     shown = json.dumps(specs["scatter-grounding"])
     assert "collapsed" in shown and "tuning run" in shown and "http" not in json.dumps(specs)
@@ -156,54 +143,62 @@ def test_charts_hold_their_figures(parsed):
     assert len(curves["cells"]) == 27 and all(len(c["stage2"]["loss"]) for c in curves["cells"])
 
 
-def changed(study, **changes):
-    """The study's report of another ranking."""
-    path = study.root / "tables/ranking.json"
-    kept = path.read_bytes()
-    try:
-        write_ranking(path, dataclasses.replace(read_ranking(path), **changes))
-        return text_of(Page(study.report()))
-    finally:
-        path.write_bytes(kept)
+# ---- Other results of the same study.
+
+INFLUENCE = PairInfluence(
+    "linear", "mlp_2l", -0.012, HOSTILE, 0.01, 0.04, 0.2, "v", ("v",), claimed=True
+)
+BLIND = replace(made_ranking(["linear"], 2).scorer, can_tell=False)
 
 
-def test_without_ranks_it_says_so_at_the_top(study):
-    text = changed(study, answer=Answer("refused", refusal=Refusal("one_seed")))
-    assert "No ranks are claimed. There is one run each, so the difference" in text
-    assert text.index("No ranks are claimed") < text.index("Grounding D")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"answer": Answer("refused", refusal=Refusal("one_seed"))},
+            "No ranks are claimed. There is one run each, so the difference",
+        ),
+        ({"scorer": BLIND}, "The scorer cannot tell; no verdict can be drawn from it."),
+        ({"retrieval": RetrievalBar(0.2, ())}, "No projector clears it"),
+        ({"influence": (INFLUENCE,)}, "A single source video decides the pair"),
+        ({"influence": (INFLUENCE,)}, f"without '{HOSTILE}'"),
+        ({"influence": (INFLUENCE,)}, "linear − mlp_2l 0.0100 0.0400 −0.0120"),
+    ],
+)
+def test_another_ranking_is_told(study, parsed, table_file, changes, said):
+    path = table_file("ranking.json")
+    write_ranking(path, replace(read_ranking(path), **changes))
+    assert said in Page(study.report()).text
+    assert said not in parsed.text
 
 
-def test_a_blind_scorer_gives_no_verdict(study):
-    scorer = read_ranking(study.root / "tables/ranking.json").scorer
-    text = changed(study, scorer=dataclasses.replace(scorer, can_tell=False))
-    assert "The scorer cannot tell; no verdict can be drawn from it." in text
-
-
-def test_no_projector_clears_the_bar(study):
-    assert "No projector clears it" in changed(study, retrieval=RetrievalBar(0.2, ()))
-
-
-def test_a_study_without_trained_controls_says_so(study, parsed):
-    path = study.root / "tables/cells.parquet"
-    kept = path.read_bytes()
+def test_a_study_without_trained_controls_says_so(study, parsed, table_file):
+    path = table_file("cells.parquet")
     trained = ["control_blind", "control_noise", "control_permuted", "control_hot"]
-    try:
-        pl.read_parquet(path).filter(~pl.col("role").is_in(trained)).write_parquet(path)
-        assert "This study trained none" in text_of(Page(study.report()))
-    finally:
-        path.write_bytes(kept)
-    assert "This study trained none" not in text_of(parsed)
+    pl.read_parquet(path).filter(~pl.col("role").is_in(trained)).write_parquet(path)
+    assert "This study trained none" in Page(study.report()).text
+    assert "This study trained none" not in parsed.text
 
 
-def test_influence_of_one_video_is_told(study):
-    bounds = (-0.012, HOSTILE, 0.01, 0.04)
-    text = changed(
-        study, influence=(PairInfluence("linear", "mlp_2l", *bounds, 0.2, "v", ("v",), True),)
+def test_who_was_passed_over_stands_in_the_tuning_grid_with_the_reason(study, page, table_file):
+    path = table_file("selection.json")
+    told = dict(read_selection(path).projectors)
+    loud, *others = told["linear"].cells
+    refused = replace(verdict("linear"), verdict="category_only")
+    loud = replace(loud, gate="category_only", verdict=refused)
+    cells = (loud, *others)
+    told["linear"] = replace(
+        told["linear"], n_category_only=1, passed_over=(loud.cell,), cells=cells
     )
-    assert "A single source video decides the pair" in text
-    assert f"without '{HOSTILE}'" in text
-    assert "−0.0120" in text
-    assert "Does one source video decide?" not in changed(study, influence=())
+    write_selection(path, StudySelection(told))
+    before, after = (
+        html.split('<section id="tuning">')[1].split("</section>")[0]
+        for html in (page, study.report())
+    )
+    assert "0 of 4 cells collapsed, 1 category only" in after
+    assert f"{loud.cell} was passed over. Category only: " in after
+    assert after.count("struck") == before.count("struck") + 1
+    assert "passed over. " not in before and "category only</small>" not in before
 
 
 def test_published_rows_stand_apart(study, tmp_path):
@@ -216,32 +211,33 @@ def test_published_rows_stand_apart(study, tmp_path):
         "final": {},
     }
     path.write_text(json.dumps({"runs": [run]}))
-    text = text_of(Page(study.report(published=path)))
+    text = Page(study.report(published=path)).text
     assert "As published, not re-measured" in text and "Collapsed by diversity alone" in text
-    # Ours by the same recipes stand below; the distinct ratio of people is 1.
     assert "0.11 distinct captions a clip against a limit of 0.50" in text
-    assert "Human references measured here" in " ".join(text.split())
+    assert "Human references measured here" in text
     path.write_text('{"runs": [{"id": 1}]}')
     with pytest.raises(StudyError, match="expected published runs"):
         study.report(published=path)
 
 
+# ---- Bytes.
+
+
 def test_the_page_keeps_to_its_bytes_by_showing_fewer_clips(study, page):
     limit = len(page.encode()) - 40_000
-    html = study.report(
-        gallery=GallerySettings(frames=lambda clip: study.pictures, page_bytes=limit)
-    )
+    settings = GallerySettings(frames=lambda clip: study.pictures, page_bytes=limit)
+    html = study.report(gallery=settings)
     assert len(html.encode()) <= limit
     gallery = Page(html).islands["data-gallery"]
     assert gallery["pictured"] < gallery["shown"] <= gallery["total"] == 24
-
-
-def test_a_page_that_cannot_fit_is_an_error(study):
     with pytest.raises(StudyError, match="without its gallery"):
-        study.report(gallery=dataclasses.replace(GallerySettings(), page_bytes=1000))
+        study.report(gallery=GallerySettings(page_bytes=1000))
 
 
-def test_headings_name_direction_range_and_tokens(parsed):
-    text = " ".join(text_of(parsed).split())
-    assert "METEOR gain higher is better, −1 to 1 kiwi content morphemes human 0.420" in text
-    assert "Top cluster lower is better, 0 to 1" in text
+def test_a_hundred_runs_of_a_thousand_clips_fit_in_five_megabytes(tmp_path, make_study):
+    size = {"clips": 1000, "seeds": 2, "budgets": (1, 2), "steps": 400, "words": 60}
+    study = make_study(tmp_path, rates=tuple(1e-4 * k for k in range(1, 12)), **size)
+    assert sum(map(len, study.cells.values())) >= 100
+    html = study.report(gallery=GallerySettings(frames=lambda clip: study.pictures * 2))
+    assert 2_000_000 < len(html.encode()) <= 5_000_000
+    assert '"total":1000' in html and '"shown":1000' not in html

@@ -435,10 +435,8 @@ def _caveat(caveat: Caveat, ranking: Ranking, crossed: bool) -> str:
     )
 
 
-def influence(found: Sequence[PairInfluence]) -> str | None:
-    """Whether any claim hangs on one source video; ``None`` where none could be left out."""
-    if not found:
-        return None
+def influence(found: Sequence[PairInfluence]) -> str:
+    """Whether any claim hangs on one source video, of which at least one could be left out."""
     shaken = [pair for pair in found if pair.flipped_by]
     n, one = len(found), len(found) == 1
     most = max(found, key=lambda pair: abs(pair.change))

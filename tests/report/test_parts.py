@@ -1,0 +1,248 @@
+"""Small parts of the report: words, islands, fonts, curves, charts and the gallery."""
+
+import io
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+from support.clips import write_video
+from support.made_study.ranking import verdict
+
+from siglip_study.base.errors import StudyError
+from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
+from siglip_study.report import runs, words
+from siglip_study.report.charts import scatter_chart
+from siglip_study.report.embed import (
+    FAMILY,
+    REGULAR,
+    content_policy,
+    embedded_fonts,
+    inline_script,
+    json_island,
+    subset_font,
+)
+from siglip_study.report.gallery import (
+    GallerySettings,
+    clip_pictures,
+    gallery_island,
+    gallery_order,
+    jpeg_thumbnails,
+)
+from siglip_study.report.wording import gate_reason
+
+
+@pytest.mark.parametrize(
+    ("word", "given", "shown"),
+    [
+        ("number", (0.12345,), "0.123"),
+        ("number", (-0.5,), "−0.500"),
+        ("number", (-1e-9,), "0.000"),
+        ("number", (None,), "–"),
+        ("number", (float("nan"),), "–"),
+        ("interval", (None, 1.0), ""),
+        ("interval", (-1, 1, 1), "[−1.0, 1.0]"),
+        ("p_value", (1e-9,), "< 0.001"),
+        ("p_value", (0.05,), "0.050"),
+        ("percent", (0.25,), "25.0 %"),
+        ("count", (4_198_400,), "4.20 M"),
+        ("count", (43_646,), "43,646"),
+        ("count", (12_345.6,), "12,346"),
+        ("count", (37.5,), "37.5"),
+        ("count", (37.0,), "37"),
+        ("flops", (4e15,), "4.00 PFLOP"),
+        ("duration", (8.2,), "8.2 s"),
+        ("duration", (65,), "1 min 05 s"),
+        ("duration", (17238,), "4 h 47 min"),
+        ("rate", (2.5e-5,), "2.5e-5"),
+        ("rate", (1e-3,), "1e-3"),
+        ("heat", (-0.1,), 0),
+        ("heat", (0.1, 0.2), 50),
+        ("value_range", (-1, None), "−1 to ∞"),
+        ("rank_interval", (1, 1, True, True), "1"),
+        ("rank_interval", (1, 3, True, True), "1–3"),
+        ("rank_interval", (None, None, False, True), "unranked"),
+        ("rank_interval", (1, 2, True, False), "no rank"),
+        ("rank_interval", (None, None, False, False), "no rank"),
+    ],
+)
+def test_figures_in_words(word, given, shown):
+    assert words.FILTERS[word](*given) == shown
+
+
+# ---- What a page carries.
+
+
+@pytest.mark.parametrize(
+    "text", ["</script>", "<!--<script>", "a&b", "줄\u2028바꿈\u2029", "\ud800", 'quote"\\', ""]
+)
+def test_island_is_inert_and_parses_back(text):
+    island = json_island({"k": [text]})
+    assert json.loads(island) == {"k": [text]}
+    assert not set("<>&\u2028\u2029") & set(island)
+    island.encode("utf-8")
+
+
+def test_island_has_no_number_json_cannot_hold():
+    island = json_island([float("nan"), float("inf"), 1.5, (2,)])
+    assert json.loads(island) == [None, None, 1.5, [2]]
+
+
+def test_script_text_cannot_end_its_element():
+    source = "a = '</script><!-- <SCRIPT'; b = 1 < 2;"
+    made = inline_script(source)
+    assert "</script" not in made and "<!--" not in made and "<SCRIPT" not in made
+    assert made.replace(r"\x3c", "<") == source
+
+
+def test_policy_hash_is_that_of_the_standard():
+    # echo -n "alert('Hello, world.');" | openssl dgst -sha256 -binary | base64, as on MDN.
+    hashed = "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"
+    assert hashed in content_policy(["alert('Hello, world.');"])
+
+
+def test_fonts_hold_the_glyphs_that_are_used_and_no_more(study, tmp_path):
+    from fontTools.ttLib import TTFont
+
+    folder = study.house / "report" / "fonts"
+    full = TTFont(folder / REGULAR)
+    assert all(code in full.getBestCmap() for code in range(0xAC00, 0xD7A4))
+    # The licence reserves the original's names.
+    assert (folder / "OFL.txt").read_text(encoding="utf-8").count("Reserved Font Name") >= 2
+    assert full["name"].getDebugName(1) == FAMILY and "Nanum" not in FAMILY
+    part = TTFont(io.BytesIO(subset_font(folder / REGULAR, {ord("뷁"), ord("A")}))).getBestCmap()
+    assert {ord("뷁"), ord("A")} <= set(part) and ord("가") not in part
+    faces = embedded_fonts(folder, ["파란 공"])
+    assert [face["weight"] for face in faces] == [400, 700]
+    assert sum(len(face["url"]) for face in faces) < 60_000
+    with pytest.raises(StudyError, match="no such font"):
+        embedded_fonts(tmp_path, ["가"])
+
+
+# ---- Runs and charts.
+
+
+def test_thinning_keeps_the_mean_and_the_order():
+    x, y = np.arange(1, 1001, dtype=float), np.linspace(3, 1, 1000)
+    a, b, size = runs.thin(x, y, points=50)
+    assert size == 20 and len(a) == 50 and (np.diff(a) > 0).all()
+    assert b.mean() == pytest.approx(y.mean()) and a[0] == pytest.approx(10.5)
+    a, b, size = runs.thin(x[:7], y[:7], points=50)
+    assert size == 1 and (a == x[:7]).all()
+    a, _, size = runs.thin(x[:103], y[:103], points=50)  # a last bucket that is not full
+    assert size == 3 and a[-1] == 103
+
+
+def test_a_missing_log_is_one_sentence(tmp_path):
+    with pytest.raises(StudyError, match=r"steps\.parquet: no such file"):
+        runs.read_curve(tmp_path)
+
+
+def test_a_stage_1_that_cells_share_costs_once():
+    taken = {"wall_s": 2.0, "gpu_s": 1.0, "stage1_wall_s": 10.0, "stage1_gpu_s": 5.0}
+    cells = [
+        {**taken, "projector": label, "stage1_cell": parent, "peak_gpu_gb": peak, "device": "a"}
+        for label, parent, peak in (("x", "s", 3.0), ("x", "s", 4.0), ("y", "t", None))
+    ]
+    x, y, everything = runs.costs([*cells, {"wall_s": None}])
+    assert (x["runs"], x["wall"], x["gpu"], x["peak"]) == (2, 14.0, 7.0, 4.0)
+    assert (y["wall"], y["peak"]) == (12.0, 0.0)
+    assert everything == {
+        **{"projector": "All", "runs": 3, "wall": 26.0, "gpu": 13.0, "peak": 4.0},
+        "devices": {"a"},
+    }
+
+
+def test_tuning_grid_marks_chosen_and_leaves_holes():
+    cells = (
+        TuningCell("x", "p", 0.2, "grounded", 1e-3, 2),
+        TuningCell("y", "p", -0.1, "collapsed", 3e-3, 4),
+        TuningCell("z", "p", 0.3, "category_only", 3e-3, 4, verdict("linear")),
+    )
+    chosen = Selection("x", 0.2, "grounded", 3, 1, 1, ("z",), cells)
+    (grid,) = runs.tuning_grids(StudySelection({"p": chosen}))
+    assert grid["counted"] == "1 of 3 cells collapsed, 1 category only"
+    assert grid["passed_over"] == [f"z was passed over. {gate_reason(verdict('linear'))}"]
+    assert grid["rates"] == [1e-3, 3e-3] and list(grid["rows"]) == [2, 4]
+    (x,), none = grid["rows"][2]
+    assert x["chosen"] and none == []
+    assert [c["word"] for c in grid["rows"][4][1]] == ["collapsed", "category only"]
+    assert grid["rows"][4][1][0]["heat"] == 0
+
+
+def test_names_that_would_cover_each_other_share_one_text():
+    points = [("A", 0.02, 0.024), ("B", 0.03, 0.026), ("C", 0.9, 0.025), ("", 1.0, 1.0)]
+    rows = [
+        {
+            "projector": "a",
+            "state": "control",
+            "name": n,
+            "label": n,
+            "effective_captions": x,
+            "D": y,
+        }
+        for n, x, y in points
+    ]
+    shown = json.dumps(scatter_chart(rows, ["a"], "D", "D"))
+    assert '"label": "A, B"' in shown and '"label": "C"' in shown
+
+
+# ---- The gallery.
+
+
+def gallery(n, caption="말", labels="a", **settings):
+    """The gallery of ``n`` clips, all of them captioned by cell ``a`` alone."""
+    own = {"cell": "a", "caption": caption, "grounding_margin": 0.1, "truncated": False}
+    clips = [{**own, "id": f"c{i}"} for i in range(n)]
+    columns = [{"cell": label, "label": label, "seed": 1} for label in labels]
+    return gallery_island([], clips, columns, GallerySettings(**settings))
+
+
+def test_gallery_order_is_not_the_order_of_entry():
+    ids = [f"clip_{i}" for i in range(50)]
+    assert gallery_order(ids) == gallery_order(ids[::-1]) != ids
+
+
+def test_gallery_budgets_bound_text_and_pictures():
+    island = gallery(10, frames=lambda clip: [b"x" * 300], picture_bytes=1000)
+    assert island["pictured"] == 2 and island["shown"] == island["total"] == 10
+    island = gallery(10, "말" * 500, text_bytes=5000)
+    assert island["shown"] == 3 and len(json_island(island["clips"]).encode()) < 5100
+    assert gallery(0)["shown"] == 0
+
+
+def test_a_clip_that_a_cell_lacks_is_shown_as_absent():
+    assert gallery(1, labels="ab")["clips"][0]["captions"] == [["말", 0.1, False], None]
+
+
+@pytest.fixture
+def video(tmp_path):
+    """One clip of a second that is red, then blue, below a folder with a Korean name."""
+    pictures = np.zeros((20, 240, 320, 3), np.uint8)
+    pictures[:10, ..., 0] = pictures[10:, ..., 2] = 220
+    table = pl.DataFrame({"id": ["한 클립"], "path": ["영상/clip.mp4"], "split": ["report"]})
+    table.write_parquet(tmp_path / "manifest.parquet")
+    return write_video(tmp_path / "영상" / "clip.mp4", pictures, range(0, 600, 30))
+
+
+def test_pictures_are_small_jpegs_in_order_of_time(video, tmp_path):
+    taken = clip_pictures(tmp_path / "manifest.parquet", tmp_path, "pyav", 3)
+    files = taken("한 클립")
+    assert len(files) == 3 and all(file.startswith(b"\xff\xd8") for file in files)
+    images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
+    assert {image.size for image in images} == {(128, 96)}
+    first, *_, last = (image.getpixel((64, 48)) for image in images)
+    assert first[0] > 150 > 60 > first[2] and last[2] > 150 > 60 > last[0]
+    with pytest.raises(KeyError):  # the manifest alone says which clips there are
+        taken("../영상/clip.mp4")
+
+
+def test_small_frames_are_not_enlarged():
+    (file,) = jpeg_thumbnails(np.zeros((1, 4, 4, 3), np.uint8))
+    assert Image.open(io.BytesIO(file)).size == (4, 4)
+
+
+def test_no_video_is_opened_before_a_picture_is_asked_for(video, tmp_path):
+    video.unlink()
+    clip_pictures(tmp_path / "manifest.parquet", tmp_path, "pyav", 2)
