@@ -16,7 +16,7 @@ from benchmarks.tables import Result, Table
 from benchmarks.timing import Timing, free, measure
 from siglip_study.features.images import load_transform
 from siglip_study.features.scorer import Scorer
-from siglip_study.metrics.siglip import clip_vectors, score_matrix, siglip_published
+from siglip_study.metrics.siglip import Frames, clip_vectors, score_matrix, siglip_published
 
 WORDS = [
     *("빨간", "공이", "푸른", "들판을", "천천히", "굴러가고", "뒤에는", "높은", "건물과", "나무가"),
@@ -112,7 +112,7 @@ def _project(folder: Path, frames: np.ndarray, texts: list[str], device: torch.d
     spoken = measure(text_side, device, warmup=1, repeats=3)
     audit = siglip_published(
         scorer.published_embeddings(texts[:COMPARED]).numpy(),
-        cached[:COMPARED],
+        Frames(cached[:COMPARED]),
         scorer.logit_scale,
         scorer.logit_bias,
     )

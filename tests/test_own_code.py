@@ -8,7 +8,7 @@ import torch
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import LlmConfig
-from siglip_study.metrics.bertscore import BertScore, BertScoreModel
+from siglip_study.metrics.bertscore import BertScore
 from siglip_study.models.hub import load_part, load_weights
 from siglip_study.models.llm import load_llm, load_tokenizer
 
@@ -52,4 +52,4 @@ def test_every_way_to_a_model_is_closed(folder):
     with pytest.raises(StudyError):
         load_llm(config, torch.device("cpu"))
     with pytest.raises(StudyError, match=r"metrics\.bertscore"):
-        BertScore(BertScoreModel(model=str(folder), num_layers=1, device="cpu"))
+        BertScore(str(folder), num_layers=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.metrics.bertscore import BertScore, BertScoreModel, rescaled
+from siglip_study.metrics.bertscore import BertScore, bertscore_f1
 
 CAPTIONS = ["빨간 공이 굴러간다", "파란 상자가 멈춰 있다", "고양이가 숲에서 잔다"]
 REFERENCES = [["빨간 공이 멈춰 있다", "빨간 공"], ["파란 상자"], ["고양이가 잔다", "숲"]]
@@ -59,7 +59,7 @@ def tiny(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def scorer(tiny) -> BertScore:
-    return BertScore(BertScoreModel(str(tiny), num_layers=2))
+    return BertScore(str(tiny), num_layers=2)
 
 
 def test_equals_bert_score_called_directly(tiny, scorer):
@@ -82,7 +82,7 @@ def test_equal_texts_score_1_and_empty_captions_0(scorer):
 def test_a_model_without_length_limit_and_with_t5_in_its_path(tmp_path, scorer):
     # Both trip bert-score itself: OverflowError, and the T5 class for a BERT.
     folder = save_tiny_bert(tmp_path / "not-t5", None)
-    other = BertScore(BertScoreModel(str(folder), num_layers=2))
+    other = BertScore(str(folder), num_layers=2)
     assert other.max_tokens == POSITIONS
     expected = scorer.f1(CAPTIONS, REFERENCES)
     assert other.f1(CAPTIONS, REFERENCES) == pytest.approx(expected)
@@ -102,11 +102,13 @@ def test_baseline_is_the_mean_over_mismatched_references(scorer):
     baseline = scorer.baseline(train)
     assert baseline == pytest.approx(pair.mean())
     assert scorer.baseline(REFERENCES, seed=3) == scorer.baseline(REFERENCES, seed=3)
-    assert rescaled(np.array([baseline, 1.0]), baseline) == pytest.approx([0, 1])
+    assert bertscore_f1(["빨간 공"], [["빨간 공"]], scorer, baseline) == pytest.approx([1])
+    given = float(scorer.f1(["빨간 공"], [["숲"]])[0])
+    assert bertscore_f1(["빨간 공"], [["숲"]], scorer, given) == pytest.approx([0])
     with pytest.raises(StudyError, match="needs two"):
         scorer.baseline([["하나"]])
     with pytest.raises(StudyError, match="nothing to scale"):
-        rescaled(np.ones(1), 1.0)
+        bertscore_f1(["하나"], [["하나"]], scorer, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -121,5 +123,5 @@ def test_mistakes_are_one_sentence(tiny, tmp_path, monkeypatch, model, layers, m
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     name = model.format(tiny=tiny, empty=tmp_path)
     with pytest.raises(StudyError, match=message) as error:
-        BertScore(BertScoreModel(name, num_layers=layers))
+        BertScore(name, num_layers=layers)
     assert "\n" not in str(error.value)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from siglip_study.metrics.base import Undefined
-from siglip_study.metrics.cider import DocumentFrequencies, cider, cider_gain
+from siglip_study.metrics.cider import RarityWeights, cider, cider_gain
 
 
 def random_lists(seed, n, vocabulary, shortest, longest):
@@ -55,24 +55,18 @@ def test_by_hand():
 
 
 def test_weights_by_hand():
-    frequencies = DocumentFrequencies.of(KOREAN)
-    assert frequencies.weights[("가",)] == 0
-    assert frequencies.weights[("나",)] == frequencies.unseen == pytest.approx(math.log(2))
+    weights = RarityWeights(KOREAN)
+    assert weights[("가",)] == 0
+    assert weights[("나",)] == weights[("없",)] == pytest.approx(math.log(2))
+    # Two references of one clip count once.
+    twice = RarityWeights([[["a"], ["a", "b"]], [["c"]]])
+    assert twice[("a",)] == twice[("c",)] == math.log(2)
 
 
 def test_equal_captions_score_10_and_repeating_them_does_not():
     train = [[list("abcde")], [list("fghij")]]
     assert cider([list("abcde")], [[list("abcde")]], train) == pytest.approx([10])
     assert cider([list("abcde") * 3], [[list("abcde")]], train)[0] < 7
-
-
-def test_a_word_of_every_train_clip_weighs_nothing():
-    assert cider([["a"]], [[["a"]]], [[["a", "b"]], [["a", "c"]]]).tolist() == [0]
-
-
-def test_two_references_of_one_clip_count_once():
-    weights = DocumentFrequencies.of([[["a"], ["a", "b"]], [["c"]]]).weights
-    assert weights[("a",)] == weights[("c",)] == math.log(2)
 
 
 def test_others_equal_the_mean_over_all_other_clips():

@@ -1,5 +1,6 @@
 """Near-duplicate clusters and the measures of diversity, worked by hand."""
 
+import itertools
 import math
 import random
 import unicodedata
@@ -7,7 +8,6 @@ import unicodedata
 import numpy as np
 import pytest
 
-from siglip_study.metrics import diversity
 from siglip_study.metrics.diversity import (
     bleu_with_others,
     clusters,
@@ -29,17 +29,19 @@ SYLLABLES = "가나다라마바사아자차카타파하거너더러"
 CHAIN = [SYLLABLES[:length] for length in range(12, 19)]
 
 
-def test_a_chain_of_small_steps_is_not_one_cluster():
-    # Neighbours (>= .8) of 0..6: 3, 4, 6, 6, 5, 5, 4, as 10/12, 11/13, 12/15 = .8 exactly, 13/16
-    # pass and 10/13, 11/14, 12/16 do not. 2 and 3 tie and the id decides for 2, which takes 0 to 5;
-    # 6 is alone, although 5 and 6 are neighbours.
-    assert clusters(CHAIN, [f"id{i}" for i in range(7)]).tolist() == [0, 0, 0, 0, 0, 0, 1]
-
-
-def test_the_id_breaks_a_tie():
-    # With ids turned round 3 leads, and takes 1 to 6.
-    ids = [f"id{6 - i}" for i in range(7)]
-    assert clusters(CHAIN, ids).tolist() == [1, 0, 0, 0, 0, 0, 0]
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        # Neighbours (>= .8) of 0..6: 3, 4, 6, 6, 5, 5, 4, as 10/12, 11/13, 12/15 = .8 exactly,
+        # 13/16 pass and 10/13, 11/14, 12/16 do not. 2 and 3 tie and the id decides for 2, which
+        # takes 0 to 5; 6 is alone, although 5 and 6 are neighbours.
+        ("0123456", [0, 0, 0, 0, 0, 0, 1]),
+        # With ids turned round 3 leads, and takes 1 to 6.
+        ("6543210", [1, 0, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_a_chain_of_small_steps_is_not_one_cluster(ids, expected):
+    assert clusters(CHAIN, ids).tolist() == expected
 
 
 def test_effective_captions_by_hand():
@@ -75,21 +77,17 @@ def test_permuting_captions_with_their_ids_changes_nothing():
     assert [before[ids[i]] for i in order] == after.tolist()
 
 
-def test_extremes():
-    different = ["고양이가 잔다", "자동차가 달린다", "비가 내린다"]
-    assert effective_captions(clusters(different)) == pytest.approx(1)
-    assert effective_captions(clusters(["같은 말"] * 10)) == pytest.approx(1 / 10)
-    assert top_cluster_share(clusters(["같은 말"] * 10)) == 1
-    assert effective_captions(clusters(["하나"])) == 1
-
-
 def test_short_and_empty_captions():
     # Below three characters only equality counts; empty captions are one cluster.
+    texts = ["", "a", "ab", "abc", "a\0\0", "\0\0", "a\U0010ffff", "😀"]
+    assert sorted(clusters(texts).tolist()) == list(range(8))
     assert clusters(["가", "가", "가나", "", " ", "가나다"]).tolist() == [0, 0, 2, 1, 1, 3]
     assert effective_captions(clusters([""] * 5)) == pytest.approx(1 / 5)
     assert clusters([]).tolist() == []
     assert effective_captions(clusters([])) == 0 and top_cluster_share(clusters([])) == 0
     assert distinct_ratio([]) == 0
+    # Rounding lifts none over 1.
+    assert all(effective_captions(np.arange(n)) <= 1.0 for n in range(1, 200))
 
 
 def test_nfd_is_no_diversity():
@@ -177,29 +175,14 @@ def test_self_bleu_extremes():
     assert self_bleu([[], []]) == 1
 
 
-def test_effective_captions_never_exceeds_its_range() -> None:
-    for n in range(1, 200):
-        assert effective_captions(np.arange(n)) <= 1.0
-
-
-def test_short_texts_are_like_nothing_but_themselves():
-    texts = ["", "a", "ab", "abc", "a\0\0", "\0\0", "a\U0010ffff", "😀"]
-    assert (diversity._near(texts, 0.8) == np.eye(len(texts), dtype=bool)).all()
-
-
 def test_neighbours_equal_jaccard_of_sets():
     rng = random.Random(3)
     texts = ["".join(rng.choice("가나다") for _ in range(rng.randint(0, 14))) for _ in range(60)]
-    texts = sorted(set(texts))
-
-    def grams(text):
-        return {text[i : i + 3] for i in range(len(text) - 2)} or {text}
-
-    expected = [
-        [len(grams(a) & grams(b)) >= 0.8 * len(grams(a) | grams(b)) - 1e-9 for b in texts]
-        for a in texts
-    ]
-    assert diversity._near(texts, 0.8).tolist() == expected
+    grams = {text: {text[i : i + 3] for i in range(len(text) - 2)} or {text} for text in texts}
+    for a, b in itertools.combinations(grams, 2):
+        near = len(grams[a] & grams[b]) >= 0.8 * len(grams[a] | grams[b]) - 1e-9
+        # Of two captions one leads, and takes the other if they are neighbours.
+        assert len(set(clusters([a, b]).tolist())) == (1 if near else 2), (a, b)
 
 
 def test_self_bleu_equals_nltk_where_no_count_is_zero():

@@ -33,13 +33,8 @@ def frames():
     return np.stack([np.zeros_like(ramp), np.full_like(ramp, 255), ramp])[:, None]
 
 
-def test_text_vectors(scorer):
-    assert scorer.text_embeddings(TEXTS)[:, :4].numpy() == pytest.approx(
-        np.array(TEXT_GOLD), abs=1e-4
-    )
-
-
-def test_frame_vectors(scorer):
-    assert scorer.encode(frames())[:, 0, :4].numpy() == pytest.approx(
-        np.array(FRAME_GOLD), abs=1e-4
-    )
+def test_vectors(scorer):
+    texts = scorer.text_embeddings(TEXTS)[:, :4].numpy()
+    assert texts == pytest.approx(np.array(TEXT_GOLD), abs=1e-4)
+    shown = scorer.encode(frames())[:, 0, :4].numpy()
+    assert shown == pytest.approx(np.array(FRAME_GOLD), abs=1e-4)

@@ -45,16 +45,12 @@ def least_squares_margin(scores: np.ndarray, spoken: np.ndarray) -> np.ndarray:
     return margins
 
 
-@pytest.mark.parametrize("n", [3, 4, 17])
-def test_margin_equals_least_squares(n):
+@pytest.mark.parametrize(
+    ("n", "silent"), [(3, []), (4, []), (17, []), (8, [0]), (8, [1, 4]), (8, [0, 1, 2, 3, 4, 5])]
+)
+def test_margin_equals_least_squares_on_captions_that_speak(n, silent):
     scores = random_scores(n, n)
-    assert grounding_margin(scores) == pytest.approx(least_squares_margin(scores, np.arange(n)))
-
-
-@pytest.mark.parametrize("silent", [[0], [1, 4], [0, 1, 2, 3, 4, 5]])
-def test_margin_with_empty_captions_equals_least_squares_on_the_others(silent):
-    scores = random_scores(3, 8)
-    empty = np.isin(np.arange(8), silent)
+    empty = np.isin(np.arange(n), silent)
     expected = least_squares_margin(scores, np.flatnonzero(~empty))
     assert grounding_margin(scores, empty) == pytest.approx(expected)
 
@@ -66,28 +62,15 @@ def test_mean_margin_is_own_minus_others():
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 60])
-def test_every_margin_of_an_additive_matrix_is_0(n):
-    assert grounding_margin(additive(n, n)) == pytest.approx(np.zeros(n), abs=1e-12)
-
-
-@pytest.mark.parametrize("n", [2, 3, 10, 60])
-def test_margins_of_a_rank_one_matrix_are_0(n):
+def test_margins_of_an_additive_matrix_are_0(n):
     rng = np.random.default_rng(n)
     clips, captions = rng.normal(size=(2, n))
-    # One caption for all clips, and clips that are all alike: each is one vector times ones.
-    for scores in (np.outer(np.ones(n), clips), np.outer(captions, np.ones(n))):
-        assert np.linalg.matrix_rank(scores) == 1
+    # One caption for all clips, clips that are all alike, and the sum of both.
+    generic, alike = np.outer(np.ones(n), clips), np.outer(captions, np.ones(n))
+    for scores in (generic, alike, generic + alike):
         assert grounding_margin(scores) == pytest.approx(np.zeros(n), abs=1e-12)
         within = grounding_margin_within(scores, ["a"] * n)
         assert within == pytest.approx(np.zeros(n), abs=1e-12)
-
-
-def test_identical_captions_have_margin_0_and_auc_a_half():
-    row = np.random.default_rng(1).normal(size=30)
-    scores = np.tile(row, (30, 1))
-    assert grounding_margin(scores) == pytest.approx(np.zeros(30), abs=1e-12)
-    assert auc(scores).mean() == pytest.approx(0.5)
-    assert bits(scores, 0.1).mean() <= 0
 
 
 def test_adding_caption_and_clip_effects_changes_no_margin():
@@ -105,11 +88,6 @@ def test_silence_on_unpopular_clips_gains_nothing():
     assert grounding_margin(scores).mean() > 0.1
 
 
-def test_identity_by_hand():
-    # r = c = g = 0, so D = 1 everywhere.
-    assert grounding_margin(np.eye(5)) == pytest.approx(np.ones(5))
-
-
 def test_two_clips_share_the_mean_margin():
     assert grounding_margin(np.array([[0.5, 0.1], [0.2, 0.3]])) == pytest.approx([0.25, 0.25])
 
@@ -123,22 +101,6 @@ def test_degenerate_inputs():
         grounding_margin(np.full((2, 2), np.nan))
     assert grounding_margin(np.full((3, 3), -1.0), np.ones(3, dtype=bool)).tolist() == [0, 0, 0]
     assert grounding_margin(random_scores(1, 3), np.array([1, 1, 0], bool)).tolist() == [0, 0, 0]
-
-
-def test_permuting_clips_permutes_margins():
-    scores = random_scores(9, 15)
-    order = np.random.default_rng(2).permutation(15)
-    moved = scores[np.ix_(order, order)]
-    assert grounding_margin(moved) == pytest.approx(grounding_margin(scores)[order])
-    assert auc(moved) == pytest.approx(auc(scores)[order])
-
-
-def test_shuffled_captions_are_the_matched_ones_permuted():
-    # Giving clip i the caption of clip p(i) permutes rows of S, nothing else is left to compute.
-    scores = random_scores(10, 12, own=0.5)
-    order = np.roll(np.arange(12), 1)
-    assert grounding_margin(scores).mean() > 0.3
-    assert abs(grounding_margin(scores[order]).mean()) < 0.1
 
 
 def test_seeing_only_the_category_has_no_margin_within():

@@ -56,32 +56,25 @@ def random_lists(seed: int, n: int, vocabulary: int, longest: int = 15) -> list[
     ]
 
 
-def korean(reference: str, caption: str) -> float:
-    wanted, given = tokenize([reference, caption], "ko").content
-    return score([wanted], given)
-
-
-def test_one_wrong_colour_by_hand():
-    # 빨갛 공 왼쪽 굴러가 | 파랗 공 왼쪽 굴러가: 3 of 4 match in 1 chunk, so P = R = F = 3/4,
-    # penalty .5 (1/3)^3 = 1/54, score 3/4 · 53/54.
-    score = korean("빨간 공이 왼쪽으로 굴러간다.", "파란 공이 왼쪽으로 굴러간다.")
-    assert score == pytest.approx(3 / 4 * 53 / 54)
-
-
-def test_word_order_by_hand():
-    # 빨갛 공 왼쪽 굴러가 | 왼쪽 공 굴러가: 3 matches in 3 chunks, P = 1, R = 3/4,
-    # F = .75 / (.9 · 1 + .1 · .75) = 10/13, penalty .5, score 5/13.
-    score = korean("빨간 공이 왼쪽으로 굴러간다.", "왼쪽으로 공이 굴러간다.")
-    assert score == pytest.approx(5 / 13)
-
-
-def test_equal_captions_fall_short_of_1_by_the_single_chunk():
-    # 4 matches in 1 chunk: 1 - .5 / 4^3.
-    assert korean("빨간 공이 왼쪽으로 굴러간다.", "빨간 공이 왼쪽으로 굴러간다.") == 1 - 0.5 / 64
-
-
-def test_particles_alone_do_not_match():
-    assert korean("고양이가 숲에서 잔다.", "자동차가 도로에서 멈춘다.") == 0
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        # 빨갛 공 왼쪽 굴러가 | 파랗 공 왼쪽 굴러가: 3 of 4 match in 1 chunk, so P = R = F = 3/4,
+        # penalty .5 (1/3)^3 = 1/54.
+        ("파란 공이 왼쪽으로 굴러간다.", 3 / 4 * 53 / 54),
+        # 왼쪽 공 굴러가: 3 matches in 3 chunks, P = 1, R = 3/4, F = .75 / (.9 · 1 + .1 · .75)
+        # = 10/13, penalty .5.
+        ("왼쪽으로 공이 굴러간다.", 5 / 13),
+        # Equal: 4 matches in 1 chunk.
+        ("빨간 공이 왼쪽으로 굴러간다.", 1 - 0.5 / 64),
+        # Particles alone do not match.
+        ("자동차가 도로에서 멈춘다.", 0),
+        ("", 0),
+    ],
+)
+def test_korean_by_hand(caption, expected):
+    wanted, given = tokenize(["빨간 공이 왼쪽으로 굴러간다.", caption], "ko").content
+    assert score([wanted], given) == pytest.approx(expected)
 
 
 def test_docstring_example_of_nltk():
@@ -91,20 +84,6 @@ def test_docstring_example_of_nltk():
     reference = "it is a guide to action that ensures that the military will forever heed party"
     found = score([[*reference.split(), "commands"]], [*hypothesis.split(), "of", "the", "party"])
     assert round(found, 4) == 0.6944
-
-
-def test_empty_caption_empty_reference_and_no_reference_score_0():
-    assert score([["a"]], []) == 0
-    assert score([[]], ["a"]) == 0
-    assert score([], ["a"]) == 0
-
-
-def test_the_best_of_several_references_counts():
-    assert score([["x"], ["a", "b"]], ["a", "b"]) == score([["a", "b"]], ["a", "b"])
-
-
-def test_case_and_tags_are_not_folded():
-    assert score([["공/NNG"]], ["공/nng"]) == 0
 
 
 @pytest.mark.parametrize("vocabulary", [2, 5, 40])

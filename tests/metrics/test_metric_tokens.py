@@ -9,103 +9,55 @@ import pytest
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path
 from siglip_study.metrics import morphemes as kiwi
-from siglip_study.metrics.tokens import (
-    ngrams,
-    normalise,
-    tokenize,
-    tokenizer_names,
-)
+from siglip_study.metrics.tokens import ngrams, tokenize
 
 BALL = "빨간 공이 왼쪽으로 굴러간다."
 
 
-def morphemes(texts):
-    return tokenize(texts, "ko").all
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        # Particles, endings, punctuation, auxiliary verbs and counters are left out, and
+        # determiners that are no numbers.
+        (BALL, ("빨갛/VA", "공/NNG", "왼쪽/NNG", "굴러가/VV")),
+        ("별이 움직이고 있다", ("별/NNG", "움직이/VV")),
+        ("두 개의 큰 별", ("두/MM", "크/VA", "별/NNG")),
+        ("이 모든 별 3개", ("별/NNG", "3/SN")),
+        ("CLIP 모델", ("clip/SL", "모델/NNG")),
+    ],
+)
+def test_korean_content(text, content):
+    assert tokenize([text], "ko").content == (content,)
 
 
-def words(texts):
-    return tokenize(texts, "en").all
+def test_all_morphemes_keep_particles_endings_and_punctuation():
+    tokens = tokenize([BALL], "ko")
+    assert {"이/JKS", "으로/JKB", "./SF"} <= set(tokens.all[0])
+    content = set(tokens.content[0])
+    assert tuple(token for token in tokens.all[0] if token in content) == tokens.content[0]
 
 
-def content_morphemes(texts):
-    return tokenize(texts, "ko").content
-
-
-def characters(texts):
-    return tokenize(texts, "ko").characters
-
-
-def spaced_words(texts):
-    return tokenize(texts, "ko").words
-
-
-def test_content_leaves_out_particles_endings_and_punctuation():
-    assert content_morphemes([BALL]) == (("빨갛/VA", "공/NNG", "왼쪽/NNG", "굴러가/VV"),)
-
-
-def test_all_morphemes_keep_them():
-    tokens = morphemes([BALL])[0]
-    assert {"이/JKS", "으로/JKB", "./SF"} <= set(tokens)
-    content = content_morphemes([BALL])[0]
-    assert tuple(token for token in tokens if token in set(content)) == content
-
-
-def test_numbers_are_content_however_they_are_written():
-    assert "두/MM" in content_morphemes(["두 개의 큰 별"])[0]
-    assert "3/SN" in content_morphemes(["별 3개"])[0]
-    assert "개/NNB" not in content_morphemes(["두 개의 큰 별"])[0]
-
-
-def test_a_determiner_that_is_no_number_is_not_content():
-    assert not [token for token in content_morphemes(["이 모든 별"])[0] if token.endswith("/MM")]
-
-
-def test_auxiliary_verbs_are_not_content():
-    assert content_morphemes(["별이 움직이고 있다"]) == (("별/NNG", "움직이/VV"),)
-
-
-@pytest.mark.parametrize("split", [morphemes, content_morphemes, characters, words, spaced_words])
-def test_nfd_and_nfc_give_the_same_tokens_and_empty_gives_none(split):
+@pytest.mark.parametrize("language", ["ko", "en"])
+@pytest.mark.parametrize("kind", ["all", "content", "characters", "words"])
+def test_nfd_and_nfc_give_the_same_tokens_and_empty_gives_none(language, kind):
     decomposed = unicodedata.normalize("NFD", BALL)
     assert decomposed != BALL
-    assert split([decomposed]) == split([BALL])
-    assert split(["", "  \n", BALL])[:2] == ((), ())
-    assert split([]) == ()
+    nfc, nfd, *empty = getattr(tokenize([BALL, decomposed, "", "  \n"], language), kind)
+    assert nfc == nfd and empty == [(), ()]
+    assert getattr(tokenize([BALL], language), kind) == (nfc,)
 
 
-def test_a_batch_gives_what_single_calls_give():
-    texts = [BALL, "", "카메라가 멈춰 있다.", "CLIP 모델"]
-    assert list(morphemes(texts)) == [morphemes([text])[0] for text in texts]
-
-
-def test_latin_letters_are_lower_cased():
-    assert content_morphemes(["CLIP 모델"]) == content_morphemes(["clip 모델"])
-
-
-def test_english_words_split_punctuation():
-    assert words(["A dog, running."]) == (("a", "dog", ",", "running", "."),)
-    english = tokenize(["A dog, running.", ""], "en")
-    assert english.content == (("a", "dog", "running"), ())
+def test_words_and_characters():
+    english = tokenize(["A dog,  running.", ""], "en")
     assert english.all == (("a", "dog", ",", "running", "."), ())
+    assert english.content == (("a", "dog", "running"), ())
     assert english.words == (("A", "dog,", "running."), ())
+    assert tokenize(["가 나\n다"], "en").characters == (("가", "나", "다"),)
 
 
-def test_characters_have_no_spaces():
-    assert characters(["가 나\n다"]) == (("가", "나", "다"),)
-
-
-def test_tokenizer_names_of_a_language():
-    assert "kiwipiepy" in tokenizer_names("ko")["content"]
-    assert set(tokenizer_names("ko")) == set(tokenizer_names("other"))
-
-
-def test_unknown_language_is_named():
+def test_an_unknown_language_is_named():
     with pytest.raises(StudyError, match=r"'jp'.*ko, en, other"):
         tokenize([BALL], "jp")
-
-
-def test_normalise_collapses_white_space():
-    assert normalise(" 가\t나\n ") == "가 나"
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from siglip_study.base.errors import StudyError
 from siglip_study.metrics.base import METRICS
 from siglip_study.metrics.retrieval import ranks
 
@@ -11,13 +10,6 @@ from siglip_study.metrics.retrieval import ranks
 def chance(n: int) -> dict[str, float]:
     names = ("retrieval_r1", "retrieval_r5", "retrieval_mrr")
     return {name: METRICS[name].chance(np.zeros((n, n))) for name in names}
-
-
-def test_identity_is_perfect():
-    found = ranks(np.eye(6))
-    assert found.recall(1).tolist() == [1] * 6
-    assert found.reciprocal_rank().tolist() == [1] * 6
-    assert found.mean_rank().tolist() == [1] * 6
 
 
 def test_permuted_identity_puts_the_own_clip_among_the_rest():
@@ -64,19 +56,8 @@ def test_ties_equal_the_average_over_random_tie_breaks():
         assert call(found) == pytest.approx(np.mean([call(r) for r in broken], 0), abs=0.15), name
 
 
-def test_chance_by_hand():
-    assert chance(4) == pytest.approx(
-        {"retrieval_r1": 1 / 4, "retrieval_r5": 1, "retrieval_mrr": (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4}
-    )
-
-
 def test_empty_captions_come_last():
     found = ranks(np.full((4, 4), -1.0), np.array([True, False, False, False]))
     assert found.recall(1).tolist() == [0, 0.25, 0.25, 0.25]
     assert found.mean_rank()[0] == 4
     assert found.reciprocal_rank()[0] == pytest.approx(0.25)
-
-
-def test_captions_and_clips_must_be_as_many():
-    with pytest.raises(StudyError, match="as many captions as clips"):
-        ranks(np.zeros((2, 3)))

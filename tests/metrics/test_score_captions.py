@@ -85,9 +85,6 @@ def test_values_follow_the_contract(good):
     json.dumps([good.values, good.metrics, good.not_computed], allow_nan=False)
     for name, value in good.values.items():
         assert set(value) == {"value", "low", "high", "reference", "chance"}, name
-        low, high = METRICS[name].min_value, METRICS[name].max_value
-        assert low is None or value["value"] >= low - 1e-12, name
-        assert high is None or value["value"] <= high + 1e-12, name
         if value["low"] is not None:
             assert value["low"] <= value["value"] <= value["high"], name
 
@@ -111,23 +108,11 @@ def test_a_value_is_the_mean_over_groups(good):
 
 def test_the_references_value_stands_beside(good, human):
     assert good.values["auc"]["reference"] == human.values["auc"]["value"]
+    assert good.values["auc"]["chance"] == 0.5 and good.values["distinct_ratio"]["chance"] is None
     assert good.values["meteor"]["reference"] is None
     assert "themselves" in human.not_computed["meteor"]
     assert "meteor_mismatched" in human.values
     assert human.clips["meteor"].null_count() == N
-
-
-def test_chance_stands_beside(good):
-    assert good.values["retrieval_r1"]["chance"] == pytest.approx(1 / N)
-    assert good.values["auc"]["chance"] == 0.5
-    assert good.values["grounding_margin"]["chance"] == 0
-    assert good.values["distinct_ratio"]["chance"] is None
-
-
-def test_good_captions_are_better_than_others(good):
-    for name in ("grounding_margin", "meteor_gain", "cider_gain", "bits"):
-        assert good.values[name]["low"] > 0, name
-    assert good.values["auc"]["low"] > 0.5
 
 
 def test_the_best_generic_caption_gains_nothing(inputs, good):
@@ -141,55 +126,6 @@ def test_the_best_generic_caption_gains_nothing(inputs, good):
     assert generic.values["effective_captions"]["value"] == pytest.approx(1 / N)
     assert generic.values["meteor_gain"]["value"] == pytest.approx(0, abs=1e-12)
     assert generic.values["cider_gain"]["value"] == pytest.approx(0, abs=1e-9)
-
-
-def test_permuting_clips_changes_nothing(inputs, good):
-    order = random.Random(2).sample(range(N), N)
-    moved = {
-        name: [values[i] for i in order]
-        if name in ("references", "ids", "groups", "categories")
-        else values
-        for name, values in inputs.items()
-    }
-    captions = good.clips["caption"].to_list()
-    again = score([captions[i] for i in order], moved)
-    for name, value in again.values.items():
-        before = good.values[name]
-        for key in ("value", "low", "high"):
-            assert value[key] == pytest.approx(before[key]), name
-    rows = again.clips.sort("id").drop("siglip_sum", "siglip_sigmoid")
-    expected = good.clips.sort("id").drop("siglip_sum", "siglip_sigmoid")
-    for name in rows.columns:
-        assert rows[name].to_list() == pytest.approx(expected[name].to_list()), name
-
-
-def test_scoring_twice_gives_the_same(inputs, good):
-    captions = good.clips["caption"].to_list()
-    assert score(captions, inputs).values == score(captions, inputs).values
-
-
-def test_empty_captions_score_the_minimum_and_are_counted(inputs, good):
-    captions = good.clips["caption"].to_list()
-    captions[0], captions[5] = "", " \n"
-    result = score(captions, inputs)
-    assert result.n_empty == 2
-    for row in (0, 5):
-        values = result.clips.row(row, named=True)
-        assert values["siglip_cosine"] == -1 and values["auc"] == 0
-        assert values["retrieval_rank"] == N
-        assert values["meteor"] == values["meteor_gain"] == values["cider"] == 0
-        assert values["grounding_margin"] == values["bits"] == 0
-
-
-def test_only_empty_captions(inputs):
-    result = score([""] * N, inputs)
-    assert result.n_empty == N
-    values = {name: value["value"] for name, value in result.values.items()}
-    assert values["siglip_cosine"] == -1
-    assert values["grounding_margin"] == values["meteor"] == values["cider"] == 0
-    assert values["retrieval_r1"] == values["auc"] == values["novelty"] == 0
-    assert values["effective_captions"] == values["distinct_ratio"] == pytest.approx(1 / N)
-    assert values["self_bleu"] == values["top_cluster_share"] == 1
 
 
 def test_one_clip():

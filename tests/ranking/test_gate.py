@@ -5,20 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from siglip_study.base.errors import StudyError
 from siglip_study.metrics.grounding import grounding_margin
 from siglip_study.ranking.gate import (
     Candidate,
-    GateThresholds,
     References,
     gate,
     gate_all,
-    gate_by_diversity_alone,
 )
 
 HUMAN = References(effective=0.9, top_share=0.03, mean_margin=0.1)
-#: Final distinct ratio of the published runs, of 97 captions.
-PUBLISHED = {"E5-v2": 0.11, "E5-v3": 0.06, "E7-v2": 0.08}
 
 
 def margins(mean: float, sd: float = 0.05, seeds: int = 3, groups: int = 97) -> np.ndarray:
@@ -27,7 +22,8 @@ def margins(mean: float, sd: float = 0.05, seeds: int = 3, groups: int = 97) -> 
     return x - x.mean() + mean
 
 
-@pytest.mark.parametrize("ratio", PUBLISHED.values(), ids=PUBLISHED.keys())
+# Final distinct ratio of the published runs E5-v2, E5-v3 and E7-v2, of 97 captions; one for all.
+@pytest.mark.parametrize("ratio", [0.11, 0.06, 0.08, 0.01])
 def test_published_runs_are_collapsed(ratio: float) -> None:
     # Margins of captions that do not depend on the clip, measured as we measure.
     n_distinct = round(ratio * 97)
@@ -40,67 +36,15 @@ def test_published_runs_are_collapsed(ratio: float) -> None:
     assert measured.verdict == "collapsed"
 
 
-def test_published_distinct_strings_prove_nothing() -> None:
-    # E1-v2, E3-v2: every caption opened alike.
-    assert gate_by_diversity_alone(1.0).verdict == "undetermined"
-    with pytest.raises(StudyError, match="0 to 1"):
-        gate_by_diversity_alone(6.0)
-
-
-@pytest.mark.parametrize("effective", [0.05, 0.19, 0.2, 0.5, 1.0])
-@pytest.mark.parametrize("top", [0.01, 0.04, 0.3, 0.9])
-@pytest.mark.parametrize("margin", [0.0, 0.001, 0.1])
-def test_references_never_collapse(effective: float, top: float, margin: float) -> None:
-    human = References(effective, top, 0.1)
-    verdict = gate(effective, top, margins(margin, seeds=1), human)
-    assert verdict.verdict != "collapsed"
-    assert not verdict.low_diversity
-
-
-def test_identical_captions_collapse() -> None:
-    scores = np.tile(np.random.default_rng(0).normal(0.2, 0.05, 97).astype("f4"), (97, 1))
-    verdict = gate(1 / 97, 1.0, grounding_margin(scores), HUMAN)
-    assert (verdict.verdict, verdict.low_diversity) == ("collapsed", True)
-
-
 def test_rounding_of_identical_captions_is_no_grounding() -> None:
     noise = 3e-8 + np.random.default_rng(0).normal(0, 1e-8, 97)  # far above 0 by a t-test
     assert gate(1 / 97, 1.0, noise, HUMAN).verdict == "collapsed"
-
-
-def test_right_facts_in_one_boilerplate_are_ranked() -> None:
-    verdict = gate([0.1] * 3, [0.3] * 3, margins(0.05), HUMAN)
-    assert (verdict.verdict, verdict.low_diversity, verdict.stamps) == (
-        "grounded",
-        True,
-        ("templated",),
-    )
-    assert verdict.may_be_ranked
-    assert verdict.reason == "templated"
 
 
 def test_the_three_other_verdicts() -> None:
     assert gate([0.8] * 3, [0.03] * 3, margins(0.05), HUMAN).verdict == "grounded"
     assert gate([0.8] * 3, [0.03] * 3, margins(0.0, 0.01), HUMAN).verdict == "ungrounded"
     assert gate([0.8] * 3, [0.03] * 3, margins(0.002, 0.2), HUMAN).verdict == "undetermined"
-    one_group = gate(0.8, 0.03, [0.5], HUMAN)
-    assert one_group.verdict == "undetermined"
-    assert one_group.margin.lower is None
-
-
-def test_templated_references_switch_diversity_off() -> None:
-    human = References(effective=0.19, top_share=0.2, mean_margin=0.1)
-    verdict = gate(1 / 97, 1.0, np.zeros(97), human)
-    assert (verdict.verdict, verdict.low_diversity) == ("ungrounded", None)
-    assert "diversity_unknown" in verdict.stamps
-
-
-def test_either_sign_of_low_diversity_is_enough() -> None:
-    assert gate(0.44, 0.01, margins(0, seeds=1), HUMAN).low_diversity is True
-    assert gate(0.46, 0.01, margins(0, seeds=1), HUMAN).low_diversity is False
-    assert gate(0.46, 0.11, margins(0, seeds=1), HUMAN).low_diversity is True
-    loose = GateThresholds(top_share_floor=0.2)
-    assert gate(0.46, 0.11, margins(0, seeds=1), HUMAN, loose).low_diversity is False
 
 
 def test_one_collapsed_seed_of_three_is_stamped() -> None:

@@ -24,7 +24,6 @@ from siglip_study.ranking.gate import (
 )
 from siglip_study.ranking.procedure import Entry, Refusal, rank_study
 from siglip_study.ranking.scorer_check import check_scorer
-from siglip_study.ranking.variance import holm
 
 HUMAN = References(effective=0.9, top_share=0.03, mean_margin=0.1)
 WIDTH = 32
@@ -64,13 +63,10 @@ def test_published_rows_as_the_file_has_them(run: dict) -> None:
     """Those that finished had collapsed in every epoch."""
     ratios = run["stage2"]["diversity"]
     verdicts = [gate_by_diversity_alone(ratio).verdict for ratio in ratios]
+    # Distinct strings prove nothing: in E1-v2 and E3-v2 every caption opened alike.
     assert verdicts[-1] == ("undetermined" if ratios[-1] == 1.0 else "collapsed")
     if run["stage2"]["finished"]:
         assert set(verdicts) == {"collapsed"}
-
-
-def test_three_published_runs_finished() -> None:
-    assert sum(run["stage2"]["finished"] for run in published()) == 3
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 97])
@@ -121,6 +117,15 @@ def test_all_references_alike_switch_the_test_off_and_ground_nobody(n: int) -> N
     assert "diversity_unknown" in verdict.stamps
 
 
+def test_right_facts_in_one_boilerplate_are_ranked_under_a_stamp() -> None:
+    right = np.random.default_rng(3).normal(0.08, 0.02, (3, 60))
+    boilerplate = gate([0.1] * 3, [0.3] * 3, right, HUMAN)
+    assert (boilerplate.verdict, boilerplate.reason) == ("grounded", "templated")
+    assert boilerplate.may_be_ranked and boilerplate.stamps == ("templated",)
+    assert "templated" not in gate([0.8] * 3, [0.03] * 3, right, HUMAN).stamps
+    assert "templated" not in gate([0.1] * 3, [0.3] * 3, right - 0.08, HUMAN).stamps
+
+
 def test_references_worse_than_chance_make_nobody_grounded() -> None:
     margins = np.random.default_rng(0).normal(-0.05, 0.01, (3, 60))
     verdict = gate([0.8] * 3, [0.05] * 3, margins, replace(HUMAN, mean_margin=-0.01))
@@ -134,6 +139,7 @@ def test_one_group_is_never_grounded_and_collapses_if_it_says_one_thing(seeds: i
     huge = np.full((seeds, 1), 5.0)
     assert gate([0.8] * seeds, [0.05] * seeds, huge, HUMAN).verdict == "undetermined"
     assert gate([0.1] * seeds, [0.9] * seeds, huge, HUMAN).verdict == "collapsed"
+    assert gate([0.8] * seeds, [0.05] * seeds, huge, HUMAN).margin.lower is None
 
 
 def test_two_clips_cannot_ground_by_a_shared_mean() -> None:
@@ -192,14 +198,6 @@ def test_every_threshold_moves_a_verdict() -> None:
     assert gate([0.9] * 3, [0.05] * 3, near, HUMAN, strict).verdict == "undetermined"
 
 
-def test_templated_stamp_needs_both() -> None:
-    right = np.random.default_rng(3).normal(0.08, 0.02, (1, 60))
-    assert "templated" in gate(0.1, 0.3, right, HUMAN).stamps
-    assert "templated" not in gate(0.8, 0.03, right, HUMAN).stamps
-    assert "templated" not in gate(0.1, 0.3, right - 0.08, HUMAN).stamps
-    assert "clips_only" in gate(0.1, 0.3, right, HUMAN).stamps
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.1])
 def test_figures_that_are_no_shares_are_refused(bad: float) -> None:
     flat = np.zeros((1, 10))
@@ -207,41 +205,22 @@ def test_figures_that_are_no_shares_are_refused(bad: float) -> None:
         gate(bad, 0.1, flat, HUMAN)
     with pytest.raises(StudyError, match="'x': top cluster share"):
         gate_all({"x": Candidate([0.5], [bad], flat)}, HUMAN)
-    with pytest.raises(StudyError, match="human captions' effective"):
-        replace(HUMAN, effective=bad)
-    with pytest.raises(StudyError, match="human captions' top share"):
-        replace(HUMAN, top_share=bad)
+    for name, word in (("effective", "effective"), ("top_share", "top share")):
+        with pytest.raises(StudyError, match=f"human captions' {word}"):
+            replace(HUMAN, **{name: bad})
+    with pytest.raises(StudyError, match="0 to 1"):
+        gate_by_diversity_alone(bad)
 
 
-def test_margins_that_are_no_numbers_are_refused() -> None:
-    broken = np.zeros((1, 10))
-    broken[0, 3] = np.nan
-    with pytest.raises(StudyError, match="1 scores are not finite"):
-        gate(0.5, 0.1, broken, HUMAN)
-    with pytest.raises(StudyError, match="mean D is nan"):
-        replace(HUMAN, mean_margin=float("nan"))
-    with pytest.raises(StudyError, match="expected 3 numbers"):
-        gate(0.5, 0.1, np.zeros((3, 10)), HUMAN)
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, float("nan")])
-def test_a_level_that_grounds_everything_is_refused(alpha: float) -> None:
-    with pytest.raises(StudyError, match=r"gate\.alpha"):
-        GateThresholds(alpha=alpha)
-
-
-# Made with multipletests(p, method="holm") of statsmodels 0.15.0.
-HOLM = [
-    ([0.2], [0.2]),
-    ([0.03, 0.03], [0.06, 0.06]),
-    ([0.01, 0.04, 0.03, 0.005, 0.03, 0.9], [0.05, 0.12, 0.12, 0.03, 0.12, 0.9]),
-    (
-        [0.001, 0.001, 0.2, 0.5, 0.012, 0.013, 0.0499],
-        [0.007, 0.007, 0.4, 0.5, 0.06, 0.06, 0.1497],
-    ),
-]
-
-
-@pytest.mark.parametrize(("p", "expected"), HOLM)
-def test_holm_is_that_of_statsmodels(p: list[float], expected: list[float]) -> None:
-    np.testing.assert_allclose(holm(np.array(p)), expected, rtol=1e-9)
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        (lambda: gate(0.5, 0.1, [0.0, np.nan], HUMAN), "1 scores are not finite"),
+        (lambda: gate(0.5, 0.1, np.zeros((3, 10)), HUMAN), "expected 3 numbers"),
+        (lambda: replace(HUMAN, mean_margin=float("nan")), "mean D is nan"),
+        *((lambda a=a: GateThresholds(alpha=a), r"gate\.alpha") for a in (0, 0.5, float("nan"))),
+    ],
+)
+def test_what_would_ground_everything_is_refused(refused, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        refused()

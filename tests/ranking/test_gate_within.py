@@ -46,16 +46,6 @@ def test_more_than_the_category_is_grounded_and_no_more_is_not() -> None:
     assert (nothing.verdict, nothing.stamps) == ("ungrounded", ())
 
 
-def test_boilerplate_with_right_facts_stays_templated() -> None:
-    told = gate([0.1] * 3, [0.3] * 3, around(0.2), HUMAN, within=around(0.1))
-    assert (told.verdict, told.stamps) == ("grounded", ("templated",))
-
-
-def test_references_as_captions_are_grounded() -> None:
-    told = gate(0.9, 0.03, HUMAN_WITHIN + 0.05, HUMAN, within=HUMAN_WITHIN)
-    assert told.verdict == "grounded" and told.may_be_ranked
-
-
 def test_the_weaker_test_decides_and_holm_runs_over_projectors() -> None:
     # The p of "both above 0" is the larger one; of two projectors the smaller is doubled.
     def of(mean: float, within: float) -> Candidate:

@@ -44,17 +44,12 @@ def test_interval_and_test_share_their_standard_error() -> None:
 def test_a_projector_entered_twice_is_inseparable() -> None:
     scores = study([0.2])
     scores["twin"] = scores["p0"].copy()
-    with np.errstate(all="raise"):
-        (test,) = pair_tests(scores)
-    assert (test.difference, test.p, test.significant) == (0.0, 1.0, False)
-    assert rank_intervals([test], scores) == {"p0": (1, 2), "twin": (1, 2)}
-
-
-def test_all_scores_zero() -> None:
-    scores = {"a": np.zeros((3, 10)), "b": np.zeros((3, 10))}
-    with np.errstate(all="raise"):
-        (test,) = pair_tests(scores)
-    assert (test.p, test.low, test.high) == (1.0, 0.0, 0.0)
+    silent = {"a": np.zeros((3, 10)), "b": np.zeros((3, 10))}
+    for given in (scores, silent):
+        with np.errstate(all="raise"):
+            (test,) = pair_tests(given)
+        assert (test.difference, test.p, test.significant) == (0.0, 1.0, False)
+        assert set(rank_intervals([test], given).values()) == {(1, 2)}
 
 
 def test_one_seed_claims_nothing() -> None:
@@ -115,7 +110,6 @@ def test_mean_interval_is_wider_than_that_of_clips_alone() -> None:
     with_seeds = mean_intervals(scores)[0]
     clips_only = mean_intervals({"a": scores["a"].mean(axis=0, keepdims=True)})[0]
     assert with_seeds.high - with_seeds.low > clips_only.high - clips_only.low
-    assert with_seeds.df < clips_only.df == 39
     assert with_seeds.seed_sd == pytest.approx(scores["a"].mean(axis=1).std(ddof=1))
 
 

@@ -55,20 +55,6 @@ def test_the_highest_mean_margin_wins(select):
     assert [row["learning_rate"] for row in found["cells"]] == [1e-3, 1e-4]
 
 
-def test_a_collapsed_cell_is_never_chosen_beside_another(select):
-    good, bad = cell("linear", 1e-3), cell("linear", 1e-1)
-    found = select((bad, WILD, 0.05), (good, STEADY, 0.9))["linear"]
-    assert found["chosen"] == good.name and found["gate"] == "grounded"
-    gates = {row["cell"]: row["gate"] for row in found["cells"]}
-    assert gates == {good.name: "grounded", bad.name: "collapsed"}
-    assert found["passed_over"] == [bad.name]
-
-
-def test_few_captions_that_fit_are_not_collapsed(select):
-    only = cell("linear", 1e-3)
-    assert select((only, BETTER, 0.05))["linear"]["n_collapsed"] == 0
-
-
 # Within category: nothing (mean 0), and what the human captions have.
 NOTHING = [0.1 * (-1) ** i for i in range(N)]
 SOME = [0.05 + 0.01 * (i % 3) for i in range(N)]

@@ -81,7 +81,9 @@ def test_no_variance_has_no_division_by_zero() -> None:
 def test_holm_by_hand(rng: np.random.Generator) -> None:
     # Sorted .005·4, .01·3, .03·2, .04·1 → .02, .03, .06, and .04 raised to .06.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+    # As multipletests(p, method="holm") of statsmodels 0.15.0.
+    tied = [0.001, 0.001, 0.2, 0.5, 0.012, 0.013, 0.0499]
+    assert holm(tied) == pytest.approx([0.007, 0.007, 0.4, 0.5, 0.06, 0.06, 0.1497])
     assert holm([]).shape == (0,)
     # The closed test it shortens: p of i is the largest Bonferroni p of any set that holds i.
     p = rng.uniform(size=5) ** 2

@@ -11,39 +11,29 @@ from nltk.translate import meteor_score
 
 _DESCRIPTION = "METEOR with exact matches only, on tokens given by the caller."
 _CITATION = "Lavie and Agarwal, METEOR: An Automatic Metric for MT Evaluation, 2007."
-_INPUTS = """
-Args:
-    predictions: one token list a caption.
-    references: one or more token lists a caption; the best one counts.
-    alpha, beta, gamma: weights of precision against recall and of the fragmentation penalty.
-Returns:
-    meteor: one score a caption.
-"""
 
 
-class NoSynonyms:
-    """Stands in for WordNet, which has no Korean: no word has a synonym."""
+class ExactOnly:
+    """Stands in for WordNet, which has no Korean, and for a stemmer: tokens are morphemes."""
 
     def synsets(self, word: str) -> list[object]:
         return []
-
-
-class NoStems:
-    """Stands in for a stemmer where tokens are morphemes already."""
 
     def stem(self, word: str) -> str:
         return word
 
 
 class NltkMeteor(evaluate.Metric):
-    """METEOR of each caption with its references."""
+    """METEOR of token lists ``predictions``, each with its ``references``, the best one counting.
+
+    ``alpha``, ``beta`` and ``gamma`` weigh precision against recall and the fragmentation penalty.
+    """
 
     def _info(self) -> evaluate.MetricInfo:
         tokens = datasets.Sequence(datasets.Value("string"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
-            inputs_description=_INPUTS,
             features=datasets.Features(
                 {"predictions": tokens, "references": datasets.Sequence(tokens)}
             ),
@@ -62,8 +52,8 @@ class NltkMeteor(evaluate.Metric):
                 wanted,
                 caption,
                 preprocess=str,
-                stemmer=NoStems(),
-                wordnet=NoSynonyms(),
+                stemmer=ExactOnly(),
+                wordnet=ExactOnly(),
                 alpha=alpha,
                 beta=beta,
                 gamma=gamma,

@@ -48,7 +48,7 @@ class Undefined(StudyError):
     """A metric has no value for these captions; the sentence says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Metric:
     """A metric's function and what it says about itself.
 
@@ -77,14 +77,14 @@ class Metric:
     min_value: float | None
     max_value: float | None
     higher_is_better: bool | None
-    tokens: str | None
-    version: str
-    unit: str
-    per_clip: bool
-    chance: float | Callable[..., float] | None
-    with_reference: bool
-    least_clips: int
-    beside_scorer: bool
+    tokens: str | None = None
+    version: str = "1"
+    unit: str = "1"
+    per_clip: bool = True
+    chance: float | Callable[..., float] | None = None
+    with_reference: bool = False
+    least_clips: int = 1
+    beside_scorer: bool = False
 
     @property
     def within_category(self) -> bool:
@@ -114,21 +114,11 @@ METRICS: dict[str, Metric] = {}
 
 
 def metric(
-    *,
-    bounds: tuple[float | None, float | None],
-    higher_is_better: bool | None,
-    tokens: str | None = None,
-    version: str = "1",
-    unit: str = "1",
-    per_clip: bool = True,
-    chance: float | Callable[..., float] | None = None,
-    with_reference: bool = False,
-    least_clips: int = 1,
-    beside_scorer: bool = False,
+    *, bounds: tuple[float | None, float | None], **declared: Any
 ) -> Callable[[Function], Function]:
     """Make a function a metric under its own name; the report quotes its docstring's first line.
 
-    ``bounds`` are the least and greatest value; see :class:`Metric` for the other arguments.
+    ``bounds`` are the least and greatest value, ``declared`` further attributes of :class:`Metric`.
 
     Raises:
         StudyError: it asks for something that is not in :data:`INPUTS` or for unknown tokens, has
@@ -137,37 +127,31 @@ def metric(
 
     def register(function: Function) -> Function:
         name = function.__name__
-        asked = [*parameters(function), *(parameters(chance) if callable(chance) else ())]
-        unknown = [] if beside_scorer else [one for one in asked if one not in INPUTS]
-        if unknown:
+        if not function.__doc__:
+            raise StudyError(f"metric {name} has no docstring; the report quotes its first line.")
+        made = Metric(
+            name=name,
+            function=function,
+            description=function.__doc__.partition("\n")[0].strip(),
+            min_value=bounds[0],
+            max_value=bounds[1],
+            **declared,
+        )
+        chance = parameters(made.chance) if callable(made.chance) else ()
+        unknown = [one for one in (*parameters(function), *chance) if one not in INPUTS]
+        if unknown and not made.beside_scorer:
             raise StudyError(
                 f"metric {name} asks for {unknown[0]!r}; expected one of {', '.join(INPUTS)}."
             )
-        if tokens not in TOKENS:
-            raise StudyError(f"metric {name} has tokens={tokens!r}; expected one of {TOKENS}.")
+        if made.tokens not in TOKENS:
+            raise StudyError(f"metric {name} has tokens={made.tokens!r}; expected one of {TOKENS}.")
         known = METRICS.get(name)
         if known is not None and known.function.__module__ != function.__module__:
             raise StudyError(
                 f"metric {name} is in {known.function.__module__} and in {function.__module__}; "
                 "expected one function of that name."
             )
-        if not function.__doc__:
-            raise StudyError(f"metric {name} has no docstring; the report quotes its first line.")
-        METRICS[name] = Metric(
-            name,
-            function,
-            function.__doc__.partition("\n")[0].strip(),
-            *bounds,
-            higher_is_better,
-            tokens,
-            version,
-            unit,
-            per_clip,
-            chance,
-            with_reference,
-            least_clips,
-            beside_scorer,
-        )
+        METRICS[name] = made
         return function
 
     return register

@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,42 +35,32 @@ def bertscore_f1(
 
     ``[N]``, 0 for what mismatched references reach and 1 for equality.
     """
-    return rescaled(bertscore.f1(captions, references), baseline)
-
-
-@dataclass(frozen=True)
-class BertScoreModel:
-    """Which model scores.
-
-    Attributes:
-        model: a local folder, or a hub id that is in the local cache.
-        num_layers: hidden layer that is compared, counted from 1; 0 is the embeddings.
-        batch_size: sentences a forward pass.
-        device: torch device.
-    """
-
-    model: str
-    num_layers: int
-    batch_size: int = 64
-    device: str = "cpu"
+    if baseline >= 1:
+        raise StudyError(
+            "metrics.bertscore: mismatched train references score 1; nothing to scale."
+        )
+    return (bertscore.f1(captions, references) - baseline) / (1 - baseline)
 
 
 class BertScore:
     """A loaded model; load once, score every cell."""
 
-    def __init__(self, config: BertScoreModel) -> None:
+    def __init__(self, model: str, num_layers: int) -> None:
         """Load the model and its tokenizer.
+
+        Args:
+            model: a local folder, or a hub id that is in the local cache.
+            num_layers: hidden layer that is compared, counted from 1; 0 is the embeddings.
 
         Raises:
             StudyError: the folder is missing, or ``num_layers`` is not one of the model's.
         """
-        self.config = config
         self._alias: tempfile.TemporaryDirectory[str] | None = None
-        self._scorer = self._load()
+        self._scorer = self._load(model, num_layers)
         self.max_tokens = self._limit()
 
-    def _load(self) -> Any:
-        model = self.config.model
+    def _load(self, model: str, num_layers: int) -> Any:
+        named = model
         local = Path(model).expanduser()
         if local.is_dir():
             model = str(local.resolve())
@@ -86,21 +75,16 @@ class BertScore:
             if local.is_dir():
                 model = self._neutral_path(Path(model))
             return BERTScorer(
-                model_type=model,
-                num_layers=self.config.num_layers,
-                batch_size=self.config.batch_size,
-                device=self.config.device,
-                use_fast_tokenizer=True,
+                model_type=model, num_layers=num_layers, device="cpu", use_fast_tokenizer=True
             )
         except AssertionError as error:
             raise StudyError(
-                f"metrics.bertscore: {self.config.num_layers} layers of {self.config.model} "
-                f"cannot be used ({error})."
+                f"metrics.bertscore: {num_layers} layers of {named} cannot be used ({error})."
             ) from None
         except (OSError, ValueError) as error:
             first_line = str(error).strip().splitlines()[0]
             raise StudyError(
-                f"metrics.bertscore: {self.config.model} cannot be loaded ({first_line}); "
+                f"metrics.bertscore: {named} cannot be loaded ({first_line}); "
                 f"expected a local folder or a cached model; {FETCH_HINT}"
             ) from None
 
@@ -151,9 +135,7 @@ class BertScore:
         f1 = np.zeros(len(texts))
         if filled:
             _, _, scores = self._scorer.score(
-                [texts[i] for i in filled],
-                [wanted[i] for i in filled],
-                batch_size=self.config.batch_size,
+                [texts[i] for i in filled], [wanted[i] for i in filled]
             )
             # Rounding gives equal texts up to 1 + 1e-7.
             f1[filled] = np.minimum(scores.double().numpy(), 1.0)
@@ -164,10 +146,7 @@ class BertScore:
     ) -> float:
         """Mean F of references of *different* train clips: what any two captions share.
 
-        Args:
-            train_references: references of each train clip.
-            pairs: at most so many pairs, drawn from the seed.
-            seed: seed of the draw.
+        At most ``pairs`` pairs are drawn.
 
         Raises:
             StudyError: fewer than two train clips.
@@ -182,15 +161,6 @@ class BertScore:
         # Neighbours on a random circle: every text is used once on either side, never with itself.
         drawn = list(zip(order, order[1:] + order[:1], strict=True))[:pairs]
         return float(self.f1([first[a] for a, _ in drawn], [[first[b]] for _, b in drawn]).mean())
-
-
-def rescaled(f1: np.ndarray, baseline: float) -> np.ndarray:
-    """(F − b) / (1 − b): 0 for what mismatched references reach, 1 for equality."""
-    if baseline >= 1:
-        raise StudyError(
-            "metrics.bertscore: mismatched train references score 1; nothing to scale."
-        )
-    return (np.asarray(f1, dtype=np.float64) - baseline) / (1 - baseline)
 
 
 def _forbid_own_code(model: str) -> None:

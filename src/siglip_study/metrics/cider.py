@@ -14,7 +14,6 @@ import functools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,13 +38,8 @@ def cider(captions: TokenLists, references: ReferenceTokens, train: ReferenceTok
     """CIDEr with train document frequencies, no length factor.
 
     ``[N]``, the mean over a clip's references.
-
-    Args:
-        captions: N captions.
-        references: of N clips.
-        train: of the clips that document frequencies are counted in.
     """
-    return np.array(_own_and_others(captions, references, train)[0])
+    return _own_and_others(captions, references, train)[0].copy()
 
 
 @metric(
@@ -65,65 +59,58 @@ def cider_gain(
     ``[N]``; others are *all* other clips.
     """
     own, others = _own_and_others(captions, references, train)
-    return np.array(own) - np.array(others)
+    return own - others
 
 
-@dataclass(frozen=True)
-class DocumentFrequencies:
-    """In how many train clips n-grams occur, as their inverse.
+class RarityWeights:
+    """Inverse document frequency of n-grams, in nats, by the train clips that they occur in.
 
-    Attributes:
-        weights: n-gram → its inverse document frequency in nats.
-        unseen: the same of an n-gram that no train clip has: as if one had it.
+    An n-gram that no train clip has weighs as if one had it.
     """
 
-    weights: dict[Ngram, float] = field(repr=False)
-    unseen: float
-
-    @classmethod
-    def of(cls, train: ReferenceTokens) -> DocumentFrequencies:
+    def __init__(self, train: ReferenceTokens) -> None:
         """Count over clips: an n-gram in two references of one clip counts once."""
         clips: Counter[Ngram] = Counter()
         for references in train:
             clips.update({g for tokens in references for n in ORDERS for g in ngrams(tokens, n)})
-        every = math.log(max(len(train), 1))
-        return cls({g: every - math.log(count) for g, count in clips.items()}, every)
+        self._unseen = math.log(max(len(train), 1))
+        self._known = {g: self._unseen - math.log(count) for g, count in clips.items()}
+
+    def __getitem__(self, ngram: Ngram) -> float:
+        return self._known.get(ngram, self._unseen)
 
     def vector(self, counts: Counter[Ngram]) -> tuple[dict[Ngram, float], float]:
         """Squared weight of each n-gram, and the length of the vector of count · weight."""
-        get, unseen = self.weights.get, self.unseen
+        get, unseen = self._known.get, self._unseen
         squares = {g: get(g, unseen) ** 2 for g in counts}
         return squares, math.sqrt(math.fsum([c * c * squares[g] for g, c in counts.items()]))
+
+
+#: Count in a reference, and 1 / (norm of the reference · references of its clip).
+Holder = tuple[int, float]
 
 
 class CiderReferences:
     """References of N clips, ready for all captioners."""
 
-    def __init__(self, references: ReferenceTokens, frequencies: DocumentFrequencies) -> None:
-        self._frequencies = frequencies
-        #: n-gram → (count, 1 / (norm of the reference · references of its clip)) of each reference
-        #: that has it; of all clips, and clip by clip
-        self._all: dict[Ngram, list[tuple[int, float]]] = defaultdict(list)
-        self._own: list[dict[Ngram, list[tuple[int, float]]]] = []
+    def __init__(self, references: ReferenceTokens, weights: RarityWeights) -> None:
+        self._weights = weights
+        #: n-gram → each reference that has it: of all clips, and clip by clip
+        self._all: dict[Ngram, list[Holder]] = defaultdict(list)
+        self._own: list[dict[Ngram, list[Holder]]] = []
         for wanted in references:
-            own: dict[Ngram, list[tuple[int, float]]] = defaultdict(list)
+            own: dict[Ngram, list[Holder]] = defaultdict(list)
             for tokens in wanted:
                 for n in ORDERS:
                     counts = Counter(ngrams(tokens, n))
-                    _, norm = frequencies.vector(counts)
+                    _, norm = weights.vector(counts)
                     for g, count in counts.items() if norm else ():
                         own[g].append((count, 1 / (norm * len(wanted))))
             for g, holders in own.items():
                 self._all[g] += holders
             self._own.append(own)
-        #: count in a caption → n-gram → what all references together give to it; filled on demand
-        self._given: dict[int, dict[Ngram, float]] = defaultdict(dict)
-
-    def _credit_of_all(self, ngram: Ngram, count: int) -> float:
-        known = self._given[count]
-        if ngram not in known:
-            known[ngram] = _credit(count, self._all[ngram])
-        return known[ngram]
+        #: (n-gram, count in a caption) → what all references together give to it
+        self._credit_of_all = functools.cache(lambda g, count: _credit(count, self._all[g]))
 
     def scores(self, clip: int, tokens: Sequence[str]) -> tuple[float, float]:
         """CIDEr of a caption with the references of its clip, and summed over all clips'.
@@ -135,7 +122,7 @@ class CiderReferences:
         own, total = 0.0, 0.0
         for n in ORDERS:
             counts = Counter(ngrams(tokens, n))
-            squares, norm = self._frequencies.vector(counts)
+            squares, norm = self._weights.vector(counts)
             if not norm:
                 continue
             every = [
@@ -147,25 +134,23 @@ class CiderReferences:
         return own * SCALE / len(ORDERS), total * SCALE / len(ORDERS)
 
 
-def _credit(count: int, holders: Sequence[tuple[int, float]]) -> float:
+def _credit(count: int, holders: Sequence[Holder]) -> float:
     """What references give to an n-gram that a caption has ``count`` times, but for its weight."""
     return math.fsum([min(count, there) * there * share for there, share in holders])
 
 
-@functools.lru_cache(maxsize=4)
-def _frequencies(train: tuple[Lists, ...]) -> DocumentFrequencies:
-    return DocumentFrequencies.of(train)
+# References and the train clips are the same for all captioners.
+_weights = functools.lru_cache(maxsize=4)(RarityWeights)
 
 
-# References and frequencies are the same for all captioners.
 @functools.lru_cache(maxsize=2)
 def _prepared(references: tuple[Lists, ...], train: tuple[Lists, ...]) -> CiderReferences:
-    return CiderReferences(references, _frequencies(train))
+    return CiderReferences(references, _weights(train))
 
 
 def _own_and_others(
     captions: TokenLists, references: ReferenceTokens, train: ReferenceTokens
-) -> tuple[list[float], list[float]]:
+) -> tuple[np.ndarray, np.ndarray]:
     """CIDEr with the own clip's references, and its mean over all other clips (NaN for one clip).
 
     Raises:
@@ -180,7 +165,7 @@ def _own_and_others(
 @functools.lru_cache(maxsize=2)
 def _scores(
     captions: Lists, references: tuple[Lists, ...], train: tuple[Lists, ...]
-) -> tuple[list[float], list[float]]:
+) -> tuple[np.ndarray, np.ndarray]:
     prepared = _prepared(references, train)
     own, others = [], []
     for clip, tokens in enumerate(captions):
@@ -189,4 +174,4 @@ def _scores(
         # The subtraction leaves rounding where there is nothing in common.
         rest = total - mine if total - mine > 1e-12 * total else 0.0
         others.append(rest / (len(captions) - 1) if len(captions) > 1 else math.nan)
-    return own, others
+    return np.array(own), np.array(others)

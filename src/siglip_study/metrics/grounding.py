@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -59,10 +59,6 @@ def grounding_margin(similarity: np.ndarray, empty: np.ndarray | None = None) ->
     Two clips cannot tell caption from clip effects: both get the mean D. A single non-empty caption
     among others that are empty leaves no other to tell its clip's appeal: 0.
 
-    Args:
-        similarity: S.
-        empty: ``[N]`` bool, captions that say nothing.
-
     Raises:
         StudyError: fewer than two clips (there is no other clip to compare with), S not square.
     """
@@ -95,6 +91,24 @@ def large_categories(categories: Sequence[str | None]) -> list[str | None]:
     return [c if c is not None and sizes[c] >= LEAST_IN_CATEGORY else None for c in categories]
 
 
+def by_category(
+    function: Callable[[np.ndarray, np.ndarray], PerClip],
+    similarity: np.ndarray,
+    category: Sequence[str | None],
+    empty: np.ndarray | None,
+    least: int = 1,
+) -> PerClip:
+    """A metric of S and ``empty`` within each category of at least ``least`` clips, else NaN."""
+    matrix = square_matrix(similarity)
+    silent = np.zeros(len(matrix), dtype=bool) if empty is None else np.asarray(empty, dtype=bool)
+    values = np.full(len(matrix), np.nan)
+    for name in set(category) - {None}:
+        members = np.array([i for i, other in enumerate(category) if other == name])
+        if len(members) >= least:
+            values[members] = function(matrix[np.ix_(members, members)], silent[members])
+    return values
+
+
 @metric(bounds=(-2, 2), higher_is_better=True, unit="cosine", chance=0.0, least_clips=2)
 def grounding_margin_within(
     similarity: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
@@ -103,15 +117,7 @@ def grounding_margin_within(
 
     Is more seen than the category? ``[N]``, NaN for a clip without category or alone in it.
     """
-    matrix = square_matrix(similarity)
-    silent = np.zeros(len(matrix), dtype=bool) if empty is None else np.asarray(empty, dtype=bool)
-    margins = np.full(len(matrix), np.nan)
-    for name in sorted({name for name in category if name is not None}):
-        members = np.array([i for i, other in enumerate(category) if other == name])
-        if len(members) >= 2:
-            inside = matrix[np.ix_(members, members)]
-            margins[members] = grounding_margin(inside, silent[members])
-    return margins
+    return by_category(grounding_margin, similarity, category, empty, least=2)
 
 
 @metric(bounds=(0, 1), higher_is_better=True, chance=0.5, least_clips=2)

@@ -210,6 +210,18 @@ ALL_UP_TO = 100
 SAMPLED = 50
 
 
+def other_clips(
+    ids: Sequence[str], categories: Sequence[str | None] | None = None, seed: int = 0
+) -> tuple[tuple[int, ...], ...]:
+    """Positions of the clips that each clip is compared with, never its own.
+
+    All others up to 100 clips; beyond that 50 fixed ones, half of them of the same category as far
+    as it has that many (a clip whose category is None has no such mates). The draw depends on ids
+    and seed alone, so that the order of the clips and the cell that is scored change nothing.
+    """
+    return _other_clips(tuple(ids), tuple(categories or [None] * len(ids)), seed)
+
+
 @functools.lru_cache(maxsize=4)
 def _other_clips(
     ids: tuple[str, ...], labels: tuple[str | None, ...], seed: int
@@ -218,35 +230,16 @@ def _other_clips(
     if n <= ALL_UP_TO:
         return tuple((*range(i), *range(i + 1, n)) for i in range(n))
     order = sorted(range(n), key=lambda i: ids[i])
-    alike = {label: [j for j in order if labels[j] == label] for label in set(labels)}
-    unlike = {label: [j for j in order if labels[j] != label] for label in set(labels)}
+    alike = {label: [j for j in order if labels[j] == label] for label in set(labels) - {None}}
+    unlike = {label: [j for j in order if labels[j] != label] for label in alike}
     chosen = []
     for i, label in enumerate(labels):
-        # A clip without category has no mates: everybody else is elsewhere.
-        mates = [j for j in alike[label] if j != i] if label is not None else []
-        elsewhere = unlike[label] if label is not None else [j for j in order if j != i]
+        mates = [j for j in alike.get(label, []) if j != i]
+        elsewhere = unlike[label] if label in unlike else [j for j in order if j != i]
         n_elsewhere = min(len(elsewhere), SAMPLED - min(len(mates), SAMPLED // 2))
         n_mates = min(len(mates), SAMPLED - n_elsewhere)
         # A string seed is hashed with SHA-512, the same on every machine.
         rng = random.Random(f"{seed}:{ids[i]}")
-        chosen.append(
-            tuple(sorted(rng.sample(mates, n_mates) + rng.sample(elsewhere, n_elsewhere)))
-        )
+        drawn = rng.sample(mates, n_mates) + rng.sample(elsewhere, n_elsewhere)
+        chosen.append(tuple(sorted(drawn)))
     return tuple(chosen)
-
-
-def other_clips(
-    ids: Sequence[str], categories: Sequence[str | None] | None = None, seed: int = 0
-) -> tuple[tuple[int, ...], ...]:
-    """Positions of the clips that each clip is compared with, never its own.
-
-    All others up to 100 clips; beyond that 50 fixed ones, half of them of the same category as far
-    as it has that many. The draw depends on ids and seed alone, so that the order of the clips and
-    the cell that is scored change nothing.
-
-    Args:
-        ids: one id a clip.
-        categories: one category a clip, None where it has none.
-        seed: seed of the draw.
-    """
-    return _other_clips(tuple(ids), tuple(categories or [None] * len(ids)), seed)

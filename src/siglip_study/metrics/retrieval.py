@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from siglip_study.metrics.base import PerClip, metric
-from siglip_study.metrics.grounding import square_matrix
+from siglip_study.metrics.grounding import by_category, square_matrix
 
 
 @metric(
@@ -37,13 +37,7 @@ def retrieval_r1_within(
 
     ``[N]``, NaN for a clip without category.
     """
-    matrix = square_matrix(similarity)
-    silent = np.zeros(len(matrix), dtype=bool) if empty is None else np.asarray(empty, dtype=bool)
-    recall = np.full(len(matrix), np.nan)
-    for name in {name for name in category if name is not None}:
-        members = np.array([i for i, other in enumerate(category) if other == name])
-        recall[members] = ranks(matrix[np.ix_(members, members)], silent[members]).recall(1)
-    return recall
+    return by_category(retrieval_r1, similarity, category, empty)
 
 
 @metric(
@@ -98,12 +92,7 @@ class Ranks:
 
 
 def ranks(scores: np.ndarray, empty: np.ndarray | None = None) -> Ranks:
-    """Ranks of the own clips in ``scores`` ``[captions, clips]``.
-
-    Args:
-        scores: S, the diagonal being the matched pairs.
-        empty: ``[N]`` bool, captions that say nothing: their own clip comes last.
-    """
+    """Ranks of the own clips in S ``[N, N]``; that of an ``empty`` ``[N]`` caption comes last."""
     matrix = square_matrix(scores)
     own = np.diagonal(matrix)[:, None]
     better = (matrix > own).sum(axis=1)

@@ -69,7 +69,7 @@ class Chunks:
         if counts != [len(weights) for weights in chunk_weights]:
             raise StudyError("captions' chunk embeddings and chunk weights differ in number.")
         self.empty = np.array(counts, dtype=np.int64) == 0
-        width = max((chunks.shape[1] for chunks in chunk_embeddings if len(chunks)), default=0)
+        width = max((chunks.shape[1] for chunks in chunk_embeddings), default=0)
         self.means, self.sums = np.zeros((2, len(counts), width))
         # Caption by caption, in the same place: float64 copies of all chunks at once would be the
         # slowest part.
@@ -88,43 +88,22 @@ class Chunks:
             np.matmul(weights / total * inverse, rows, out=self.means[i])
             np.matmul(inverse, rows, out=self.sums[i])
 
-    def __len__(self) -> int:
-        """Captions."""
-        return len(self.empty)
-
-
-def _chunks(chunks: Chunks | Sequence[np.ndarray], weights: Sequence[np.ndarray] | None) -> Chunks:
-    if isinstance(chunks, Chunks):
-        return chunks
-    return Chunks(chunks, weights if weights is not None else [np.ones(len(c)) for c in chunks])
-
 
 def score_matrix(
-    chunk_embeddings: Chunks | Sequence[np.ndarray],
-    chunk_weights: Sequence[np.ndarray] | None,
-    images: np.ndarray,
+    chunk_embeddings: Sequence[np.ndarray], chunk_weights: Sequence[np.ndarray], images: np.ndarray
 ) -> np.ndarray:
-    """Cosine S of every caption with every clip.
+    """Cosine S of every caption with every clip, ``[captions, N]`` float64 in [−1, 1].
 
-    A caption's cosine is the mean over its chunks' cosines, weighted by their lengths. An empty
-    caption (no chunk) has −1 with every clip.
-
-    Args:
-        chunk_embeddings: per caption ``[C, E]``, C = 0 for an empty one; or ``Chunks`` of them.
-        chunk_weights: per caption ``[C]``, the chunks' lengths; None with ``Chunks``.
-        images: clip vectors ``[N, E]``.
-
-    Returns:
-        ``[captions, N]`` float64 in [−1, 1].
+    A caption's cosine is the mean over its chunks' cosines, weighted by their lengths; see
+    :class:`Chunks`. An empty caption has −1 with every clip. ``images`` are the clip vectors
+    ``[N, E]``.
     """
-    chunks = _chunks(chunk_embeddings, chunk_weights)
-    if chunks.empty.all():
-        return np.full((len(chunks), len(images)), EMPTY_COSINE)
+    chunks = Chunks(chunk_embeddings, chunk_weights)
     return cosine_matrix(chunks.means, chunks.empty, images)
 
 
 def cosine_matrix(vectors: np.ndarray, empty: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """S from caption vectors ``[captions, E]``; see :func:`score_matrix`.
+    """S from the captions' mean chunks ``[captions, E]``; see :func:`score_matrix`.
 
     The mean of cosines is the cosine with the mean chunk: one product a caption, not a chunk.
     """
@@ -142,32 +121,16 @@ def own_cosines(vectors: np.ndarray, empty: np.ndarray, images: np.ndarray) -> n
 @metric(
     bounds=(None, None), higher_is_better=True, tokens="model", unit="cosine", beside_scorer=True
 )
-def siglip_sum(chunk_embeddings: Chunks | Sequence[np.ndarray], images: np.ndarray) -> np.ndarray:
+def siglip_sum(chunks: Chunks, images: np.ndarray) -> np.ndarray:
     """Sum of the chunks' cosines with the clip: what brevity gives up.
 
     ``[N]``, beside the mean, which rewards saying only the one sentence that is safe. −1 if empty.
     """
-    chunks = _chunks(chunk_embeddings, None)
-    n = len(chunks)
+    n = len(chunks.sums)
     if n != len(images):
         raise StudyError(f"{n} captions but {len(images)} clips; expected one caption a clip.")
-    if chunks.empty.all():
-        return np.full(n, EMPTY_COSINE)
     own = np.einsum("ij,ij->i", chunks.sums, _unit(images))
     return np.where(chunks.empty, EMPTY_COSINE, own)
-
-
-def caption_vectors(
-    chunk_embeddings: Chunks | Sequence[np.ndarray],
-    chunk_weights: Sequence[np.ndarray] | None,
-    width: int,
-) -> np.ndarray:
-    """One vector a caption, the length-weighted mean of its unit chunks: ``[N, width]``.
-
-    An empty caption is the zero vector.
-    """
-    chunks = _chunks(chunk_embeddings, chunk_weights)
-    return np.zeros((len(chunks), width)) if chunks.empty.all() else chunks.means
 
 
 @metric(bounds=(0, 1), higher_is_better=True, tokens="model", beside_scorer=True)
@@ -207,7 +170,7 @@ class Frames:
 @metric(bounds=(0, 1), higher_is_better=True, tokens="model", beside_scorer=True)
 def siglip_published(
     text: np.ndarray,
-    frames: Frames | Sequence[np.ndarray] | np.ndarray,
+    frames: Frames,
     scale: float,
     bias: float,
     empty: np.ndarray | None = None,
@@ -219,13 +182,12 @@ def siglip_published(
 
     Args:
         text: ``[N, E]`` embeddings of the unpadded, cut captions.
-        frames: N arrays ``[F, E]``, or ``Frames`` of them.
-        scale: see :func:`siglip_sigmoid`.
-        bias: see :func:`siglip_sigmoid`.
+        frames: of the clips.
+        scale: as of :func:`siglip_sigmoid`, like ``bias``.
+        bias: the checkpoint's ``logit_bias``.
         empty: ``[N]`` bool, captions that score 0 because they say nothing.
     """
-    shown = frames if isinstance(frames, Frames) else Frames(frames)
-    owner = np.repeat(np.arange(len(shown.counts)), shown.counts)
-    each = siglip_sigmoid(shown.cosines(_unit(text)), scale, bias)
-    values = np.bincount(owner, each, minlength=len(shown.counts)) / shown.counts
+    owner = np.repeat(np.arange(len(frames.counts)), frames.counts)
+    each = siglip_sigmoid(frames.cosines(_unit(text)), scale, bias)
+    values = np.bincount(owner, each, minlength=len(frames.counts)) / frames.counts
     return values if empty is None else np.where(empty, 0.0, values)

@@ -76,16 +76,8 @@ def find_caveats(
 ) -> tuple[Caveat, ...]:
     """What holds of this ranking, gravest first.
 
-    Args:
-        given: how the figures came about.
-        gates: verdict on each projector.
-        retrieval: tests against the retrieval baseline, if there is one.
-        demand: whether D within category was asked for; ``None`` without human captions.
-        human_scale: whether "human = 1" may be printed; ``None`` where no scorer was checked.
-        n_seeds: S.
-        n_groups: G.
-        n_clips: n.
-        alpha: level.
+    ``demand`` is ``None`` without human captions, ``human_scale`` (whether "human = 1" may be
+    printed) where no scorer was checked.
     """
     found: list[Caveat] = []
 
@@ -105,10 +97,13 @@ def find_caveats(
         add("templated", verdict.reason == "templated", label)
     add("templated_references", any("diversity_unknown" in v.stamps for v in gates.values()))
     add("within_not_asked", demand is not None and not demand.demanded)
-    collapsed = [label for label, gate in given.chosen_gates.items() if gate == "collapsed"]
-    add("all_tuning_collapsed", bool(collapsed), *collapsed)
-    category = [label for label, gate in given.chosen_gates.items() if gate == "category_only"]
-    add("no_tuning_grounded", bool(category), *category)
+    chosen: dict[CaveatCode, Verdict] = {
+        "all_tuning_collapsed": "collapsed",
+        "no_tuning_grounded": "category_only",
+    }
+    for code, word in chosen.items():
+        labels = [label for label, gate in given.chosen_gates.items() if gate == word]
+        add(code, bool(labels), *labels)
     cut = {label: share for label, share in given.truncated.items() if share > 0}
     add("truncated", bool(cut), *cut, shares=tuple(cut.values()))
     below = [test.projector for test in retrieval if not test.cleared]

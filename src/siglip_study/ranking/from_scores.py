@@ -54,12 +54,9 @@ def candidate(
         StudyError: a run was scored on other clips; the highest D would then be that of the
             easiest clips.
     """
-    told, tables = [], []
-    for folder in folders:
-        metrics, table = read_scores(folder, half)
+    told, tables = zip(*(read_scores(folder, half) for folder in folders), strict=True)
+    for folder, table in zip(folders, tables, strict=True):
         check_same_ids(clips["id"].to_list(), table["id"], "the references", str(folder))
-        told.append(metrics)
-        tables.append(table)
     values = [metrics["values"] for metrics in told]
     seen = Candidate(
         effective=[v["effective_captions"]["value"] for v in values],

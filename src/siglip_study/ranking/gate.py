@@ -23,24 +23,21 @@ from siglip_study.ranking.within import within_demand
 
 @dataclass(frozen=True)
 class GateThresholds:
-    """Thresholds of the gate; the config's ``gate`` section has the same names.
+    """Thresholds of the gate; the config's ``gate`` section has the same names."""
 
-    Attributes:
-        min_effective_ratio: below this share of the references' effective captions: low diversity.
-        top_share_floor: a top cluster over this share is low diversity, if also over …
-        top_share_ratio: … this multiple of the references' top share.
-        templated_reference: references under this effective value switch the diversity test off.
-        ungrounded_ratio: upper bound of D under this share of the references' D: ungrounded.
-        within_category: grounded asks for D within category too, where the references pass.
-        alpha: level of the one-sided bounds.
-    """
-
+    #: Below this share of the references' effective captions: low diversity.
     min_effective_ratio: float = 0.5
+    #: A top cluster over this share is low diversity, if also over …
     top_share_floor: float = 0.10
+    #: … this multiple of the references' top share.
     top_share_ratio: float = 2.0
+    #: References under this effective value switch the diversity test off.
     templated_reference: float = 0.2
+    #: Upper bound of D under this share of the references' D: ungrounded.
     ungrounded_ratio: float = 0.1
+    #: Grounded asks for D within category too, where the references pass.
     within_category: bool = True
+    #: Level of the one-sided bounds.
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
@@ -313,14 +310,9 @@ def gate(
 
     Its runs tell what seeds do to it, and nobody else's: t has a degree of freedom less than runs.
 
-    Args:
-        effective: effective captions, one value a seed or a single number.
-        top_share: top cluster share, likewise.
-        margins: D, ``[G]`` for one seed or ``[S, G]``.
-        reference: the human captions' figures.
-        thresholds: default thresholds if absent.
-        label: name of the cell in error messages.
-        within: D within category, shaped like ``margins``.
+    ``effective`` captions and ``top_share`` are one value a seed or a single number, ``margins``
+    and ``within`` (D within category) ``[G]`` for one seed or ``[S, G]``; ``label`` names the cell
+    in error messages.
     """
     candidate = Candidate(
         np.atleast_1d(effective),
@@ -344,9 +336,7 @@ class PublishedVerdict:
 
 
 def gate_by_diversity_alone(
-    distinct_ratio: float,
-    reference_distinct_ratio: float = 1.0,
-    thresholds: GateThresholds | None = None,
+    distinct_ratio: float, thresholds: GateThresholds | None = None
 ) -> PublishedVerdict:
     """Verdict on a published row, of which only distinct strings / strings is known.
 
@@ -354,12 +344,8 @@ def gate_by_diversity_alone(
     the logarithm of the number of clusters), so a low ratio proves low diversity. A high one proves
     nothing: the published runs had 1.00 where every caption opened alike.
     """
-    limits = thresholds or GateThresholds()
-    for name, value in (("distinct", distinct_ratio), ("reference", reference_distinct_ratio)):
-        if not 0 <= value <= 1:
-            raise StudyError(f"{name} ratio of a published run is {value}; expected 0 to 1.")
-    limit = limits.min_effective_ratio * reference_distinct_ratio
-    verdict: Literal["collapsed", "undetermined"] = (
-        "collapsed" if distinct_ratio < limit else "undetermined"
-    )
-    return PublishedVerdict(verdict, distinct_ratio, limit)
+    if not 0 <= distinct_ratio <= 1:
+        raise StudyError(f"distinct ratio of a published run is {distinct_ratio}; expected 0 to 1.")
+    limit = (thresholds or GateThresholds()).min_effective_ratio
+    low = distinct_ratio < limit
+    return PublishedVerdict("collapsed" if low else "undetermined", distinct_ratio, limit)

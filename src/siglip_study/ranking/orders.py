@@ -42,10 +42,9 @@ def metric_orders(values: Mapping[str, Mapping[str, float | None]], lead: str) -
     top = _top(leading)
     orders = []
     for metric, found in values.items():
-        known = {label: found.get(label) for label in labels}
-        if any(value is None for value in known.values()) or not known:
+        own = {label: float(v) for label in labels if (v := found.get(label)) is not None}
+        if not own or len(own) < len(labels):
             continue
-        own = {label: float(value) for label, value in known.items() if value is not None}
         ranks = {label: 1 + sum(v > own[label] for v in own.values()) for label in labels}
         orders.append(
             MetricOrder(metric, own, ranks, _top(own), _top(own) == top, _tau(leading, own))
@@ -109,25 +108,19 @@ def check_order(
 ) -> TruthOrder:
     """Hold the order that D claims against the order of the facts.
 
-    Args:
-        kappas: projector → :func:`facts_score` averaged within groups, ``[S, G]``.
-        margins: the tested pairs of D.
-        alpha: level, after Holm.
+    ``kappas`` are projector → :func:`facts_score` averaged within groups, ``[S, G]``, ``margins``
+    the tested pairs of D.
     """
     by_margin = {}
     for pair in margins:
         by_margin[pair.a, pair.b] = (pair.difference, pair.significant)
         by_margin[pair.b, pair.a] = (-pair.difference, pair.significant)
-    told: list[tuple[str, str]] = []
+    tests = pair_tests(kappas, alpha)
+    told = [(t.a, t.b) if t.difference > 0 else (t.b, t.a) for t in tests if t.significant]
     agree: list[tuple[str, str]] = []
     contradict: list[tuple[str, str]] = []
     turned: list[tuple[str, str]] = []
-    tests = pair_tests(kappas, alpha)
-    for test in tests:
-        if not test.significant:
-            continue
-        order = (test.a, test.b) if test.difference > 0 else (test.b, test.a)
-        told.append(order)
+    for order in told:
         difference, significant = by_margin[order]
         if significant:
             (agree if difference > 0 else contradict).append(order)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
-from siglip_study.ranking.scores import Scores, study_noise
+from siglip_study.ranking.scores import Scores, basis_of, study_noise
 from siglip_study.ranking.variance import (
     Array,
     Method,
@@ -114,25 +114,23 @@ def pair_tests(
     strict = t_quantile(1 - alpha / (2 * len(names)), tests.df)
     detectable = (strict + t_quantile(POWER, tests.df)) * se
     undo = np.sqrt(np.maximum((tests.difference / strict) ** 2 - tests.variance, 0.0) / 2)
-    result = []
-    for i, (a, b) in enumerate(names):
-        known = noise is not None
-        result.append(
-            PairTest(
-                a=a,
-                b=b,
-                difference=float(tests.difference[i]),
-                low=float(tests.difference[i] - half[i]),
-                high=float(tests.difference[i] + half[i]),
-                p=float(tests.p[i]) if known else None,
-                p_holm=float(tests.p_holm[i]) if known else None,
-                df=float(tests.df[i]),
-                smallest_detectable=float(detectable[i]) if known else None,
-                significant=known and bool(tests.p_holm[i] <= alpha),
-                seed_sd_to_undo=None if known else float(undo[i]),
-            )
+    known = noise is not None
+    return [
+        PairTest(
+            a=a,
+            b=b,
+            difference=float(tests.difference[i]),
+            low=float(tests.difference[i] - half[i]),
+            high=float(tests.difference[i] + half[i]),
+            p=float(tests.p[i]) if known else None,
+            p_holm=float(tests.p_holm[i]) if known else None,
+            df=float(tests.df[i]),
+            smallest_detectable=float(detectable[i]) if known else None,
+            significant=known and bool(tests.p_holm[i] <= alpha),
+            seed_sd_to_undo=None if known else float(undo[i]),
         )
-    return result
+        for i, (a, b) in enumerate(names)
+    ]
 
 
 def rank_intervals(
@@ -169,7 +167,7 @@ def baseline_tests(
             f"{bool(np.isfinite(bar).all())}; expected {table.n_groups} finite scores, one a group."
         )
     noise = study_noise(table)
-    basis = "clips only" if noise is None else "clips and seeds"
+    basis = basis_of(noise)
     deltas = table.y.mean(axis=1) - bar  # [P, G]
     means = deltas.mean(axis=1)
     if table.n_groups < 2:
@@ -208,17 +206,11 @@ _ENTRIES = 2**21
 class PairInfluence:
     """What leaving out one group does to a pair.
 
-    Attributes:
-        a: first projector.
-        b: second projector.
-        change: largest change of the difference a − b, signed.
-        change_group: the group whose absence makes it.
-        low: smallest difference with one group left out.
-        high: largest such difference.
-        p_change: largest change of Holm's p, signed; ``None`` with one seed.
-        p_group: the group whose absence makes it.
-        flipped_by: groups without which the claim is lost, or made, or turned around.
-        claimed: whether the pair is called different with all groups.
+    ``change`` is the largest change of the difference a − b, signed, and ``change_group`` the group
+    whose absence makes it; ``p_change`` and ``p_group`` likewise of Holm's p (``None`` with one
+    seed). ``low`` and ``high`` bound the difference with one group left out. ``claimed``: the pair
+    is called different with all groups; ``flipped_by``: groups without which that claim is lost, or
+    made, or turned around.
     """
 
     a: str
@@ -239,8 +231,8 @@ def leave_one_out(
     """Test every pair of ``{projector: [S, G]}`` G times, without group g.
 
     D itself is not measured anew: a caption's margin keeps the other clips that it was compared
-    with. Pairs stand as in :func:`siglip_study.ranking.pairs.pair_tests`. With fewer than three
-    groups, or one projector, there is nothing to leave out: the list is empty.
+    with. Pairs stand as in :func:`pair_tests`. With fewer than three groups, or one projector,
+    there is nothing to leave out: the list is empty.
 
     Raises:
         StudyError: unequal tables, or ``groups`` does not name every column once.
@@ -268,8 +260,7 @@ def leave_one_out(
         without.append(tests(np.stack([np.delete(table.y, g, axis=-1) for g in left_out])))
     differences, ps = (np.concatenate([part[i] for part in without]) for i in (0, 1))  # [G, pairs]
     result = []
-    names = [(a, b) for i, a in enumerate(labels) for b in labels[i + 1 :]]
-    for i, (a, b) in enumerate(names):
+    for i, (a, b) in enumerate(combinations(labels, 2)):
         moved, moved_p = differences[:, i] - difference[i], ps[:, i] - p[i]
         most, most_p = int(np.abs(moved).argmax()), int(np.abs(moved_p).argmax())
         claimed = known and bool(p[i] <= alpha)

@@ -193,11 +193,10 @@ def rank(
 ) -> Ranking:
     """Rank projectors by their margins, with no more order than the runs and clips prove.
 
-    Args:
-        margins: projector → grounding margin D of each run and clip, ``[S, n]``; the same S (at
-            least 2 for any rank; 3 are asked for) and the same clips for all.
-        groups: source video of each clip; each clip its own if absent.
-        alpha: level of every test, Holm over all pairs.
+    ``margins`` are projector → grounding margin D of each run and clip, ``[S, n]``, with the same S
+    (at least 2 for any rank; 3 are asked for) and the same clips for all; ``groups`` the source
+    video of each clip (each its own if absent); ``alpha`` is the level of every test, Holm over all
+    pairs.
 
     Raises:
         StudyError: unequal seeds or clips, values that are no numbers, ``alpha`` outside (0, 0.5).
@@ -277,15 +276,14 @@ def rank_study(
         bar = RetrievalBar(float(level.mean()), against)
     projectors = [
         RankedProjector(
-            projector=mean.label,
-            mean_margin=mean.mean,
-            low=mean.low,
-            high=mean.high,
-            interval_basis=mean.basis,
-            seed_sd=mean.seed_sd,
-            gate=gates[mean.label],
-            rank_low=ranks[mean.label][0] if mean.label in ranks else None,
-            rank_high=ranks[mean.label][1] if mean.label in ranks else None,
+            mean.label,
+            mean.mean,
+            mean.low,
+            mean.high,
+            mean.basis,
+            mean.seed_sd,
+            gates[mean.label],
+            *ranks.get(mean.label, (None, None)),
         )
         for mean in means
     ]

@@ -21,13 +21,8 @@ from siglip_study.metrics.grounding import (
     large_categories,
 )
 from siglip_study.metrics.ids import check_same_ids
-from siglip_study.ranking.scores import group_means
-from siglip_study.ranking.variance import (
-    MARGIN_ROUNDING,
-    contrast_variance,
-    one_sided_p,
-    t_quantile,
-)
+from siglip_study.ranking.scores import group_means, t_interval
+from siglip_study.ranking.variance import MARGIN_ROUNDING, contrast_variance, one_sided_p
 from siglip_study.ranking.within import WithinSpread, known_group_means, spread_within
 
 if TYPE_CHECKING:
@@ -42,7 +37,6 @@ SWAPPED_SHARES: tuple[float, ...] = (0.0, 0.10, 0.25, 0.50, 1.0)
 #: The scale "human = 1" divides by the references' D; below this many standard errors the
 #: quotient would be mostly noise.
 HUMAN_SCALE_ERRORS = 5.0
-
 
 #: Scores ``[n, n]``, source videos and categories of a set of clips.
 Block = tuple[ArrayLike, Sequence[str], Sequence[str | None] | None]
@@ -113,9 +107,8 @@ def swapped_curve(
             *(_swapped(scores, share, rng, draws) for scores in blocks), strict=True
         )
         drawn = weights / weights.sum() @ np.stack(values)
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        point = (share, sum(counts), float(np.mean(drawn)), float(low), float(high))
-        points.append(SwapPoint(*point))
+        low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+        points.append(SwapPoint(share, sum(counts), float(np.mean(drawn)), low, high))
     return tuple(points)
 
 
@@ -145,13 +138,8 @@ def _mean_auc(
     if not known.any():
         return None, None, None
     kept = [group for group, is_known in zip(groups, known, strict=True) if is_known]
-    _, by_group = group_means(per_clip[known], kept)
-    mean = float(by_group.mean())
-    if len(by_group) < 2:
-        return mean, None, None
-    variance, df = contrast_variance(by_group, None, ())
-    half = float(t_quantile(1 - alpha / 2, df)) * float(np.sqrt(variance))
-    return mean, max(0.0, mean - half), min(1.0, mean + half)
+    mean, low, high = t_interval(group_means(per_clip[known], kept)[1], alpha)
+    return mean, low and max(0.0, low), high and min(1.0, high)
 
 
 def check_scorer(
@@ -163,61 +151,37 @@ def check_scorer(
 ) -> ScorerCheck:
     """Judge the scorer by the human references.
 
-    Args:
-        scores: ``[n, n]``, score of reference i with clip j.
-        groups: source video of each clip.
-        categories: category of each clip, or none.
-        alpha: level.
-        seed: of the draws of the swapped-reference curve.
-
-    The scorer can tell if the one-sided lower bound of the references' mean D is above 0.
+    ``scores`` ``[n, n]`` are those of reference i with clip j; ``seed`` is of the draws of the
+    swapped-reference curve. The scorer can tell if the one-sided lower bound of the references'
+    mean D is above 0.
     """
     return check_blocks([(scores, groups, categories)], alpha, seed)
 
 
 def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) -> ScorerCheck:
-    """Judge the scorer by references in several sets of clips, each compared within itself.
-
-    Args:
-        blocks: scores, groups and categories of each, as :func:`check_scorer` takes them.
-        alpha: level.
-        seed: of the draws of the swapped-reference curve.
-    """
+    """Judge the scorer by references in several sets of clips, each compared within itself."""
     matrices = [np.asarray(scores, dtype=float) for scores, _, _ in blocks]
     groups = [group for _, own, _ in blocks for group in own]
     margins = np.concatenate([grounding_margin(matrix) for matrix in matrices])
     n = max(len(matrix) for matrix in matrices)
     _, by_group = group_means(margins, groups)
-    mean = float(by_group.mean())
-    low = high = None
+    mean, low, high = t_interval(by_group, alpha)
     p, errors = 1.0, 0.0
-    if len(by_group) > 1:
+    # Two clips have the same D by definition.
+    if len(by_group) > 1 and n > 2 and mean > MARGIN_ROUNDING:
         variance, df = contrast_variance(by_group, None, ())
-        se = float(np.sqrt(variance))
-        half = float(t_quantile(1 - alpha / 2, df)) * se
-        low, high = mean - half, mean + half
-        if n > 2 and mean > MARGIN_ROUNDING:  # two clips have the same D by definition
-            p = float(one_sided_p(mean, variance, df, float(np.abs(by_group).max())))
-            errors = mean / se if se > 0 else float("inf")
+        p = float(one_sided_p(mean, variance, df, float(np.abs(by_group).max())))
+        errors = mean / float(np.sqrt(variance)) if variance > 0 else float("inf")
     can_tell = p <= alpha
     per_clip = np.concatenate([auc(matrix) for matrix in matrices])
     overall, auc_low, auc_high = _mean_auc(per_clip, groups, alpha)
     overall = 0.5 if overall is None else overall
-    margins_within = np.concatenate(
-        [
-            np.full(len(matrix), np.nan)
-            if own is None
-            else grounding_margin_within(matrix, large_categories(own))
-            for matrix, (_, _, own) in zip(matrices, blocks, strict=True)
-        ]
-    )
-    by_category = np.concatenate(
-        [
-            np.full(len(matrix), np.nan)
-            if own is None
-            else auc_within(matrix, large_categories(own))
-            for matrix, (_, _, own) in zip(matrices, blocks, strict=True)
-        ]
+    categories = [
+        large_categories([None] * len(names) if own is None else own) for _, names, own in blocks
+    ]
+    margins_within, by_category = (
+        np.concatenate([metric(*pair) for pair in zip(matrices, categories, strict=True)])
+        for metric in (grounding_margin_within, auc_within)
     )
     within, within_low, within_high = _mean_auc(by_category, groups, alpha)
     return ScorerCheck(
@@ -242,8 +206,7 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
     )
 
 
-# ---- The scorer check of a study: human captions of the held-out clips, before anything is
-# trained.
+# ---- The check of a study: human captions of the held-out clips, before anything is trained.
 
 CHECK_SCHEMA = "scorer_check/2"
 

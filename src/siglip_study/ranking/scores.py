@@ -111,8 +111,6 @@ class MeanInterval:
     mean: float
     low: float | None
     high: float | None
-    standard_error: float | None
-    df: float | None
     seed_sd: float | None
     basis: str
 
@@ -122,27 +120,36 @@ def study_noise(scores: Scores, method: Method = "corrected") -> SeedNoise | Non
     return seed_noise(scores.y, method) if scores.n_seeds > 1 else None
 
 
-def mean_intervals(scores: Mapping[str, ArrayLike], alpha: float = 0.05) -> list[MeanInterval]:
-    """Interval of every projector in ``{projector: [S, G]}``, in the order given.
+def basis_of(noise: SeedNoise | None) -> str:
+    """What intervals carry."""
+    return "clips only" if noise is None else "clips and seeds"
 
-    V = var over groups of the seed-averaged scores / G + max(v̄, v_p) / S;
-    see :func:`siglip_study.ranking.variance.contrast_variance`.
+
+def t_interval(
+    by_group: Array, alpha: float, noise: SeedNoise | None = None, members: tuple[int, ...] = ()
+) -> tuple[float, float | None, float | None]:
+    """Mean of ``by_group`` ``[G]`` and its bounds at 1 − alpha, ``None`` where G = 1.
+
+    Its variance is that of :func:`siglip_study.ranking.variance.contrast_variance`.
     """
+    mean = float(by_group.mean())
+    if len(by_group) < 2:
+        return mean, None, None
+    variance, df = contrast_variance(by_group, noise, members)
+    half = float(t_quantile(1 - alpha / 2, df)) * float(np.sqrt(variance))
+    return mean, mean - half, mean + half
+
+
+def mean_intervals(scores: Mapping[str, ArrayLike], alpha: float = 0.05) -> list[MeanInterval]:
+    """Interval of every projector in ``{projector: [S, G]}``, in the order given."""
     table = Scores.of(scores)
     noise = study_noise(table)
-    basis = "clips only" if noise is None else "clips and seeds"
-    result = []
-    for p, label in enumerate(table.labels):
-        by_group = table.y[p].mean(axis=0)
-        mean = float(by_group.mean())
-        seed_sd = None if noise is None else float(np.sqrt(noise.spread[p]))
-        if table.n_groups < 2:
-            result.append(MeanInterval(label, mean, None, None, None, None, seed_sd, basis))
-            continue
-        variance, df = contrast_variance(by_group, noise, (p,))
-        se = float(np.sqrt(variance))
-        half = float(t_quantile(1 - alpha / 2, df)) * se
-        result.append(
-            MeanInterval(label, mean, mean - half, mean + half, se, float(df), seed_sd, basis)
+    return [
+        MeanInterval(
+            label,
+            *t_interval(table.y[p].mean(axis=0), alpha, noise, (p,)),
+            None if noise is None else float(np.sqrt(noise.spread[p])),
+            basis_of(noise),
         )
-    return result
+        for p, label in enumerate(table.labels)
+    ]

@@ -162,13 +162,8 @@ def tuned_cells(
     """Every tuning cell as it is chosen by: mean D and the gate's word on one set of clips.
 
     Each cell is gated by itself: Holm's correction belongs to claims on the report split, and here
-    would let the size of the grid decide which cells are passed over.
-
-    Args:
-        cells: tuning cells, each with the folder of its scores.
-        references: folder of the human captions' scores.
-        thresholds: of the gate.
-        half: the one that chooses, where a held-out split is halved.
+    would let the size of the grid decide which cells are passed over. Arguments as of
+    :func:`select_tuned`; ``half`` is the one that chooses, where a held-out split is halved.
     """
     human = reference_figures(references, half)
     _, clips = read_scores(references, half)
@@ -214,15 +209,8 @@ def select_tuned(
         write_selection(out, _by_halves(cells, references, thresholds, halves))
         return
     found = select_cells(tuned_cells(cells, references, thresholds))
-    write_selection(
-        out,
-        StudySelection(
-            {
-                label: replace(own, reports={"report": str(own.chosen)})
-                for label, own in found.items()
-            }
-        ),
-    )
+    chosen = {k: replace(own, reports={"report": str(own.chosen)}) for k, own in found.items()}
+    write_selection(out, StudySelection(chosen))
 
 
 def _by_halves(
@@ -238,11 +226,10 @@ def _by_halves(
     """
     seen = [tuned_cells(cells, references, thresholds, half) for half in halves]
     first, second = (select_cells(rows) for rows in seen)
-    joined = [_over_both(a, b) for a, b in zip(*seen, strict=True)]
     projectors = {}
-    for label in first:
-        own = tuple(cell for cell in joined if cell.projector == label)
-        a, b = first[label], second[label]
+    for label, a in first.items():
+        b = second[label]
+        own = tuple(map(_over_both, a.cells, b.cells))
         projectors[label] = Selection(
             chosen=a.chosen if a.chosen == b.chosen else None,
             mean_margin=(a.mean_margin + b.mean_margin) / 2,

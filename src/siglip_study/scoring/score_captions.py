@@ -196,7 +196,7 @@ def score_captions(
         matrix: S from ``siglip.score_matrix``, ``[N captions, N clips]``.
         siglip: values ``[N]`` of metrics that were computed beside the scorer.
         temperature: from ``grounding.fit_temperature`` on the selection references.
-        caption_vectors: ``[N, E]`` from ``siglip.caption_vectors``.
+        caption_vectors: ``[N, E]``, the means of ``siglip.Chunks``.
         vector_centre: ``[E]``, mean of the references' caption vectors.
         bertscore: a loaded model.
         bertscore_baseline: ``BertScore.baseline`` of the train references.

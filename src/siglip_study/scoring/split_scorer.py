@@ -129,7 +129,7 @@ class ScoreModels:
         if config is not None and self._bert is None:
             from siglip_study.metrics import bertscore
 
-            model = bertscore.BertScore(bertscore.BertScoreModel(config.model, config.layer))
+            model = bertscore.BertScore(config.model, config.layer)
             self._bert = model, model.baseline(train)
         return self._bert
 
@@ -181,8 +181,8 @@ class SplitScorer:
         """What the models make of a captioner's captions of this split."""
         records = self._records(captioner)
         captions = [record["caption"] for record in records]
-        made, vectors = self._vectors(captions)
-        own = siglip.own_cosines(vectors, made.empty, self.split.images)
+        made = self._chunks(captions)
+        own = siglip.own_cosines(made.means, made.empty, self.split.images)
         scorer = self.models.scorer
         scale, bias = scorer.logit_scale, scorer.logit_bias
         cut = scorer.published_embeddings(captions).numpy()
@@ -192,7 +192,7 @@ class SplitScorer:
             "siglip_published": siglip.siglip_published(cut, self.frames, scale, bias, made.empty),
         }
         tokens = tokenize(captions, self.split.language)
-        return Embedded(records, tokens, vectors, made.empty, columns)
+        return Embedded(records, tokens, made.means, made.empty, columns)
 
     def fitted_temperature(self, references: Embedded) -> float:
         """Temperature at which the references of the split identify their clips best."""
@@ -201,7 +201,7 @@ class SplitScorer:
 
     def reference_vectors(self) -> np.ndarray:
         """Vectors of the clips' first human captions ``[N, E]``."""
-        return self._vectors([texts[0] for texts in self.split.references])[1]
+        return self._chunks([texts[0] for texts in self.split.references]).means
 
     def hold_against(
         self, vectors: np.ndarray, temperature: float, values: Mapping[str, Any] | None = None
@@ -224,11 +224,9 @@ class SplitScorer:
         by_id = dict(zip(names, records, strict=True))
         return [by_id[clip] for clip in self.split.ids]
 
-    def _vectors(self, captions: Sequence[str]) -> tuple[siglip.Chunks, np.ndarray]:
-        """Sentence chunks of captions, and one vector a caption ``[N, E]``."""
-        pairs = self.models.scorer.caption_embeddings(list(captions))
-        made = siglip.Chunks([part.numpy() for part, _ in pairs], [w.numpy() for _, w in pairs])
-        return made, siglip.caption_vectors(made, None, self.split.images.shape[1])
+    def _chunks(self, captions: Sequence[str]) -> siglip.Chunks:
+        pairs = self.models.scorer.caption_embeddings(captions)
+        return siglip.Chunks([part.numpy() for part, _ in pairs], [w.numpy() for _, w in pairs])
 
 
 def score_captioner(
