@@ -146,6 +146,7 @@ def test_values_on_the_demos_captions_lie_within_their_range(study, kind):
         low = -np.inf if info.min_value is None else info.min_value
         high = np.inf if info.max_value is None else info.max_value
         assert low - 1e-9 <= told["value"] <= high + 1e-9, name
+        assert told["chance"] is None or low <= told["chance"] <= high, name
         if name in found.clips.columns:
             column = found.clips[name].drop_nulls().to_numpy()
             assert ((column >= low - 1e-9) & (column <= high + 1e-9)).all(), name

@@ -25,6 +25,12 @@ def test_permuted_identity_puts_the_own_clip_among_the_rest():
     )
 
 
+def test_chance_by_hand():
+    harmonic = (1 + 1 / 2 + 1 / 3 + 1 / 4) / 4
+    expected = {"retrieval_r1": 1 / 4, "retrieval_r5": 1, "retrieval_mrr": harmonic}
+    assert chance(4) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_full_ties_are_chance(n):
     found, expected = ranks(np.full((n, n), 0.3)), chance(n)

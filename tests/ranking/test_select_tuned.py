@@ -19,8 +19,6 @@ N = 12
 HUMAN = [0.5 + 0.01 * (i % 3) for i in range(N)]
 STEADY = [0.10 + 0.01 * (i % 3) for i in range(N)]  # mean .11, far above its error
 BETTER = [0.20 + 0.01 * (i % 3) for i in range(N)]  # mean .21
-# Highest mean, .25, within noise of 0: t = .25 / (.783 / √12) = 1.1.
-WILD = [1.0 if i % 2 else -0.5 for i in range(N)]
 
 
 def cell(label: str, rate: float, epochs: float = 1) -> Cell:

@@ -36,12 +36,8 @@ def check_same_ids(a: Iterable[str], b: Iterable[str], what_a: str, what_b: str)
     a, b = list(a), list(b)
     check_unique_ids(a, what_a)
     check_unique_ids(b, what_b)
-    only_a, only_b = set(a) - set(b), set(b) - set(a)
-    if not only_a and not only_b:
-        return
-    parts = []
-    if only_a:
-        parts.append(f"only {what_a} has {_some(only_a)}")
-    if only_b:
-        parts.append(f"only {what_b} has {_some(only_b)}")
-    raise StudyError(f"{what_a} and {what_b} must hold the same clip ids, but {'; '.join(parts)}.")
+    differing = ((what_a, set(a) - set(b)), (what_b, set(b) - set(a)))
+    parts = [f"only {what} has {_some(only)}" for what, only in differing if only]
+    if parts:
+        told = "; ".join(parts)
+        raise StudyError(f"{what_a} and {what_b} must hold the same clip ids, but {told}.")
