@@ -1,26 +1,12 @@
 """All benchmarks at micro size on the CPU, once a session."""
 
-from __future__ import annotations
-
-import sys
-from pathlib import Path
 from unittest import mock
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def importable():
-    """``benchmarks`` is run from the repository's root, not installed."""
-    sys.path.insert(0, str(ROOT))
-    yield
-    sys.path.remove(str(ROOT))
-
 
 @pytest.fixture(scope="session")
-def kept(importable, tmp_path_factory):
+def kept(tmp_path_factory):
     """What a run of every single-process benchmark leaves on disk."""
     import torch
 

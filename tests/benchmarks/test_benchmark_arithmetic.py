@@ -1,11 +1,16 @@
 """FLOPs, budgets, lengths and the projection, against figures worked out by hand."""
 
 import pytest
+import torch
+
+from benchmarks import data_parallel
+from benchmarks.captions import at_budget
+from benchmarks.inputs import FULL, MICRO, caption_lengths
+from benchmarks.study import project, published_runs
+from benchmarks.tables import Result
 
 
 def test_the_full_size_is_qwen3_8b():
-    from benchmarks.inputs import FULL
-
     # 6.95 billion parameters outside embedding and head, norms included.
     assert FULL.shape.layer_parameters == pytest.approx(6.946e9, rel=1e-3)
     # As the published runs print it.
@@ -13,15 +18,11 @@ def test_the_full_size_is_qwen3_8b():
 
 
 def test_budgets_beyond_the_measured_ones_follow_the_line():
-    from benchmarks.captions import at_budget
-
     assert at_budget({64: 6.0, 128: 11.0}, 128) == (11.0, True)
     assert at_budget({64: 6.0, 128: 11.0}, 512) == (pytest.approx(11 + 384 * 5 / 64), False)
 
 
 def test_caption_lengths_resemble_the_collection():
-    from benchmarks.inputs import caption_lengths
-
     drawn = caption_lengths(311, 708, 4000)
     assert min(drawn) >= 311 and max(drawn) <= 708
     assert sum(drawn) / len(drawn) == pytest.approx(401.9, rel=0.02)
@@ -32,9 +33,6 @@ def test_caption_lengths_resemble_the_collection():
 
 def _earlier(machine="a GPU"):
     """A study of round numbers: everything costs one second, ours a tenth."""
-    from benchmarks.inputs import MICRO
-    from benchmarks.tables import Result
-
     training, captions = {}, {}
     for case in MICRO.cases:
         for budget in MICRO.caption_budgets:
@@ -63,9 +61,6 @@ def _earlier(machine="a GPU"):
 
 
 def test_projection_of_e1_by_hand():
-    from benchmarks.inputs import MICRO
-    from benchmarks.study import project
-
     table = project(MICRO, _earlier()).tables[0]
     minutes = {row[0]: (row[1], row[2], row[4]) for row in table.rows}
     steps = 217  # 865 clips, 4 at a time
@@ -85,10 +80,6 @@ def test_projection_of_e1_by_hand():
 
 
 def test_decoding_runs_beside_the_tower_on_our_side_alone():
-    from benchmarks.inputs import MICRO
-    from benchmarks.study import project
-    from benchmarks.tables import Result
-
     earlier = _earlier()
     parts = {
         "decoding/slow/250/ours": 9.0,
@@ -103,9 +94,6 @@ def test_decoding_runs_beside_the_tower_on_our_side_alone():
 
 
 def test_no_projection_from_half_the_parts_or_from_two_machines():
-    from benchmarks.inputs import MICRO
-    from benchmarks.study import project
-
     earlier = _earlier()
     del earlier["scoring"]
     assert "scoring not timed" in project(MICRO, earlier).skipped
@@ -115,17 +103,10 @@ def test_no_projection_from_half_the_parts_or_from_two_machines():
 
 
 def test_epochs_are_those_that_were_taken():
-    from benchmarks.study import published_runs
-
     epochs = {run.name: run.epochs for run in published_runs()}
     assert epochs["E1-v2"] == (2, 3) and epochs["E5-v3"] == (5, 6)
 
 
 def test_data_parallel_says_how_many_gpus_it_needs(monkeypatch):
-    import torch
-
-    from benchmarks import data_parallel
-    from benchmarks.inputs import MICRO
-
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert "needs 2 GPUs" in data_parallel.run(MICRO, torch.device("cuda")).skipped

@@ -6,6 +6,11 @@ import os
 import sys
 
 import pytest
+import torch
+
+from benchmarks import data_parallel, results
+from benchmarks.inputs import MICRO
+from benchmarks.run import run
 
 TIMED = ("training", "captions", "tower", "scoring")
 
@@ -82,8 +87,6 @@ def test_the_study_is_projected_from_the_parts(kept):
 
 
 def test_results_are_written_from_what_was_kept(kept, tmp_path):
-    from benchmarks import results
-
     source = tmp_path / "here.json"
     source.write_text(json.dumps(kept), encoding="utf-8")
     results.main([str(source), "--out", str(tmp_path / "RESULTS.md")])
@@ -94,16 +97,12 @@ def test_results_are_written_from_what_was_kept(kept, tmp_path):
 
 
 def test_the_published_page_is_of_the_kept_figures(tmp_path):
-    from benchmarks import results
-
     results.main(["--out", str(tmp_path / "RESULTS.md")])
     again = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert (results.HERE / "RESULTS.md").read_text(encoding="utf-8") == again
 
 
 def test_a_second_run_keeps_the_other_figures(kept, tmp_path):
-    from benchmarks.run import run
-
     out = tmp_path / "here.json"
     out.write_text(json.dumps(kept), encoding="utf-8")
     found = run("micro", ["study"], "cpu", out)
@@ -112,12 +111,7 @@ def test_a_second_run_keeps_the_other_figures(kept, tmp_path):
 
 
 @pytest.mark.full
-def test_two_ranks_take_the_step_of_one(importable, monkeypatch):
-    import torch
-
-    from benchmarks import data_parallel
-    from benchmarks.inputs import MICRO
-
+def test_two_ranks_take_the_step_of_one(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     found = data_parallel.run(MICRO, torch.device("cpu"))
     assert all(seconds > 0 for seconds in found.parts.values())

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.tiny_models import stir_adapters
 
 from benchmarks.exactness import adapter_rounding, compare
 
@@ -11,11 +12,7 @@ CAPTIONS = [[5, 6, 7, 2], [9, 2], [8, 8, 12, 13, 2]]
 @pytest.fixture
 def adapted(make_model):
     model = make_model(lora=True).eval()
-    torch.manual_seed(4)
-    with torch.no_grad():
-        for name, parameter in model.llm.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(0, 0.1)
+    stir_adapters(model.llm)
     return model
 
 

@@ -136,24 +136,17 @@ def _reference_tokens(
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """What ``score_captions`` found; every metric is in ``values`` or in ``not_computed``.
+    """What ``score_captions`` found; every metric is in ``values`` or in ``not_computed``."""
 
-    Attributes:
-        values: ``{metric: {"value", "low", "high", "reference", "chance"}}`` of ``metrics/1``.
-        clips: columns id, group, category, caption, cluster, retrieval_rank and every metric that
-            has a value a clip.
-        metrics: metadata of each metric in ``values``.
-        not_computed: why a metric has no value.
-        n_empty: number of empty captions.
-        notes: counts that belong beside the values (texts that BERTScore had to cut).
-    """
-
+    # ``{metric: {"value", "low", "high", "reference", "chance"}}`` of ``metrics/1``
     values: dict[str, dict[str, float | None]]
+    # columns id, group, category, caption, cluster, retrieval_rank and every metric that has
+    # a value a clip
     clips: pl.DataFrame
-    metrics: dict[str, dict[str, Any]]
-    not_computed: dict[str, str]
-    n_empty: int
-    notes: dict[str, int]
+    metrics: dict[str, dict[str, Any]]  # metadata of each metric in ``values``
+    not_computed: dict[str, str]  # why a metric has no value
+    n_empty: int  # number of empty captions
+    notes: dict[str, int]  # counts that belong beside the values (texts that BERTScore had to cut)
 
 
 def score_captions(

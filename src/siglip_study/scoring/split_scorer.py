@@ -33,34 +33,20 @@ REFERENCES = "references"
 # Compared by identity: equal arrays are no truth value.
 @dataclass(frozen=True, eq=False)
 class Split:
-    """What the captions of a split are held against.
+    """What the captions of a split are held against."""
 
-    Attributes:
-        name: of the split.
-        ids: N clips, ascending; all lists below are in their order.
-        groups: source video of each clip.
-        categories: of each clip, or None.
-        references: captions of each clip by humans.
-        train: the same of each train clip.
-        images: of the clips ``[N, E]``.
-        language: of the captions.
-        facts: id → true facts of a clip, in the demo only.
-        temperature: of ``bits``.
-        centre: ``[E]`` mean of the references' vectors.
-        reference_values: the references' own metrics; None while they are made.
-    """
-
-    name: str
-    ids: list[str]
-    groups: list[str]
-    categories: list[str | None]
-    references: list[list[str]]
-    train: list[list[str]]
-    images: np.ndarray
-    language: str
-    facts: Facts | None
-    temperature: float | None
-    centre: np.ndarray | None
+    name: str  # of the split
+    ids: list[str]  # N clips, ascending; all lists below are in their order
+    groups: list[str]  # source video of each clip
+    categories: list[str | None]  # of each clip, or None
+    references: list[list[str]]  # captions of each clip by humans
+    train: list[list[str]]  # the same of each train clip
+    images: np.ndarray  # of the clips ``[N, E]``
+    language: str  # of the captions
+    facts: Facts | None  # id → true facts of a clip, in the demo only
+    temperature: float | None  # of ``bits``
+    centre: np.ndarray | None  # ``[E]`` mean of the references' vectors
+    # the references' own metrics; None while they are made
     reference_values: Mapping[str, Any] | None
 
 
@@ -76,20 +62,13 @@ class Captioner:
 
 @dataclass(frozen=True)
 class Embedded:
-    """A captioner's captions of a split as scorer and tokenizer see them.
+    """A captioner's captions of a split as scorer and tokenizer see them."""
 
-    Attributes:
-        records: of ``captions.json``, one a clip.
-        tokens: of the captions.
-        vectors: of the captions ``[N, E]``.
-        empty: ``[N]`` captions that say nothing.
-        columns: ``siglip_sum``, ``siglip_sigmoid`` and ``siglip_published``, ``[N]`` each.
-    """
-
-    records: list[dict[str, Any]]
-    tokens: Tokens
-    vectors: np.ndarray
-    empty: np.ndarray
+    records: list[dict[str, Any]]  # of ``captions.json``, one a clip
+    tokens: Tokens  # of the captions
+    vectors: np.ndarray  # of the captions ``[N, E]``
+    empty: np.ndarray  # ``[N]`` captions that say nothing
+    # ``siglip_sum``, ``siglip_sigmoid`` and ``siglip_published``, ``[N]`` each
     columns: dict[str, np.ndarray]
 
 
@@ -155,7 +134,7 @@ class SplitScorer:
         facts: Facts | None = None,
         temperature: float | None = None,
     ) -> None:
-        clips = manifest.filter(pl.col("split") == name).sort("id")
+        clips = manifest.filter(split=name).sort("id")
         ids = clips["id"].to_list()
         check_same_ids(ids, frames, "the manifest", "the scorer's features")
         shown = [frames[clip] for clip in ids]
@@ -168,7 +147,7 @@ class SplitScorer:
             groups=clips["group"].to_list(),
             categories=clips["category"].to_list(),
             references=clips["captions"].to_list(),
-            train=manifest.filter(pl.col("split") == "train")["captions"].to_list(),
+            train=manifest.filter(split="train")["captions"].to_list(),
             images=siglip.clip_vectors(shown),
             language=models.settings.language,
             facts=facts and {clip: facts[clip] for clip in ids},
