@@ -84,22 +84,11 @@ def test_captions_handed_over_equal_those_of_the_checkpoint(study, tmp_path):
     assert tables[0]["loss"].is_finite().all()
 
 
-def test_prompts_read_once_give_the_losses_of_whole_sequences(study, monkeypatch):
-    loaded, model = study.model()
-    clips = loaded.clips("report")
-
-    def table():
-        return condition_losses(model, clips, "report", 3, 2, loaded.accelerator)
-
-    shared = table()
-    monkeypatch.setattr(losses, "can_share_prompts", lambda model: False)
-    whole = table()
-    assert shared.drop("loss").equals(whole.drop("loss"))
-    assert shared["loss"].to_list() == pytest.approx(whole["loss"].to_list(), rel=1e-5)
-    assert shared["loss"].n_unique() == 15  # five clips, three conditions: none alike by chance
-
-
-def test_conditions_are_the_losses_of_one_caption_under_one_video(study, written):
+@pytest.mark.parametrize("shared", [True, False], ids=["prompts read once", "whole sequences"])
+def test_conditions_are_the_losses_of_one_caption_under_one_video(
+    study, written, monkeypatch, shared
+):
+    monkeypatch.setattr(losses, "can_share_prompts", lambda model: shared)
     loaded, model, _, table = written(study.cell)
     clips = loaded.clips("report")
     videos = [clips.features.batch([clip]) for clip in clips.ids]

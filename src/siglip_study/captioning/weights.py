@@ -56,7 +56,11 @@ def settle_adapters(llm: nn.Module, how: Literal["apart", "merged"]) -> nn.Modul
     benchmarks/RESULTS.md by `benchmarks.exactness`). A layer that is no plain linear one keeps
     peft's. The causal LM loses peft's wrapper.
     """
-    for name in names_of(llm, _is_adapted):
+
+    def is_adapted(layer: Any) -> bool:
+        return hasattr(layer, "lora_A") and isinstance(layer.base_layer, nn.Linear)
+
+    for name in names_of(llm, is_adapted):
         layer: Any = llm.get_submodule(name)
         merge = how == "merged" and not is_nf4(layer.base_layer)
         make = _merged if merge else AdaptedLinear
@@ -113,7 +117,3 @@ def _merged(base: nn.Linear, down: Tensor, up: Tensor, gain: Tensor | None) -> n
     if gain is not None:
         whole *= gain[:, None]
     return plain_linear(whole.to(base.weight.dtype), base.bias)
-
-
-def _is_adapted(layer: Any) -> bool:
-    return hasattr(layer, "lora_A") and isinstance(layer.base_layer, nn.Linear)

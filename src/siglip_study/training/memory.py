@@ -174,16 +174,11 @@ def plan_memory(
     runtime: RuntimeConfig,
     autocast: Callable[[], torch.autocast],
 ) -> MemoryPlan:
-    """Try one clip, choose a plan and set the layers of ``model``, on its device, to it.
+    """Try one clip, choose a plan and set the layers of ``model``, as it will be trained, to it.
 
-    Args:
-        model: as it will be trained.
-        features: one clip ``[1, F, P, V]`` on the device.
-        caption: the longest caption, as token ids.
-        batch: clips of a forward pass as configured; the plan may cut it, never raise it.
-        eval_batch: likewise for validation.
-        runtime: limit of memory, compilation and recomputation as configured.
-        autocast: context of the forward pass.
+    ``features`` are one clip's, ``[1, F, P, V]`` on the device, with the longest caption's token
+    ids. ``batch`` and ``eval_batch`` are clips of a forward pass as configured, in training and in
+    validation; the plan may cut them, never raise them.
 
     Raises:
         StudyError: not even one clip fits.

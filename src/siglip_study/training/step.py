@@ -217,22 +217,16 @@ def optimizer_step(
 ) -> Tensor:
     """One step on the mean loss of ``tokens`` target tokens, however they fall into batches.
 
-    Nothing here waits for the GPU.
-
-    Args:
-        model: in train mode.
-        batches: features ``[B, F, P, V]`` on the device and their captions, a forward pass each.
-        tokens: target tokens of the step, over all its batches and all ranks.
-        optimizer: of ``parameters``.
-        parameters: everything that trains.
-        accelerator: gives autocast, and the ranks whose gradients are summed.
-        max_grad_norm: gradients are clipped to this norm.
-        weight: 0 for a rank without clips of its own, which runs another's without counting it:
-            every rank must know which parameters have gradients.
-        figures: asked for ``[n]`` more figures when gradients are whole and not yet clipped.
+    Nothing here waits for the GPU. ``model`` is in train mode; ``batches`` are features
+    ``[B, F, P, V]`` on the device and their captions, a forward pass each; ``tokens`` counts those
+    of all batches and all ranks. ``optimizer`` is that of ``parameters``, all that trains, whose
+    gradients are summed over ranks and clipped to a norm of ``max_grad_norm``. ``weight`` is 0 for
+    a rank without clips of its own, which runs another's without counting it: every rank must know
+    which parameters have gradients. ``figures`` is asked for ``[n]`` more figures when gradients
+    are whole and not yet clipped.
 
     Returns:
-        Loss, gradient norm before clipping and the further figures, ``[2 + n]`` on the device.
+        Loss, gradient norm before clipping and those figures, ``[2 + n]`` on the device.
     """
     loss: Tensor = torch.zeros((), device=accelerator.device)
     for features, captions in batches:
