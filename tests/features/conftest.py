@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from support.clips import write_video
 from support.tiny_models import (
     CLIP_IMAGES,
     SIGLIP_IMAGES,
+    TEXT_SIZES,
     VISION_SIZES,
     byte_level_tokenizer,
 )
@@ -28,17 +28,6 @@ DINO_IMAGES = {
     "resample": 3,
     "image_mean": [0.485, 0.456, 0.406],
     "image_std": [0.229, 0.224, 0.225],
-}
-TEXT = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "vocab_size": 300,
-    "max_position_embeddings": 16,
-    "bos_token_id": 1,
-    "eos_token_id": 1,
-    "pad_token_id": 0,
 }
 
 
@@ -90,12 +79,14 @@ def towers(tmp_path_factory):
     dino = {k: v for k, v in VISION_SIZES.items() if k != "intermediate_size"} | {"mlp_ratio": 2}
     made = {
         "clip": save(
-            CLIPModel(CLIPConfig(vision_config=VISION_SIZES, text_config=TEXT, projection_dim=24)),
+            CLIPModel(
+                CLIPConfig(vision_config=VISION_SIZES, text_config=TEXT_SIZES, projection_dim=24)
+            ),
             base / "clip",
             CLIP_IMAGES,
         ),
         "siglip": save(
-            SiglipModel(SiglipConfig(vision_config=VISION_SIZES, text_config=TEXT)),
+            SiglipModel(SiglipConfig(vision_config=VISION_SIZES, text_config=TEXT_SIZES)),
             base / "siglip",
             SIGLIP_IMAGES,
         ),
@@ -120,22 +111,14 @@ def towers(tmp_path_factory):
 def dataset(tmp_path_factory):
     """A root with seven clips of two sizes, and their manifest rows."""
     root = tmp_path_factory.mktemp("dataset")
-    ids = [f"장면/{i}" for i in range(7)]
     for i in range(7):
         width, height = (64, 48) if i % 2 else (48, 80)
-        with av.open(str(root / f"{i}.mp4"), "w") as file:
-            stream = file.add_stream("libx264", rate=10)
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.options = {"threads": "1"}
-            for j in range(6):
-                pixels = np.full((height, width, 3), 30 * i + 5 * j, np.uint8)
-                pixels[: height // 2] += 20
-                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                frame.pts, frame.time_base = j, Fraction(1, 10)
-                file.mux(stream.encode(frame))
-            file.mux(stream.encode())
+        pictures = [np.full((height, width, 3), 30 * i + 5 * j, np.uint8) for j in range(6)]
+        for picture in pictures:
+            picture[: height // 2] += 20
+        write_video(root / f"{i}.mp4", pictures, range(0, 360, 60))
     rows = {
-        "id": ids,
+        "id": [f"장면/{i}" for i in range(7)],
         "path": [f"{i}.mp4" for i in range(7)],
         "sha256": [f"{i}" * 8 for i in range(7)],
     }

@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import transformers
 from support.tiny_models import CLIP_IMAGES, VISION_SIZES
 
 from siglip_study.base.errors import StudyError
@@ -12,21 +13,20 @@ from siglip_study.features.towers import VisionEncoder
 from siglip_study.models import hub
 
 FRAMES = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32, 3), dtype=np.uint8)
-PREFIX = {"clip": 1, "siglip": 0, "siglip_vision_model": 0, "dinov2": 1, "dinov2_with_registers": 4}
+#: kind → its class in transformers, and tokens before the patches
+TOWERS = {
+    "clip": ("CLIPVisionModel", 1),
+    "siglip": ("SiglipVisionModel", 0),
+    "siglip_vision_model": ("SiglipVisionModel", 0),
+    "dinov2": ("Dinov2Model", 1),
+    "dinov2_with_registers": ("Dinov2WithRegistersModel", 4),
+}
 
 
-@pytest.mark.parametrize("kind", list(PREFIX))
+@pytest.mark.parametrize("kind", list(TOWERS))
 @pytest.mark.parametrize("layer", [-1, -2, 1])
 def test_features_are_the_hidden_state_without_prefix_tokens(towers, kind, layer):
-    import transformers
-
-    name = {
-        "clip": "CLIPVisionModel",
-        "siglip": "SiglipVisionModel",
-        "siglip_vision_model": "SiglipVisionModel",
-        "dinov2": "Dinov2Model",
-        "dinov2_with_registers": "Dinov2WithRegistersModel",
-    }[kind]
+    name, prefix = TOWERS[kind]
     reference = getattr(transformers, name).from_pretrained(towers[kind]).eval()
     encoder = VisionEncoder(str(towers[kind]), layer=layer)
     pixels = encoder.transform.normalise(
@@ -34,7 +34,7 @@ def test_features_are_the_hidden_state_without_prefix_tokens(towers, kind, layer
     )
     with torch.no_grad():
         states = reference(pixel_values=pixels, output_hidden_states=True).hidden_states
-    expected = states[layer][:, PREFIX[kind] :].reshape(2, 3, 16, 32)
+    expected = states[layer][:, prefix:].reshape(2, 3, 16, 32)
     found = encoder.encode(FRAMES)
     assert found.dtype == torch.bfloat16 and found.shape == (2, 3, 16, 32)
     assert torch.equal(found, expected.to(torch.bfloat16))
@@ -79,12 +79,6 @@ def test_no_such_layer(towers, layer):
         VisionEncoder(str(towers["clip"]), layer=layer)
 
 
-def test_missing_folder_is_said_so():
-    for name in ("resources/none/clip", "./none", "/none", "none"):
-        with pytest.raises(StudyError, match="no such folder"):
-            VisionEncoder(name)
-
-
 def test_wrong_models_are_refused(towers, tmp_path):
     other = shutil.copytree(towers["clip"], tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
@@ -99,26 +93,7 @@ def test_wrong_models_are_refused(towers, tmp_path):
         VisionEncoder(str(size))
 
 
-def test_a_checkpoint_that_lacks_weights_is_refused(towers, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    folder = shutil.copytree(towers["clip"], tmp_path / "clip")
-    weights = load_file(folder / "model.safetensors")
-    weights.pop(next(name for name in weights if "vision" in name and "layers.1" in name))
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(StudyError, match="1 weights are missing"):
-        VisionEncoder(str(folder))
-
-
-def test_pickled_weights_are_never_read(towers, tmp_path):
-    folder = shutil.copytree(towers["clip"], tmp_path / "clip")
-    (folder / "model.safetensors").unlink()
-    torch.save({}, folder / "pytorch_model.bin")
-    with pytest.raises(StudyError, match="cannot be loaded"):
-        VisionEncoder(str(folder))
-
-
-@pytest.mark.parametrize("kind", list(PREFIX))
+@pytest.mark.parametrize("kind", list(TOWERS))
 def test_attention_is_fused(towers, kind):
     assert VisionEncoder(str(towers[kind]))._model.config._attn_implementation == "sdpa"
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from support.tiny_models import TEXT_SIZES
 
 from siglip_study.base.errors import StudyError
 from siglip_study.features.images import PatchTransform
@@ -35,15 +36,9 @@ def checkpoint(tmp_path_factory):
     from transformers import PreTrainedTokenizerFast, Siglip2Config, Siglip2Model
 
     folder = tmp_path_factory.mktemp("naflex")
-    both = {
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }  # fmt: skip
-    vision = {**both, "patch_size": PATCH, "num_patches": 16}
-    text = {
-        **both, "vocab_size": 8, "max_position_embeddings": LENGTH, "projection_size": 32,
-        "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0,
-    }  # fmt: skip
+    text = TEXT_SIZES | {"vocab_size": 8, "projection_size": 32}
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    vision = {key: text[key] for key in sizes} | {"patch_size": PATCH, "num_patches": 16}
     torch.manual_seed(0)
     model = Siglip2Model(Siglip2Config(vision_config=vision, text_config=text))
     with torch.no_grad():

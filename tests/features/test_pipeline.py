@@ -133,12 +133,16 @@ def test_the_log_says_what_bounds_the_job(dataset, tmp_path, caplog):
     assert "clips/s, encoder busy" in caplog.messages[-1] and "bound by" in caplog.messages[-1]
 
 
-def test_a_gpu_machine_needs_no_polars():
-    code = (
-        "import siglip_study.features.pipeline, siglip_study.features.towers, "
-        "siglip_study.features.scorer, siglip_study.metrics.siglip, sys; "
-        "print('polars' in sys.modules)"
-    )
+@pytest.mark.parametrize(
+    ("modules", "unused"),
+    [
+        (("features.pipeline", "features.towers", "features.scorer", "metrics.siglip"), "polars"),
+        (("features.store",), "transformers"),
+    ],
+)
+def test_imports_stay_cheap(modules, unused):
+    code = "\n".join(f"import siglip_study.{module}" for module in modules)
+    code += f"\nimport sys; print({unused!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.tiny_models import SIGLIP_IMAGES, VISION_SIZES
+from support.tiny_models import SIGLIP_IMAGES, TEXT_SIZES, VISION_SIZES
 
 from siglip_study.features.scorer import Scorer
 
@@ -42,12 +42,8 @@ def checkpoint(request, tmp_path_factory):
     from transformers import SiglipConfig, SiglipModel
 
     folder = tmp_path_factory.mktemp("siglip2")
-    text = {
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "vocab_size": 300, "max_position_embeddings": LENGTH,
-        "projection_size": 32, "hidden_act": "gelu_pytorch_tanh",
-        "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0,
-    }  # fmt: skip
+    text = TEXT_SIZES | {"max_position_embeddings": LENGTH, "projection_size": 32}
+    text |= {"hidden_act": "gelu_pytorch_tanh", "bos_token_id": 2}
     torch.manual_seed(0)
     model = SiglipModel(SiglipConfig(vision_config=VISION_SIZES, text_config=text))
     with torch.no_grad():

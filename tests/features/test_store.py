@@ -1,14 +1,10 @@
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from support.features import write_features
 from torch import Tensor
 
-import siglip_study
 from siglip_study.base.errors import StudyError
 from siglip_study.features.store import FeatureStore
 
@@ -52,20 +48,6 @@ def test_an_id_that_is_not_there_is_named(tmp_path):
     write_features(tmp_path / "out", tmp_path / "work", IDS, encoder([]), 3, FACTS)
     with pytest.raises(StudyError, match="no features of clip 'gone'"):
         FeatureStore(tmp_path / "out").batch(["a", "gone"])
-
-
-def test_a_killed_call_keeps_its_finished_shards(tmp_path):
-    first: list[str] = []
-    with pytest.raises(KeyboardInterrupt):
-        write_features(
-            tmp_path / "out", tmp_path / "work", IDS, encoder(first, IDS[4]), 2, FACTS, IDS
-        )
-    assert first == IDS[:4] and not (tmp_path / "out").exists()
-    second: list[str] = []
-    write_features(tmp_path / "out", tmp_path / "work", IDS, encoder(second), 2, FACTS, IDS)
-    assert second == IDS[4:]
-    store = FeatureStore(tmp_path / "out")
-    assert all(torch.equal(store[clip], feature(clip)) for clip in IDS)
 
 
 @pytest.mark.parametrize("change", ["facts", "ids", "shard_clips", "sources"])
@@ -116,12 +98,3 @@ def test_unfinished_or_damaged_folders_are_refused(tmp_path):
     assert store["b"].shape == (3, 4, 8)
     with pytest.raises(StudyError, match="shard-00001"):
         store["d" * 300]
-
-
-def test_importing_the_store_stays_cheap():
-    code = "import siglip_study.features.store, sys; print('transformers' in sys.modules)"
-    home = str(Path(siglip_study.__file__).parents[1])
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=home
-    )
-    assert run.stdout.strip() == "False"

@@ -27,6 +27,18 @@ VISION_SIZES = {
     "image_size": 32,
     "patch_size": 8,
 }
+#: Of a scorer's texts.
+TEXT_SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 300,
+    "max_position_embeddings": 16,
+    "bos_token_id": 1,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
 CLIP_IMAGES = {
     "image_processor_type": "CLIPImageProcessor",
     "size": {"shortest_edge": 32},
