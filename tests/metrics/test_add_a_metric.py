@@ -30,7 +30,7 @@ assert value["low"] == 0.0 and value["high"] > 3.0, value  # the interval ends a
 assert found.clips["caption_length"].to_list() == [3.0, 0.0, 6.0]
 assert found.metrics["caption_length"]["unit"] == "tokens"
 assert set(found.values) | set(found.not_computed) == set(metrics.METRICS)
-assert "caption_length" in schema.METRICS and "caption_length" in schema.CELLS
+assert "caption_length" in schema.METRICS and "caption_length" in schema.TABLES["cells"]
 # After those of the files that come first; other files of the reader's may follow.
 order = list(metrics.METRICS)
 assert order.index("caption_length") > order.index("truncated_share")
