@@ -18,6 +18,9 @@ from siglip_study.metrics.base import PerClip, metric
 #: Two clips cannot tell a caption's appeal from a clip's: fewer are no comparison.
 LEAST_IN_CATEGORY = 3
 
+#: An SD of cosines below this is rounding of float32: captions that are all the same have it.
+SCORE_ROUNDING = 1e-6
+
 
 def square_matrix(scores: np.ndarray) -> np.ndarray:
     """S as float64.
@@ -62,6 +65,11 @@ def grounding_margin(similarity: np.ndarray, empty: np.ndarray | None = None) ->
     Raises:
         StudyError: fewer than two clips (there is no other clip to compare with), S not square.
     """
+    return _fit(similarity, empty)[0]
+
+
+def _fit(similarity: np.ndarray, empty: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """D ``[N]``, and the SD of the off-diagonal scores about the fit (0 where nothing is left)."""
     matrix = square_matrix(similarity)
     n = len(matrix)
     if n < 2:
@@ -70,19 +78,49 @@ def grounding_margin(similarity: np.ndarray, empty: np.ndarray | None = None) ->
     m = len(spoken)
     margins = np.zeros(n)
     if m < 2:
-        return margins
+        return margins, 0.0
     own = np.diagonal(matrix)[spoken]
+    if n == 2:
+        return np.full(2, own.mean() - (matrix.sum() - own.sum()) / 2), 0.0
     rows = matrix[spoken].sum(axis=1) - own
     columns = matrix[np.ix_(spoken, spoken)].sum(axis=0) - own
     total = rows.sum()
-    if n == 2:
-        return np.full(2, own.mean() - total / 2)
     # The fit of a full table is row mean + column mean - mean. The diagonal x is missing from this
     # one, and is filled with its own fit: x_i = (R_i + x_i)/n + (C_i + x_i)/m - (T + sum x)/(m n).
     known = rows / n + columns / m - total / (m * n)
     filled = known.sum() / (1 - 1 / m)
-    margins[spoken] = own - (known - filled / (m * n)) / (1 - 1 / n - 1 / m)
-    return margins
+    fitted = (known - filled / (m * n)) / (1 - 1 / n - 1 / m)
+    margins[spoken] = own - fitted
+    table = matrix[spoken]
+    table[np.arange(m), spoken] = fitted
+    table += table.mean() - table.mean(axis=1, keepdims=True) - table.mean(axis=0)
+    # Scores off the diagonal, less one effect a row and a column, of which one is redundant.
+    freedom = m * (n - 1) - (m + n - 1)
+    return margins, math.sqrt(float(np.square(table).sum()) / freedom) if freedom > 0 else 0.0
+
+
+@metric(bounds=(None, None), higher_is_better=True, unit="SD", chance=0.0, least_clips=2)
+def standardised_margin(similarity: np.ndarray, empty: np.ndarray | None = None) -> PerClip:
+    r"""Grounding margin in standard deviations of the captioner's scores with other clips.
+
+    M of each clip, ``[N]``: ``M_i = D_i / σ``, D as in :func:`grounding_margin` and σ² the residual
+    mean square of the off-diagonal scores about the same fit (two-way layout without its diagonal:
+    N² − 3N + 1 degrees of freedom), one σ a captioner. How many SDs the own clip stands above what
+    chance pairs do, as d′ of signal detection has it (Green & Swets 1966).
+
+    Style moves D and not M: a caption's vector is a mean over its sentences whose length is not
+    restored, so that punctuation, filler and repeated sentences shrink or stretch all its scores
+    alike, D and σ by the same factor. Dividing by each caption's own SD would be biased among clips
+    of one category; one σ a captioner is not.
+
+    0 for two clips, for an empty caption, and where σ is rounding (captions that are all the same).
+    """
+    margins, sd = _fit(similarity, empty)
+    return _in_units_of(margins, sd)
+
+
+def _in_units_of(margins: np.ndarray, sd: float) -> np.ndarray:
+    return margins / sd if sd > SCORE_ROUNDING else np.where(np.isnan(margins), np.nan, 0.0)
 
 
 def large_categories(categories: Sequence[str | None]) -> list[str | None]:
@@ -118,6 +156,19 @@ def grounding_margin_within(
     Is more seen than the category? ``[N]``, NaN for a clip without category or alone in it.
     """
     return by_category(grounding_margin, similarity, category, empty, least=2)
+
+
+@metric(bounds=(None, None), higher_is_better=True, unit="SD", chance=0.0, least_clips=2)
+def standardised_margin_within(
+    similarity: np.ndarray, category: Sequence[str | None], empty: np.ndarray | None = None
+) -> PerClip:
+    """Standardised margin against clips of the same category only.
+
+    ``[N]``, NaN for a clip without category or alone in it. The unit is that of
+    :func:`standardised_margin`, the captioner's SD over all clips, so that the two can be compared.
+    """
+    margins = grounding_margin_within(similarity, category, empty)
+    return _in_units_of(margins, _fit(similarity, empty)[1])
 
 
 @metric(bounds=(0, 1), higher_is_better=True, chance=0.5, least_clips=2)

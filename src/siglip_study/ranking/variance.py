@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 Array = NDArray[Any]
-#: ``corrected``: what the study uses. ``simple``: the textbook sum, kept to be compared with.
-Method = Literal["corrected", "simple"]
+#: What every projector is charged at least: ``floor``, as the study does, or ``mean``, the mean of
+#: all, kept to be compared with. With two seeds both are the mean.
+Method = Literal["floor", "mean"]
 
 #: Differences below this share of the largest score are rounding, not data.
 RELATIVE_ROUNDING = 1e-12
@@ -29,37 +30,55 @@ class SeedNoise:
     """What the seeds add to the variance of a projector's mean.
 
     Attributes:
-        spread: v_p, variance over seeds of the seed means, ``[..., P]``.
-        own: v_p without the part that ``V_clip`` holds already (see :func:`seed_noise`),
-            ``[..., P]``; may be negative, as unbiased estimates of zero are.
+        spread: variance over seeds of the seed means, ``[..., P]``.
+        own: v_p, which is that without the part that ``V_clip`` holds already (see
+            :func:`seed_noise`), ``[..., P]``; may be negative, as unbiased estimates of zero are.
         n_seeds: S.
-        method: how ``own`` and the degrees of freedom were made.
+        method: what is charged at least.
     """
 
     spread: Array
     own: Array
     n_seeds: int
-    method: Method = "corrected"
+    method: Method = "floor"
 
     @property
-    def pooled(self) -> Array:
-        """v̄, the mean of ``own`` over projectors, ``[...]``."""
-        return np.asarray(self.own.mean(axis=-1))
+    def by_median(self) -> bool:
+        """Whether the least charge is of the median: with three seeds, and somebody to pool with.
+
+        At S = 2 a single v has one degree of freedom, and half of all charges would be too small.
+        """
+        return self.method == "floor" and self.n_seeds > 2 and self.own.shape[-1] > 1
+
+    @property
+    def least(self) -> Array:
+        """What every projector is charged at least, ``[...]``; see :func:`contrast_variance`."""
+        return np.maximum(self._pooled(self.own), 0.0)
+
+    @property
+    def least_spread(self) -> Array:
+        """The same of ``spread``: what the charge's own uncertainty is made of, ``[...]``."""
+        return self._pooled(self.spread)
+
+    def _pooled(self, variances: Array) -> Array:
+        if not self.by_median:
+            return np.asarray(variances.mean(axis=-1))
+        freedom = self.n_seeds - 1
+        return np.asarray(np.median(variances, axis=-1) * freedom / special.chdtri(freedom, 0.5))
 
 
-def seed_noise(y: ArrayLike, method: Method = "corrected") -> SeedNoise:
+def seed_noise(y: ArrayLike, method: Method = "floor") -> SeedNoise:
     """Seed variance of every projector in ``y`` ``[..., P, S, G]`` (S ≥ 2).
 
-    The variance v_p of the seed means estimates σ²_seed + σ²_seed×group / G. ``V_clip``, the
-    variance of seed-averaged scores over groups, holds σ²_seed×group / (S·G) as well, so the plain
-    sum V_clip + v_p/S counts it twice. ``corrected`` takes MS_residual / G off v_p, where
-    MS_residual is the residual mean square of the seed × group table (two-way layout, Searle,
-    Casella & McCulloch 1992, section 4.3). ``simple`` leaves v_p as it is.
+    The variance of the seed means estimates σ²_seed + σ²_seed×group / G. ``V_clip``, the variance
+    of seed-averaged scores over groups, holds σ²_seed×group / (S·G) as well, so their plain sum
+    would count it twice: MS_residual / G is taken off, MS_residual being the residual mean square
+    of the seed × group table (two-way layout, Searle, Casella & McCulloch 1992, section 4.3).
     """
     scores = np.asarray(y, dtype=float)
     n_groups = scores.shape[-1]
     seed_means = scores.mean(axis=-1)
-    if method == "simple" or n_groups < 2:
+    if n_groups < 2:
         return noise_of(seed_means, 0.0, n_groups, method)
     residual = scores - scores.mean(axis=-2, keepdims=True) - seed_means[..., None]
     residual += scores.mean(axis=(-2, -1))[..., None, None]
@@ -68,12 +87,12 @@ def seed_noise(y: ArrayLike, method: Method = "corrected") -> SeedNoise:
 
 
 def noise_of(
-    seed_means: Array, mean_square: ArrayLike, n_groups: int, method: Method = "corrected"
+    seed_means: Array, mean_square: ArrayLike, n_groups: int, method: Method = "floor"
 ) -> SeedNoise:
     """Seed noise from seed means ``[..., P, S]`` and residual mean squares ``[..., P]``."""
     spread = seed_means.var(axis=-1, ddof=1)
-    taken_off = 0.0 if method == "simple" else np.asarray(mean_square) / n_groups
-    return SeedNoise(spread, spread - taken_off, seed_means.shape[-1], method)
+    own = spread - np.asarray(mean_square) / n_groups
+    return SeedNoise(spread, own, seed_means.shape[-1], method)
 
 
 def contrast_variance(
@@ -90,23 +109,22 @@ def contrast_variance(
         ``V`` and ``df``, each ``[...]``.
 
     V = U_clip + U_seed with U_clip = var(contrast) / G on G − 1 degrees of freedom and
-    U_seed = Σ_{p in members} max(v̄, v_p, 0) / S.
+    U_seed = Σ_{p in members} max(v₀, v_p) / S.
+
+    v₀ is what seeds do to a projector of this study as far as the others tell: with S ≥ 3 the
+    median of the v_p times (S − 1)/χ²₀.₅(S − 1), which makes up for the median of a χ² being less
+    than its mean. One noisy projector, or one of which a run collapsed, moves it hardly, and is
+    charged its own v. With S = 2 it is the mean v̄.
 
     Satterthwaite (1946, Biometrics Bulletin 2, 110-114): if every U_k is E(U_k)·χ²_{f_k}/f_k, then
     Var(V) = Σ 2·E(U_k)²/f_k. A scaled χ²_f with the same mean and variance as V has
     Var(V) = 2·E(V)²/f, hence f = E(V)² / Σ E(U_k)²/f_k, estimated by putting U_k for E(U_k).
 
-    In the sum, U_seed of ``corrected`` counts with the v_p it was made of: what is taken off v_p
-    moves the estimate, and hardly its sampling error.
-
-    f of U_seed: pooled over P projectors of equal noise it is P(S − 1). Where one projector's
-    noise dominates, the same formula applied to the v_p themselves gives
-    (Σ c_p v_p)² / Σ (c_p v_p)²/(S − 1), with c_p the weight of v_p in U_seed; that estimate is too
-    low where noise is equal (since E(v²) exceeds σ⁴). ``corrected`` takes the harmonic mean of the
-    two, for which the simulation in ``docs/ranking.md`` speaks; ``simple`` takes P(S − 1).
-
-    f of V is at least the smaller of its parts' (Satterthwaite's is, where a part is not larger
-    than the whole; what ``corrected`` takes off can make it so).
+    In the sum, U_seed counts with the variances it was made of: what is taken off them moves the
+    estimate, and hardly its sampling error. A member that is charged its own counts S − 1; the
+    median of P counts P(S − 1)/2 (its variance is π/2 of the mean's or more). Those of the mean are
+    in :func:`_freedom_of_mean`. f of V is at least the smaller of its parts' (Satterthwaite's is,
+    where a part is not larger than the whole; what is taken off can make it so).
     """
     scores = np.asarray(contrast, dtype=float)
     n_groups = scores.shape[-1]
@@ -120,28 +138,50 @@ def add_seeds(
     if noise is None:
         return clip_part, np.full(clip_part.shape, float(n_groups - 1))
     n_projectors, n_seeds = noise.own.shape[-1], noise.n_seeds
-    pooled = noise.pooled
-    total = np.zeros(clip_part.shape)
-    weight = np.zeros(noise.own.shape)
-    for member in members:
-        own_larger = noise.own[..., member] > pooled
-        total += np.maximum(np.where(own_larger, noise.own[..., member], pooled), 0.0)
-        weight += np.where(own_larger, 0.0, 1.0 / n_projectors)[..., None]
-        weight[..., member] += own_larger
-    seed_part = total / n_seeds
-    seed_df = np.full(clip_part.shape, float(n_projectors * (n_seeds - 1)))
-    if noise.method == "corrected":
-        shares = weight * noise.spread
-        squares = np.square(shares).sum(axis=-1)
-        estimate = np.square(shares.sum(axis=-1)) * (n_seeds - 1)
-        effective = np.divide(estimate, squares, out=seed_df.copy(), where=squares > 0)
-        seed_df = 2 / (1 / seed_df + 1 / np.minimum(effective, seed_df))
+    least, least_spread = noise.least, noise.least_spread
+    own = np.stack([noise.own[..., member] for member in members], axis=-1)
+    charged_own = own > least[..., None]
+    seed_part = np.where(charged_own, own, least[..., None]).sum(axis=-1) / n_seeds
+
+    # The variances that the charge was made of, and how uncertain they are.
+    made_of = np.where(charged_own, noise.spread[..., list(members)], 0.0)
+    pooled = (~charged_own).sum(axis=-1) * least_spread
+    total = made_of.sum(axis=-1) + pooled
+    if noise.by_median:
+        squares = np.square(made_of).sum(axis=-1) / (n_seeds - 1)
+        squares += np.square(pooled) / (n_projectors * (n_seeds - 1) / 2)
+        seed_df = np.full(clip_part.shape, float(n_projectors * (n_seeds - 1)))
+        np.divide(np.square(total), squares, out=seed_df, where=squares > 0)
+    else:
+        seed_df = _freedom_of_mean(noise, members, charged_own)
+
     variance = clip_part + seed_part
-    uncertain = (weight * noise.spread).sum(axis=-1) / n_seeds
-    denominator = np.square(clip_part) / (n_groups - 1) + np.square(uncertain) / seed_df
+    denominator = np.square(clip_part) / (n_groups - 1) + np.square(total / n_seeds) / seed_df
     df = np.full(variance.shape, float(n_groups - 1))
     np.divide(np.square(variance), denominator, out=df, where=denominator > 0)
     return variance, np.maximum(df, np.minimum(seed_df, n_groups - 1.0))
+
+
+def _freedom_of_mean(noise: SeedNoise, members: tuple[int, ...], charged_own: Array) -> Array:
+    """Degrees of freedom of U_seed where the least charge is the mean over P projectors.
+
+    P(S − 1) if all are equally noisy. Where one's noise dominates, Satterthwaite's formula applied
+    to the v_p themselves gives (Σ c_p v_p)² / Σ (c_p v_p)²/(S − 1), with c_p the weight of v_p in
+    U_seed; that is too low where noise is equal (since E(v²) exceeds σ⁴). The harmonic mean of the
+    two is used, for which the simulation in ``docs/ranking.md`` speaks.
+    """
+    n_projectors, freedom = noise.own.shape[-1], noise.n_seeds - 1
+    weight = np.zeros(noise.own.shape)
+    for place, member in enumerate(members):
+        own = charged_own[..., place]
+        weight += np.where(own, 0.0, 1.0 / n_projectors)[..., None]
+        weight[..., member] += own
+    shares = weight * noise.spread
+    squares = np.square(shares).sum(axis=-1)
+    equal = np.full(squares.shape, float(n_projectors * freedom))
+    estimate = np.square(shares.sum(axis=-1)) * freedom
+    effective = np.divide(estimate, squares, out=equal.copy(), where=squares > 0)
+    return np.asarray(2 / (1 / equal + 1 / np.minimum(effective, equal)))
 
 
 def two_sided_p(mean: ArrayLike, variance: ArrayLike, df: ArrayLike, scale: float) -> Array:
