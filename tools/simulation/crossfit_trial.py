@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from siglip_study.ranking.pairs import POWER, pair_arrays
+from siglip_study.ranking.outlook import POWER
+from siglip_study.ranking.pairs import pair_arrays
 from siglip_study.ranking.variance import Array, contrast_variance, seed_noise, t_quantile
 from siglip_study.ranking.variance import two_sided_p as p_value
 from tools.simulation.trial import ALPHA

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from siglip_study.ranking.pairs import POWER
+from siglip_study.ranking.outlook import POWER
 from siglip_study.ranking.variance import (
     Array,
     Method,

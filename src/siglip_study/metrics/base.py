@@ -91,6 +91,11 @@ class Metric:
         """Whether a caption is compared with clips of its own category only."""
         return "category" in parameters(self.function)
 
+    @property
+    def is_share(self) -> bool:
+        """Whether a clip's value is in [0, 1]: then the mean has Wilson's interval."""
+        return (self.min_value, self.max_value) == (0, 1)
+
     def as_json(self, tokenizer: str | None) -> dict[str, Any]:
         """The metadata that ``metrics/1`` stores, with the tokenizer under its full name."""
         return {

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from siglip_study.features.chunking import split_sentences
 from siglip_study.metrics.base import PerClip, ReferenceTokens, TokenLists, metric
 from siglip_study.metrics.tokens import ngrams, normalise
 
@@ -296,6 +297,12 @@ def length_ratio(captions: TokenLists, references: ReferenceTokens) -> float:
     """
     wanted = sum(sum(map(len, refs)) / max(len(refs), 1) for refs in references)
     return sum(map(len, captions)) / wanted if wanted else 0.0
+
+
+@metric(bounds=(0, None), higher_is_better=None)
+def sentences(captions: Sequence[str]) -> PerClip:
+    """Sentences of the caption: D in cosine falls with every one that is added."""
+    return np.array([len(split_sentences(caption)) for caption in captions], dtype=float)
 
 
 @metric(bounds=(0, 1), higher_is_better=False, tokens="model", per_clip=False)

@@ -276,9 +276,12 @@ def _group_index(groups: tuple[str, ...]) -> np.ndarray:
 
 
 def mean_interval(
-    values: np.ndarray, groups: Sequence[str] | None = None, level: float = 0.95
+    values: np.ndarray,
+    groups: Sequence[str] | None = None,
+    level: float = 0.95,
+    share: bool = False,
 ) -> tuple[float, float, float]:
-    """Mean over groups with its t interval: (mean, low, high).
+    """Mean over groups with its t interval: (mean, low, high); with ``share`` Wilson's.
 
     Clips cut from one source video are not independent, so they are averaged first and the groups
     are the sample. NaN values are left out. The bounds are NaN with fewer than two groups, and all
@@ -291,8 +294,33 @@ def mean_interval(
     mean = float(means.mean())
     if n < 2:
         return mean, math.nan, math.nan
+    variance = float(means.var(ddof=1)) / n
+    if share:
+        return mean, *proportion_interval(mean, variance, n, n - 1, level)
     # The quantile of scipy.stats, which takes a second to import.
     from scipy.special import stdtrit
 
-    half = float(stdtrit(n - 1, (1 + level) / 2) * means.std(ddof=1) / math.sqrt(n))
+    half = float(stdtrit(n - 1, (1 + level) / 2)) * math.sqrt(variance)
     return mean, mean - half, mean + half
+
+
+def proportion_interval(
+    mean: float, variance: float, n: int, df: float, level: float = 0.95
+) -> tuple[float, float]:
+    """Wilson's interval of a mean of shares, each in [0, 1], whose variance is known otherwise.
+
+    The score interval (Wilson 1927, JASA 22, 209-212) with the effective sample size
+    p(1 − p)/``variance`` in the place of n (Korn & Graubard 1998, Survey Methodology 24, 193-201),
+    since clips of a source video and runs of a projector are not independent. Where the sample has
+    no variance (all or nothing), ``n`` itself: of 60 clips that are all right the lower bound is
+    .94, and not 1. ``df`` are the degrees of freedom of ``variance``.
+    """
+    # The quantile of scipy.stats, which takes a second to import.
+    from scipy.special import stdtrit
+
+    z = float(stdtrit(df, (1 + level) / 2))
+    spread = mean * (1 - mean)
+    effective = spread / variance if variance > 0 and spread > 0 else float(n)
+    centre = (mean + z**2 / (2 * effective)) / (1 + z**2 / effective)
+    half = z / (1 + z**2 / effective) * math.sqrt(spread / effective + z**2 / (4 * effective**2))
+    return max(0.0, centre - half), 1.0 if mean == 1 else min(1.0, centre + half)

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import optimize, special
 
 from siglip_study.base.errors import StudyError
-from siglip_study.ranking.pairs import POWER
+from siglip_study.ranking.outlook import POWER
 from siglip_study.ranking.variance import Array, add_seeds, noise_of, t_quantile
 from siglip_study.ranking.within import LEAST_SHARE, WithinSpread
 

@@ -33,7 +33,11 @@ CaveatCode = Literal[
     "below_retrieval",
     "no_human_scale",
     "frame_order",
+    "unlike_sentences",
 ]
+
+#: Ranked projectors whose captions differ in sentences by more than this ratio are told.
+SENTENCE_RATIO = 1.25
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,16 @@ class Circumstances:
         chosen_gates: the gate's word on each chosen tuning cell, on the clips that chose it (the
             worse of two halves').
         truncated: share of captions cut at the token budget, per projector.
+        sentences: mean sentences a caption, per projector.
+        device_hours_a_seed: training hours of one more report seed, of all projectors together.
     """
 
     halved: bool = False
     cross_fitted: bool = False
     chosen_gates: Mapping[str, Verdict] = field(default_factory=dict)
     truncated: Mapping[str, float] = field(default_factory=dict)
+    sentences: Mapping[str, float] = field(default_factory=dict)
+    device_hours_a_seed: float | None = None
 
 
 def find_caveats(
@@ -106,6 +114,9 @@ def find_caveats(
         add(code, bool(labels), *labels)
     cut = {label: share for label, share in given.truncated.items() if share > 0}
     add("truncated", bool(cut), *cut, shares=tuple(cut.values()))
+    told = {label: n for label, n in given.sentences.items() if gates[label].may_be_ranked}
+    apart = len(told) > 1 and max(told.values()) > SENTENCE_RATIO * min(told.values())
+    add("unlike_sentences", apart, *told, shares=tuple(told.values()))
     below = [test.projector for test in retrieval if not test.cleared]
     add("below_retrieval", bool(below), *below)
     add("no_human_scale", human_scale is False)

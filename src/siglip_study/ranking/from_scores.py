@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from siglip_study.base.io import read_json
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.ranking.caveats import Circumstances
 from siglip_study.ranking.gate import Candidate, GateThresholds, References
-from siglip_study.ranking.procedure import Entry, rank_study, write_ranking
+from siglip_study.ranking.procedure import Entry, as_candidate, rank_study, write_ranking
 from siglip_study.ranking.scorer_check import ScorerCheck
+from siglip_study.ranking.time_order import Losses
 from siglip_study.ranking.within import known_group_means
 from siglip_study.scoring.score_files import read_scores
+from siglip_study.study.paths import Paths
 
 if TYPE_CHECKING:
     from siglip_study.ranking.selection import StudySelection
 
-WITHIN = "grounding_margin_within"
+#: What ranks: columns of ``clips.parquet``.
+MARGIN, WITHIN = "standardised_margin", "standardised_margin_within"
 
 
 def reference_figures(folder: Path, half: str | None = None) -> References:
-    """The human captions' diversity, mean D, and D within category; on a half, if one is named."""
+    """The human captions' diversity, mean M, and M within category; on a half, if one is named."""
     metrics, clips = read_scores(folder, half)
     values = metrics["values"]
     return References(
         effective=values["effective_captions"]["value"],
         top_share=values["top_cluster_share"]["value"],
-        mean_margin=values["grounding_margin"]["value"],
+        mean_margin=values[MARGIN]["value"],
         within=known_group_means(_numbers(clips, WITHIN), clips["group"].to_list()),
     )
 
@@ -40,10 +45,25 @@ def _numbers(clips: pl.DataFrame, column: str) -> np.ndarray:
     return clips[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def candidate(
-    folders: Sequence[Path], clips: pl.DataFrame, half: str | None = None
-) -> tuple[Candidate, float]:
-    """What the gate sees of one captioner's runs, by clip, and their share of cut captions.
+@dataclass(frozen=True)
+class SeenRuns:
+    """What ranking and gate see of one captioner's runs, by clip, clips in order of ids.
+
+    ``entry`` holds the figures by run; ``truncated`` is the share of cut captions and ``sentences``
+    the mean number of sentences a caption.
+    """
+
+    entry: Entry
+    truncated: float
+    sentences: float
+
+    def candidate(self, groups: Sequence[str]) -> Candidate:
+        """What the gate sees, clips averaged within source videos."""
+        return as_candidate(self.entry, groups)
+
+
+def seen_runs(folders: Sequence[Path], clips: pl.DataFrame, half: str | None = None) -> SeenRuns:
+    """Read one captioner's runs.
 
     Args:
         folders: of scores, one a seed.
@@ -51,20 +71,32 @@ def candidate(
         half: the one to look at, where a held-out split is halved.
 
     Raises:
-        StudyError: a run was scored on other clips; the highest D would then be that of the
+        StudyError: a run was scored on other clips; the highest margin would then be that of the
             easiest clips.
     """
     told, tables = zip(*(read_scores(folder, half) for folder in folders), strict=True)
     for folder, table in zip(folders, tables, strict=True):
         check_same_ids(clips["id"].to_list(), table["id"], "the references", str(folder))
-    values = [metrics["values"] for metrics in told]
-    seen = Candidate(
-        effective=[v["effective_captions"]["value"] for v in values],
-        top_share=[v["top_cluster_share"]["value"] for v in values],
-        margins=[table["grounding_margin"].to_list() for table in tables],
-        within=[_numbers(table, WITHIN) for table in tables],
+
+    def by_run(column: str) -> list[np.ndarray]:
+        return [_numbers(table, column) for table in tables]
+
+    def figure(metric: str) -> list[float]:
+        return [metrics["values"][metric]["value"] for metrics in told]
+
+    losses = None
+    if all(table["loss_matched"].null_count() == 0 for table in tables):
+        losses = Losses(*(by_run(f"loss_{name}") for name in ("matched", "shuffled", "reversed")))
+    entry = Entry(
+        margins=by_run(MARGIN),
+        effective=figure("effective_captions"),
+        top_share=figure("top_cluster_share"),
+        within=by_run(WITHIN),
+        cosine=by_run("grounding_margin"),
+        losses=losses,
     )
-    return seen, sum(metrics["truncated_share"] for metrics in told) / len(told)
+    truncated = [metrics["truncated_share"] for metrics in told]
+    return SeenRuns(entry, float(np.mean(truncated)), float(np.mean(figure("sentences"))))
 
 
 def rank_projectors(
@@ -92,13 +124,10 @@ def rank_projectors(
         cross_fitted: whether they are halves that chose for each other, both of them reported.
     """
     _, human = read_scores(references)
-    entries, truncated = {}, {}
-    for label, folders in runs.items():
-        seen, truncated[label] = candidate(folders, human)
-        entries[label] = Entry(seen.margins, seen.effective, seen.top_share, seen.within)
-    bar, _ = candidate([retrieval], human)
+    seen = {label: seen_runs(folders, human) for label, folders in runs.items()}
+    bar = seen_runs([retrieval], human).entry
     ranking = rank_study(
-        entries,
+        {label: own.entry for label, own in seen.items()},
         human["group"].to_list(),
         reference_figures(references),
         scorer,
@@ -108,7 +137,27 @@ def rank_projectors(
             halved=halved,
             cross_fitted=cross_fitted,
             chosen_gates={label: own.gate for label, own in selection.projectors.items()},
-            truncated=truncated,
+            truncated={label: own.truncated for label, own in seen.items()},
+            sentences={label: own.sentences for label, own in seen.items()},
+            device_hours_a_seed=_device_hours_a_seed(runs),
         ),
     )
     write_ranking(out, ranking)
+
+
+def _device_hours_a_seed(runs: Mapping[str, Sequence[Path]]) -> float | None:
+    """Hours that one run of every projector trained, both stages; ``None`` where it is not known.
+
+    GPU time, or the machine's own where there was no GPU.
+    """
+    seconds = 0.0
+    for folders in runs.values():
+        folder = folders[0]
+        # What two trainings report together has no file of its own.
+        if not (folder / "cell.json").is_file():
+            return None
+        cell = read_json(folder / "cell.json", "cell/1")
+        stage1 = Paths(folder.parents[1]).stage1(cell["stage1_cell"]) / "stage.json"
+        for stage in (cell, read_json(stage1, "stage/1")):
+            seconds += stage["gpu_s"] or stage["wall_s"]
+    return seconds / 3600

@@ -1,7 +1,8 @@
 """Which captions may be ranked at all: the gate between a collapsed model and a grounded one.
 
 A model has *collapsed* if its captions are few and say nothing of their clip. Few captions that do
-fit their clips (right facts in one boilerplate) are ranked, stamped "templated".
+fit their clips (right facts in one boilerplate) are ranked, stamped "templated". A projector of
+which some runs failed while others are sound is *unstable*: its mean is of two kinds of models.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ class Candidate:
     within: ArrayLike | None = field(default=None, compare=False)
 
 
-Verdict = Literal["grounded", "ungrounded", "undetermined", "category_only", "collapsed"]
+RunVerdict = Literal["grounded", "ungrounded", "undetermined", "category_only", "collapsed"]
+Verdict = RunVerdict | Literal["unstable"]
+#: What a run may be called that failed.
+FAILED: tuple[RunVerdict, ...] = ("collapsed", "ungrounded")
 #: Why the gate decided so: the verdict, and its kind where there are two.
 Reason = Verdict | Literal["templated", "collapsed_category"]
 #: Marks that stand beside a projector's name.
@@ -100,7 +104,7 @@ class Diversity:
     """Means over seeds of effective captions and top cluster share, with their limits.
 
     ``low`` is ``None`` where the references are templated themselves, so that the test is off;
-    ``low_seeds`` counts the seeds that would be low by themselves.
+    ``low_runs`` says of each run whether it is low by itself (never where the test is off).
     """
 
     effective: float
@@ -108,7 +112,20 @@ class Diversity:
     top_share: float
     top_share_limit: float
     low: bool | None
-    low_seeds: int
+    low_runs: tuple[bool, ...]
+
+    @property
+    def low_seeds(self) -> int:
+        """Runs that are low by themselves."""
+        return sum(self.low_runs)
+
+
+@dataclass(frozen=True)
+class RunGate:
+    """The gate's word on one run by itself, at the full level: the test of its margin by clips."""
+
+    verdict: RunVerdict
+    margin: Bounds
 
 
 @dataclass(frozen=True)
@@ -125,6 +142,7 @@ class GateVerdict:
         ungrounded_ceiling: an upper bound of D under this is *ungrounded*.
         diversity: ``None`` where no captions were given, or no human ones to compare with.
         n_seeds: S.
+        runs: each run by itself, in the order of the seeds.
     """
 
     verdict: Verdict
@@ -136,6 +154,12 @@ class GateVerdict:
     ungrounded_ceiling: float | None
     diversity: Diversity | None
     n_seeds: int
+    runs: tuple[RunGate, ...] = ()
+
+    @property
+    def failed_runs(self) -> tuple[int, ...]:
+        """Places of the runs that are collapsed or ungrounded by themselves."""
+        return tuple(i for i, run in enumerate(self.runs) if run.verdict in FAILED)
 
     @property
     def may_be_ranked(self) -> bool:
@@ -191,7 +215,7 @@ def _diversity(
         top_share=means[1],
         top_share_limit=most,
         low=means[0] < least or means[1] > most if judged else None,
-        low_seeds=int(((effective < least) | (top_share > most)).sum()) if judged else 0,
+        low_runs=tuple((((effective < least) | (top_share > most)) & judged).tolist()),
     )
 
 
@@ -235,7 +259,9 @@ def gate_all(
     """Gate the projectors of a study together: shared seed noise, Holm over projectors.
 
     Collapsed = low diversity and not grounded. The lower bounds carry clips and seeds; with one
-    seed they carry clips only and the verdict is stamped so. Where the references pass it
+    seed they carry clips only and the verdict is stamped so. Each run is gated by itself too:
+    unstable = one is collapsed or ungrounded, another sound (grounded, its lower bound over the
+    ceiling of *ungrounded*). Where the references pass it
     themselves, grounded asks that D within category be above 0 as well. Grounded is then the claim
     that both means are above 0. Its null hypothesis is the union of theirs, whose p is the larger
     one (intersection-union test, Berger 1982, Technometrics 24, 295-300): nothing is to be
@@ -258,8 +284,8 @@ def gate_all(
     withins: Sequence[Bounds | None] = [None] * len(margins)
     if tables:
         withins = _tests(Scores.of(tables), limits.alpha, own_runs)
-    weaker = [m.p if w is None else max(m.p, w.p) for m, w in zip(margins, withins, strict=True)]
-    p_holm, p_margin = holm(weaker), holm([bounds.p for bounds in margins])
+    p_holm = holm([_weaker(m, w) for m, w in zip(margins, withins, strict=True)])
+    p_margin = holm([bounds.p for bounds in margins])
     ceiling = None if reference is None else limits.ungrounded_ratio * reference.mean_margin
     verdicts = {}
     for p, label in enumerate(table.labels):
@@ -268,15 +294,13 @@ def gate_all(
         grounded = bool(p_holm[p] <= limits.alpha)
         decided_within = within is not None and within.p >= margin.p
         categories = not grounded and decided_within and bool(p_margin[p] <= limits.alpha)
-        verdict: Verdict = "undetermined"
-        if grounded:
-            verdict = "grounded"
-        elif diversity is not None and diversity.low:
-            verdict = "collapsed"
-        elif categories:
-            verdict = "category_only"
-        elif ceiling is not None and margin.upper is not None and margin.upper < ceiling:
-            verdict = "ungrounded"
+        low = diversity is not None and bool(diversity.low)
+        verdict: Verdict = _word(grounded, low, categories, margin, ceiling)
+        runs = _run_gates(table.y[p], tables.get(label), diversity, ceiling, limits)
+        failed = [run for run in runs if run.verdict in FAILED]
+        # Draws of a control differ in what they were trained on: they are no runs of one thing.
+        if failed and not own_runs and any(_is_sound(run, ceiling) for run in runs):
+            verdict = "unstable"
         verdicts[label] = GateVerdict(
             verdict,
             margin,
@@ -287,8 +311,53 @@ def gate_all(
             ceiling,
             diversity,
             table.n_seeds,
+            runs,
         )
     return verdicts
+
+
+def _weaker(margin: Bounds, within: Bounds | None) -> float:
+    """p of the union of both null hypotheses: the larger one."""
+    return margin.p if within is None else max(margin.p, within.p)
+
+
+def _word(
+    grounded: bool, low_diversity: bool, categories: bool, margin: Bounds, ceiling: float | None
+) -> RunVerdict:
+    if grounded:
+        return "grounded"
+    if low_diversity:
+        return "collapsed"
+    if categories:
+        return "category_only"
+    if ceiling is not None and margin.upper is not None and margin.upper < ceiling:
+        return "ungrounded"
+    return "undetermined"
+
+
+def _is_sound(run: RunGate, ceiling: float | None) -> bool:
+    """Grounded, and above what is called ungrounded: chance puts one run of nothing above 0."""
+    lower = run.margin.lower
+    return run.verdict == "grounded" and lower is not None and lower > (ceiling or 0.0)
+
+
+def _run_gates(
+    margins: Array,
+    within: Array | None,
+    diversity: Diversity | None,
+    ceiling: float | None,
+    limits: GateThresholds,
+) -> tuple[RunGate, ...]:
+    """Each run of ``margins`` ``[S, G]`` by itself: clips are the sample, without Holm."""
+    found = []
+    for seed, by_group in enumerate(margins):
+        margin = bounds_of(by_group, None, 0, limits.alpha)
+        inside = None if within is None else bounds_of(within[seed], None, 0, limits.alpha)
+        grounded = _weaker(margin, inside) <= limits.alpha
+        low = diversity is not None and bool(diversity.low_runs[seed])
+        categories = not grounded and margin.p <= limits.alpha
+        found.append(RunGate(_word(grounded, low, categories, margin, ceiling), margin))
+    return tuple(found)
 
 
 def _tests(table: Scores, alpha: float, own_runs: bool) -> list[Bounds]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
+from siglip_study.ranking.outlook import POWER, PairPlan, shrunken
 from siglip_study.ranking.scores import Scores, basis_of, study_noise
 from siglip_study.ranking.variance import (
     Array,
@@ -23,17 +24,32 @@ from siglip_study.ranking.variance import (
     two_sided_p,
 )
 
-#: Power for which the smallest detectable difference is given.
-POWER = 0.8
-
 
 @dataclass(frozen=True)
 class PairTest:
-    """Difference a − b. The interval is at 1 − alpha for this pair alone; ``p_holm`` decides.
+    """Difference a − b of two projectors; ``p_holm`` decides.
 
-    With one seed ``p``, ``p_holm`` and ``smallest_detectable`` are ``None``, the interval carries
-    clips only, and ``seed_sd_to_undo`` is the seed SD from which the difference is no longer
-    significant (0: it is not, whatever the seeds). With one group only ``difference`` is known.
+    Attributes:
+        a: first projector.
+        b: second projector.
+        difference: of their means.
+        low: interval at 1 − alpha for this pair alone; with one seed it carries clips only.
+        high: its upper bound.
+        joint_low: interval that holds for all pairs together at 1 − alpha, and excludes 0 exactly
+            where the difference is claimed: Bonferroni's, cut at 0 where Holm claims what it alone
+            would not.
+        joint_high: its upper bound.
+        p: of the t-test; ``None`` with one seed, as what follows.
+        p_holm: Holm over all pairs.
+        df: degrees of freedom.
+        smallest_detectable: true difference found with power .8 at Holm's strictest step.
+        significant: whether it is claimed.
+        power: probability of claiming a true difference of ``shrunken`` at that step.
+        shrunken: of a claimed difference, the true one of which such claims are the mean.
+        seed_sd_to_undo: with one seed, the seed SD from which the difference would no longer be
+            significant (0: it is not, whatever the seeds).
+
+    With one group only ``difference`` is known.
     """
 
     a: str
@@ -41,11 +57,15 @@ class PairTest:
     difference: float
     low: float | None
     high: float | None
+    joint_low: float | None
+    joint_high: float | None
     p: float | None
     p_holm: float | None
     df: float | None
     smallest_detectable: float | None
     significant: bool
+    power: float | None = None
+    shrunken: float | None = None
     seed_sd_to_undo: float | None = None
 
 
@@ -92,7 +112,7 @@ def pair_arrays(y: Array, noise: SeedNoise | None, scale: float | None = None) -
 
 
 def pair_tests(
-    scores: Mapping[str, ArrayLike], alpha: float = 0.05, method: Method = "corrected"
+    scores: Mapping[str, ArrayLike], alpha: float = 0.05, method: Method = "floor"
 ) -> list[PairTest]:
     """Test every pair of ``{projector: [S, G]}``: t-test, Holm over all pairs, intervals.
 
@@ -105,7 +125,7 @@ def pair_tests(
         return []
     if table.n_groups < 2:
         means = dict(zip(table.labels, table.y.mean(axis=(1, 2)).tolist(), strict=True))
-        unknown = (None,) * 6
+        unknown = (None,) * 8
         return [PairTest(a, b, means[a] - means[b], *unknown, significant=False) for a, b in names]
     noise = study_noise(table, method)
     tests = pair_arrays(table.y, noise)
@@ -114,23 +134,52 @@ def pair_tests(
     strict = t_quantile(1 - alpha / (2 * len(names)), tests.df)
     detectable = (strict + t_quantile(POWER, tests.df)) * se
     undo = np.sqrt(np.maximum((tests.difference / strict) ** 2 - tests.variance, 0.0) / 2)
-    known = noise is not None
-    return [
-        PairTest(
-            a=a,
-            b=b,
-            difference=float(tests.difference[i]),
-            low=float(tests.difference[i] - half[i]),
-            high=float(tests.difference[i] + half[i]),
-            p=float(tests.p[i]) if known else None,
-            p_holm=float(tests.p_holm[i]) if known else None,
-            df=float(tests.df[i]),
-            smallest_detectable=float(detectable[i]) if known else None,
-            significant=known and bool(tests.p_holm[i] <= alpha),
-            seed_sd_to_undo=None if known else float(undo[i]),
+    joint_low, joint_high = joint_intervals(tests, alpha)
+    result = []
+    for i, (a, b) in enumerate(names):
+        difference = float(tests.difference[i])
+        significant = noise is not None and bool(tests.p_holm[i] <= alpha)
+        power = likely = None
+        if significant and noise is not None:
+            likely = shrunken(difference, float(se[i]), float(strict[i]))
+            members = table.labels.index(a), table.labels.index(b)
+            delta = table.y[members[0]].mean(axis=0) - table.y[members[1]].mean(axis=0)
+            power = PairPlan.of(delta, noise, members, len(names), alpha).power(likely)
+        known = noise is not None
+        result.append(
+            PairTest(
+                a=a,
+                b=b,
+                difference=difference,
+                low=difference - float(half[i]),
+                high=difference + float(half[i]),
+                joint_low=float(joint_low[i]) if known else None,
+                joint_high=float(joint_high[i]) if known else None,
+                p=float(tests.p[i]) if known else None,
+                p_holm=float(tests.p_holm[i]) if known else None,
+                df=float(tests.df[i]),
+                smallest_detectable=float(detectable[i]) if known else None,
+                significant=significant,
+                power=power,
+                shrunken=likely,
+                seed_sd_to_undo=None if known else float(undo[i]),
+            )
         )
-        for i, (a, b) in enumerate(names)
-    ]
+    return result
+
+
+def joint_intervals(tests: PairArrays, alpha: float) -> tuple[Array, Array]:
+    """Bounds of all differences together, ``[..., pairs]`` each.
+
+    Bonferroni's intervals hold jointly, but are wider than Holm's tests: where Holm claims a
+    difference that its interval would not, the interval ends at 0 (it is open there).
+    """
+    m = tests.difference.shape[-1]
+    half = t_quantile(1 - alpha / (2 * m), tests.df) * np.sqrt(tests.variance)
+    low, high = tests.difference - half, tests.difference + half
+    claimed = tests.p_holm <= alpha
+    low = np.where(claimed & (tests.difference > 0), np.maximum(low, 0.0), low)
+    return low, np.where(claimed & (tests.difference < 0), np.minimum(high, 0.0), high)
 
 
 def rank_intervals(
@@ -194,6 +243,66 @@ def baseline_tests(
         )
         for i, label in enumerate(table.labels)
     ]
+
+
+# ---- How much a single run carries: every pair again, one run left out at a time.
+
+
+@dataclass(frozen=True)
+class RunInfluence:
+    """What leaving out one run does to a pair's difference.
+
+    Attributes:
+        a: first projector.
+        b: second projector.
+        change: largest change of the difference a − b, signed.
+        projector: whose run makes it.
+        seed: place of that run among the projector's, from 0.
+        low: smallest difference with one run left out.
+        high: largest such difference.
+        turned: whether some run decides which of the two is ahead.
+    """
+
+    a: str
+    b: str
+    change: float
+    projector: str
+    seed: int
+    low: float
+    high: float
+    turned: bool
+
+
+def leave_one_run_out(scores: Mapping[str, ArrayLike]) -> list[RunInfluence]:
+    """The difference of every pair of ``{projector: [S, G]}`` without each run of the two.
+
+    Nothing is tested anew: with a run less a test loses more by its degrees of freedom than by the
+    run. With one seed there is nothing to leave out: the list is empty.
+    """
+    table = Scores.of(scores)
+    if table.n_seeds < 2:
+        return []
+    means = table.y.mean(axis=-1)  # [P, S]
+    without = (means.sum(axis=1, keepdims=True) - means) / (table.n_seeds - 1)
+    result = []
+    for a, b in combinations(range(len(table.labels)), 2):
+        difference = float(means[a].mean() - means[b].mean())
+        left = np.concatenate([without[a] - means[b].mean(), means[a].mean() - without[b]])
+        most = int(np.abs(left - difference).argmax())
+        owner, seed = divmod(most, table.n_seeds)
+        result.append(
+            RunInfluence(
+                a=table.labels[a],
+                b=table.labels[b],
+                change=float(left[most]) - difference,
+                projector=table.labels[(a, b)[owner]],
+                seed=seed,
+                low=float(left.min()),
+                high=float(left.max()),
+                turned=bool((np.sign(left) != np.sign(difference)).any()),
+            )
+        )
+    return result
 
 
 # ---- How much a single group of clips carries: every pair again, one group left out at a time.

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_result, write_json
+from siglip_study.ranking.answer import Answer, Refusal, answer
 from siglip_study.ranking.caveats import Caveat, Circumstances, find_caveats
 from siglip_study.ranking.gate import (
     Candidate,
@@ -21,96 +21,67 @@ from siglip_study.ranking.gate import (
     References,
     gate_all,
 )
+from siglip_study.ranking.outlook import overlap_bars
 from siglip_study.ranking.pairs import (
     BaselineTest,
     PairInfluence,
     PairTest,
+    RunInfluence,
     baseline_tests,
     leave_one_out,
+    leave_one_run_out,
     pair_tests,
     rank_intervals,
 )
 from siglip_study.ranking.scorer_check import ScorerCheck
-from siglip_study.ranking.scores import group_means, mean_intervals
+from siglip_study.ranking.scores import (
+    Components,
+    MeanInterval,
+    components,
+    group_means,
+    mean_intervals,
+)
+from siglip_study.ranking.time_order import Losses, TimeOrder, time_order
 from siglip_study.ranking.variance import MARGIN_ROUNDING, Array
 from siglip_study.ranking.within import WithinDemand, known_group_means, within_demand
 
 #: Schema of ``ranking.json``.
-RANKING_SCHEMA = "ranking/2"
+RANKING_SCHEMA = "ranking/3"
 
 
 @dataclass(frozen=True)
 class Entry:
     """One projector on the report split.
 
-    ``margins`` is D, ``[S, n]`` with clips in one order for the whole study; ``effective`` and
-    ``top_share`` hold one value a seed, ``None`` where its captions are unknown. ``within`` is D
-    within category, ``[S, n]``, NaN for a clip without; it may be absent where the references have
-    none.
+    Attributes:
+        margins: standardised margins M, ``[S, n]`` with clips in one order for the whole study.
+        effective: effective captions, one value a seed; ``None`` where its captions are unknown.
+        top_share: top cluster share, likewise.
+        within: M within category, ``[S, n]``, NaN for a clip without; it may be absent where the
+            references have none.
+        cosine: the grounding margin D in cosine, ``[S, n]``, told beside M.
+        losses: of the human captions under this projector's models.
     """
 
     margins: ArrayLike
     effective: ArrayLike | None = None
     top_share: ArrayLike | None = None
     within: ArrayLike | None = None
+    cosine: ArrayLike | None = None
+    losses: Losses | None = None
 
 
 # ---- The result.
 
-RefusalCode = Literal[
-    "scorer_cannot_tell",
-    "two_clips",
-    "one_group",
-    "one_seed",
-    "copied_runs",
-    "category_only",
-    "none_grounded",
-]
-AnswerCode = Literal[
-    "refused",
-    "only_projector",
-    "only_ranked",
-    "no_difference",
-    "no_first",
-    "unproven_first",
-    "first",
-]
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why no ranks are given; ``projectors`` are those of which two runs are one."""
-
-    code: RefusalCode
-    projectors: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What may be claimed.
-
-    Attributes:
-        code: ``first``: one projector is proven better than every other ranked one;
-            ``unproven_first``: one is beaten by none, and not shown to exceed all; ``no_first``:
-            several are beaten by none; ``no_difference``: no pair differs; ``only_ranked`` and
-            ``only_projector``: there is nobody to compare with; ``refused``: no ranks at all.
-        best: ranked projectors that none is proven to beat, in falling order of mean D.
-        above: those of higher mean D than the first ranked one, which the gate refused.
-        refusal: why no ranks are given, where they are not.
-    """
-
-    code: AnswerCode
-    best: tuple[str, ...] = ()
-    above: tuple[str, ...] = ()
-    refusal: Refusal | None = None
-
 
 @dataclass(frozen=True)
 class RankedProjector:
-    """One projector's place: mean D with its interval at 1 − alpha, verdict and rank interval.
+    """One projector's place: mean M with its interval at 1 − alpha, verdict and rank interval.
 
     ``low`` and ``high`` are ``None`` on one group; ``rank_low`` and ``rank_high`` where no rank is
-    given. ``seed_sd`` is the SD of its runs' means, ``None`` for one run.
+    given. ``bar`` is the half-width with which bars about the means overlap exactly where no
+    difference is claimed, ``None`` where there is none such. ``mean_cosine`` is mean D, ``None``
+    where it was not given. ``seed_sd`` is the SD of its runs' means, ``None`` for one run.
     """
 
     projector: str
@@ -122,6 +93,8 @@ class RankedProjector:
     gate: GateVerdict
     rank_low: int | None
     rank_high: int | None
+    bar: float | None = None
+    mean_cosine: float | None = None
 
     @property
     def ranked(self) -> bool:
@@ -131,7 +104,7 @@ class RankedProjector:
 
 @dataclass(frozen=True)
 class RetrievalBar:
-    """Mean D of the nearest training clip's captions, and each projector's test against it."""
+    """Mean M of the nearest training clip's captions, and each projector's test against it."""
 
     mean_margin: float
     comparisons: tuple[BaselineTest, ...]
@@ -146,8 +119,9 @@ class RetrievalBar:
 class Ranking:
     """What may be claimed of a study's projectors, and the figures that it rests on.
 
-    ``projectors`` stand in falling order of mean D, those ranked first. ``within_category``,
-    ``scorer`` and ``retrieval`` are ``None`` where their captions were not given.
+    ``projectors`` stand in falling order of mean M, those ranked first. ``within_category``,
+    ``scorer`` and ``retrieval`` are ``None`` where their captions were not given, ``time_order``
+    where the losses were not, ``components`` with one seed, group or projector.
     """
 
     alpha: float
@@ -158,7 +132,10 @@ class Ranking:
     projectors: tuple[RankedProjector, ...]
     pairs: tuple[PairTest, ...]
     influence: tuple[PairInfluence, ...]
+    run_influence: tuple[RunInfluence, ...]
     caveats: tuple[Caveat, ...]
+    components: Components | None = None
+    time_order: TimeOrder | None = None
     within_category: WithinDemand | None = None
     retrieval: RetrievalBar | None = None
     scorer: ScorerCheck | None = None
@@ -193,7 +170,7 @@ def rank(
 ) -> Ranking:
     """Rank projectors by their margins, with no more order than the runs and clips prove.
 
-    ``margins`` are projector → grounding margin D of each run and clip, ``[S, n]``, with the same S
+    ``margins`` are projector → standardised margin of each run and clip, ``[S, n]``, with the same S
     (at least 2 for any rank; 3 are asked for) and the same clips for all; ``groups`` the source
     video of each clip (each its own if absent); ``alpha`` is the level of every test, Holm over all
     pairs.
@@ -235,7 +212,7 @@ def rank_study(
         groups: source video of each of the n clips (its id where there is none).
         references: the human captions' figures on the same clips.
         scorer: what the scorer makes of the human captions.
-        retrieval: D of the nearest-train-clip captions, ``[n]``.
+        retrieval: M of the nearest-train-clip captions, ``[n]``.
         thresholds: of the gate, with the study's alpha.
         circumstances: what limits the figures.
 
@@ -257,7 +234,7 @@ def rank_study(
     n_seeds, n_groups = scores[means[0].label].shape
 
     gates = gate_all(
-        {label: _candidate(entries[label], table, groups) for label, table in scores.items()},
+        {label: as_candidate(entries[label], groups) for label in scores},
         references,
         limits,
     )
@@ -269,21 +246,29 @@ def rank_study(
     copied = copied_runs({label: by_clip[label] for label in grounded})
     refusal = _refusal(scorer, n_seeds, n_groups, len(groups), grounded, gates, copied)
     ranks = {} if refusal else rank_intervals(tests, grounded)
-    bar = None
+    retrieved = None
     if retrieval is not None:
         level = group_means(retrieval, groups)[1]
         against = tuple(baseline_tests(scores, level, limits.alpha))
-        bar = RetrievalBar(float(level.mean()), against)
+        retrieved = RetrievalBar(float(level.mean()), against)
+    bars = dict.fromkeys(scores, None) if refusal else _bars(tests, means)
+    known = {label: entries[label].losses for label in scores}
+    losses = {label: own for label, own in known.items() if own is not None}
+    given = circumstances or Circumstances()
+    hours = given.device_hours_a_seed
     projectors = [
         RankedProjector(
-            mean.label,
-            mean.mean,
-            mean.low,
-            mean.high,
-            mean.basis,
-            mean.seed_sd,
-            gates[mean.label],
-            *ranks.get(mean.label, (None, None)),
+            projector=mean.label,
+            mean_margin=mean.mean,
+            low=mean.low,
+            high=mean.high,
+            interval_basis=mean.basis,
+            seed_sd=mean.seed_sd,
+            gate=gates[mean.label],
+            rank_low=ranks[mean.label][0] if mean.label in ranks else None,
+            rank_high=ranks[mean.label][1] if mean.label in ranks else None,
+            bar=bars[mean.label],
+            mean_cosine=_mean_cosine(entries[mean.label], groups),
         )
         for mean in means
     ]
@@ -292,14 +277,17 @@ def rank_study(
         n_seeds=int(n_seeds),
         n_groups=int(n_groups),
         n_clips=len(groups),
-        answer=_answer(refusal, list(scores), grounded, tests, ranks),
+        answer=answer(refusal, scores, gates, tests, ranks, limits.alpha, hours),
         projectors=tuple(sorted(projectors, key=lambda own: not own.ranked)),
         pairs=tuple(tests),
         influence=tuple(leave_one_out(scores, sorted(set(groups)), limits.alpha)),
+        run_influence=tuple(leave_one_run_out(scores)),
+        components=components(scores),
+        time_order=time_order(losses, groups, limits.alpha) if len(losses) == len(scores) else None,
         caveats=find_caveats(
-            circumstances or Circumstances(),
+            given,
             gates,
-            bar.comparisons if bar else (),
+            retrieved.comparisons if retrieved else (),
             demand,
             scorer.human_scale if scorer else None,
             n_seeds,
@@ -308,14 +296,16 @@ def rank_study(
             limits.alpha,
         ),
         within_category=demand,
-        retrieval=bar,
+        retrieval=retrieved,
         scorer=scorer,
     )
 
 
-def _candidate(entry: Entry, by_group: Array, groups: Sequence[str]) -> Candidate:
+def as_candidate(entry: Entry, groups: Sequence[str]) -> Candidate:
+    """What the gate sees of an entry: clips averaged within source videos."""
     within = None if entry.within is None else known_group_means(entry.within, groups)
-    return Candidate(entry.effective, entry.top_share, by_group, within)
+    margins = group_means(entry.margins, groups)[1]
+    return Candidate(entry.effective, entry.top_share, margins, within)
 
 
 def copied_runs(margins: Mapping[str, Array]) -> list[str]:
@@ -360,24 +350,20 @@ def _refusal(
     return None
 
 
-def _answer(
-    refusal: Refusal | None,
-    order: Sequence[str],
-    grounded: Sequence[str],
-    tests: Sequence[PairTest],
-    ranks: Mapping[str, tuple[int, int]],
-) -> Answer:
-    """``order`` and ``grounded`` in falling order of mean D."""
-    if refusal is not None:
-        return Answer("refused", refusal=refusal)
-    best = tuple(label for label in grounded if ranks[label][0] == 1)
-    above = tuple(order[: order.index(grounded[0])])
-    if len(order) == 1:
-        return Answer("only_projector", best, above)
-    if len(grounded) == 1:
-        return Answer("only_ranked", best, above)
-    if not any(test.significant for test in tests if test.a in ranks and test.b in ranks):
-        return Answer("no_difference", best, above)
-    if len(best) > 1:
-        return Answer("no_first", best, above)
-    return Answer("first" if ranks[best[0]][1] == 1 else "unproven_first", best, above)
+def _bars(tests: Sequence[PairTest], means: Sequence[MeanInterval]) -> dict[str, float | None]:
+    labels = [mean.label for mean in means]
+    errors = [mean.standard_error for mean in means if mean.standard_error is not None]
+    widths = None
+    if len(labels) > 1 and len(errors) == len(labels):
+        widths = overlap_bars(
+            np.array([test.difference for test in tests]),
+            np.array([test.significant for test in tests]),
+            np.array(errors),
+        )
+    if widths is None:
+        return dict.fromkeys(labels)
+    return dict(zip(labels, widths, strict=True))
+
+
+def _mean_cosine(entry: Entry, groups: Sequence[str]) -> float | None:
+    return None if entry.cosine is None else float(group_means(entry.cosine, groups)[1].mean())

@@ -19,6 +19,7 @@ from siglip_study.metrics.grounding import (
     grounding_margin,
     grounding_margin_within,
     large_categories,
+    mean_interval,
 )
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.ranking.scores import group_means, t_interval
@@ -133,13 +134,13 @@ def _swapped(
 def _mean_auc(
     per_clip: np.ndarray, groups: Sequence[str], alpha: float
 ) -> tuple[float | None, float | None, float | None]:
-    """Mean AUC over groups with its t interval, kept within [0, 1]; clips without one left out."""
-    known = np.isfinite(per_clip)
-    if not known.any():
-        return None, None, None
-    kept = [group for group, is_known in zip(groups, known, strict=True) if is_known]
-    mean, low, high = t_interval(group_means(per_clip[known], kept)[1], alpha)
-    return mean, low and max(0.0, low), high and min(1.0, high)
+    """Mean AUC over groups with Wilson's interval; clips without one left out."""
+    mean, low, high = mean_interval(per_clip, groups, 1 - alpha, share=True)
+    return _known(mean), _known(low), _known(high)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def check_scorer(

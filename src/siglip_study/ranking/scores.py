@@ -113,9 +113,10 @@ class MeanInterval:
     high: float | None
     seed_sd: float | None
     basis: str
+    standard_error: float | None
 
 
-def study_noise(scores: Scores, method: Method = "corrected") -> SeedNoise | None:
+def study_noise(scores: Scores, method: Method = "floor") -> SeedNoise | None:
     """Seed noise of a study; ``None`` with one seed, where it cannot be known."""
     return seed_noise(scores.y, method) if scores.n_seeds > 1 else None
 
@@ -144,12 +145,75 @@ def mean_intervals(scores: Mapping[str, ArrayLike], alpha: float = 0.05) -> list
     """Interval of every projector in ``{projector: [S, G]}``, in the order given."""
     table = Scores.of(scores)
     noise = study_noise(table)
-    return [
-        MeanInterval(
-            label,
-            *t_interval(table.y[p].mean(axis=0), alpha, noise, (p,)),
-            None if noise is None else float(np.sqrt(noise.spread[p])),
-            basis_of(noise),
+    result = []
+    for p, label in enumerate(table.labels):
+        by_group = table.y[p].mean(axis=0)
+        error = None
+        if table.n_groups > 1:
+            error = float(np.sqrt(contrast_variance(by_group, noise, (p,))[0]))
+        result.append(
+            MeanInterval(
+                label,
+                *t_interval(by_group, alpha, noise, (p,)),
+                None if noise is None else float(np.sqrt(noise.spread[p])),
+                basis_of(noise),
+                error,
+            )
         )
-        for p, label in enumerate(table.labels)
-    ]
+    return result
+
+
+# ---- Where the variance of the scores comes from.
+
+
+@dataclass(frozen=True)
+class Components:
+    """Variance of a score by its source, and how far the projectors stand out of the noise.
+
+    Unbiased estimates from the mean squares of projector × seed × group, seeds nested in
+    projectors (Searle, Casella & McCulloch 1992, chapter 4), 0 where one comes out negative.
+
+    Attributes:
+        projector: between projectors.
+        seed: between runs of a projector.
+        clip: between source videos, for all projectors alike.
+        interaction: projector × source video.
+        residual: seed × source video.
+        signal_to_noise: SD between projectors over the standard error of a projector's mean that
+            seeds, interaction and residual cause.
+    """
+
+    projector: float
+    seed: float
+    clip: float
+    interaction: float
+    residual: float
+    signal_to_noise: float | None
+
+
+def components(scores: Mapping[str, ArrayLike]) -> Components | None:
+    """Variance components of ``{projector: [S, G]}``; ``None`` unless P, S and G are 2 or more."""
+    y = Scores.of(scores).y
+    p, s, g = y.shape
+    if min(p, s, g) < 2:
+        return None
+    runs, by_group = y.mean(axis=2), y.mean(axis=1)  # [P, S], [P, G]
+    means, clips, grand = y.mean(axis=(1, 2)), y.mean(axis=(0, 1)), y.mean()
+    residual = y - runs[:, :, None] - by_group[:, None] + means[:, None, None]
+    mixed = by_group - means[:, None] - clips + grand
+    ms_residual = np.square(residual).sum() / (p * (s - 1) * (g - 1))
+    ms_mixed = s * np.square(mixed).sum() / ((p - 1) * (g - 1))
+    ms_clip = p * s * np.square(clips - grand).sum() / (g - 1)
+    ms_run = g * np.square(runs - means[:, None]).sum() / (p * (s - 1))
+    ms_projector = s * g * np.square(means - grand).sum() / (p - 1)
+    parts = (
+        (ms_projector - ms_run - ms_mixed + ms_residual) / (s * g),
+        (ms_run - ms_residual) / g,
+        (ms_clip - ms_mixed) / (p * s),
+        (ms_mixed - ms_residual) / s,
+        ms_residual,
+    )
+    projector, seed, clip, interaction, rest = (max(0.0, float(part)) for part in parts)
+    noise = seed / s + interaction / g + rest / (s * g)
+    ratio = float(np.sqrt(projector / noise)) if noise > 0 else None
+    return Components(projector, seed, clip, interaction, rest, ratio)

@@ -15,10 +15,8 @@ from pathlib import Path
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_result, write_json
-from siglip_study.ranking.from_scores import candidate, reference_figures
-from siglip_study.ranking.gate import Candidate, GateThresholds, GateVerdict, Verdict, gate_all
-from siglip_study.ranking.scores import group_means
-from siglip_study.ranking.within import known_group_means
+from siglip_study.ranking.from_scores import reference_figures, seen_runs
+from siglip_study.ranking.gate import GateThresholds, GateVerdict, Verdict, gate_all
 from siglip_study.scoring.score_files import read_scores
 from siglip_study.study.cells import Cell
 from siglip_study.study.grid import SELECTION_SCHEMA
@@ -26,6 +24,7 @@ from siglip_study.study.grid import SELECTION_SCHEMA
 #: The gate's words, the worst first.
 WORST_FIRST: tuple[Verdict, ...] = (
     "collapsed",
+    "unstable",
     "category_only",
     "ungrounded",
     "undetermined",
@@ -37,7 +36,7 @@ WORST_FIRST: tuple[Verdict, ...] = (
 class TuningCell:
     """One tuning run (seed 0) as captioned on the selection split.
 
-    ``mean_margin`` is mean D; ``gate`` the gate's word on it there, ``verdict`` all that it found.
+    ``mean_margin`` is mean M; ``gate`` the gate's word on it there, ``verdict`` all that it found.
     """
 
     cell: str
@@ -55,7 +54,7 @@ class Selection:
 
     ``gate`` is the gate's word on the chosen cell, on the clips that chose it: ``collapsed`` only
     where all collapsed, ``category_only`` only where none was grounded. ``passed_over`` names the
-    cells of higher D, ``n_collapsed`` and ``n_category_only`` count those that the gate called so.
+    cells of higher M, ``n_collapsed`` and ``n_category_only`` count those that the gate called so.
 
     ``reports`` says which cell reports which held-out split, or half of one; ``chosen`` is ``None``
     where the halves chose two.
@@ -104,7 +103,7 @@ def worse(a: Verdict, b: Verdict) -> Verdict:
 
 
 def select_cells(cells: Sequence[TuningCell]) -> dict[str, Selection]:
-    """Choose for each projector the cell with the highest mean D among those not passed over.
+    """Choose for each projector the cell with the highest mean M among those not passed over.
 
     Passed over are collapsed cells, and those of the category alone where another cell of the
     projector is grounded. With none grounded the gate has shown no cell to do what it asks, and the
@@ -159,7 +158,7 @@ def tuned_cells(
     thresholds: GateThresholds,
     half: str | None = None,
 ) -> list[TuningCell]:
-    """Every tuning cell as it is chosen by: mean D and the gate's word on one set of clips.
+    """Every tuning cell as it is chosen by: mean M and the gate's word on one set of clips.
 
     Each cell is gated by itself: Holm's correction belongs to claims on the report split, and here
     would let the size of the grid decide which cells are passed over. Arguments as of
@@ -170,16 +169,13 @@ def tuned_cells(
     groups = clips["group"].to_list()
     rows = []
     for cell, folder in cells:
-        seen, _ = candidate([folder], clips, half)
-        by_group = group_means(seen.margins, groups)[1]
-        within = known_group_means(seen.within or [], groups)
-        own = Candidate(seen.effective, seen.top_share, by_group, within)
+        own = seen_runs([folder], clips, half).candidate(groups)
         verdict = gate_all({cell.name: own}, human, thresholds)[cell.name]
         rows.append(
             TuningCell(
                 cell=cell.name,
                 projector=cell.label,
-                mean_margin=float(by_group.mean()),
+                mean_margin=verdict.margin.mean,
                 gate=verdict.verdict,
                 learning_rate=cell.run.stage2.learning_rate,
                 epochs=cell.run.stage2.epochs,
@@ -246,7 +242,7 @@ def _by_halves(
 
 
 def _over_both(a: TuningCell, b: TuningCell) -> TuningCell:
-    """A cell's mean D over both halves, and the worse of the gate's words with its reason."""
+    """A cell's mean M over both halves, and the worse of the gate's words with its reason."""
     gate = worse(a.gate, b.gate)
     told = a if gate == a.gate else b
     mean = (a.mean_margin + b.mean_margin) / 2

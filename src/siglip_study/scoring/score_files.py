@@ -202,7 +202,8 @@ def mean_with_bounds(
 ) -> dict[str, float | None]:
     """``{"value", "low", "high"}`` over groups; bounds in the metric's range, None where absent."""
     clips = pl.Series(column, dtype=pl.Float64).fill_null(math.nan).to_numpy()
-    value, low, high = mean_interval(clips, groups)
+    share = metric is not None and metric.is_share
+    value, low, high = mean_interval(clips, groups, share=share)
     if metric is not None:
         low, high = metric.within_range(low, high)
     told = {"value": value, "low": low, "high": high}
