@@ -35,15 +35,15 @@ class PairTest:
         difference: of their means.
         low: interval at 1 − alpha for this pair alone; with one seed it carries clips only.
         high: its upper bound.
-        joint_low: interval that holds for all pairs together at 1 − alpha, and excludes 0 exactly
-            where the difference is claimed: Bonferroni's, cut at 0 where Holm claims what it alone
-            would not.
-        joint_high: its upper bound.
         p: of the t-test; ``None`` with one seed, as what follows.
         p_holm: Holm over all pairs.
         df: degrees of freedom.
         smallest_detectable: true difference found with power .8 at Holm's strictest step.
         significant: whether it is claimed.
+        joint_low: interval that holds for all pairs together at 1 − alpha, and excludes 0 exactly
+            where the difference is claimed: Bonferroni's, cut at 0 where Holm claims what it alone
+            would not.
+        joint_high: its upper bound.
         power: probability of claiming a true difference of ``shrunken`` at that step.
         shrunken: of a claimed difference, the true one of which such claims are the mean.
         seed_sd_to_undo: with one seed, the seed SD from which the difference would no longer be
@@ -57,13 +57,13 @@ class PairTest:
     difference: float
     low: float | None
     high: float | None
-    joint_low: float | None
-    joint_high: float | None
     p: float | None
     p_holm: float | None
     df: float | None
     smallest_detectable: float | None
     significant: bool
+    joint_low: float | None = None
+    joint_high: float | None = None
     power: float | None = None
     shrunken: float | None = None
     seed_sd_to_undo: float | None = None
@@ -125,7 +125,7 @@ def pair_tests(
         return []
     if table.n_groups < 2:
         means = dict(zip(table.labels, table.y.mean(axis=(1, 2)).tolist(), strict=True))
-        unknown = (None,) * 8
+        unknown = (None,) * 6
         return [PairTest(a, b, means[a] - means[b], *unknown, significant=False) for a, b in names]
     noise = study_noise(table, method)
     tests = pair_arrays(table.y, noise)
