@@ -20,19 +20,20 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path
-from tools.simulation import category_trial, draws_trial, selection_trial
+from tools.simulation import category_trial, draws_trial, neighbour_trial, selection_trial
 from tools.simulation.crossfit_trial import Design, TunedOutcome, TunedWorld, play
 from tools.simulation.crossfit_trial import worlds as tuned_worlds
 from tools.simulation.trial import Outcome, Tried, evaluate_all
-from tools.simulation.worlds import World
+from tools.simulation.worlds import Noise, World
 
 #: Name → method; ``None`` is the bootstrap over clips with one seed.
 METHODS: dict[str, Tried] = {
-    "this procedure": "corrected",
-    "plain sum": "simple",
+    "this procedure": "floor",
+    "mean of all": "mean",
     "bootstrap, one seed": None,
 }
 DESIGNS: tuple[Design, ...] = ("cross-fitted", "one half", "no split")
@@ -44,44 +45,55 @@ Row = tuple[str, str, World, Outcome]
 TunedRow = tuple[str, TunedWorld, Design, TunedOutcome]
 
 
+#: Kinds of clips, by the words that a family's name takes from them.
+CLIPS = {
+    "": World(),
+    "seeds shift all clips alike": World(interaction=0.0),
+    "grouped clips": World(group_size=3),
+    "hub clips": World(hubs=True),
+    "heavy tails": World(heavy=True),
+}
+
+
 def families() -> dict[str, World]:
     """The kinds of clips and seeds, by the name that the table gives them."""
-    plain = World()
-    return {
-        "equal noise": plain,
-        "equal noise, seeds shift all clips alike": replace(plain, interaction=0.0),
-        "one noisy": replace(plain, unequal=4.0),
-        "one noisy, seeds shift all clips alike": replace(plain, unequal=4.0, interaction=0.0),
-        "grouped clips": replace(plain, group_size=3),
-        "hub clips": replace(plain, hubs=True),
-        "heavy tails": replace(plain, heavy=True),
-    }
+    found = {}
+    for clips, kind in CLIPS.items():
+        for noise in get_args(Noise) if kind in (World(), World(interaction=0.0)) else ["equal"]:
+            name = ", ".join(filter(None, (f"{noise} noise" if noise == "equal" else noise, clips)))
+            found[name] = replace(kind, noise=noise)
+    return found
 
 
 def simulate(n_worlds: int, seed: int, quick: bool = False) -> list[Row]:
-    """Every method in every kind of world: n = 60, 97, 400; P = 2 to 12; S = 1, 2, 3, 6."""
-    clips = (60,) if quick else (60, 97, 400)
-    projectors = (2, 4) if quick else (2, 4, 6, 12)
-    seeds = (1, 3) if quick else (1, 2, 3, 6)
+    """Every method in every kind of world: n = 60, 400; P = 2, 3, 4, 8; S = 1, 2, 3, 5."""
+    clips = (60,) if quick else (60, 400)
+    projectors = (2, 4) if quick else (2, 3, 4, 8)
+    seeds = (1, 3) if quick else (1, 2, 3, 5)
+    names = {method: name for name, method in METHODS.items()}
     rows: list[Row] = []
-    for index, (family, kind) in enumerate(families().items()):
+    for index, kind in enumerate(CLIPS.values()):
+        family_of = {
+            w.noise: name for name, w in families().items() if w == replace(kind, noise=w.noise)
+        }
         for n, p in itertools.product(clips, projectors):
+            # All kinds of seed noise see the same clips.
             worlds = [
-                replace(kind, n_clips=n, n_projectors=p, n_seeds=s, seed_sd=k)
+                replace(kind, n_clips=n, n_projectors=p, n_seeds=s, seed_sd=sd, noise=noise)
+                for noise in family_of
                 for s in seeds
-                for k in (0.0, 1.0, 2.0)
-                if k > 0 or kind.unequal == 1.0
+                for sd in ((0.0, 1.0, 2.0) if noise == "equal" else (1.0, 2.0))
             ]
             found = evaluate_all(worlds, n_worlds, seed + index, list(METHODS.values()))
-            names = {method: name for name, method in METHODS.items()}
-            rows += [(names[method], family, world, out) for (world, method), out in found.items()]
-    kept = [r for r in rows if r[0] != "plain sum" or (r[2].n_seeds == 3 and _seeds_matter(r[1]))]
+            rows += [
+                (names[method], family_of[world.noise], world, outcome)
+                for (world, method), outcome in found.items()
+                # With two seeds both charge the mean; with one nobody ranks, whatever the noise.
+                if (world.n_seeds > 2 or method != "mean")
+                and (world.n_seeds > 1 or world.noise == "equal")
+            ]
     order = list(METHODS)
-    return sorted(kept, key=lambda r: (order.index(r[0]), list(families()).index(r[1])))
-
-
-def _seeds_matter(family: str) -> bool:
-    return family.startswith(("equal", "one"))
+    return sorted(rows, key=lambda r: (order.index(r[0]), list(families()).index(r[1])))
 
 
 def simulate_tuned(n_worlds: int, seed: int, quick: bool = False) -> list[TunedRow]:
@@ -128,7 +140,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
     """Markdown table: one line a method, family and number of seeds; ranges over its worlds."""
     lines = [
         "| method | worlds | seeds | kinds | false order, mean % | worst % | … gated, worst % "
-        "| … with a true winner, worst % | coverage of differences % | … with the noisy one % "
+        "| … with a true winner, worst % | coverage of differences % | … of all together % "
         "| … of means % | power % |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -148,8 +160,8 @@ def summary(rows: Sequence[Row]) -> list[str]:
             ]
             power = _range(o.power for o in own)
         cells = [name, family, str(s), str(len(own)), *claims]
-        noisy = _coverage([o.first_coverage for o in own]) if family.startswith("one") else "–"
-        cells += [_coverage([o.coverage for o in own]), noisy]
+        joint = "–" if s == 1 else _range(o.joint_coverage for o in own)
+        cells += [_coverage([o.coverage for o in own]), joint]
         cells.append(_coverage([o.mean_coverage for o in own]))
         lines.append("| " + " | ".join([*cells, power]) + " |")
     return lines
@@ -183,6 +195,7 @@ def row(name: str, family: str, world: World, outcome: Outcome) -> str:
         "false_gated",
         "false_with_winner",
         "coverage",
+        "joint_coverage",
         "first_coverage",
         "mean_coverage",
         "passed",
@@ -196,6 +209,7 @@ def row(name: str, family: str, world: World, outcome: Outcome) -> str:
             f"P={world.n_projectors}",
             f"S={world.n_seeds}",
             f"seed_sd={world.seed_sd:g}",
+            f"noise={world.noise}",
             *(f"{key}={100 * getattr(outcome, key):.1f}" for key in shares),
             f"detectable={outcome.detectable:.2f}",
         ]
@@ -235,6 +249,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     tuned = simulate_tuned(options.worlds, options.seed, options.quick)
     categories = simulate_categories(options.worlds, options.seed, options.quick)
     chosen = simulate_selection(options.worlds, options.seed, options.quick)
+    streets = neighbour_trial.streets()[: 1 if options.quick else None]
+    beside = [
+        (name, neighbour_trial.play(street, options.worlds, options.seed))
+        for name, street in streets
+    ]
     draws = draws_trial.simulate_draws(options.worlds, options.seed, options.quick)
     if options.rows:
         print("\n".join(row(*each) for each in rows))
@@ -243,6 +262,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{options.worlds:,} worlds of each kind, seed {options.seed}.",
             "",
             *summary(rows),
+            "",
+            f"Claims of {', '.join(neighbour_trial.PAIRS)} (%) among three projectors beside a "
+            "fourth:",
+            "",
+            *neighbour_trial.summary(beside),
             "",
             "One held-out split, cells chosen on its clips:",
             "",

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from siglip_study.ranking.outlook import POWER
+from siglip_study.ranking.pairs import PairArrays, joint_intervals
 from siglip_study.ranking.variance import (
     Array,
     Method,
@@ -35,16 +36,18 @@ class Outcome:
     """How a method fared, all shares of worlds.
 
     Attributes:
-        false_order: any two equal projectors called different.
+        false_order: any two equal projectors called different, or a worse one called better.
         false_gated: the same among projectors that pass the gate, all equally and weakly grounded
             (none can with one seed's bootstrap: 0).
-        false_with_winner: the same among the losers, or the winner called worse, where projector 0
-            is better by ``detectable``.
+        false_with_winner: the same among the losers, or the winner called worse, where the last
+            projector is better by ``detectable``.
         coverage: intervals of differences that hold the truth.
-        first_coverage: the same of projectors 0 (the noisier one) and 1 alone.
+        joint_coverage: studies all of whose joint intervals do.
+        first_coverage: as ``coverage``, of projectors 0 (the noisier one) and 1 alone.
         mean_coverage: intervals of means that hold the truth.
         passed: projectors that pass the gate at that level.
-        power: projector 0 called better than projector 1 where it is so by ``detectable``.
+        power: the last projector called better than the one before it where it is so by
+            ``detectable``.
         detectable: the true difference that should be found with power .8, in units of a single
             clip's SD.
     """
@@ -53,6 +56,7 @@ class Outcome:
     false_gated: float
     false_with_winner: float
     coverage: float
+    joint_coverage: float
     first_coverage: float
     mean_coverage: float
     passed: float
@@ -107,37 +111,43 @@ def judge(seen: Moments, shift: Array, world: World, method: Tried) -> Array:
     noise = None
     if method is not None and world.n_seeds > 1:
         noise = noise_of(seed_means, seen.mean_square, seen.n_groups, method)
-    means = seed_means.mean(axis=-1)
-    d = np.stack([means[:, a] - means[:, b] for a, b in pairs], axis=-1)
+    means, true = seed_means.mean(axis=-1), world.true_means
+    first, second = (np.array(column) for column in zip(*pairs, strict=True))
+    d, true_d = means[:, first] - means[:, second], true[first] - true[second]
     v, df = _variances(seen.pair_clip, seen.n_groups, noise, pairs, method)
     mean_v, mean_df = _variances(
         seen.mean_clip, seen.n_groups, noise, [(a,) for a in range(p)], method
     )
     scale = float(np.abs(d).max())
-    strict = t_quantile(1 - ALPHA / (2 * len(pairs)), df[:, 0]).mean()
-    found = float(strict + t_quantile(POWER, df[:, 0]).mean()) * np.sqrt(world.pair_variance())
     plain = two_sided_p(d, v, df, scale)
     called = holm(plain) <= ALPHA
-    # A better projector 0 moves its p − 1 differences, the first ones, and no variance.
-    won = d[:, : p - 1] + found
-    first = two_sided_p(won, v[:, : p - 1], df[:, : p - 1], scale)
-    with_winner = holm(np.concatenate([first, plain[:, p - 1 :]], axis=1)) <= ALPHA
-    ahead, others = with_winner[:, : p - 1], with_winner[:, p - 1 :]
+    false = called & (np.sign(d) != np.sign(true_d))
+
+    # A better last projector moves its p − 1 differences, and no variance.
+    last = second == p - 1
+    strict = t_quantile(1 - ALPHA / (2 * len(pairs)), df[:, -1]).mean()
+    found = float(strict + t_quantile(POWER, df[:, -1]).mean()) * np.sqrt(world.pair_variance())
+    won = d - found * last
+    with_winner = holm(two_sided_p(won, v, df, scale)) <= ALPHA
+    false_with = with_winner & (np.sign(won) != np.sign(true_d - found * last))
+
     level = GATE_LEVEL * np.sqrt(mean_v.mean())
     passes = holm(one_sided_p(means + level, mean_v, mean_df, scale)) <= ALPHA
-    both = np.stack([passes[:, a] & passes[:, b] for a, b in pairs], axis=-1)
+    both = passes[:, first] & passes[:, second]
     # An interval holds the truth where its own test does not reject it.
-    covered = plain > ALPHA
-    mean_covered = two_sided_p(means, mean_v, mean_df, scale) > ALPHA
+    covered = two_sided_p(d - true_d, v, df, scale) > ALPHA
+    mean_covered = two_sided_p(means - true, mean_v, mean_df, scale) > ALPHA
+    low, high = joint_intervals(PairArrays(d, v, df, plain, holm(plain)), ALPHA)
     rows = (
-        called.any(axis=1),
-        (called & both).any(axis=1),
-        others.any(axis=1) | (ahead & (won < 0)).any(axis=1),
+        false.any(axis=1),
+        (false & both).any(axis=1),
+        false_with.any(axis=1),
         covered.mean(axis=1),
+        ((low <= true_d) & (true_d <= high)).all(axis=1),
         covered[:, 0],
         mean_covered.mean(axis=1),
         passes.mean(axis=1),
-        ahead[:, 0] & (won[:, 0] > 0),
+        with_winner[:, -1] & (won[:, -1] < 0),
         np.full(len(d), found),
     )
     return np.array([np.sum(row, dtype=float) for row in rows])
@@ -159,7 +169,7 @@ def _variances(
 
 
 def evaluate_all(
-    worlds: Sequence[World], n_worlds: int, seed: int, methods: Sequence[Tried] = ("corrected",)
+    worlds: Sequence[World], n_worlds: int, seed: int, methods: Sequence[Tried] = ("floor",)
 ) -> dict[tuple[World, Tried], Outcome]:
     """Run methods on ``n_worlds`` studies of worlds that differ only in their seeds.
 
@@ -167,10 +177,10 @@ def evaluate_all(
     one seed know no seed noise; ``method`` ``None`` is the bootstrap over clips and takes those.
 
     Raises:
-        ValueError: the worlds differ in more than ``n_seeds``, ``seed_sd`` and ``unequal``.
+        ValueError: the worlds differ in more than ``n_seeds``, ``seed_sd`` and ``noise``.
     """
     most = max(world.n_seeds for world in worlds)
-    common = {replace(world, n_seeds=most, seed_sd=0.0, unequal=1.0) for world in worlds}
+    common = {replace(world, n_seeds=most, seed_sd=0.0, noise="equal") for world in worlds}
     if len(common) != 1:
         raise ValueError(f"{len(common)} kinds of clips; expected worlds that share theirs.")
     sums: dict[tuple[World, Tried], Array] = {}
@@ -180,7 +190,7 @@ def evaluate_all(
             for world in worlds:
                 if world.n_seeds != n_seeds:
                     continue
-                shift = draw.seeds[:, :, :n_seeds] * world.seed_sds[:, None]
+                shift = world.shifts(draw)
                 for method in methods:
                     if method is None and n_seeds > 1:
                         continue
@@ -189,6 +199,6 @@ def evaluate_all(
     return {key: Outcome(*(float(x) for x in total / n_worlds)) for key, total in sums.items()}
 
 
-def evaluate(world: World, n_worlds: int, seed: int, method: Tried = "corrected") -> Outcome:
+def evaluate(world: World, n_worlds: int, seed: int, method: Tried = "floor") -> Outcome:
     """Run the procedure on ``n_worlds`` studies; ``method`` ``None`` is the one-seed bootstrap."""
     return evaluate_all([world], n_worlds, seed, [method])[world, method]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from scipy import special
 
 from siglip_study.ranking.variance import Array
 
@@ -13,9 +15,37 @@ from siglip_study.ranking.variance import Array
 BATCH = 8_000_000
 
 
+#: What seeds do to the projectors, in multiples of ``seed_sd``. *One noisy*, *half noisy*: four
+#: times as much to the first one or half; *ladder*: from once to four times; *mixed*: log-normal
+#: (σ .7), drawn for each study; *skewed*: exponential; *heavy*: Student's t with 3 degrees of
+#: freedom; *a tenth*, *a third collapse*: with that probability a run falls by ten clip SE besides;
+#: *one collapses*: a third of the first projector's runs do; *sound one*: that projector has no
+#: seed noise at all.
+Noise = Literal[
+    "equal",
+    "one noisy",
+    "half noisy",
+    "ladder",
+    "mixed",
+    "sound one",
+    "skewed",
+    "heavy",
+    "a tenth collapse",
+    "a third collapse",
+    "one collapses",
+]
+#: By how many clip SE a run falls that collapses, and how probably.
+FALL = 10.0
+_COLLAPSE: dict[str, float] = {
+    "a tenth collapse": 0.1,
+    "a third collapse": 1 / 3,
+    "one collapses": 1 / 3,
+}
+
+
 @dataclass(frozen=True)
 class World:
-    """One kind of study, all projectors equally good.
+    """One kind of study, all projectors equally good (but where one alone collapses).
 
     A score is (clip) + (projector × clip) + (seed) + (seed × clip). The clip part is common to all
     projectors; the second and fourth together have variance 1, so that the *clip SE* of one run's
@@ -26,7 +56,7 @@ class World:
         n_projectors: P.
         n_seeds: S.
         seed_sd: SD of the seed part, as a multiple of the clip SE.
-        unequal: projector 0 has this many times the others' seed SD.
+        noise: whose seeds do how much.
         interaction: share of the unit variance that is redrawn with each seed.
         group_size: clips a source video on average (sizes vary from 1 to 2·size − 1); clips of one
             video are correlated at .5.
@@ -39,7 +69,7 @@ class World:
     n_projectors: int = 4
     n_seeds: int = 3
     seed_sd: float = 1.0
-    unequal: float = 1.0
+    noise: Noise = "equal"
     interaction: float = 0.5
     group_size: int = 1
     hubs: bool = False
@@ -64,17 +94,53 @@ class World:
 
     @property
     def seed_sds(self) -> Array:
-        """SD of the seed part of every projector, ``[P]``."""
-        sds = np.full(self.n_projectors, self.seed_sd * self.clip_se)
-        sds[0] *= self.unequal
+        """SD of the seed part of every projector, collapses left out, ``[P]``."""
+        p = self.n_projectors
+        sds = np.full(p, self.seed_sd * self.clip_se)
+        if self.noise == "one noisy":
+            sds[0] *= 4
+        elif self.noise == "half noisy":
+            sds[: p // 2] *= 4
+        elif self.noise == "ladder":
+            sds *= np.geomspace(4, 1, p)
+        elif self.noise == "sound one":
+            sds[0] = 0
         return sds
 
+    @property
+    def collapses(self) -> Array:
+        """Probability that a run of each projector collapses, ``[P]``."""
+        rates = np.full(self.n_projectors, _COLLAPSE.get(self.noise, 0.0))
+        if self.noise == "one collapses":
+            rates[1:] = 0
+        return rates
+
+    @property
+    def true_means(self) -> Array:
+        """Means of the projectors, ``[P]``: equal, but where one alone collapses."""
+        return -self.collapses * FALL * self.clip_se
+
+    def shifts(self, draw: Draw) -> Array:
+        """The seed part of every run, ``[N, P, S]``."""
+        seeds = draw.seeds[:, :, : self.n_seeds]
+        chance = draw.chance[:, :, : self.n_seeds]
+        if self.noise == "skewed":
+            seeds = 1 + np.log(chance)
+        elif self.noise == "heavy":
+            seeds = special.stdtrit(3, chance) / np.sqrt(3)
+        elif self.noise == "mixed":
+            seeds = seeds * np.exp(0.7 * draw.scales)[..., None]
+        fallen = chance < self.collapses[:, None]
+        return seeds * self.seed_sds[:, None] - fallen * FALL * self.clip_se
+
     def pair_variance(self) -> float:
-        """True variance of the difference of projectors 0 and 1."""
+        """True variance of the difference of the last two projectors."""
         clip_share = (1 - self.interaction) + self.interaction / self.n_seeds
-        return float(
-            2 * self.clip_se**2 * clip_share + (self.seed_sds[:2] ** 2).sum() / self.n_seeds
-        )
+        rates = self.collapses
+        seeds = self.seed_sds**2 + rates * (1 - rates) * (FALL * self.clip_se) ** 2
+        if self.noise == "mixed":
+            seeds = seeds * np.exp(2 * 0.7**2)
+        return float(2 * self.clip_se**2 * clip_share + seeds[-2:].sum() / self.n_seeds)
 
 
 @dataclass(frozen=True)
@@ -84,22 +150,25 @@ class Draw:
     Attributes:
         fixed: clip and projector × clip parts, ``[N, P, G]``.
         again: what every seed redraws, ``[N, P, S, G]``.
-        seeds: standard normal seed parts, ``[N, P, S]``, to be scaled by a world's ``seed_sds``.
+        seeds: standard normal seed parts, ``[N, P, S]``.
+        chance: uniform ones, ``[N, P, S]``.
+        scales: standard normal, ``[N, P]``.
     """
 
     fixed: Array
     again: Array
     seeds: Array
+    chance: Array
+    scales: Array
 
     def scores(self, world: World) -> Array:
         """The scores ``[N, P, S, G]`` of ``world``, with the first ``world.n_seeds`` seeds."""
         again = self.again[:, :, : world.n_seeds]
-        shift = self.seeds[:, :, : world.n_seeds, None] * world.seed_sds[:, None, None]
-        return self.fixed[:, :, None] + again + shift
+        return self.fixed[:, :, None] + again + world.shifts(self)[..., None]
 
 
 def draws(world: World, n_worlds: int, seed: int) -> Iterator[Draw]:
-    """Draw ``n_worlds`` studies in batches; ``seed_sd`` and ``unequal`` play no part yet."""
+    """Draw ``n_worlds`` studies in batches; ``seed_sd`` and ``noise`` play no part yet."""
     rng = np.random.default_rng(seed)
     width = world.n_projectors * (world.n_seeds + 2) * len(world.group_variance)
     size = max(1, BATCH // width)
@@ -128,4 +197,5 @@ def _draw(world: World, n: int, rng: np.random.Generator) -> Draw:
     fixed += clip
     again = normal(p, s, g)
     again *= (scale * np.float32(np.sqrt(world.interaction)))[:, :, None]
-    return Draw(fixed, again, rng.standard_normal((n, p, s)))
+    seeds, scales = rng.standard_normal((n, p, s)), rng.standard_normal((n, p))
+    return Draw(fixed, again, seeds, rng.random((n, p, s)), scales)
