@@ -170,7 +170,7 @@ def rank(
 ) -> Ranking:
     """Rank projectors by their margins, with no more order than the runs and clips prove.
 
-    ``margins`` are projector → standardised margin of each run and clip, ``[S, n]``, with the same S
+    ``margins`` are projector → standardised margin of each run and clip, ``[S, n]``, with one S
     (at least 2 for any rank; 3 are asked for) and the same clips for all; ``groups`` the source
     video of each clip (each its own if absent); ``alpha`` is the level of every test, Holm over all
     pairs.
