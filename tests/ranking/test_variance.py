@@ -9,6 +9,7 @@ from scipy import stats
 from siglip_study.ranking.variance import (
     contrast_variance,
     holm,
+    noise_of,
     one_sided_p,
     seed_noise,
     two_sided_p,
@@ -30,16 +31,40 @@ def test_without_seeds_it_is_the_one_sample_t_test(rng: np.random.Generator) -> 
     assert one_sided_p(x.mean(), variance, df, 3.0) == pytest.approx(greater.pvalue)
 
 
-def test_plain_sum_worked_by_hand() -> None:
+def test_two_seeds_are_charged_the_mean_worked_by_hand() -> None:
     # Two projectors, two seeds, two groups. Seed means: A 1, 3; B 2, 2. v_A = 2, v_B = 0, v̄ = 1.
     y = np.array([[[0.0, 2.0], [2.0, 4.0]], [[2.0, 2.0], [2.0, 2.0]]])
-    noise = seed_noise(y, "simple")
-    assert noise.spread.tolist() == [2.0, 0.0]
+    noise = seed_noise(y)
+    assert noise.spread.tolist() == noise.own.tolist() == [2.0, 0.0]
+    assert noise.least == 1.0
     delta = y[0].mean(axis=0) - y[1].mean(axis=0)  # [-1, 1]: variance 2, U_clip = 1
     variance, df = contrast_variance(delta, noise, (0, 1))
-    # U_seed = (max(1, 2) + max(1, 0)) / 2 = 1.5; df = 2.5² / (1²/1 + 1.5²/2).
+    # U_seed = (2 + 1) / 2 = 1.5. Weights 1.5 of v_A, .5 of v_B: one v alone, f = 1; the harmonic
+    # mean with 2 is 4/3; f = 2.5² / (1²/1 + 1.5²/(4/3)).
     assert variance == pytest.approx(2.5)
-    assert df == pytest.approx(6.25 / (1 + 1.125))
+    assert df == pytest.approx(6.25 / (1 + 2.25 / (4 / 3)))
+
+
+def test_three_seeds_are_charged_the_floored_median_worked_by_hand() -> None:
+    # Seed means −d, 0, d: v = d². Of 1, 4, 9, 100 the median is 6.5; χ²₀.₅(2) = 2 ln 2.
+    spread = np.sqrt([1.0, 4.0, 9.0, 100.0])[:, None] * np.array([-1.0, 0.0, 1.0])
+    noise = noise_of(spread, 0.0, 5)
+    least = 6.5 * 2 / (2 * np.log(2))
+    assert noise.least == pytest.approx(least)
+    variance, df = contrast_variance(np.zeros(5), noise, (0, 3))
+    assert variance == pytest.approx((least + 100) / 3)
+    # The median's share has 4 · 2 / 2 degrees of freedom, the noisy one's own 2; at most G − 1.
+    expected = (least + 100) ** 2 / (least**2 / 4 + 100**2 / 2)
+    assert df == pytest.approx(expected)
+
+
+def test_one_noisy_projector_does_not_move_what_the_others_are_charged() -> None:
+    calm = np.ones((4, 1)) * np.array([-1.0, 0.0, 1.0])
+    wild = calm * np.array([1.0, 1.0, 1.0, 100.0])[:, None]
+    delta = np.arange(5.0)
+    for member in ((0, 1), (0, 2)):
+        alone = contrast_variance(delta, noise_of(calm, 0.0, 5), member)
+        assert contrast_variance(delta, noise_of(wild, 0.0, 5), member) == alone
 
 
 def test_corrected_takes_the_residual_mean_square_off() -> None:
@@ -51,24 +76,6 @@ def test_corrected_takes_the_residual_mean_square_off() -> None:
     noise = seed_noise(np.random.default_rng(0).normal(size=(4000, 1, 3, 20)))
     assert noise.spread.mean() == pytest.approx(1 / 20, rel=0.05)
     assert abs(noise.own.mean()) < 0.002
-
-
-def test_equal_noise_keeps_the_pooled_degrees_of_freedom() -> None:
-    # Every v_p the same and no variance of clips: f = P(S − 1) by either formula.
-    y = np.zeros((4, 3, 5)) + np.array([-1.0, 0.0, 1.0])[None, :, None]
-    _, df = contrast_variance(np.zeros(5), seed_noise(y), (0, 1))
-    assert df == pytest.approx(8)
-
-
-def test_one_noisy_projector_lowers_the_degrees_of_freedom() -> None:
-    y = np.zeros((4, 3, 5))
-    y[0] = np.array([-1.0, 0.0, 1.0])[:, None]
-    delta = np.zeros(5)
-    _, plain = contrast_variance(delta, seed_noise(y, "simple"), (0, 1))
-    _, corrected = contrast_variance(delta, seed_noise(y), (0, 1))
-    assert plain == pytest.approx(8)
-    # All of the noise is one v_p on S − 1 = 2; harmonic mean of 8 and 2.
-    assert corrected == pytest.approx(3.2)
 
 
 def test_no_variance_has_no_division_by_zero() -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from support.made_study.ranking import made_ranking, verdict
 
+from siglip_study.ranking.answer import Answer, AnswerCode, Refusal, RefusalCode
 from siglip_study.ranking.caveats import Caveat, CaveatCode
 from siglip_study.ranking.gate import Reason, Stamp, Verdict
 from siglip_study.ranking.orders import metric_orders
 from siglip_study.ranking.pairs import PairInfluence, PairTest
-from siglip_study.ranking.procedure import Answer, AnswerCode, RankedProjector, Refusal, RefusalCode
+from siglip_study.ranking.procedure import RankedProjector
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.variance import Bounds
 from siglip_study.ranking.within import DemandReason, WithinDemand
@@ -134,7 +135,9 @@ def test_stamps_are_short_in_tables_and_at_length_on_the_page() -> None:
     assert wording.stamps(told) == ["templated", "clips only"]
     long = wording.stamps(told, on_page=True)
     assert long[0].startswith("templated: ") and "one seed" in long[1]
-    some = replace(GROUNDED, n_seeds=3, diversity=replace(GROUNDED.diversity, low_seeds=1))
+    some = replace(
+        GROUNDED, n_seeds=3, diversity=replace(GROUNDED.diversity, low_runs=(False, True, False))
+    )
     assert wording.stamps(some) == ["low diversity in 1 of 3 seeds"]
 
 

@@ -85,6 +85,8 @@ def split_scores(
         "effective_captions": value(effective),
         "top_cluster_share": value(top_share),
         "grounding_margin": value(mean, low=low, high=high, chance=0.0),
+        "standardised_margin": value(mean, low=low, high=high, chance=0.0),
+        "sentences": value(2.0),
     }
     clips = pl.DataFrame(
         {
@@ -95,8 +97,11 @@ def split_scores(
             "category": pl.Series([None] * len(ids), dtype=pl.String),
             "caption": [f"a {clip}" for clip in ids],
             "cluster": range(len(ids)),
+            # In made-up scores an SD is 1, so that M is D.
             "grounding_margin": [float(margin) for margin in margins],
             "grounding_margin_within": pl.Series(within or [None] * len(ids), dtype=pl.Float64),
+            "standardised_margin": [float(margin) for margin in margins],
+            "standardised_margin_within": pl.Series(within or [None] * len(ids), dtype=pl.Float64),
             "loss_matched": 1.0,
             "loss_shuffled": [1.0 + float(margin) for margin in margins],
             "loss_reversed": 1.0,

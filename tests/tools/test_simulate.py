@@ -12,9 +12,10 @@ import pytest
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.pairs import pair_arrays
 from siglip_study.ranking.variance import add_seeds, noise_of, seed_noise
-from tools.simulation import selection_trial
+from tools.simulation import neighbour_trial, selection_trial
 from tools.simulation.category_trial import worlds as category_worlds
 from tools.simulation.draws_trial import DRAWS, SPREADS
+from tools.simulation.neighbour_trial import NEIGHBOURS, Street
 from tools.simulation.selection_trial import worlds as selection_worlds
 from tools.simulation.simulate import (
     BEGIN,
@@ -45,9 +46,9 @@ EQUAL = [
     World(60, 4, 3, seed_sd=1.0, hubs=True),
 ]
 UNEQUAL = [
-    World(60, 2, 3, seed_sd=2.0, unequal=4.0),
-    World(60, 2, 3, seed_sd=2.0, unequal=4.0, interaction=0.0),
-    World(60, 4, 3, seed_sd=2.0, unequal=4.0),
+    World(60, 2, 3, seed_sd=2.0, noise="one noisy"),
+    World(60, 2, 3, seed_sd=2.0, noise="one noisy", interaction=0.0),
+    World(60, 4, 3, seed_sd=2.0, noise="one noisy"),
 ]
 
 
@@ -65,14 +66,13 @@ def holds(outcome: Outcome, false_order: float) -> bool:
 def test_equal_noise(world: World) -> None:
     outcome = evaluate(world, WORLDS, seed=7)
     assert holds(outcome, 0.05), outcome
-    assert outcome.power > 0.65, outcome
+    assert outcome.power > 0.6, outcome
 
 
 @pytest.mark.parametrize("world", UNEQUAL, ids=str)
 def test_one_noisy_projector(world: World) -> None:
     outcome = evaluate(world, WORLDS, seed=8)
-    assert outcome.false_order <= 0.07, outcome
-    assert holds(outcome, 0.07), outcome
+    assert holds(outcome, 0.05), outcome
 
 
 @pytest.mark.parametrize("seed_sd", [1.0, 2.0])
@@ -83,12 +83,18 @@ def test_bootstrap_over_clips_with_one_seed_fails_the_check(seed_sd: float) -> N
     assert outcome.false_order > 0.15
 
 
-def test_plain_sum_is_too_cautious_where_seeds_change_captions() -> None:
-    world = World(60, 4, 3, seed_sd=0.0, interaction=0.9)
-    plain = evaluate(world, 2000, seed=10, method="simple")
-    corrected = evaluate(world, 2000, seed=10)
-    assert plain.coverage > corrected.coverage > 0.95
-    assert plain.power < corrected.power
+def test_charging_the_mean_hides_a_winner_behind_a_noisy_neighbour() -> None:
+    world = World(60, 4, 3, seed_sd=1.0, noise="one noisy")
+    mean, floor = (evaluate(world, 2000, seed=10, method=m) for m in ("mean", "floor"))
+    assert floor.false_order <= 0.05 + ERROR
+    assert floor.power > mean.power + 0.1
+
+
+def test_a_collapsed_neighbour_takes_at_most_a_third_of_the_claims() -> None:
+    found = neighbour_trial.play(Street(), 1000, seed=0)
+    beside = {one: found["floor", one] for one in NEIGHBOURS}
+    assert (beside["one run collapsed"] >= 2 / 3 * beside["sound"]).all()
+    assert (found["mean", "one run collapsed"] < 0.05).all()
 
 
 def test_same_seed_same_outcome_and_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,12 +122,12 @@ def test_the_gate_does_not_pick_lucky_projectors() -> None:
 
 
 def test_fast_moments_are_those_of_the_procedure() -> None:
-    for world in (World(20, 3, 3, 2.0), World(20, 3, 2, 1.0, unequal=4.0), replace(HEAVY)):
+    for world in (World(20, 3, 3, 2.0), World(20, 3, 2, 1.0, noise="one noisy"), replace(HEAVY)):
         (draw,) = draws(world, 7, seed=13)
         y = draw.scores(world).astype(float)
         seen = moments(draw, world.n_seeds)
         noise = seed_noise(y)
-        shift = draw.seeds * world.seed_sds[:, None]
+        shift = world.shifts(draw)
         fast = noise_of(seen.seed_means + shift, seen.mean_square, seen.n_groups)
         np.testing.assert_allclose(fast.own, noise.own, rtol=1e-3, atol=1e-6)
         expected = pair_arrays(y, noise)
@@ -136,7 +142,7 @@ def test_drawn_worlds_have_the_variance_they_claim() -> None:
     for world in (
         World(30, 2, 3, 1.0),
         World(30, 2, 3, 1.0, group_size=3),
-        World(30, 2, 3, 1.0, 4.0),
+        World(30, 2, 3, 1.0, "half noisy"),
     ):
         means = np.concatenate(
             [d.scores(world).mean(axis=(-2, -1)) for d in draws(world, 20_000, seed=14)]
@@ -175,10 +181,10 @@ def test_the_documented_table_parses_and_holds_what_it_promises() -> None:
     ours = [r for r in ranking if r[0] == "this procedure" and int(r[2]) >= 3]
     assert len(ours) == 2 * len(families())
     for r in ours:
-        limit = 7.0 if r[1].startswith("one noisy") else 5.0
-        # The worst of 36 kinds, each with a Monte Carlo error of .5 points.
-        assert float(r[5]) <= limit + 1.6 and float(r[6]) <= limit
-        assert "under" not in r[8] + r[10]
+        # The worst of 16 to 24 kinds, each with a Monte Carlo error of .5 points.
+        assert float(r[4]) <= 5.0 and float(r[5]) <= 5.0 + 1.1 and float(r[6]) <= 5.0
+        # Where runs collapse few seeds do not say how often.
+        assert "collapse" in r[1] or "under" not in r[8] + r[10]
     categories = [r for r in rows if r[0] in dict(category_worlds())]
     assert len(categories) == len(category_worlds())
     for r in categories:

@@ -132,8 +132,8 @@ class Ranking:
     projectors: tuple[RankedProjector, ...]
     pairs: tuple[PairTest, ...]
     influence: tuple[PairInfluence, ...]
-    run_influence: tuple[RunInfluence, ...]
     caveats: tuple[Caveat, ...]
+    run_influence: tuple[RunInfluence, ...] = ()
     components: Components | None = None
     time_order: TimeOrder | None = None
     within_category: WithinDemand | None = None

@@ -36,7 +36,7 @@ def verdict(label: str) -> GateVerdict:
         decided_within=False,
         category_only=False,
         ungrounded_ceiling=0.018,
-        diversity=Diversity(0.04 if low else 0.8, 0.46, 1.0 if low else 0.05, 0.1, low, 0),
+        diversity=Diversity(0.04 if low else 0.8, 0.46, 1.0 if low else 0.05, 0.1, low, (low, low)),
         n_seeds=2,
     )
 
