@@ -102,6 +102,7 @@ def split_scores(
             "grounding_margin_within": pl.Series(within or [None] * len(ids), dtype=pl.Float64),
             "standardised_margin": [float(margin) for margin in margins],
             "standardised_margin_within": pl.Series(within or [None] * len(ids), dtype=pl.Float64),
+            "sentences": 2.0,
             "loss_matched": 1.0,
             "loss_shuffled": [1.0 + float(margin) for margin in margins],
             "loss_reversed": 1.0,

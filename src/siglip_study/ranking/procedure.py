@@ -121,7 +121,8 @@ class Ranking:
 
     ``projectors`` stand in falling order of mean M, those ranked first. ``within_category``,
     ``scorer`` and ``retrieval`` are ``None`` where their captions were not given, ``time_order``
-    where the losses were not, ``components`` with one seed, group or projector.
+    where the losses were not, ``components`` with one seed, group or projector. ``human_margin``
+    is the human captions' mean M.
     """
 
     alpha: float
@@ -134,6 +135,7 @@ class Ranking:
     influence: tuple[PairInfluence, ...]
     caveats: tuple[Caveat, ...]
     run_influence: tuple[RunInfluence, ...] = ()
+    human_margin: float | None = None
     components: Components | None = None
     time_order: TimeOrder | None = None
     within_category: WithinDemand | None = None
@@ -282,6 +284,7 @@ def rank_study(
         pairs=tuple(tests),
         influence=tuple(leave_one_out(scores, sorted(set(groups)), limits.alpha)),
         run_influence=tuple(leave_one_run_out(scores)),
+        human_margin=None if references is None else references.mean_margin,
         components=components(scores),
         time_order=time_order(losses, groups, limits.alpha) if len(losses) == len(scores) else None,
         caveats=find_caveats(

@@ -17,6 +17,7 @@ _GATES = {
     "grounded": "circle",
     "undetermined": "diamond",
     "category_only": "square",
+    "unstable": "square",
     "ungrounded": "triangle-down",
     "collapsed": "cross",
 }
@@ -73,10 +74,10 @@ def _y(title: str, share: bool, **scale: Any) -> Any:
 def ranking_chart(
     rows: list[dict[str, Any]], marks: dict[str, float | None], alpha: float
 ) -> dict[str, Any]:
-    """Grounding D with its interval at 1 − alpha, a row of the ``ranking`` table a projector, and
-    marks (label → D) to read it by."""
-    columns = {"D": "grounding_margin", "low": "grounding_margin_low"}
-    columns |= {"high": "grounding_margin_high", "gate": "gate"}
+    """M with its interval at 1 − alpha, a row of the ``ranking`` table a projector, and marks
+    (label → M) to read it by."""
+    columns = {"M": "standardised_margin", "low": "standardised_margin_low"}
+    columns |= {"high": "standardised_margin_high", "gate": "gate"}
     data = [
         {"projector": row["projector"], **{key: row[name] for key, name in columns.items()}}
         for row in rows
@@ -89,7 +90,7 @@ def ranking_chart(
     lines = bounded.mark_rule(strokeWidth=3, opacity=0.75).encode(
         x=alt.X(
             "low:Q",
-            title=f"grounding D, {100 * (1 - alpha):g} % interval",
+            title=f"standardised margin M, {100 * (1 - alpha):g} % interval",
             axis=alt.Axis(tickCount=8),
         ),
         x2="high:Q",
@@ -100,15 +101,15 @@ def ranking_chart(
         .encode(y=y)
         .mark_point(filled=True, size=110, opacity=1)
         .encode(
-            x="D:Q",
+            x="M:Q",
             color=colour,
             shape=_shape("gate", _GATES, rows),
-            tooltip=["projector:N", "D:Q", "low:Q", "high:Q", "gate:N"],
+            tooltip=["projector:N", "M:Q", "low:Q", "high:Q", "gate:N"],
         )
     )
     bars = _data(
         [{"label": label, "D": value} for label, value in marks.items() if value is not None]
-    ).encode(x="D:Q")
+    ).encode(x="M:Q")
     rules = bars.mark_rule(strokeDash=[4, 3], opacity=0.8)
     names = bars.mark_text(dy=-8, fontSize=11, align="center", baseline="bottom").encode(
         y=alt.value(0), text="label:N"

@@ -87,12 +87,14 @@ def every_metric(
 
 # ---- The order that another measure would have given.
 
-D = "grounding_margin"
+M = "standardised_margin"
 KAPPA = "kappa"
 
 #: Measures that are compared, higher being better in each, with the digits they are shown with.
 MEASURES: dict[str, tuple[str, int]] = {
-    D: ("Grounding D", 4),
+    M: ("Standardised margin", 2),
+    "grounding_margin": ("Grounding D", 4),
+    "auc": ("AUC", 3),
     "bits": ("Bits", 3),
     "meteor_gain": ("METEOR gain", 3),
     "cider_gain": ("CIDEr gain", 3),
@@ -119,7 +121,7 @@ def sensitivity_rows(cells: list[CellResult]) -> list[dict[str, Any]]:
             "same_top": order.same_top,
             "kendall_tau": order.tau,
         }
-        for order in metric_orders(values, D)
+        for order in metric_orders(values, M)
         for label in sorted(order.ranks, key=lambda name: (order.ranks[name], name))
     ]
 
@@ -143,7 +145,7 @@ def sensitivity_view(rows: list[dict[str, Any]], projectors: list[str]) -> dict[
     if len(by_metric) < 2 or len(projectors) < 2:
         return None
     orders = metric_orders(
-        {m: {label: r["value"] for label, r in found.items()} for m, found in by_metric.items()}, D
+        {m: {label: r["value"] for label, r in found.items()} for m, found in by_metric.items()}, M
     )
     return {
         "rows": [
@@ -151,7 +153,7 @@ def sensitivity_view(rows: list[dict[str, Any]], projectors: list[str]) -> dict[
                 "metric": metric,
                 "label": MEASURES[metric][0],
                 "digits": MEASURES[metric][1],
-                "lead": metric == D,
+                "lead": metric == M,
                 "cells": [found.get(p) for p in projectors],
                 "same_top": next(iter(found.values()))["same_top"],
                 "tau": next(iter(found.values()))["kendall_tau"],
@@ -160,7 +162,7 @@ def sensitivity_view(rows: list[dict[str, Any]], projectors: list[str]) -> dict[
         ],
         "missing": [label for metric, (label, _) in MEASURES.items() if metric not in by_metric],
         "sentence": wording.metric_orders_sentence(
-            orders, D, {metric: label for metric, (label, _) in MEASURES.items()}
+            orders, M, {metric: label for metric, (label, _) in MEASURES.items()}
         ),
     }
 

@@ -16,10 +16,11 @@ from siglip_study.ranking.within import known_group_means
 from siglip_study.report import wording
 from siglip_study.report.results import ROLES, CellResult, mean, only, shared
 
-D = "grounding_margin"
+M = "standardised_margin"
 
 #: Figures that are shown of every control, in this order.
 FIGURES = (
+    "standardised_margin",
     "grounding_margin",
     "retrieval_r1",
     "siglip_cosine",
@@ -29,7 +30,7 @@ FIGURES = (
 )
 GAPS = ("shuffled_gap", "reversed_gap")
 #: Figures against clips of the same category, of every captioner that is published.
-WITHIN = ("grounding_margin_within", "auc_within", "retrieval_r1_within")
+WITHIN = ("standardised_margin_within", "auc_within", "retrieval_r1_within")
 #: The figures of diversity that the gate judges.
 DIVERSITY = ("effective_captions", "top_cluster_share")
 #: Controls that are trained, and must come out as not grounded.
@@ -39,11 +40,11 @@ GATED = (*MUST_FAIL, "control_untrained", "control_generic", "control_category")
 SEES_MORE = "Above 0: more is seen than the category."
 
 EXPECTATIONS: dict[str, str] = {
-    "references": "D above 0: the scorer can tell a right caption from a wrong one.",
-    "control_retrieval": "A bar, not a test: a projector that sees should exceed its D.",
-    "control_generic": "Must not come out grounded: one caption for all has D = 0, whatever its"
+    "references": "M above 0: the scorer can tell a right caption from a wrong one.",
+    "control_retrieval": "A bar, not a test: a projector that sees should exceed its M.",
+    "control_generic": "Must not come out grounded: one caption for all has M = 0, whatever its"
     " SigLIP.",
-    "control_category": "Must not come out grounded: it knows the category and no more, so its D"
+    "control_category": "Must not come out grounded: it knows the category and no more, so its M"
     " within the category is 0.",
     "control_blind": "Must not come out grounded: language alone must not look like sight.",
     "control_noise": "Must not come out grounded: noise must not look like sight.",
@@ -83,7 +84,7 @@ def join_draws(cells: list[CellResult], clips: pl.DataFrame) -> list[CellResult]
     """``cells`` with one in place of all runs of a control, where it has several.
 
     Its figures are means over the runs. Intervals of single runs carry clips only, so they are
-    dropped; the mean D has one of clips and draws.
+    dropped; the mean M has one of clips and draws.
     """
     together = {run.name: runs for runs in runs_by_control(cells) if len(runs) > 1 for run in runs}
     joined = []
@@ -101,7 +102,7 @@ def _joined(runs: list[CellResult], clips: pl.DataFrame) -> CellResult:
     values = {}
     for metric, found in first.metrics["values"].items():
         # Of what the gate judges the mean over draws has an interval.
-        judged = metric in (D, WITHIN[0])
+        judged = metric in (M, WITHIN[0])
         low, high = _interval(runs, clips, metric) if judged else (None, None)
         values[metric] = {
             **found,
@@ -156,12 +157,12 @@ def gate_controls(
 
     def margins(name: str) -> np.ndarray:
         own = clips.filter(pl.col("cell") == name).sort("id")
-        return group_means(own[D].to_numpy(), own["group"].to_list())[1]
+        return group_means(own[M].to_numpy(), own["group"].to_list())[1]
 
     human = only(cells, "references")
     if human is None:
         return {}
-    effective, top_share, mean_margin = (human.value(metric) for metric in (*DIVERSITY, D))
+    effective, top_share, mean_margin = (human.value(metric) for metric in (*DIVERSITY, M))
     if effective is None or top_share is None or mean_margin is None:
         return {}
     within = by_group(clips, human.name, WITHIN[0])
@@ -204,7 +205,7 @@ def control_rows(
         shown = [(metric, values.get(metric), _within_met(cell, metric)) for metric in WITHIN]
         if cell.role != "report":
             met = _met(cell, ranking, gates)
-            own = [(metric, values.get(metric), met if metric == D else None) for metric in FIGURES]
+            own = [(metric, values.get(metric), met if metric == M else None) for metric in FIGURES]
             shown = own + shown
         if cell.role in ("report", *GATED):
             shown += [(gap, losses.get(gap), _gap_met(cell, gap)) for gap in GAPS]
@@ -246,7 +247,7 @@ def _met(cell: CellResult, ranking: Ranking, gates: dict[str, GateVerdict]) -> b
     told = gates.get(cell.name)
     verdict = told and told.verdict
     if cell.role == "control_category":
-        # Where the gate cannot ask for D within category, nothing holds this captioner back.
+        # Where the gate cannot ask for M within category, nothing holds this captioner back.
         demand = ranking.within_category
         passed = demand is not None and demand.demanded and verdict == "grounded"
         known = cell.value(WITHIN[0]) is not None

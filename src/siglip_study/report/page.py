@@ -126,8 +126,8 @@ def _view(
     references, retrieval = only(cells, "references"), only(cells, "control_retrieval")
     marks = {
         "chance": 0.0,
-        "retrieval": retrieval.value("grounding_margin") if retrieval else None,
-        "human": references.value("grounding_margin") if references else None,
+        "retrieval": retrieval.value("standardised_margin") if retrieval else None,
+        "human": references.value("standardised_margin") if references else None,
     }
     specs = {
         "ranking": charts.ranking_chart(tables["ranking"], marks, ranking.alpha),
@@ -193,6 +193,7 @@ def _headline(
     clips = [cell.metrics.get("n_clips") or 0 for cell in cells if cell.role == "report"]
     return {
         "answer": wording.answer(ranking),
+        "advice": wording.advice(ranking),
         "why_not": wording.sentence(wording.why_no_ranks(ranking)),
         "basis": ", ".join(sorted({r["interval_basis"] for r in rows if r["interval_basis"]})),
         "gates": {own.projector: own.gate for own in ranking.projectors},

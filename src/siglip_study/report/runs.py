@@ -28,7 +28,7 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
     for half, label, own in tables:
         places: dict[tuple[float, float], list[dict[str, Any]]] = {}
         for cell in own.cells:
-            refused = cell.gate in ("collapsed", "category_only")
+            refused = cell.gate in ("collapsed", "unstable", "category_only")
             places.setdefault((cell.epochs, cell.learning_rate), []).append(
                 {
                     "value": cell.mean_margin,

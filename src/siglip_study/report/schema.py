@@ -38,20 +38,21 @@ TABLES: dict[str, Columns] = {
         | _flag("ranked")
         | _whole("rank_low rank_high")
         | _text("gate gate_reason stamps")
-        | _real("grounding_margin grounding_margin_low grounding_margin_high")
+        | _real("standardised_margin standardised_margin_low standardised_margin_high bar")
         | _text("interval_basis")
         | _real("seed_sd")
         | _whole("n_seeds")
         | _real(
-            "siglip_cosine meteor_gain retrieval_r1 effective_captions top_cluster_share "
-            "shuffled_gap reversed_gap"
+            "grounding_margin siglip_cosine meteor_gain retrieval_r1 effective_captions "
+            "top_cluster_share shuffled_gap reversed_gap"
         )
         | _flag("clears_retrieval")
         | _text("chosen_cell")
         | _whole("tokens_per_video projector_parameters lora_parameters")
         | COSTS
         | _real(
-            "reference_grounding_margin reference_siglip_cosine reference_meteor_gain "
+            "reference_standardised_margin reference_grounding_margin reference_siglip_cosine "
+            "reference_meteor_gain "
             "reference_retrieval_r1 reference_effective_captions reference_top_cluster_share"
         )
     ),
@@ -85,7 +86,8 @@ TABLES: dict[str, Columns] = {
         | _whole("cluster")
         | _real(
             "siglip_cosine siglip_sum siglip_sigmoid siglip_published grounding_margin "
-            "grounding_margin_within retrieval_rank meteor meteor_mismatched meteor_gain "
+            "grounding_margin_within standardised_margin standardised_margin_within sentences "
+            "retrieval_rank meteor meteor_mismatched meteor_gain "
             "bertscore_f1 loss_matched loss_shuffled loss_reversed"
         )
     ),

@@ -123,9 +123,11 @@ def _ranking_rows(
             "gate": entry.gate.verdict,
             "gate_reason": wording.gate_explained(entry.gate),
             "stamps": ", ".join(wording.stamps(entry.gate)),
-            "grounding_margin": entry.mean_margin,
-            "grounding_margin_low": entry.low,
-            "grounding_margin_high": entry.high,
+            "standardised_margin": entry.mean_margin,
+            "standardised_margin_low": entry.low,
+            "standardised_margin_high": entry.high,
+            "bar": entry.bar,
+            "grounding_margin": entry.mean_cosine,
             "interval_basis": entry.interval_basis,
             "seed_sd": entry.seed_sd,
             "n_seeds": len(runs),
@@ -137,7 +139,7 @@ def _ranking_rows(
             **{key: runs[0].run.get(key) if runs else None for key in _SIZES},
             **{metric: mean([c.value(metric) for c in runs]) for metric in _BESIDE_HUMAN},
         }
-        for metric in ("grounding_margin", *_BESIDE_HUMAN):
+        for metric in ("standardised_margin", "grounding_margin", *_BESIDE_HUMAN):
             row[f"reference_{metric}"] = references.value(metric) if references else None
         rows.append(row)
     # Best first; where ranks cannot be told apart the order is that of the point estimate alone.
@@ -145,7 +147,7 @@ def _ranking_rows(
     sign = -1 if ranking.scorer is None or ranking.scorer.can_tell else 0
     return sorted(
         rows,
-        key=lambda r: (not r["ranked"], sign * (r["grounding_margin"] or 0.0), r["projector"]),
+        key=lambda r: (not r["ranked"], sign * (r["standardised_margin"] or 0.0), r["projector"]),
     )
 
 

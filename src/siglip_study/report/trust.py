@@ -16,11 +16,12 @@ from siglip_study.ranking.pairs import baseline_tests
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import group_means
 from siglip_study.report import wording, words
-from siglip_study.report.controls import FIGURES, GAPS, GATED, MUST_FAIL, WITHIN, D
+from siglip_study.report.controls import FIGURES, GAPS, GATED, MUST_FAIL, WITHIN, M
 from siglip_study.report.results import ROLES, CellResult, mean, only
 from siglip_study.study.paths import Paths
 
 FIGURE_LABELS: dict[str, str] = {
+    "standardised_margin": "Margin M",
     "grounding_margin": "Grounding D",
     "retrieval_r1": "R@1",
     "siglip_cosine": "SigLIP cosine",
@@ -42,7 +43,7 @@ def trust(
     return {
         "figures": [(name, FIGURE_LABELS[name]) for name in FIGURES],
         "gaps": GAPS,
-        "controls": [rows for rows in by_cell(controls) if D in rows],
+        "controls": [rows for rows in by_cell(controls) if M in rows],
         # Without a trained one, nothing shows what the study makes of a blind model.
         "trained_controls": any(cell.role in MUST_FAIL for cell in cells),
         "measured": [
@@ -73,7 +74,7 @@ def beyond_category(
     facts = ("cell", "projector", "role", "seed", "id", "group", "category", "caption")
     clips = (
         pl.scan_parquet(results / "tables" / "clips.parquet")
-        .select(*facts, D, WITHIN[0])
+        .select(*facts, M, WITHIN[0])
         .filter(pl.col("cell").is_in(names))
         .collect()
     )
@@ -132,14 +133,14 @@ def _generic(cells: list[CellResult], gates: dict[str, Verdict | None]) -> str |
         f"One caption for all clips, chosen on other clips, has a SigLIP cosine of "
         f"{words.number(raw)}"
     )
-    if human is not None and human.value(D) is not None:
+    if human is not None and human.value(M) is not None:
         # Mean D is the mean of the diagonal less the mean off it.
-        other = (human.value("siglip_cosine") or 0.0) - (human.value(D) or 0.0)
+        other = (human.value("siglip_cosine") or 0.0) - (human.value("grounding_margin") or 0.0)
         sentence += f" (a human caption of another clip: {words.number(other)})"
     sentence += f", above that of {len(below)} of {len(trained)} trained runs"
     names = sorted({c.projector or c.name if c.role == "report" else ROLES[c.role] for c in below})
     sentence += f" ({', '.join(names)})" if names else ""
-    sentence += f"; its D is {words.number(generic.value(D), 4)}"
+    sentence += f"; its M is {words.number(generic.value(M), 4)}"
     return f"{sentence}, and the gate says: {wording.gate_name(gates.get(generic.name)).lower()}."
 
 
@@ -151,7 +152,7 @@ def _category(
     if found is None:
         return None
     sentence = (
-        f"One caption a category has D {words.number(found.value(D), 4)}, "
+        f"One caption a category has M {words.number(found.value(M), 4)}, "
         f"of which {words.number(found.value(WITHIN[0]), 4)} within the category "
         f"(gate, taken as a projector: {wording.gate_name(gates.get(found.name)).lower()})."
     )
@@ -159,7 +160,7 @@ def _category(
     scores = _by_projector(clips)
     if not scores or not len(bar):
         return sentence
-    level = group_means(bar[D].to_numpy(), bar["group"].to_list())[1]
+    level = group_means(bar[M].to_numpy(), bar["group"].to_list())[1]
     tests = baseline_tests(scores, level, alpha)
     above = [test.projector for test in tests if test.cleared]
     rest = [test.projector for test in tests if not test.cleared]
@@ -168,11 +169,11 @@ def _category(
 
 
 def _by_projector(clips: pl.DataFrame, values: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Projector → ``[S, G]`` of D, or of ``values`` (cell → one a clip in the order of ids)."""
+    """Projector → ``[S, G]`` of M, or of ``values`` (cell → one a clip in the order of ids)."""
     found: dict[str, list[np.ndarray]] = {}
     reports = clips.filter(pl.col("role") == "report").sort("projector", "seed", "id")
     for (label, _, cell), own in reports.group_by("projector", "seed", "cell", maintain_order=True):
-        row = own[D].to_numpy() if values is None else values[str(cell)]
+        row = own[M].to_numpy() if values is None else values[str(cell)]
         found.setdefault(str(label), []).append(group_means(row, own["group"].to_list())[1])
     return {label: np.stack(rows) for label, rows in found.items()}
 
@@ -200,7 +201,7 @@ def _blind_captions(results: Path, cells: list[CellResult]) -> dict[str, dict[st
 
 
 def _truth_order(results: Path, clips: pl.DataFrame, ranking: Ranking) -> dict[str, Any] | None:
-    """Whether D contradicts the facts."""
+    """Whether M contradicts the facts."""
     path = Paths(results).demo / "facts.json"
     reports = clips.filter(pl.col("role") == "report").sort("id")
     if not path.is_file() or reports.is_empty() or not ranking.pairs:

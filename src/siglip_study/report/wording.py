@@ -12,6 +12,7 @@ from typing import Any
 from siglip_study.ranking.caveats import LEVEL, MIN_SEEDS, Caveat
 from siglip_study.ranking.gate import GateVerdict, PublishedVerdict, Verdict
 from siglip_study.ranking.orders import MetricOrder, TruthOrder
+from siglip_study.ranking.outlook import excluded_failure_rate
 from siglip_study.ranking.pairs import PairInfluence, PairTest
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scorer_check import ScorerCheck
@@ -31,6 +32,7 @@ ENGLISH: dict[str, str] = {
     "gate.collapsed": "Collapsed",
     "gate.templated": "Grounded though templated",
     "gate.collapsed_category": "Collapsed",
+    "gate.unstable": "Unstable",
     "gate.not_judged": "not judged",
     "meaning.grounded": "its captions fit their own clip better than other clips",
     "meaning.templated": "its captions fit their own clip better than other clips",
@@ -38,28 +40,31 @@ ENGLISH: dict[str, str] = {
     "meaning.undetermined": "the data cannot tell whether its captions follow the clip",
     "meaning.category_only": "its captions tell categories apart; that they tell clips of one "
     "category apart is not shown",
+    "meaning.unstable": "some of its runs failed while others are sound",
     "meaning.collapsed": "nearly the same caption for every clip, and no tie to the clip",
     "meaning.collapsed_category": "a few captions for all clips, which tell categories apart and "
     "no more",
     "figures.grounded": "{margin}.",
     "figures.templated": "{margin}, while {diversity}.",
-    "figures.ungrounded": "{margin}; D is under {ceiling}, a small share of what human captions "
+    "figures.ungrounded": "{margin}; M is under {ceiling}, a small share of what human captions "
     "reach.",
     "figures.undetermined": "{margin}, neither shown to be above 0 nor shown to be negligible.",
     "figures.category_only": "{margin}: above 0 over all clips, not shown to be so within one.",
+    "figures.unstable": "{failed} of its {n_seeds} runs failed by themselves ({margin}): whoever "
+    "trains it once may get such a run.",
     "figures.collapsed": "{diversity}, and {margin}, not shown to be above 0.",
     "figures.collapsed_category": "{diversity}, and {margin}: not shown to be above 0 within a "
     "category.",
     "diversity": "effective captions are {d.effective:.2f} (limit {d.effective_limit:.2f}), the "
     "top cluster holds {d.top_share:.0%} (limit {d.top_share_limit:.0%})",
-    "margin.one_group": "D is {mean} on one group of clips, so it has no bound",
-    "margin.alone": "D is {mean} (one-sided bounds {lower} and {upper}, Holm p {p:.3g})",
-    "margin.within": "D is {mean} (one-sided bounds {lower} and {upper}) and {within}, Holm p "
+    "margin.one_group": "M is {mean} on one group of clips, so it has no bound",
+    "margin.alone": "M is {mean} (one-sided bounds {lower} and {upper}, Holm p {p:.3g})",
+    "margin.within": "M is {mean} (one-sided bounds {lower} and {upper}) and {within}, Holm p "
     "{p:.3g}, decided by {by}",
     "margin.in_category": "{mean} within a category ({lower} and {upper})",
     "margin.in_category_one_group": "{mean} within a category (one group of clips, no bound)",
-    "margin.by_category": "D within category",
-    "margin.by_all": "D",
+    "margin.by_category": "M within category",
+    "margin.by_all": "M",
     "published.collapsed": "Collapsed by diversity alone",
     "published.undetermined": "Undetermined",
     "published.why_collapsed": "{v.distinct_ratio:.2f} distinct captions a clip against a limit of "
@@ -93,21 +98,21 @@ ENGLISH: dict[str, str] = {
     "scorer.bounds": "{level:g}% interval {c.low:.4f} to {c.high:.4f}",
     # Whether the gate asks for D within category.
     "within.asked": "Grounded means telling clips of one category apart as well, as the human "
-    "captions do: their D within category is {mean}.",
+    "captions do: their M within category is {mean}.",
     "within.off": "gate.within_category is off: a captioner that knows only the category of a clip "
     "could pass the gate.",
     "within.no_category": "No category has three clips: a captioner that knows only the category "
     "of a clip could pass the gate.",
     "within.few_videos": "Only {d.n_groups} of {d.n_total} source videos lie in a category of "
-    "three clips, too few to ask for D within category: a captioner that knows only the category "
+    "three clips, too few to ask for M within category: a captioner that knows only the category "
     "of a clip could pass the gate.",
-    "within.not_shown": "The human captions' own D within category is {mean}, not shown to be "
+    "within.not_shown": "The human captions' own M within category is {mean}, not shown to be "
     "above 0, so nobody is asked for it: a captioner that knows only the category of a clip could "
     "pass the gate.",
     "within.mean": "{mean:.4f}",
     "within.mean_bound": "{mean:.4f} (lower bound {bound:.4f})",
     # Why there are no ranks.
-    "refusal.two_clips": "there are two clips, which have the same D by definition",
+    "refusal.two_clips": "there are two clips, which have the same M by definition",
     "refusal.one_group": "there is one group of clips, so the difference between clips is unknown",
     "refusal.one_seed": "there is one run each, so the difference between seeds is unknown",
     "refusal.copied_runs": "two runs of one projector ({projectors}) have the same scores on every "
@@ -120,24 +125,42 @@ ENGLISH: dict[str, str] = {
     "answer.only_projector": "No order can be claimed: {first} is the only projector of the study.",
     "answer.only_ranked": "Only {first} can be ranked: no other projector's captions passed the "
     "gate.",
-    "answer.no_difference": "No order can be claimed: {pairs}, and a difference in D under "
+    "answer.no_difference": "No order can be claimed: {pairs}, and a difference in M under "
     "{missed:.4f} could have been missed{beyond}.",
     "answer.pair": "{projectors} do not differ significantly",
     "answer.pairs": "none of the {n} pairs of ranked projectors differs significantly",
-    "answer.beyond_pair": "; that is no less than the human captions' whole D of {human:.4f}, so "
+    # What follows the answer: whom to take, whom to avoid, what to do next.
+    "advice.guess": "The best guess is {guess}{better}.",
+    "advice.better": ", proven better than {projectors}",
+    "advice.avoid": "To be avoided: {told}.",
+    "advice.avoid_one": "{projector} ({why})",
+    "advice.worse": "proven worse",
+    "advice.next": "{guess} is told from {rival} with probability {power:.0%} by a study like this "
+    "one, if their difference is as measured; {needed}.",
+    "advice.seeds": "{seeds} report seeds would do so with 80 %{hours}",
+    "advice.hours": " ({hours:.1f} hours of training more)",
+    "advice.groups": "{groups} source videos would",
+    "advice.neither": "neither 20 seeds nor 16 times the clips would with 80 %",
+    "advice.blind_one": "{projectors} does not see the order of frames: reversing a video costs "
+    "its model nothing.",
+    "advice.blind": "{projectors} do not see the order of frames: reversing a video costs "
+    "their models nothing.",
+    "advice.sound": "{n} sound seeds exclude a failure rate of a run above {rate:.0%}, and no "
+    "lower one.",
+    "answer.beyond_pair": "; that is no less than the human captions' whole M of {human:.4f}, so "
     "this study has too few seeds or clips to order any two projectors",
-    "answer.beyond_pairs": "; every pair could miss one as large as the human captions' whole D of "
+    "answer.beyond_pairs": "; every pair could miss one as large as the human captions' whole M of "
     "{human:.4f}, so this study has too few seeds or clips to order any two projectors",
     "answer.no_first": "No first place can be claimed: {best} cannot be told apart{below}.",
     "answer.below": "; {projectors} cannot be first",
     "answer.unproven_first": "No first place can be claimed: {first} alone is beaten by none, but "
     "it is not shown to exceed {unclear}.",
     "answer.first": "{first} ranks first of {n}: its captions fit their clips better than those of "
-    "every other ranked projector, by {difference:.4f} in D over {second} ({low:.4f} to "
+    "every other ranked projector, by {difference:.4f} in M over {second} ({low:.4f} to "
     "{high:.4f}){order}{above}.",
     "answer.order": "; the whole order is {order}",
-    "answer.above_one": "; {projectors} has a higher D and did not pass the gate",
-    "answer.above": "; {projectors} have a higher D and did not pass the gate",
+    "answer.above_one": "; {projectors} has a higher M and did not pass the gate",
+    "answer.above": "; {projectors} have a higher M and did not pass the gate",
     # What a reader must know before using the ranking.
     "caveat.one_run": "One run each: every interval carries the clips only, and another seed may "
     "turn any difference around.",
@@ -161,9 +184,9 @@ ENGLISH: dict[str, str] = {
     "caveat.templated_references": "The human captions are templated themselves, so low diversity "
     "is not held against anybody.",
     "caveat.all_tuning_collapsed": "{where} every tuning cell of {projectors} collapsed; the one "
-    "with the highest D was trained on.",
+    "with the highest M was trained on.",
     "caveat.no_tuning_grounded": "{where} no tuning cell of {projectors} was grounded; the one "
-    "with the highest D of those not collapsed tells categories apart, was not shown to tell clips "
+    "with the highest M of those not collapsed tells categories apart, was not shown to tell clips "
     "of one category apart, and was trained on.",
     "caveat.where_half": "On a half of the clips",
     "caveat.where_selection": "On the selection clips",
@@ -171,8 +194,10 @@ ENGLISH: dict[str, str] = {
     "caveat.share": "{label} {share:.1%}",
     "caveat.below_retrieval": "Not shown to be better than handing out the caption of the nearest "
     "training clip: {projectors}.",
-    "caveat.no_human_scale": "The human captions' own D is less than 5 standard errors above 0, so "
+    "caveat.no_human_scale": "The human captions' own M is less than 5 standard errors above 0, so "
     "no score is given as a share of it.",
+    "caveat.unlike_sentences": "The ranked projectors' captions differ in sentences ({shares} a "
+    "caption): compare them by M, which that does not move, and not by M or cosines.",
     "caveat.frame_order": "The scorer averages over frames: the order of frames is invisible to "
     "it, and so to this ranking.",
     "retrieval.none": "No retrieval baseline was scored.",
@@ -183,7 +208,7 @@ ENGLISH: dict[str, str] = {
     "influence.none": "No single source video makes or unmakes {verdicts} ({claims} claimed): "
     "{size}.",
     "influence.some": "A single source video decides {pairs}, {told}; {size}.",
-    "influence.size": "leaving one out moves a difference by {change:.4f} in D at most ({p.a} and "
+    "influence.size": "leaving one out moves a difference by {change:.4f} in M at most ({p.a} and "
     "{p.b}, without '{p.change_group}')",
     "influence.one_verdict": "the verdict on the pair",
     "influence.any_verdict": "any of the {n} pairwise verdicts",
@@ -204,11 +229,11 @@ ENGLISH: dict[str, str] = {
     "truth.nothing": "The facts (mean κ) tell none of {n} pairs of projectors apart, and so "
     "contradict nothing.",
     "truth.found": "The facts (mean κ) tell {told} of {n} pairs of projectors apart",
-    "truth.contradicts": "D CONTRADICTS THE TRUTH. {found}, and D claims the opposite order where "
+    "truth.contradicts": "M CONTRADICTS THE TRUTH. {found}, and M claims the opposite order where "
     "{pairs}.",
     "truth.knows_more": "{better} knows more facts than {worse}",
     "truth.agrees": "{found}; {parts}, and contradicts none.",
-    "truth.same": "D orders {n} of these the same way",
+    "truth.same": "M orders {n} of these the same way",
     "truth.leans": "leans the same way on {n}",
     "truth.leans_away": "leans the other way, within its error, on {n} ({pairs})",
     "truth.over": "{better} over {worse}",
@@ -260,6 +285,8 @@ def gate_explained(told: GateVerdict) -> str:
 def _gate_figures(told: GateVerdict) -> str:
     return say(
         f"figures.{told.reason}",
+        failed=len(told.failed_runs),
+        n_seeds=told.n_seeds,
         margin=_margin(told),
         diversity=say("diversity", d=told.diversity) if told.diversity else "",
         ceiling="" if told.ungrounded_ceiling is None else _figure(told.ungrounded_ceiling),
@@ -267,7 +294,7 @@ def _gate_figures(told: GateVerdict) -> str:
 
 
 def _margin(told: GateVerdict) -> str:
-    """D with its bounds, and within category where asked for; which of them decided."""
+    """M with its bounds, and within category where asked for; which of them decided."""
     margin, within = told.margin, told.within
     if margin.lower is None or margin.upper is None:
         return say("margin.one_group", mean=_figure(margin.mean))
@@ -363,7 +390,7 @@ def answer(ranking: Ranking) -> str:
         missed = [t.smallest_detectable for t in among if t.smallest_detectable is not None]
         kind = "pair" if len(among) == 1 else "pairs"
         # Said where any pair could miss even the gap between human captions and blind ones.
-        human = ranking.scorer.mean_margin if ranking.scorer else 0.0
+        human = ranking.human_margin or 0.0
         beyond = 0 < human <= min(missed)
         figures |= {
             "pairs": say(f"answer.{kind}", projectors=listed(ranked), n=len(among)),
@@ -395,6 +422,43 @@ def answer(ranking: Ranking) -> str:
             "above": say(many, projectors=listed(above)) if above else "",
         }
     return say(f"answer.{code}", **figures)
+
+
+def advice(ranking: Ranking) -> list[str]:
+    """What the answer means for who must choose: sentences that follow it."""
+    told, found = ranking.answer, []
+    if told.guess is not None:
+        worse = listed(told.better_than)
+        better = say("advice.better", projectors=worse) if worse else ""
+        found.append(say("advice.guess", guess=told.guess, better=better))
+    if told.avoid:
+        reasons = [
+            say(
+                "advice.avoid_one",
+                projector=one.projector,
+                why=say("advice.worse") if one.reason == "worse" else gate_name(one.reason).lower(),
+            )
+            for one in told.avoid
+        ]
+        found.append(say("advice.avoid", told=", ".join(reasons)))
+    step = told.next_step
+    if step is not None:
+        hours = step.device_hours
+        cost = say("advice.hours", hours=hours) if hours is not None else ""
+        ways = [say("advice.seeds", seeds=step.seeds, hours=cost)] if step.seeds else []
+        ways += [say("advice.groups", groups=step.groups)] if step.groups else []
+        needed = ", or ".join(ways) or say("advice.neither")
+        found.append(
+            say("advice.next", guess=told.guess, rival=step.rival, power=step.power, needed=needed)
+        )
+    blind = ranking.time_order.blind if ranking.time_order else ()
+    if blind:
+        key = "advice.blind_one" if len(blind) == 1 else "advice.blind"
+        found.append(say(key, projectors=listed(blind)))
+    if told.guess is not None and ranking.n_seeds > 1:
+        rate = excluded_failure_rate(ranking.n_seeds, ranking.alpha)
+        found.append(say("advice.sound", n=ranking.n_seeds, rate=rate))
+    return found
 
 
 def _other(test: PairTest, label: str) -> str:

@@ -22,6 +22,8 @@ _WORDS = (
 )
 # Unit, least, most, higher is better, tokenizer, and the references' value.
 _METRICS = {
+    # An SD of 1, so that M is D.
+    "standardised_margin": ("SD", None, None, True, None, HUMAN_MARGIN),
     "grounding_margin": ("cosine", -2.0, 2.0, True, None, HUMAN_MARGIN),
     "auc": ("probability", 0.0, 1.0, True, None, 0.97),
     "siglip_cosine": ("cosine", -1.0, 1.0, True, None, 0.31),
@@ -120,6 +122,7 @@ def _clips(size: Size, made: Captioner) -> pl.DataFrame:
             "siglip_sigmoid": 0.1,
             "siglip_published": 0.1,
             "grounding_margin": margins,
+            "standardised_margin": margins,
             "retrieval_rank": 1.5,
             "meteor": 0.3,
             "meteor_mismatched": 0.2,
@@ -139,6 +142,7 @@ def _metrics(made: Captioner, clips: int) -> dict[str, Any]:
     share = min(1.0, made.skill / HUMAN_MARGIN)  # how near D comes to that of the human captions
     fixed = {
         "grounding_margin": made.skill,
+        "standardised_margin": made.skill,
         "effective_captions": 1 / clips if made.collapsed else 0.8,
         "top_cluster_share": 1.0 if made.collapsed else 0.05,
     }
