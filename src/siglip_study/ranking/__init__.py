@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["Ranking", "rank"]
 
 #: Raise it when the same scores give another selection, or ``selection.json`` another form.
-VERSION = 2
+VERSION = 3
 
 #: Raise it when the scorer check gives other figures, or its file another form.
-CHECK_VERSION = 2
+CHECK_VERSION = 3
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,72 @@
+"""What a claim is worth and what more seeds buy: against simulation, published figures, brute force."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from siglip_study.metrics.grounding import proportion_interval
+from siglip_study.ranking.outlook import (
+    PairPlan,
+    excluded_failure_rate,
+    overlap_bars,
+    shrunken,
+)
+
+PLAN = PairPlan(
+    clip_part=0.01, seed_part=0.03, seed_freedom=4, n_groups=60, n_seeds=3, n_pairs=6, alpha=0.05
+)
+
+
+def test_power_grows_with_seeds_clips_and_the_difference():
+    assert PLAN.power(0.3) < PLAN.power(0.3, n_seeds=5) < PLAN.power(0.3, n_seeds=9)
+    assert PLAN.power(0.3) < PLAN.power(0.3, times_clips=4)
+    assert PLAN.power(0.0) == pytest.approx(0.05 / 12)
+    assert PLAN.power(0.3) < PLAN.power(0.6)
+
+
+def test_the_seeds_needed_are_the_fewest():
+    seeds = PLAN.seeds_needed(0.4)
+    assert PLAN.power(0.4, seeds - 1) < 0.8 <= PLAN.power(0.4, seeds)
+    groups = PLAN.groups_needed(0.5)
+    assert PLAN.power(0.5, times_clips=(groups - 1) / 60) < 0.8
+    assert PLAN.power(0.5, times_clips=groups / 60) >= 0.8
+    assert PLAN.seeds_needed(0.05) is None and PLAN.groups_needed(0.2) is None
+
+
+@pytest.mark.parametrize("true", [0.5, 1.5, 3.0])
+def test_claimed_differences_shrink_to_the_truth_of_which_they_are_the_mean(true):
+    d = np.random.default_rng(0).normal(true, 1.0, 2_000_000)
+    claimed = d[np.abs(d) > 2.5].mean()
+    assert claimed > true
+    assert shrunken(claimed, 1.0, 2.5) == pytest.approx(true, abs=0.03)
+    assert shrunken(-claimed, 1.0, 2.5) == -shrunken(claimed, 1.0, 2.5)
+
+
+def test_bars_overlap_exactly_where_nothing_is_claimed():
+    means, errors = np.array([0.5, 0.42, 0.40, 0.1]), np.array([0.02, 0.03, 0.02, 0.05])
+    pairs = [(a, b) for a in range(4) for b in range(a + 1, 4)]
+    d = np.array([means[a] - means[b] for a, b in pairs])
+    claimed = np.array([False, True, True, False, True, True])
+    bars = overlap_bars(d, claimed, errors)
+    for (a, b), gap, told in zip(pairs, d, claimed, strict=True):
+        assert (bars[a] + bars[b] < gap) == told
+    # A small gap claimed between two larger ones that are not: no bars can say so.
+    assert (
+        overlap_bars(np.array([0.1, 0.5, 0.4]), np.array([True, False, False]), errors[:3]) is None
+    )
+
+
+def test_wilson_s_interval_is_that_of_statsmodels():
+    # proportion_confint(59, 60, method="wilson") of statsmodels 0.15.0, normal quantile.
+    p, n = 59 / 60, 60
+    found = proportion_interval(p, p * (1 - p) / n, n, df=10**9)
+    assert found == pytest.approx((0.91142, 0.99705), abs=1e-5)
+    # All right: n / (n + z²).
+    low, high = proportion_interval(1.0, 0.0, n, df=10**9)
+    assert (low, high) == pytest.approx((60 / (60 + stats.norm.ppf(0.975) ** 2), 1.0))
+
+
+def test_three_sound_seeds_exclude_no_rate_under_63_percent():
+    assert excluded_failure_rate(3) == pytest.approx(0.6316, abs=1e-4)
+    # The rate at which as many sound runs have probability alpha.
+    assert (1 - excluded_failure_rate(5)) ** 5 == pytest.approx(0.05)
