@@ -79,7 +79,7 @@ def _job(paths: list[Path], decoder: Any, encoder: Any, size: Size, batch: int, 
         targets = Path(name) / "features", Path(name) / "resume"
         began = time.perf_counter()
         encode_split(
-            rows, "/", decoder, encoder, size.frames, batch, 0, RUNTIME.shard_clips, *targets
+            rows, Path(), decoder, encoder, size.frames, batch, 0, RUNTIME.shard_clips, *targets
         )
         return time.perf_counter() - began
 

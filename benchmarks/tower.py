@@ -126,7 +126,7 @@ def _project(
         with TemporaryDirectory() as out:
             encode_split(
                 {"id": names, "path": names, "sha256": names},
-                "",
+                Path(),
                 decoder,
                 encoder,
                 n_frames,

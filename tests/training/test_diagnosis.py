@@ -276,6 +276,13 @@ def test_a_resumed_run_measures_the_same(watched, killed, dies, pace):
     assert len(starts) == 1 and starts != {expected[0]["diag_video_share_after"]}
 
 
+def test_any_forward_split_measures_the_same(watched):
+    (_, whole), (_, cut) = (watched(f"f{n}", forward=n) for n in (4, 1))
+    for one, two in zip(whole, cut, strict=True):
+        assert one.pop("diag_attention_entropy") is two.pop("diag_attention_entropy") is None
+        assert two == pytest.approx(one, rel=1e-3, abs=1e-5)
+
+
 def test_looking_does_not_change_what_is_trained(watched):
     (plain, _), (looked_at, _) = watched("plain", diagnosis=None), watched("looked at")
     ends = zip(plain.trainable().values(), looked_at.trainable().values(), strict=True)
