@@ -1,4 +1,4 @@
-"""What a claim is worth and what more seeds buy: against simulation, published figures, brute force."""
+"""What a claim is worth and what more seeds buy: against simulation, scipy, brute force."""
 
 import numpy as np
 import pytest
@@ -50,17 +50,20 @@ def test_bars_overlap_exactly_where_nothing_is_claimed():
     bars = overlap_bars(d, claimed, errors)
     for (a, b), gap, told in zip(pairs, d, claimed, strict=True):
         assert (bars[a] + bars[b] < gap) == told
-    # A small gap claimed between two larger ones that are not: no bars can say so.
-    assert (
-        overlap_bars(np.array([0.1, 0.5, 0.4]), np.array([True, False, False]), errors[:3]) is None
-    )
 
 
-def test_wilson_s_interval_is_that_of_statsmodels():
-    # proportion_confint(59, 60, method="wilson") of statsmodels 0.15.0, normal quantile.
+def test_claims_that_no_bars_can_show_have_none():
+    # Small gaps claimed, larger ones not: w0 + w1 < .1, w2 + w3 < .1, yet w0 + w2 and w1 + w3 ≥ .2.
+    d = np.array([0.1, 0.2, 0.3, 0.1, 0.2, 0.1])
+    claimed = np.array([True, False, False, False, False, True])
+    assert overlap_bars(d, claimed, np.full(4, 0.02)) is None
+
+
+def test_wilson_s_interval_is_that_of_scipy():
     p, n = 59 / 60, 60
+    expected = stats.binomtest(59, n).proportion_ci(method="wilson")
     found = proportion_interval(p, p * (1 - p) / n, n, df=10**9)
-    assert found == pytest.approx((0.91142, 0.99705), abs=1e-5)
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-6)
     # All right: n / (n + z²).
     low, high = proportion_interval(1.0, 0.0, n, df=10**9)
     assert (low, high) == pytest.approx((60 / (60 + stats.norm.ppf(0.975) ** 2), 1.0))

@@ -18,8 +18,8 @@ DRAWS = (0.0336, 0.0259, -0.0131, -0.0077, -0.004)
 def cell(name, role, projector, margin, seed):
     share = 0.1 * (seed or 0)
     values = {
-        "grounding_margin": margin,
-        "grounding_margin_within": None,
+        "standardised_margin": margin,
+        "standardised_margin_within": None,
         "retrieval_r1": share,
         "effective_captions": 0.92,
         "top_cluster_share": 0.05,
@@ -51,10 +51,15 @@ def world(draws):
         noise = np.random.default_rng(place).normal(size=CLIPS)
         noise = (noise - noise.mean()) / noise.std(ddof=1)
         cells.append(cell(name, role, projector, mean, seed))
-        columns = {"cell": name, "id": ids, "group": ids, "grounding_margin": mean + SPREAD * noise}
+        columns = {
+            "cell": name,
+            "id": ids,
+            "group": ids,
+            "standardised_margin": mean + SPREAD * noise,
+        }
         tables.append(pl.DataFrame(columns))
     clips = pl.concat(tables)
-    return cells, clips.with_columns(grounding_margin_within=pl.lit(None, dtype=pl.Float64))
+    return cells, clips.with_columns(standardised_margin_within=pl.lit(None, dtype=pl.Float64))
 
 
 def verdicts(draws):
@@ -99,7 +104,7 @@ def test_the_draws_are_one_control_where_the_first_stood():
     assert draws.runs == ("p1", "p2", "p3", "p4", "p5") and draws.seed is None
     assert draws.value("retrieval_r1") == pytest.approx(0.3)
     assert draws.gap("shuffled_gap") == pytest.approx(0.3)
-    assert draws.value("grounding_margin_within") is None
+    assert draws.value("standardised_margin_within") is None
     # Intervals of one run carry clips only.
     assert draws.value("retrieval_r1", "low") is None and draws.gap("shuffled_gap", "low") is None
 
@@ -107,7 +112,7 @@ def test_the_draws_are_one_control_where_the_first_stood():
 def test_the_interval_of_the_mean_carries_draws_and_clips():
     cells, clips = world(DRAWS)
     draws = join_draws(cells, clips)[2]
-    runs = [clips.filter(pl.col("cell") == f"p{i}")["grounding_margin"] for i in range(1, 6)]
+    runs = [clips.filter(pl.col("cell") == f"p{i}")["standardised_margin"] for i in range(1, 6)]
     table = np.stack(runs)
     # Two-way layout by hand: clips, and what draws differ by beyond what clips explain.
     residual = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
@@ -115,9 +120,9 @@ def test_the_interval_of_the_mean_carries_draws_and_clips():
     between = max(table.mean(axis=1).var(ddof=1) - within, 0)
     error = np.sqrt(table.mean(axis=0).var(ddof=1) / CLIPS + between / 5)
     half = stats.t.ppf(0.975, 4) * error
-    assert draws.value("grounding_margin") == pytest.approx(table.mean())
-    assert draws.value("grounding_margin", "low") == pytest.approx(table.mean() - half)
-    assert draws.value("grounding_margin", "high") == pytest.approx(table.mean() + half)
+    assert draws.value("standardised_margin") == pytest.approx(table.mean())
+    assert draws.value("standardised_margin", "low") == pytest.approx(table.mean() - half)
+    assert draws.value("standardised_margin", "high") == pytest.approx(table.mean() + half)
 
 
 def test_the_controls_table_has_one_row_for_all_draws_with_their_number_and_verdict():
@@ -125,10 +130,10 @@ def test_the_controls_table_has_one_row_for_all_draws_with_their_number_and_verd
     gates = gate_controls(cells, clips)
     rows = control_rows(join_draws(cells, clips), made_ranking(["linear"], 2), gates)
     own = {row["metric"]: row for row in rows if row["role"] == "control_permuted"}
-    margin = own["grounding_margin"]
+    margin = own["standardised_margin"]
     assert (margin["cell"], margin["n_runs"], margin["seed"]) == ("permuted.linear", 5, None)
     assert margin["gate"] == gates["permuted.linear"].verdict == gates["p3"].verdict
     assert margin["as_expected"]
     assert {row["n_runs"] for row in rows if row["role"] != "control_permuted"} == {1}
-    shown = [found["grounding_margin"]["cell"] for found in by_cell(rows)]
+    shown = [found["standardised_margin"]["cell"] for found in by_cell(rows)]
     assert shown == ["references", "n", "permuted.linear"]

@@ -109,8 +109,8 @@ def test_every_section_and_its_link(parsed):
     "said",
     [
         "mlp_2l and linear cannot be told apart; c_abstractor cannot be first.",
-        "human 0.1800",
-        "[0.1050, 0.1350]",
+        "human 0.18",
+        "[0.10, 0.14]",
         "unranked",
         "Clears the retrieval baseline.",
         "Cleared by mlp_2l.",

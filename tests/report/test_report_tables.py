@@ -52,7 +52,7 @@ def test_ranking_repeats_what_was_ranked_and_averages_seeds(study):
     rows = {row["projector"]: row for row in found}
     for own in read_ranking(study.root / "tables/ranking.json").projectors:
         row = rows[own.projector]
-        assert (row["grounding_margin"], row["rank_low"]) == (own.mean_margin, own.rank_low)
+        assert (row["standardised_margin"], row["rank_low"]) == (own.mean_margin, own.rank_low)
     cosines = [
         read_json(study.root / f"runs/{run}/metrics.json", "metrics/1")["values"]["siglip_cosine"]
         for run in study.cells["report"]
@@ -66,7 +66,7 @@ def test_ranking_repeats_what_was_ranked_and_averages_seeds(study):
 
 
 def test_controls_are_judged_by_the_gate(study):
-    rows = table(study, "controls").filter(pl.col("metric") == "grounding_margin").to_dicts()
+    rows = table(study, "controls").filter(pl.col("metric") == "standardised_margin").to_dicts()
     by_role = {row["role"]: row for row in rows}
     assert by_role["control_hot"]["gate"] == "collapsed"
     for role in ("control_hot", "control_noise", "control_blind"):
@@ -77,7 +77,7 @@ def test_controls_are_judged_by_the_gate(study):
 def test_a_control_that_sees_too_much_is_reported(study):
     cells = read_cells(study.root, {"control_noise": study.cells["control_noise"]})
     rows = control_rows(cells, made_ranking(["linear"], 2), {cells[0].name: verdict("linear")})
-    assert [r["as_expected"] for r in rows if r["metric"] == "grounding_margin"] == [False]
+    assert [r["as_expected"] for r in rows if r["metric"] == "standardised_margin"] == [False]
 
 
 def test_pairs_name_no_winner_where_nothing_is_significant(study):

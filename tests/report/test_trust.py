@@ -23,8 +23,8 @@ def adversary(root, name, margin, within, raw, top):
     source, folder = root / "baselines" / "retrieval", root / "baselines" / name
     metrics = read_json(source / "metrics.json", "metrics/1")
     values = {
-        "grounding_margin": margin,
-        "grounding_margin_within": within,
+        "standardised_margin": margin,
+        "standardised_margin_within": within,
         "siglip_cosine": raw,
         "effective_captions": top,
         "top_cluster_share": top,
@@ -34,7 +34,7 @@ def adversary(root, name, margin, within, raw, top):
     write_json(folder / "metrics.json", told, "metrics/1")
     clips = pl.read_parquet(source / "clips.parquet")
     noise = np.random.default_rng(0).normal(0, 0.01 if margin else 0.0, len(clips))
-    table = clips.with_columns(cell=pl.lit(name), grounding_margin=pl.Series(margin + noise))
+    table = clips.with_columns(cell=pl.lit(name), standardised_margin=pl.Series(margin + noise))
     write_parquet(folder / "clips.parquet", table)
 
 
@@ -63,14 +63,14 @@ def told(tmp_path_factory, make_study):
 
 def test_the_raw_score_of_one_caption_for_all_is_told_beside_its_margin(told):
     sentence = told.view["generic"]
-    assert "SigLIP cosine of 9.000" in sentence and "its D is 0.0000" in sentence
+    assert "SigLIP cosine of 9.000" in sentence and "its M is 0.0000" in sentence
     assert "above that of 11 of 11 trained runs" in sentence and "collapsed" in sentence
     assert sentence in told.page
 
 
 def test_what_knows_the_category_alone_is_a_bar(told):
     sentence = told.view["category"]
-    assert "D 0.0500, of which 0.0000 within" in sentence
+    assert "M 0.0500, of which 0.0000 within" in sentence
     shown, rest = sentence.split("Shown to exceed it: ")[1].split(" Not shown to: ")
     # Skills of the made-up projectors: .16, .10, .05 and 0.
     assert "mlp_2l" in shown and "query_perceiver" in rest
@@ -78,9 +78,9 @@ def test_what_knows_the_category_alone_is_a_bar(told):
 
 def test_adversaries_are_gated_and_judged_in_the_controls_table(told):
     rows = {(row["cell"], row["metric"]): row for row in read_table(told.root, "controls")}
-    generic = rows["generic", "grounding_margin"]
+    generic = rows["generic", "standardised_margin"]
     assert generic["gate"] == "collapsed" and generic["as_expected"] is True
-    within = rows["category", "grounding_margin_within"]
+    within = rows["category", "standardised_margin_within"]
     assert within["as_expected"] is True and "category" in within["expectation"]
 
 
@@ -90,7 +90,7 @@ def test_clips_compared_within_a_category_are_those_that_have_a_figure(tmp_path,
     clips = made.root / "baselines" / "references" / "clips.parquet"
     known = pl.Series([0.1, 0.2, 0.3, None, None, None])
     table = pl.read_parquet(clips).sort("id")
-    write_parquet(clips, table.with_columns(category=pl.lit("a"), grounding_margin_within=known))
+    write_parquet(clips, table.with_columns(category=pl.lit("a"), standardised_margin_within=known))
     adversary(made.root, "generic", 0.0, 0.0, 9.0, 0.99)
     cells = made.cells | {"control_generic": ["generic"]}
     build_tables(made.root, cells)

@@ -78,17 +78,17 @@ def test_a_list_of_names(names, said: str) -> None:
 def test_every_verdict_has_a_mark_and_a_colour(name: str) -> None:
     style = (Path(__file__).parents[2] / "report" / "style.css").read_text(encoding="utf-8")
     assert f".pill.{name}" in style
-    row = {"projector": "a", "grounding_margin": 0.1, "gate": name}
-    row |= {"grounding_margin_low": 0.0, "grounding_margin_high": 0.2}
+    row = {"projector": "a", "standardised_margin": 0.1, "gate": name}
+    row |= {"standardised_margin_low": 0.0, "standardised_margin_high": 0.2}
     chart = json.dumps(ranking_chart([row], {}, 0.3))
     assert f'"domain": ["{name}"]' in chart
     # An interval is called what it is, whatever the config's level.
-    assert "grounding D, 70 % interval" in chart
+    assert "standardised margin M, 70 % interval" in chart
 
 
 DIVERSITY = "effective captions are 0.04 (limit 0.46), the top cluster holds 100% (limit 10%)"
-MARGIN = "D is 0.0040 (one-sided bounds -0.0080 and 0.0160, Holm p 0.3)"
-WITHIN = "and 0.1000 within a category (0.0500 and 0.1500), Holm p 0.3, decided by D within"
+MARGIN = "M is 0.0040 (one-sided bounds -0.0080 and 0.0160, Holm p 0.3)"
+WITHIN = "and 0.1000 within a category (0.0500 and 0.1500), Holm p 0.3, decided by M within"
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ WITHIN = "and 0.1000 within a category (0.0500 and 0.1500), Holm p 0.3, decided 
         ({"category_only": True}, "Collapsed: ", (DIVERSITY, MARGIN, "within a category.")),
         ({"verdict": "grounded"}, "Grounded though templated: ", (MARGIN, DIVERSITY)),
         ({"verdict": "category_only"}, "Category only: ", (MARGIN,)),
-        ({"verdict": "ungrounded"}, "Ungrounded: ", (MARGIN, "D is under 0.0180")),
+        ({"verdict": "ungrounded"}, "Ungrounded: ", (MARGIN, "M is under 0.0180")),
         (
             {"verdict": "undetermined", "margin": Bounds(-1e-9, None, None, 1.0)},
             "Undetermined: ",
-            ("D is 0.0000 on one group of clips, so it has no bound",),
+            ("M is 0.0000 on one group of clips, so it has no bound",),
         ),
         (
             {
@@ -112,7 +112,7 @@ WITHIN = "and 0.1000 within a category (0.0500 and 0.1500), Holm p 0.3, decided 
                 "decided_within": True,
             },
             "Grounded: ",
-            ("D is 0.0040 (one-sided bounds -0.0080 and 0.0160)", WITHIN),
+            ("M is 0.0040 (one-sided bounds -0.0080 and 0.0160)", WITHIN),
         ),
     ],
 )
@@ -184,9 +184,8 @@ def answered(answer: Answer, tests: list[tuple], human: float | None = None) -> 
         own = RankedProjector(label, 0.3 - place / 10, None, None, "", None, GROUNDED, *ranks)
         projectors.append(own)
     made = made_ranking(["linear"], 2)
-    scorer = None if human is None else replace(made.scorer, mean_margin=human)
     found = {"answer": answer, "projectors": tuple(projectors), "pairs": tuple(pairs)}
-    return wording.answer(replace(made, **found, scorer=scorer))
+    return wording.answer(replace(made, **found, human_margin=human))
 
 
 TESTS = [
@@ -213,9 +212,9 @@ TESTS = [
             Answer("first", ("linear",), ("loud",)),
             [
                 "linear ranks first of 3",
-                "by 0.0100 in D over mlp (-0.2000 to 0.2000)",
+                "by 0.0100 in M over mlp (-0.2000 to 0.2000)",
                 "the whole order is linear > mlp > query",
-                "loud has a higher D and did not pass the gate",
+                "loud has a higher M and did not pass the gate",
             ],
         ),
         (
@@ -234,7 +233,7 @@ def test_the_answer(answer: Answer, said: list[str]) -> None:
     [
         (0.37, (0.05, 0.5, 0.4), "under 0.5000", None),  # the hardest pair decides
         (0.37, (0.38, 0.5, 0.4), "under 0.5000", "every pair could miss one as large as"),
-        (0.4, (0.5,), "linear and mlp do not differ", "no less than the human captions' whole D"),
+        (0.4, (0.5,), "linear and mlp do not differ", "no less than the human captions' whole M"),
         (None, (0.38, 0.5, 0.4), "under 0.5000", None),
         (-0.1, (0.38, 0.5, 0.4), "under 0.5000", None),
         (0.0, (0.38, 0.5, 0.4), "under 0.5000", None),
@@ -288,7 +287,7 @@ def influence(flipped_by: tuple[str, ...], claimed: bool) -> PairInfluence:
 )
 def test_what_single_source_videos_carry(found, said: str) -> None:
     sentence = wording.influence(found)
-    assert said in sentence and "by 0.0100 in D at most (a and b, without 'v3')" in sentence
+    assert said in sentence and "by 0.0100 in M at most (a and b, without 'v3')" in sentence
 
 
 # ---- Other orders.

@@ -77,7 +77,7 @@ def test_each_half_chose_by_its_own_scores(study: Any) -> None:
             cell["cell"]: metrics(study, f"runs/{cell['cell']}")["halves"][half]["values"]
             for cell in own["cells"]
         }
-        best = max(means, key=lambda name: means[name]["grounding_margin"]["value"])
+        best = max(means, key=lambda name: means[name]["standardised_margin"]["value"])
         if all(cell["gate"] == "grounded" for cell in own["cells"]):
             assert own["chosen"] == best
         assert told["projectors"]["linear"]["reports"][other] == own["chosen"]
@@ -110,7 +110,7 @@ def test_a_half_is_reported_by_the_fresh_runs_of_its_own_cell(study: Any) -> Non
             pl.read_parquet(study.results / "runs" / name / "clips.parquet").filter(half=half)
             for name in (cell, "linear.seed1")
         )
-        told = ["grounding_margin", "caption", "id"]
+        told = ["standardised_margin", "caption", "id"]
         assert rows.select(told).equals(whole.select(told))
 
 
@@ -123,12 +123,12 @@ def test_the_ranking_is_of_all_held_out_clips_each_within_its_half(study: Any) -
         pl.read_parquet(study.results / "runs" / cell / "clips.parquet").filter(half=half)
         for half, cell in parts.items()
     ]
-    groups = pl.concat(by_hand).group_by("group").agg(pl.col("grounding_margin").mean())
+    groups = pl.concat(by_hand).group_by("group").agg(pl.col("standardised_margin").mean())
     (row,) = ranking["projectors"]
-    assert row["mean_margin"] == pytest.approx(groups["grounding_margin"].mean())
+    assert row["mean_margin"] == pytest.approx(groups["standardised_margin"].mean())
     assert ranking["n_groups"] == groups.height
     for table in by_hand:  # D is measured within a half: its figures balance there
-        assert np.isfinite(table["grounding_margin"].to_numpy()).all() and table.height == 8
+        assert np.isfinite(table["standardised_margin"].to_numpy()).all() and table.height == 8
 
 
 def test_everything_in_the_report_is_of_both_halves(study: Any) -> None:

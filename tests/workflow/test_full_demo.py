@@ -96,6 +96,6 @@ def test_permuted_captions_are_ungrounded_over_all_their_draws(demo: Any) -> Non
     assert run.jobs["stage1"] == run.jobs["stage2"] == run.jobs["captions"] == 5
     controls = pl.read_parquet(demo.folder / "results/tables/controls.parquet")
     margins = controls.filter(
-        (pl.col("role") == "control_permuted") & (pl.col("metric") == "grounding_margin")
+        (pl.col("role") == "control_permuted") & (pl.col("metric") == "standardised_margin")
     )
     assert margins.select("gate", "as_expected", "n_runs").rows() == [("ungrounded", True, 5)]

@@ -102,7 +102,7 @@ class Answer:
     next_step: NextStep | None = None
 
 
-def answer(
+def answer_of(
     refusal: Refusal | None,
     scores: Mapping[str, Array],
     gates: Mapping[str, GateVerdict],

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_result, write_json
-from siglip_study.ranking.answer import Answer, Refusal, answer
+from siglip_study.ranking.answer import Answer, Refusal, answer_of
 from siglip_study.ranking.caveats import Caveat, Circumstances, find_caveats
 from siglip_study.ranking.gate import (
     Candidate,
@@ -279,7 +279,7 @@ def rank_study(
         n_seeds=int(n_seeds),
         n_groups=int(n_groups),
         n_clips=len(groups),
-        answer=answer(refusal, scores, gates, tests, ranks, limits.alpha, hours),
+        answer=answer_of(refusal, scores, gates, tests, ranks, limits.alpha, hours),
         projectors=tuple(sorted(projectors, key=lambda own: not own.ranked)),
         pairs=tuple(tests),
         influence=tuple(leave_one_out(scores, sorted(set(groups)), limits.alpha)),
