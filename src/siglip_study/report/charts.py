@@ -108,7 +108,7 @@ def ranking_chart(
         )
     )
     bars = _data(
-        [{"label": label, "D": value} for label, value in marks.items() if value is not None]
+        [{"label": label, "M": value} for label, value in marks.items() if value is not None]
     ).encode(x="M:Q")
     rules = bars.mark_rule(strokeDash=[4, 3], opacity=0.8)
     names = bars.mark_text(dy=-8, fontSize=11, align="center", baseline="bottom").encode(
