@@ -17,6 +17,8 @@ from siglip_study.metrics.grounding import (
     grounding_margin_within,
     mean_interval,
     means_by_group,
+    standardised_margin,
+    standardised_margin_within,
 )
 
 
@@ -193,3 +195,47 @@ def test_interval_of_one_group_or_none():
     mean, low, high = mean_interval(np.array([1.0, 3.0]), ["a", "a"])
     assert mean == 2 and math.isnan(low) and math.isnan(high)
     assert all(math.isnan(value) for value in mean_interval(np.array([np.nan])))
+
+
+def residual_sd(scores: np.ndarray, spoken: np.ndarray) -> float:
+    """Of the same dense fit: root of the residual sum of squares over cells less the fit's rank."""
+    n = len(scores)
+    cells = [(i, j) for i in spoken for j in range(n) if i != j]
+    design = np.zeros((len(cells), 1 + 2 * n))
+    for row, (i, j) in enumerate(cells):
+        design[row, [0, 1 + i, 1 + n + j]] = 1
+    told = np.array([scores[cell] for cell in cells])
+    fit, _, rank, _ = np.linalg.lstsq(design, told, rcond=None)
+    return math.sqrt(np.square(told - design @ fit).sum() / (len(cells) - rank))
+
+
+@pytest.mark.parametrize("silent", [[], [0], [1, 4]])
+def test_the_standardised_margin_is_d_over_the_residual_sd(silent):
+    scores = random_scores(3, 8)
+    empty = np.isin(np.arange(8), silent)
+    expected = grounding_margin(scores, empty) / residual_sd(scores, np.flatnonzero(~empty))
+    assert standardised_margin(scores, empty) == pytest.approx(expected)
+
+
+def test_the_standardised_margin_does_not_move_with_the_scale_or_with_hubs():
+    scores = random_scores(7, 25)
+    moved = 0.3 * scores + additive(1, 25)
+    assert standardised_margin(moved) == pytest.approx(standardised_margin(scores))
+
+
+def test_the_standardised_margin_is_0_where_all_captions_are_the_same():
+    rounding = np.random.default_rng(0).normal(0, 1e-8, (20, 20))
+    assert standardised_margin(additive(2, 20) * 0 + rounding).tolist() == [0] * 20
+    assert standardised_margin(np.array([[0.5, 0.1], [0.2, 0.3]])).tolist() == [0, 0]
+
+
+def test_within_category_the_unit_is_that_of_all_clips():
+    scores, category = random_scores(5, 12), ["a"] * 5 + ["b"] * 6 + [None]
+    expected = grounding_margin_within(scores, category) / residual_sd(scores, np.arange(12))
+    np.testing.assert_allclose(standardised_margin_within(scores, category), expected)
+
+
+def test_signal_detection_a_binary_fact_told_right_is_worth_one_sd():
+    # Captions name one of two colours, half of the clips each: ±1, own always +1.
+    colour = np.repeat([1.0, -1.0], 200)
+    assert standardised_margin(np.outer(colour, colour)).mean() == pytest.approx(1, abs=0.02)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -295,3 +296,31 @@ def test_figures_that_are_no_shares_are_refused(bad: float) -> None:
 def test_what_would_ground_everything_is_refused(refused, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         refused()
+
+
+def runs_of(
+    means: Sequence[float], seed: int, diversity: Sequence[float] | None = None
+) -> Candidate:
+    """Runs with these mean margins over 60 clips, and their effective captions."""
+    clips = np.random.default_rng(seed).normal(0, 0.1, (len(means), 60))
+    effective = [0.9] * len(means) if diversity is None else diversity
+    share = [0.02 if value > 0.5 else 0.9 for value in effective]
+    return Candidate(effective, share, np.array(means)[:, None] + clips)
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+def test_one_collapsed_run_makes_its_projector_unstable_and_mutes_no_other(n_seeds):
+    human = References(0.95, 0.02, 0.35)
+    sound = {f"sound{i}": runs_of([0.3] * n_seeds, i) for i in range(3)}
+    broken = runs_of([0.0] + [0.3] * (n_seeds - 1), 9, [0.05] + [0.9] * (n_seeds - 1))
+    told = gate_all({**sound, "broken": broken}, human)
+    assert told["broken"].verdict == "unstable" and told["broken"].failed_runs == (0,)
+    assert [run.verdict for run in told["broken"].runs][:2] == ["collapsed", "grounded"]
+    alone = gate_all(sound, human)
+    assert all(told[name].margin == alone[name].margin for name in sound)
+    assert all(told[name].verdict == "grounded" for name in sound)
+
+
+def test_a_captioner_whose_runs_all_fail_is_no_mixture():
+    told = gate_all({"none": runs_of([0.0, 0.0, 0.0], 1)}, References(0.95, 0.02, 0.35))
+    assert told["none"].verdict != "unstable"

@@ -272,7 +272,8 @@ def test_the_studys_ranking_is_the_same_core() -> None:
     alone = ranking.rank({name: own.margins for name, own in entries.items()}, GROUPS)
     study = ranked(entries)
     assert alone.pairs == study.pairs
-    assert (alone.answer.code, alone.answer.best) == (study.answer.code, study.answer.best)
+    # The references are told from nobody who failed; without them nobody can be called so.
+    assert alone.answer == replace(study.answer, avoid=alone.answer.avoid)
     for own, other in zip(alone.projectors, study.projectors, strict=True):
         assert (own.low, own.high, own.rank_low, own.rank_high) == (
             other.low,

@@ -50,7 +50,7 @@ def test_what_knows_the_category_is_never_above_what_sees(world: CategoryWorld) 
     outcome = play(world, WORLDS, seed=5)
     assert outcome.asked == 1
     # Without the demand it is nearly always; the simulation is not vacuous.
-    assert outcome.above[0] > 0.8 and outcome.false[0] > 0.95
+    assert outcome.above[0] > 0.85 and outcome.false[0] > 0.95
     assert outcome.above[1] <= outcome.false[1] <= 0.05 + ERROR
     for (_, kept), power in zip(outcome.grounded, outcome.power, strict=True):
         assert kept >= power > 0.3

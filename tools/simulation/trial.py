@@ -131,8 +131,14 @@ def judge(seen: Moments, shift: Array, world: World, method: Tried) -> Array:
     with_winner = holm(two_sided_p(won, v, df, scale)) <= ALPHA
     false_with = with_winner & (np.sign(won) != np.sign(true_d - found * last))
 
-    level = GATE_LEVEL * np.sqrt(mean_v.mean())
-    passes = holm(one_sided_p(means + level, mean_v, mean_df, scale)) <= ALPHA
+    gate_v, gate_df = mean_v, mean_df
+    if noise is not None:  # the gate charges the mean, whatever the tests of pairs do
+        single = [(a,) for a in range(p)]
+        gate_v, gate_df = _variances(
+            seen.mean_clip, seen.n_groups, replace(noise, method="mean"), single, method
+        )
+    level = GATE_LEVEL * np.sqrt(gate_v.mean())
+    passes = holm(one_sided_p(means + level, gate_v, gate_df, scale)) <= ALPHA
     both = passes[:, first] & passes[:, second]
     # An interval holds the truth where its own test does not reject it.
     covered = two_sided_p(d - true_d, v, df, scale) > ALPHA

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from siglip_study.models.hub import load_part, settings_of
 
 #: text length of the published recipe
 _PUBLISHED_TOKENS = 64
+#: Blanks within a line.
+_BLANKS = re.compile(r"[^\S\n]+")
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,8 @@ class Scorer(FrameEncoder):
         return vectors[numbers]
 
     def _spelt(self, text: str) -> str:
-        text = unicodedata.normalize("NFC", text)
+        # A blank more is another token to many tokenizers; the end of a line ends a sentence.
+        text = _BLANKS.sub(" ", unicodedata.normalize("NFC", text)).strip()
         return text.lower() if self.lowercase else text
 
     @torch.inference_mode()

@@ -224,7 +224,7 @@ class GateDesign:
             residual = _chi2_share((s - 1) * (n_groups - 1), rng, shape)
             # What is redrawn of clips moves a run's mean as well, and its variance between seeds.
             run_sd = np.sqrt(seed_sd**2 + again / n_groups)
-            noise = noise_of(run_sd * seeds, again * residual, n_groups)
+            noise = noise_of(run_sd * seeds, again * residual, n_groups, "mean")
         drawn, freedom = add_seeds(clip_part, n_groups, noise, (0,))
         error = np.sqrt(part) * clips + seed_sd * seeds[:, 0].mean(axis=-1)
         level = 1 - self.alpha / self.n_projectors
