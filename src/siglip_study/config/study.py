@@ -162,11 +162,11 @@ class GateConfig(Section):
         0.2, description="References under this value are templated: the diversity test is off."
     )
     ungrounded_ratio: Fraction = Field(
-        0.1, description="Upper bound of D under this share of the references' D: ungrounded."
+        0.1, description="Upper bound of M under this share of the references' M: ungrounded."
     )
     within_category: bool = Field(
         True,
-        description="Grounded asks for D within category too, if the references have it.",
+        description="Grounded asks for M within category too, if the references have it.",
     )
     alpha: Fraction = Field(0.05, description="Level of every test in the study.")
 

@@ -16,7 +16,7 @@ from siglip_study.study.paths import Paths
 
 
 def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
-    """A learning rate × epochs table of mean D a projector, the chosen cell marked.
+    """A learning rate × epochs table of mean M a projector, the chosen cell marked.
 
     Where the halves of a held-out split choose for each other, each has its table.
     """

@@ -96,7 +96,7 @@ ENGLISH: dict[str, str] = {
     "{c.auc_within_category:.2f} within a category",
     "scorer.one_group": "no interval on one group",
     "scorer.bounds": "{level:g}% interval {c.low:.4f} to {c.high:.4f}",
-    # Whether the gate asks for D within category.
+    # Whether the gate asks for M within category.
     "within.asked": "Grounded means telling clips of one category apart as well, as the human "
     "captions do: their M within category is {mean}.",
     "within.off": "gate.within_category is off: a captioner that knows only the category of a clip "
@@ -332,7 +332,7 @@ def refused_cells(own: Selection) -> str:
 
 
 def passed_over(own: Selection) -> list[str]:
-    """A sentence for each cell of higher D than the chosen one: why it was not taken."""
+    """A sentence for each cell of higher M than the chosen one: why it was not taken."""
     return [
         say("tuning.passed_over", cell=cell.cell, reason=gate_reason(cell.verdict))
         for cell in own.cells
@@ -346,7 +346,7 @@ def published_reason(told: PublishedVerdict | None) -> str:
 
 
 def within_demand_sentence(told: WithinDemand) -> str:
-    """Whether D within category is asked for, and why."""
+    """Whether M within category is asked for, and why."""
     mean = ""
     if told.mean is not None and told.lower_bound is not None:
         mean = say("within.mean_bound", mean=told.mean, bound=told.lower_bound)
@@ -548,7 +548,7 @@ def metric_orders_sentence(
 
 
 def truth_order(order: TruthOrder) -> str:
-    """Whether D contradicts the facts."""
+    """Whether M contradicts the facts."""
 
     def pairs(key: str, told: Sequence[tuple[str, str]]) -> str:
         return "; ".join(say(key, better=better, worse=worse) for better, worse in told)
