@@ -12,14 +12,12 @@ from tools.demo_models.scenes import frame_times
 from tools.simulation.edits import EDITS, figures
 
 CLIPS = 40
-#: Most that M may move, by edit; .03 for the others. Without full stops the scorer reads two
-#: sentences at once, and this one reads them better so (docs/ranking.md).
-BOUNDS = {
-    "one filler sentence": 0.10,
-    "three filler sentences": 0.10,
-    "no inner full stops": 0.07,
-    "no full stops": 0.07,
-}
+FILL = ("one filler sentence", "three filler sentences")
+#: Without full stops the scorer reads two sentences at once, and here reads them better: M rises by
+#: 7 and 12 %, over the 3 % that are wanted (docs/ranking.md).
+UNSTOPPED = ("no inner full stops", "no full stops")
+#: All that change no meaning.
+SAME = [name for name in EDITS if name != "first sentence"]
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +43,23 @@ def edited():
     }
 
 
-@pytest.mark.parametrize("edit", [name for name in EDITS if name != "first sentence"])
-def test_an_edit_without_meaning_moves_m_hardly_and_turns_no_order(edited, edit):
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(edit, marks=pytest.mark.xfail(strict=True) if edit in UNSTOPPED else ())
+        for edit in SAME
+    ],
+)
+def test_an_edit_without_meaning_hardly_moves_m(edited, edit):
     for name, found in edited[edit].items():
         usual = edited["as they are"][name]["M"]
-        assert found["M"] == pytest.approx(usual, rel=BOUNDS.get(edit, 0.03))
-    assert edited[edit]["sees"]["M"] > edited[edit]["sees less"]["M"]
+        assert found["M"] == pytest.approx(usual, rel=0.10 if edit in FILL else 0.03)
+
+
+@pytest.mark.parametrize("edit", SAME)
+def test_an_edit_of_one_captioner_turns_no_order(edited, edit):
+    assert edited[edit]["sees"]["M"] > edited["as they are"]["sees less"]["M"]
+    assert edited["as they are"]["sees"]["M"] > edited[edit]["sees less"]["M"]
 
 
 def test_the_same_edits_move_d_by_half(edited):
