@@ -7,14 +7,15 @@ from scipy import stats
 from siglip_study.metrics.grounding import proportion_interval
 from siglip_study.ranking.outlook import (
     PairPlan,
+    SeedCharge,
     excluded_failure_rate,
     overlap_bars,
     shrunken,
 )
+from siglip_study.ranking.variance import noise_of
 
-PLAN = PairPlan(
-    clip_part=0.01, seed_part=0.03, seed_freedom=4, n_groups=60, n_seeds=3, n_pairs=6, alpha=0.05
-)
+CHARGE = SeedCharge(0.03, 4)
+PLAN = PairPlan(0.01, CHARGE, CHARGE, n_groups=60, n_seeds=3, n_pairs=6, alpha=0.05)
 
 
 def test_power_grows_with_seeds_clips_and_the_difference():
@@ -31,6 +32,16 @@ def test_the_seeds_needed_are_the_fewest():
     assert PLAN.power(0.5, times_clips=(groups - 1) / 60) < 0.8
     assert PLAN.power(0.5, times_clips=groups / 60) >= 0.8
     assert PLAN.seeds_needed(0.05) is None and PLAN.groups_needed(0.2) is None
+
+
+def test_a_third_seed_frees_a_pair_from_a_noisy_neighbour():
+    means = np.array([[-0.1, 0.1], [-0.1, 0.1], [-0.1, 0.1], [-5.0, 5.0]])
+    delta = np.random.default_rng(0).normal(1.0, 1.0, 60)
+    plan = PairPlan.of(delta, noise_of(means, 0.0, 60), (0, 1), 6, 0.05)
+    # Variances .02 and 50: their mean 12.5 is charged twice; the median, over .4549, with three.
+    assert plan.charged.variance == pytest.approx(2 * (3 * 0.02 + 50) / 4)
+    assert plan.planned.variance == pytest.approx(2 * 0.02 / stats.chi2.ppf(0.5, 1))
+    assert plan.power(1.0) < 0.05 and plan.seeds_needed(1.0) == 3
 
 
 @pytest.mark.parametrize("true", [0.5, 1.5, 3.0])

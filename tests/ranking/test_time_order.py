@@ -30,6 +30,14 @@ def test_shares_are_recovered_and_the_blind_one_is_named():
     }  # fmt: skip
 
 
+def test_the_noise_of_others_hides_no_blind_one():
+    loud = losses(0.4, 1)
+    shift = np.array([-0.5, 0.0, 0.5])[:, None]  # reversing costs the runs of one unequally
+    wild = Losses(loud.matched, loud.shuffled, np.asarray(loud.reversed) + shift)
+    found = time_order({"wild": wild, "blind": losses(0.0, 3)}, [str(i) for i in range(N)])
+    assert found.blind == ("blind",)
+
+
 def test_a_model_that_sees_nothing_has_no_share():
     found = time_order({"nothing": losses(0.5, 1, cost=-1.0)}, [str(i) for i in range(N)])
     assert found.projectors[0].share is None and found.projectors[0].verdict == "undetermined"

@@ -20,13 +20,37 @@ MOST_SEEDS, MOST_CLIPS = 20, 16
 
 
 @dataclass(frozen=True)
+class SeedCharge:
+    """What seeds add to a pair: the sum of both variances, before it is divided by S.
+
+    ``freedom`` are its degrees of freedom over S − 1.
+    """
+
+    variance: float
+    freedom: float
+
+    @classmethod
+    def of(
+        cls, noise: SeedNoise, members: tuple[int, int], least: float, pooled: float
+    ) -> SeedCharge:
+        """From a study's noise, where each is charged ``least`` that rests on ``pooled`` · (S − 1)
+        degrees of freedom; a charge of its own has S − 1."""
+        own = [value for member in members if (value := float(noise.own[member])) > least]
+        shared = (len(members) - len(own)) * least
+        variance = sum(own) + shared
+        squares = sum(value**2 for value in own) + shared**2 / pooled
+        return cls(variance, variance**2 / squares if squares > 0 else pooled)
+
+
+@dataclass(frozen=True)
 class PairPlan:
     """What the difference of two projectors rests on, as this study measured it.
 
     Attributes:
         clip_part: variance of the difference that clips cause, over their number: U_clip.
-        seed_part: sum of both members' seed variances, before it is divided by S.
-        seed_freedom: degrees of freedom of ``seed_part``, over S − 1.
+        charged: what this study's seeds add.
+        planned: what a study with three seeds or more would be charged, which is another where
+            this one has two.
         n_groups: G.
         n_seeds: S.
         n_pairs: m, over which Holm corrects.
@@ -34,8 +58,8 @@ class PairPlan:
     """
 
     clip_part: float
-    seed_part: float
-    seed_freedom: float
+    charged: SeedCharge
+    planned: SeedCharge
     n_groups: int
     n_seeds: int
     n_pairs: int
@@ -46,23 +70,12 @@ class PairPlan:
         cls, delta: Array, noise: SeedNoise, members: tuple[int, int], n_pairs: int, alpha: float
     ) -> PairPlan:
         """From seed-averaged differences ``[G]`` of two projectors of a study."""
-        least = float(noise.least)
-        own = [float(noise.own[member]) for member in members]
-        charged = [value for value in own if value > least]
-        n_least = len(own) - len(charged)
-        seed_part = sum(charged) + n_least * least
-        # A charge of its own has S − 1 degrees of freedom, that of the median P(S − 1)/2.
-        pooled = noise.own.shape[-1] * (0.5 if noise.by_median else 1.0)
-        squares = sum(value**2 for value in charged) + (n_least * least) ** 2 / pooled
-        return cls(
-            clip_part=float(delta.var(ddof=1)) / len(delta),
-            seed_part=seed_part,
-            seed_freedom=seed_part**2 / squares if squares > 0 else pooled,
-            n_groups=len(delta),
-            n_seeds=noise.n_seeds,
-            n_pairs=n_pairs,
-            alpha=alpha,
-        )
+        projectors = noise.own.shape[-1]
+        pooled = projectors * (0.5 if noise.by_median else 1.0)
+        charged = SeedCharge.of(noise, members, float(noise.least), pooled)
+        planned = SeedCharge.of(noise, members, float(noise.median_least), projectors * 0.5)
+        part = float(delta.var(ddof=1)) / len(delta)
+        return cls(part, charged, planned, len(delta), noise.n_seeds, n_pairs, alpha)
 
     def power(self, difference: float, n_seeds: int | None = None, times_clips: float = 1) -> float:
         """Probability of claiming a true ``difference`` at Holm's strictest step, in [0, 1].
@@ -71,12 +84,13 @@ class PairPlan:
         and source videos their parts shrink accordingly.
         """
         seeds = n_seeds or self.n_seeds
+        charge = self.planned if seeds > 2 else self.charged
         groups = self.n_groups * times_clips
-        clip, seed = self.clip_part / times_clips, self.seed_part / seeds
+        clip, seed = self.clip_part / times_clips, charge.variance / seeds
         variance = clip + seed
         if variance <= 0:
             return 1.0
-        parts = clip**2 / (groups - 1) + seed**2 / (self.seed_freedom * (seeds - 1))
+        parts = clip**2 / (groups - 1) + seed**2 / (charge.freedom * (seeds - 1))
         df = variance**2 / parts
         bar = special.stdtrit(df, 1 - self.alpha / (2 * self.n_pairs))
         return float(stats.nct.sf(bar, df, abs(difference) / math.sqrt(variance)))

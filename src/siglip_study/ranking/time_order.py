@@ -19,15 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.ranking.pairs import PairTest, pair_tests
-from siglip_study.ranking.scores import Scores, group_means, study_noise
-from siglip_study.ranking.variance import (
-    Array,
-    SeedNoise,
-    bounds_of,
-    contrast_variance,
-    holm,
-    t_quantile,
-)
+from siglip_study.ranking.scores import Scores, group_means
+from siglip_study.ranking.variance import Array, Bounds, bounds_of, holm, seed_noise
 
 #: A share whose upper bound is under this is none: reversing costs less than a twentieth of what
 #: another video costs.
@@ -94,39 +87,38 @@ def time_order(
         matched = np.asarray(own.matched, dtype=float)
         backwards[label] = group_means(np.asarray(own.reversed, dtype=float) - matched, groups)[1]
         other[label] = group_means(np.asarray(own.shuffled, dtype=float) - matched, groups)[1]
-    table, cost = Scores.of(backwards), Scores.of(other).y.mean(axis=(1, 2))
-    noise = study_noise(table)
-    by_group = table.y.mean(axis=1)
-    adjusted = holm([bounds_of(by_group[p], noise, p, alpha).p for p in range(len(cost))])
+    table, shuffled = Scores.of(backwards), Scores.of(other).y
+    cost, gap = shuffled.mean(axis=(1, 2)), table.y.mean(axis=(1, 2))
+    known = cost > 0
+    shares = np.divide(gap, cost, out=np.zeros_like(cost), where=known)
     # The ratio of two means is as uncertain as the mean of "reversed − share · shuffled" over the
     # denominator (Fieller's linearisation, good where the denominator is many errors above 0).
-    known = cost > 0
-    shares = np.divide(by_group.mean(axis=-1), cost, out=np.zeros_like(cost), where=known)
-    residual = table.y - shares[:, None, None] * Scores.of(other).y
-    residual_noise = study_noise(Scores(table.labels, residual))
+    residual = table.y - shares[:, None, None] * shuffled
+    adjusted = holm([_own_bounds(own, alpha).p for own in table.y])
     found = []
     for p, label in enumerate(table.labels):
         if not known[p]:
             found.append(OrderSeen(label, None, None, None, 1.0, "undetermined"))
             continue
-        low, high = _interval(residual[p].mean(axis=0), residual_noise, p, alpha)
-        share, low, high = float(shares[p]), shares[p] + low / cost[p], shares[p] + high / cost[p]
+        share, bounds = float(shares[p]), _own_bounds(residual[p], alpha / 2)
+        low = high = None
         verdict: OrderVerdict = "undetermined"
-        if table.n_groups > 1:
+        if bounds.lower is not None and bounds.upper is not None:
+            low, high = share + bounds.lower / cost[p], share + bounds.upper / cost[p]
             if high < BLIND_SHARE:
                 verdict = "blind"
             elif adjusted[p] <= alpha:
                 verdict = "sees"
-        found.append(OrderSeen(label, share, float(low), float(high), float(adjusted[p]), verdict))
+        found.append(OrderSeen(label, share, low, high, float(adjusted[p]), verdict))
     scaled = {label: table.y[p] / cost[p] for p, label in enumerate(table.labels) if known[p]}
     return TimeOrder(tuple(found), tuple(pair_tests(scaled, alpha)) if len(scaled) > 1 else ())
 
 
-def _interval(
-    by_group: Array, noise: SeedNoise | None, member: int, alpha: float
-) -> tuple[float, float]:
-    if len(by_group) < 2:
-        return -np.inf, np.inf
-    variance, df = contrast_variance(by_group, noise, (member,))
-    half = float(t_quantile(1 - alpha / 2, df) * np.sqrt(variance))
-    return -half, half
+def _own_bounds(table: Array, alpha: float) -> Bounds:
+    """Test the mean of one projector's ``[S, G]`` by its own runs, one-sided bounds at 1 − alpha.
+
+    The others tell nothing here: a model that cannot see order has no seed noise in what reversing
+    costs it, whatever theirs.
+    """
+    noise = seed_noise(table[None]) if len(table) > 1 else None
+    return bounds_of(table.mean(axis=0), noise, 0, alpha, own_runs=True)

@@ -60,9 +60,17 @@ class SeedNoise:
         """The same of ``spread``: what the charge's own uncertainty is made of, ``[...]``."""
         return self._pooled(self.spread)
 
+    @property
+    def median_least(self) -> Array:
+        """The same where the median is charged, whatever the number of seeds."""
+        return np.maximum(self._floored_median(self.own), 0.0)
+
     def _pooled(self, variances: Array) -> Array:
-        if not self.by_median:
-            return np.asarray(variances.mean(axis=-1))
+        if self.by_median:
+            return self._floored_median(variances)
+        return np.asarray(variances.mean(axis=-1))
+
+    def _floored_median(self, variances: Array) -> Array:
         freedom = self.n_seeds - 1
         return np.asarray(np.median(variances, axis=-1) * freedom / special.chdtri(freedom, 0.5))
 
