@@ -139,7 +139,7 @@ ENGLISH: dict[str, str] = {
     "one, if their difference is as measured; {needed}.",
     "advice.seeds": "{seeds} report seeds would do so with 80 %{hours}",
     "advice.hours": " ({hours:.1f} hours of training more)",
-    "advice.groups": "{groups} source videos would",
+    "advice.groups": "{groups} source videos would do so with 80 %",
     "advice.neither": "neither 20 seeds nor 16 times the clips would with 80 %",
     "advice.blind_one": "{projectors} does not see the order of frames: reversing a video costs "
     "its model nothing.",
