@@ -45,6 +45,16 @@ def test_steps_of_a_small_grid_by_hand(study):
     assert steps(counted(config, train=21), 1, "query_abstractor") == (1 + 3) * 2 * 6
 
 
+def test_a_second_tuning_seed_trains_and_captions_the_grid_again(study):
+    controls = {"blind_trained": False}
+    one = counted(study(controls=controls, seeds={"tuning": 0, "report": [1, 2, 3]}))
+    two = counted(study(controls=controls, seeds={"tuning": [0, 9], "report": [1, 2, 3]}))
+    assert steps(two, 1, "linear") - steps(one, 1, "linear") == 2 * 5
+    assert steps(two, 2, "linear") - steps(one, 2, "linear") == 2 * (1 + 3) * 5
+    assert two.jobs - one.jobs == 2 * (1 + 4)
+    assert two.scored_captions - one.scored_captions == 2 * 4 * 6
+
+
 @pytest.mark.parametrize(("report", "draws"), [([1], 5), ([1, 2, 3], 5), ([1, 2], 7)])
 def test_every_draw_of_permuted_captions_is_counted(study, report, draws):
     controls = {"blind_trained": False, "permuted_captions": "linear", "permuted_draws": draws}

@@ -8,6 +8,7 @@ from siglip_study.metrics.grounding import proportion_interval
 from siglip_study.ranking.outlook import (
     PairPlan,
     SeedCharge,
+    chance_best,
     excluded_failure_rate,
     overlap_bars,
     shrunken,
@@ -84,3 +85,18 @@ def test_three_sound_seeds_exclude_no_rate_under_63_percent():
     assert excluded_failure_rate(3) == pytest.approx(0.6316, abs=1e-4)
     # The rate at which as many sound runs have probability alpha.
     assert (1 - excluded_failure_rate(5)) ** 5 == pytest.approx(0.05)
+
+
+def test_a_chosen_cell_is_the_best_as_probably_as_shrunken_means_say():
+    means, variance = [0.5, 0.3, 0.1, 0.0], 0.01
+    beyond = np.var(means, ddof=1) - variance
+    kept = beyond / (beyond + variance)
+    draws = kept * np.array(means) + np.sqrt(kept * variance) * np.random.default_rng(
+        0
+    ).standard_normal((400_000, 4))
+    assert chance_best(means, variance) == pytest.approx((draws.argmax(1) == 0).mean(), abs=0.003)
+
+
+def test_cells_that_vary_no_more_than_seeds_do_are_chosen_by_chance():
+    assert chance_best([0.51, 0.5, 0.5, 0.49], 0.01) == 0.25
+    assert chance_best([0.5], 0.01) == chance_best([0.5, 0.4], 0.0) == 1.0

@@ -97,6 +97,7 @@ def test_what_is_written_is_read(tmp_path) -> None:
     bar = np.random.default_rng(5).normal(0.04, 0.03, N)
     for given in (
         {"retrieval": bar, "circumstances": Circumstances(truncated={"a": 0.25})},
+        {"circumstances": Circumstances(tuned={"a": [[0.1, 0.2]]}, n_tuning_seeds=2)},
         {"human": WITHIN},
         {"groups": ["v"] * N},
     ):
@@ -315,3 +316,20 @@ def test_clips_are_independent_unless_groups_say_otherwise() -> None:
 def test_what_cannot_be_ranked_is_refused(margins, alpha, message) -> None:
     with pytest.raises(StudyError, match=message):
         ranking.rank(margins, alpha=alpha)
+
+
+def test_a_choice_that_seeds_could_turn_is_told() -> None:
+    entries = {name: entry(0.1, k) for k, name in enumerate("abc")}
+    given = Circumstances(tuned={"a": [[0.3, 0.1, 0.1]], "b": [[0.1, 0.1001]], "c": [[0.1]]})
+    found = ranked(entries, circumstances=given)
+    sure, luck = found.tuning  # who has one cell had no choice
+    assert (sure.projector, sure.n_cells, sure.n_seeds) == ("a", 3, 1) and sure.best > 0.99
+    assert luck.best == 0.5
+    told = {caveat.code: caveat for caveat in found.caveats}["tuned_by_luck"]
+    assert (told.projectors, told.shares) == (("b",), (0.5,))
+    # Of two tuning seeds the mean varies by half as much, in variance.
+    twice = ranked(entries, circumstances=replace(given, n_tuning_seeds=2)).tuning
+    assert twice[0].run_sd == sure.run_sd and twice[0].best >= sure.best
+    # One report seed tells nothing of seeds.
+    alone = {name: entry(0.1, k, seeds=1) for k, name in enumerate("abc")}
+    assert ranked(alone, circumstances=given).tuning == ()

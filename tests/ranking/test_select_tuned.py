@@ -11,7 +11,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
 from siglip_study.ranking.from_scores import reference_figures, seen_runs
 from siglip_study.ranking.gate import GateThresholds
-from siglip_study.ranking.selection import select_tuned
+from siglip_study.ranking.selection import read_selection, select_tuned
 from siglip_study.study.cells import Cell, RunSpec
 from siglip_study.study.grid import SELECTION_SCHEMA
 
@@ -36,7 +36,7 @@ def select(tmp_path: Path):
         cells = []
         for own, margins, effective, *within in scored:
             made = split_scores(margins, effective=effective, within=(within or [None])[0])
-            cells.append((own, write_captioner(tmp_path / own.name, made)))
+            cells.append([(own, write_captioner(tmp_path / own.name, made))])
         out = tmp_path / "selection.json"
         select_tuned(cells, references, GateThresholds(), out)
         return read_json(out, SELECTION_SCHEMA)["projectors"]
@@ -91,7 +91,7 @@ def test_groups_weigh_the_same(tmp_path):
     references = write_captioner(tmp_path / "r", split_scores([0.5] * 4, groups=groups))
     folder = write_captioner(tmp_path / "c", split_scores([0.0, 0.0, 0.0, 1.0], groups=groups))
     out = tmp_path / "s.json"
-    select_tuned([(cell("linear", 1e-3), folder)], references, GateThresholds(), out)
+    select_tuned([[(cell("linear", 1e-3), folder)]], references, GateThresholds(), out)
     chosen = read_json(out, SELECTION_SCHEMA)["projectors"]["linear"]
     assert chosen["mean_margin"] == pytest.approx(0.5)
     assert chosen["reports"] == {"report": chosen["chosen"]}
@@ -120,16 +120,68 @@ def test_a_cell_scored_on_its_easiest_clips_is_refused(tmp_path):
     whole = write_captioner(tmp_path / "whole", split_scores(margins))
     ids = [f"report{i:02d}" for i in range(N // 2, N)]
     easy = write_captioner(tmp_path / "easy", split_scores(margins[N // 2 :], ids=ids))
-    cells = [(cell("linear", 1e-3), whole), (cell("linear", 1e-4), easy)]
+    cells = [[(cell("linear", 1e-3), whole)], [(cell("linear", 1e-4), easy)]]
     with pytest.raises(StudyError, match=r"easy must hold the same clip ids.*report00"):
         select_tuned(cells, references, GateThresholds(), tmp_path / "s.json")
 
 
 def test_an_unscored_cell_is_named(tmp_path):
     references = write_captioner(tmp_path / "r", split_scores(HUMAN))
-    cells = [(cell("linear", 1e-3), tmp_path / "absent")]
+    cells = [[(cell("linear", 1e-3), tmp_path / "absent")]]
     with pytest.raises(StudyError, match=r"absent/metrics\.json: no such file"):
         select_tuned(cells, references, GateThresholds(), tmp_path / "s.json")
+
+
+# --- several tuning seeds ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def select_seeds(tmp_path: Path):
+    """Choose among cells given as runs of (margins, effective captions[, within])."""
+
+    def run(*cells, human=None):
+        references = tmp_path / "references"
+        write_captioner(references, split_scores(HUMAN, effective=0.95, within=human))
+        scored = []
+        for place, runs in enumerate(cells):
+            own = []
+            for seed, (margins, effective, *within) in enumerate(runs):
+                stage2 = {"learning_rate": 1e-3 * (1 + place), "epochs": 1}
+                made = RunSpec(projector="linear", stage2=stage2, seed=seed)
+                named = Cell("linear", "tuning", made)
+                table = split_scores(margins, effective=effective, within=(within or [None])[0])
+                own.append((named, write_captioner(tmp_path / named.name, table)))
+            scored.append(own)
+        out = tmp_path / "selection.json"
+        select_tuned(scored, references, GateThresholds(), out)
+        return read_selection(out).projectors["linear"], [[c.name for c, _ in s] for s in scored]
+
+    return run
+
+
+def test_the_mean_over_tuning_seeds_chooses_and_the_first_run_names_the_cell(select_seeds):
+    lucky = (BETTER, 0.9), ([value - 0.19 for value in BETTER], 0.9)  # .21 and .02
+    even = (STEADY, 0.9), ([value + 0.02 for value in STEADY], 0.9)  # .11 and .13
+    found, names = select_seeds(lucky, even)
+    assert found.chosen == names[1][0] and found.n_tuning_seeds == 2
+    assert found.mean_margin == pytest.approx(0.12)
+    assert found.cells[1].runs == tuple(names[1])
+    assert found.cells[1].run_margins == pytest.approx((0.11, 0.13))
+    assert (found.n_cells, found.passed_over) == (2, ())
+    # With the first seed alone the lucky one is chosen.
+    assert select_seeds(lucky[:1], even[:1])[0].chosen == names[0][0]
+
+
+def test_a_cell_of_which_one_seed_failed_gives_way_to_a_sound_one(select_seeds):
+    nothing = [0.1 * (-1) ** i for i in range(N)]
+    falls = ([0.9 + value for value in BETTER], 0.9), (nothing, 0.05)
+    found, names = select_seeds(falls, ((STEADY, 0.9), (STEADY, 0.9)))
+    assert found.chosen == names[1][0] and found.passed_over == (names[0][0],)
+    fallen = found.cells[0]
+    assert (fallen.gate, found.n_collapsed, found.eligible) == ("unstable", 0, (found.cells[1],))
+    assert [fallen.run_gate(run) for run in fallen.runs] == ["grounded", "collapsed"]
+    # With nothing sound beside it, it stands for its projector.
+    assert select_seeds(falls)[0].chosen == names[0][0]
 
 
 # --- halves of one held-out split, which choose for each other ----------------------------------
@@ -161,7 +213,7 @@ def choose(tmp_path: Path):
         for place, own in enumerate(CELLS):
             level = {half: by_cell[place] for half, by_cell in levels.items()}
             scored = halves(level, 5 + place, **(within if place == 0 else {}))
-            cells.append((own, write_captioner(tmp_path / own.name, *scored)))
+            cells.append([(own, write_captioner(tmp_path / own.name, *scored))])
         out = tmp_path / "selection.json"
         select_tuned(cells, references, GateThresholds(), out, halves=HALVES)
         return read_json(out, SELECTION_SCHEMA)

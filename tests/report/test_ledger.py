@@ -59,6 +59,7 @@ def test_both_stages_and_all_seeds_are_counted() -> None:
     assert row["gpu_s"] == 40 + (60 + 80) / 2 and row["wall_s"] == 120
     assert row["peak_gpu_gb"] == 13.0 and row["truncated_captions"] == 0.5
     assert (row["n_tuned"], row["n_collapsed"], row["report_seeds"]) == (4, 1, "1, 3")
+    assert row["n_tuning_seeds"] == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,9 @@ from support.clips import write_video
 from support.made_study.ranking import verdict
 
 from siglip_study.base.errors import StudyError
+from siglip_study.ranking.gate import RunGate
 from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
+from siglip_study.ranking.variance import Bounds
 from siglip_study.report import runs, words
 from siglip_study.report.charts import scatter_chart
 from siglip_study.report.embed import (
@@ -169,6 +172,16 @@ def test_tuning_grid_marks_chosen_and_leaves_holes():
     assert x["chosen"] and none == []
     assert [c["word"] for c in grid["rows"][4][1]] == ["collapsed", "category only"]
     assert grid["rows"][4][1][0]["heat"] == 0
+
+
+def test_tuning_grid_shows_every_seed_of_a_cell():
+    told = replace(verdict("linear"), runs=(RunGate("grounded", Bounds(0.1, 0.0, 0.2, 0.0)),) * 2)
+    cell = TuningCell("x", "p", 0.1, "grounded", 1e-3, 2, told, ("x", "x_seed_7"))
+    (grid,) = runs.tuning_grids(
+        StudySelection({"p": Selection("x", 0.1, "grounded", 1, 0, 0, (), (cell,))})
+    )
+    assert grid["seeds"] == "2 tuning seeds, each below"
+    assert grid["rows"][2][0][0]["runs"] == (0.1, 0.1)
 
 
 def test_names_that_would_cover_each_other_share_one_text():

@@ -44,6 +44,7 @@ def test_the_grid_is_every_projector_times_every_axis():
         {"grid": {"learning_rate": [1e-4, 1e-3, 1e-2], "epochs": [2, 4]}},
         {"grid": {"learning_rate": [1e-4, 1e-3], "epochs": [2, 4, 8]}},
         {"seeds": {"tuning": 0, "report": [1, 2, 3]}},
+        {"seeds": {"tuning": [0, 3], "report": [1, 2]}},
         {"projectors": {"mlp_2l": {}, "linear": {}, "query_abstractor": ABSTRACTOR}},
         {"controls": {"noise_features": "linear", "permuted_captions": "linear"}},
         {"captions": {"max_new_tokens": 9}, "gate": {"alpha": 0.01}, "report": {"title": "x"}},
@@ -148,6 +149,7 @@ def test_controls_have_roles_and_names_of_their_own():
         ({"report": [1]}, 5, [1, 2, 3, 4, 5]),
         ({"report": [1, 2, 3]}, 2, [1, 2]),
         ({"report": [7, 3], "tuning": 9}, 5, [7, 3, 8, 10, 11]),
+        ({"report": [1], "tuning": [2, 4]}, 3, [1, 3, 5]),
         ({"report": [1, 2, 3, 4, 5, 6]}, 5, [1, 2, 3, 4, 5]),
     ],
 )
@@ -169,6 +171,21 @@ def test_an_untrained_projector_has_no_first_stage_and_shares_no_name():
     assert set(made.cells) - set(plain.cells) == {cell.name}
     with pytest.raises(StudyError, match=r"controls\.untrained_projector names 'x'"):
         study(controls={"untrained_projector": "x"})
+
+
+def test_each_point_is_trained_once_a_tuning_seed_and_afresh_once_a_report_seed():
+    one, two = study(), study(seeds={"tuning": [0, 7], "report": [1, 2]})
+    assert [[run.run.seed for run in runs] for runs in two.points] == [[0, 7]] * 8
+    # The first run names the point; its fresh cells are those of one tuning seed.
+    assert [runs[0].name for runs in two.points] == [cell.name for cell in one.tuning]
+    chosen = two.points[3][0].name
+    assert two.reported([chosen]) == one.reported([chosen])
+    assert set(two.cells) - set(one.cells) == {second.name for _, second in two.points}
+    assert two.captioners("tuning", {})[:2] == [run.name for run in two.points[0]]
+    # Runs of a point share nothing: the second stage of each starts from a first stage of its own.
+    assert len({run.stage1_name for run in two.points[0]}) == 2
+    # A list of one is the number.
+    assert study(seeds={"tuning": [0], "report": [1, 2]}).tuning == one.tuning
 
 
 def test_one_run_in_two_roles_is_refused():

@@ -47,6 +47,13 @@ def test_the_rest_takes_as_long_as_the_mean_of_its_kind(study):
     assert progress_line(study) == "job 4 of 12, about 18 min to go"
 
 
+def test_every_tuning_seed_is_a_run(study):
+    seeds = {"tuning": [0, 5], "report": [1]}
+    config = study.config.model_dump(exclude_defaults=True) | {"seeds": seeds}
+    # Two runs that tune and one fresh one of each projector.
+    assert progress_line(Study(parse(config))) == "job 1 of 18"
+
+
 def test_one_kind_not_yet_timed_gives_no_estimate(study):
     write(study.paths.stage1(study.tuning[0].stage1_name) / "stage.json", wall_s=60)
     assert progress_line(study) == "job 2 of 12"

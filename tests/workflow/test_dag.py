@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from siglip_study.config import load
+from siglip_study.study.grid import Study
+
 
 @pytest.fixture(scope="module")
 def house(new_house: Callable[[], Any]) -> Any:
@@ -39,6 +42,17 @@ def test_permuted_captions_are_trained_five_times_beside_one_report_seed(house: 
     assert plan.status == 0, plan.text
     drawn = plan.cells("stage 2") - plain.cells("stage 2")
     assert len([cell for cell in drawn if cell.startswith("permuted.linear_")]) == 5
+
+
+def test_a_second_tuning_seed_trains_the_grid_again_and_renames_nothing(house: Any) -> None:
+    plain = house.snakemake("--dry-run", config=house.write_config("plain.yaml"))
+    seeds = {"tuning": [0, 7], "report": [1]}
+    config = house.write_config("twice.yaml", seeds=seeds)
+    plan = house.snakemake("--dry-run", config=config)
+    assert plan.status == 0, plan.text
+    again = {second.name for _, second in Study(load(config)).points}
+    assert plain.cells("stage 2") < plan.cells("stage 2")
+    assert plan.cells("stage 2") - plain.cells("stage 2") == again
 
 
 def with_root(house: Any, name: str, root: Path) -> tuple[dict[str, Any], Path]:

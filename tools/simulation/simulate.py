@@ -24,7 +24,13 @@ from typing import get_args
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path
-from tools.simulation import category_trial, draws_trial, neighbour_trial, selection_trial
+from tools.simulation import (
+    category_trial,
+    draws_trial,
+    neighbour_trial,
+    selection_trial,
+    tuning_seeds_trial,
+)
 from tools.simulation.crossfit_trial import Design, TunedOutcome, TunedWorld, play
 from tools.simulation.crossfit_trial import worlds as tuned_worlds
 from tools.simulation.trial import Outcome, Tried, evaluate_all
@@ -120,6 +126,14 @@ def simulate_selection(
     """Which tuning cell is chosen, in every kind of world."""
     kinds = selection_trial.worlds()[: 2 if quick else None]
     return [(name, selection_trial.play(world, n_worlds, seed)) for name, world in kinds]
+
+
+def simulate_tuning_seeds(
+    n_worlds: int, seed: int, quick: bool = False
+) -> list[tuple[str, tuning_seeds_trial.TuningSeeds, tuning_seeds_trial.Luck]]:
+    """How often the best tuning cell is chosen, in every kind of world."""
+    kinds = tuning_seeds_trial.worlds()[: 3 if quick else None]
+    return [(name, world, tuning_seeds_trial.play(world, n_worlds, seed)) for name, world in kinds]
 
 
 def _range(values: Iterable[float], digits: int = 1, scale: float = 100) -> str:
@@ -249,6 +263,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tuned = simulate_tuned(options.worlds, options.seed, options.quick)
     categories = simulate_categories(options.worlds, options.seed, options.quick)
     chosen = simulate_selection(options.worlds, options.seed, options.quick)
+    lucky = simulate_tuning_seeds(options.worlds, options.seed, options.quick)
     streets = neighbour_trial.streets()[: 1 if options.quick else None]
     beside = [
         (name, neighbour_trial.play(street, options.worlds, options.seed))
@@ -280,6 +295,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             "Tuning cells of one projector, chosen by the highest D → as the study chooses:",
             "",
             *selection_trial.summary(chosen),
+            "",
+            "What one tuning seed loses:",
+            "",
+            *tuning_seeds_trial.summary(lucky),
             "",
             f"Draws of permuted captions, {draws_trial.TIMES} times as many worlds; SD in units of "
             "the standard error that clips give one draw:",

@@ -12,7 +12,7 @@ with job(snakemake.log[0]):
 
     study = Study(parse(snakemake.config))
     select_tuned(
-        [(cell, study.paths.run(cell.name)) for cell in study.tuning],
+        [[(run, study.paths.run(run.name)) for run in runs] for runs in study.points],
         study.references("tuning"),
         GateThresholds(**snakemake.params.gate),
         Path(snakemake.output.selection),

@@ -70,18 +70,38 @@ class GridConfig(Section):
 
 
 class SeedConfig(Section):
-    """Seed 0 tunes and is never reported."""
+    """What tunes is never reported."""
 
-    tuning: int = Field(0, description="Seed of the tuning cells.")
+    tuning: int | tuple[int, ...] = Field(
+        0,
+        description="Seed of the tuning cells, or a list: each is trained with every one of them, "
+        "and chosen by its mean.",
+    )
     report: tuple[int, ...] = Field(
         (1, 2, 3), min_length=1, description="Fresh seeds of the chosen cell."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tunes_with_one_or_several(cls, given: Any) -> Any:
+        tuning = given.get("tuning", 0) if isinstance(given, dict) else 0
+        seeds = tuning if isinstance(tuning, list | tuple) else [tuning]
+        if not seeds or any(type(seed) is not int for seed in seeds):
+            raise ValueError(f"tuning is {tuning!r}; expected a whole number or a list of them")
+        return given
+
     @model_validator(mode="after")
     def _tuning_is_never_reported(self) -> SeedConfig:
-        if self.tuning in self.report or len(set(self.report)) != len(self.report):
-            raise ValueError("report must hold seeds that differ, also from the tuning seed")
+        if len(set(self.for_tuning)) != len(self.for_tuning):
+            raise ValueError("tuning must hold seeds that differ")
+        if {*self.for_tuning} & {*self.report} or len(set(self.report)) != len(self.report):
+            raise ValueError("report must hold seeds that differ, also from the tuning seeds")
         return self
+
+    @property
+    def for_tuning(self) -> tuple[int, ...]:
+        """Seeds of every tuning cell."""
+        return (self.tuning,) if isinstance(self.tuning, int) else self.tuning
 
 
 class HotControl(Section):

@@ -79,7 +79,9 @@ def check_config(forecast: Forecast) -> Told:
     study, config = forecast.study, forecast.config
     study.cells  # noqa: B018 (raises where two cells are one run)
     seeds = len(config.seeds.report)
-    told = f"{len(config.projectors)} projectors, {len(study.tuning)} tuning cells"
+    told = f"{len(config.projectors)} projectors, {len(study.points)} tuning cells"
+    if (times := len(config.seeds.for_tuning)) > 1:
+        told += f" of {times} seeds each"
     yield "ok", f"{told}, {seeds} report seeds, {len(study.controls)} runs of controls."
     if seeds < 2:
         yield "warning", "one report seed; without a second there are no ranks."

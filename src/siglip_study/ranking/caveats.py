@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from siglip_study.ranking.gate import GateVerdict, Verdict
+from siglip_study.ranking.outlook import TunedChoice
 from siglip_study.ranking.pairs import BaselineTest
 from siglip_study.ranking.within import WithinDemand
 
@@ -29,6 +30,7 @@ CaveatCode = Literal[
     "within_not_asked",
     "all_tuning_collapsed",
     "no_tuning_grounded",
+    "tuned_by_luck",
     "truncated",
     "below_retrieval",
     "no_human_scale",
@@ -38,6 +40,8 @@ CaveatCode = Literal[
 
 #: Ranked projectors whose captions differ in sentences by more than this ratio are told.
 SENTENCE_RATIO = 1.25
+#: A choice among tuning cells that is the best one less often than this is told.
+SURE_CHOICE = 0.8
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class Circumstances:
         cross_fitted: one held-out split, halved; each half reported with the other's choice.
         chosen_gates: the gate's word on each chosen tuning cell, on the clips that chose it (the
             worse of two halves').
+        tuned: mean M of each tuning cell that could be chosen, by each set of clips that chose,
+            per projector.
+        n_tuning_seeds: runs of each tuning cell.
         truncated: share of captions cut at the token budget, per projector.
         sentences: mean sentences a caption, per projector.
         device_hours_a_seed: training hours of one more report seed, of all projectors together.
@@ -66,6 +73,8 @@ class Circumstances:
     halved: bool = False
     cross_fitted: bool = False
     chosen_gates: Mapping[str, Verdict] = field(default_factory=dict)
+    tuned: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    n_tuning_seeds: int = 1
     truncated: Mapping[str, float] = field(default_factory=dict)
     sentences: Mapping[str, float] = field(default_factory=dict)
     device_hours_a_seed: float | None = None
@@ -81,6 +90,7 @@ def find_caveats(
     n_groups: int,
     n_clips: int,
     alpha: float,
+    tuning: Sequence[TunedChoice] = (),
 ) -> tuple[Caveat, ...]:
     """What holds of this ranking, gravest first.
 
@@ -112,6 +122,13 @@ def find_caveats(
     for code, word in chosen.items():
         labels = [label for label, gate in given.chosen_gates.items() if gate == word]
         add(code, bool(labels), *labels)
+    lucky = [choice for choice in tuning if choice.best < SURE_CHOICE]
+    add(
+        "tuned_by_luck",
+        bool(lucky),
+        *(choice.projector for choice in lucky),
+        shares=[choice.best for choice in lucky],
+    )
     cut = {label: share for label, share in given.truncated.items() if share > 0}
     add("truncated", bool(cut), *cut, shares=tuple(cut.values()))
     told = {label: n for label, n in given.sentences.items() if gates[label].may_be_ranked}

@@ -137,6 +137,16 @@ def rank_projectors(
             halved=halved,
             cross_fitted=cross_fitted,
             chosen_gates={label: own.gate for label, own in selection.projectors.items()},
+            tuned={
+                label: [
+                    [cell.mean_margin for cell in choice.eligible]
+                    for choice in selection.choices_of(label)
+                ]
+                for label in seen
+            },
+            n_tuning_seeds=max(
+                (own.n_tuning_seeds for own in selection.projectors.values()), default=1
+            ),
             truncated={label: own.truncated for label, own in seen.items()},
             sentences={label: own.sentences for label, own in seen.items()},
             device_hours_a_seed=_device_hours_a_seed(runs),

@@ -255,6 +255,7 @@ def gate_all(
     reference: References | None,
     thresholds: GateThresholds | None = None,
     own_runs: bool = False,
+    clips_only: bool = False,
 ) -> dict[str, GateVerdict]:
     """Gate the projectors of a study together: shared seed noise, Holm over projectors.
 
@@ -273,6 +274,7 @@ def gate_all(
             *undetermined*.
         thresholds: default thresholds if absent.
         own_runs: for one candidate by itself: see :func:`gate`.
+        clips_only: leave out what seeds do, as with one seed.
 
     Raises:
         StudyError: unequal seeds or groups, shares out of range, margins that are no numbers.
@@ -295,10 +297,10 @@ def gate_all(
     unstable = {p for p, own in enumerate(runs) if not own_runs and _is_mixed(own, ceiling)}
 
     # All of a projector's runs together.
-    margins = _tests(table, unstable, limits.alpha, own_runs)
+    margins = _tests(table, unstable, limits.alpha, own_runs, clips_only)
     withins: Sequence[Bounds | None] = [None] * len(margins)
     if tables:
-        withins = _tests(Scores.of(tables), unstable, limits.alpha, own_runs)
+        withins = _tests(Scores.of(tables), unstable, limits.alpha, own_runs, clips_only)
     p_holm = holm([_weaker(m, w) for m, w in zip(margins, withins, strict=True)])
     p_margin = holm([bounds.p for bounds in margins])
     verdicts = {}
@@ -372,7 +374,9 @@ def _run_gates(
     return tuple(found)
 
 
-def _tests(table: Scores, apart: set[int], alpha: float, own_runs: bool) -> list[Bounds]:
+def _tests(
+    table: Scores, apart: set[int], alpha: float, own_runs: bool, clips_only: bool
+) -> list[Bounds]:
     """Test each mean; the projectors ``apart`` tell nothing of what seeds do to the others.
 
     The least charge is the mean. With the median, which has fewer degrees of freedom, a captioner
@@ -382,7 +386,9 @@ def _tests(table: Scores, apart: set[int], alpha: float, own_runs: bool) -> list
     steady = [p for p in range(len(means)) if p not in apart]
     pools = [[p] if p in apart else steady for p in range(len(means))]
     noises = {
-        tuple(pool): seed_noise(table.y[pool], "mean") if table.n_seeds > 1 else None
+        tuple(pool): seed_noise(table.y[pool], "mean")
+        if table.n_seeds > 1 and not clips_only
+        else None
         for pool in pools
     }
     return [

@@ -21,7 +21,7 @@ from siglip_study.ranking.gate import (
     References,
     gate_all,
 )
-from siglip_study.ranking.outlook import overlap_bars
+from siglip_study.ranking.outlook import TunedChoice, chance_best, overlap_bars
 from siglip_study.ranking.pairs import (
     BaselineTest,
     PairInfluence,
@@ -37,9 +37,11 @@ from siglip_study.ranking.scorer_check import ScorerCheck
 from siglip_study.ranking.scores import (
     Components,
     MeanInterval,
+    Scores,
     components,
     group_means,
     mean_intervals,
+    study_noise,
 )
 from siglip_study.ranking.time_order import Losses, TimeOrder, time_order
 from siglip_study.ranking.variance import MARGIN_ROUNDING, Array
@@ -122,7 +124,8 @@ class Ranking:
     ``projectors`` stand in falling order of mean M, those ranked first. ``within_category``,
     ``scorer`` and ``retrieval`` are ``None`` where their captions were not given, ``time_order``
     where the losses were not, ``components`` with one seed, group or projector. ``human_margin``
-    is the human captions' mean M.
+    is the human captions' mean M. ``tuning`` says of each projector how far its choice among
+    several cells may be luck.
     """
 
     alpha: float
@@ -138,6 +141,7 @@ class Ranking:
     human_margin: float | None = None
     components: Components | None = None
     time_order: TimeOrder | None = None
+    tuning: tuple[TunedChoice, ...] = ()
     within_category: WithinDemand | None = None
     retrieval: RetrievalBar | None = None
     scorer: ScorerCheck | None = None
@@ -258,6 +262,7 @@ def rank_study(
     losses = {label: own for label, own in known.items() if own is not None}
     given = circumstances or Circumstances()
     hours = given.device_hours_a_seed
+    tuning = _tuned_choices(scores, given)
     projectors = [
         RankedProjector(
             projector=mean.label,
@@ -287,6 +292,7 @@ def rank_study(
         human_margin=None if references is None else references.mean_margin,
         components=components(scores),
         time_order=time_order(losses, groups, limits.alpha) if len(losses) == len(scores) else None,
+        tuning=tuning,
         caveats=find_caveats(
             given,
             gates,
@@ -297,6 +303,7 @@ def rank_study(
             n_groups,
             len(groups),
             limits.alpha,
+            tuning,
         ),
         within_category=demand,
         retrieval=retrieved,
@@ -309,6 +316,22 @@ def as_candidate(entry: Entry, groups: Sequence[str]) -> Candidate:
     within = None if entry.within is None else known_group_means(entry.within, groups)
     margins = group_means(entry.margins, groups)[1]
     return Candidate(entry.effective, entry.top_share, margins, within)
+
+
+def _tuned_choices(scores: Mapping[str, Array], given: Circumstances) -> tuple[TunedChoice, ...]:
+    """How far each choice may be luck, by what seeds do to the reported runs."""
+    table = Scores.of(scores)
+    noise = study_noise(table)
+    found = []
+    for label, sets in given.tuned.items():
+        cells = max((len(means) for means in sets), default=0)
+        if noise is None or cells < 2 or label not in scores:
+            continue
+        spread = max(float(noise.spread[table.labels.index(label)]), float(noise.least_spread))
+        chances = [chance_best(means, spread / given.n_tuning_seeds) for means in sets]
+        best, run_sd = float(np.mean(chances)), float(np.sqrt(spread))
+        found.append(TunedChoice(label, cells, given.n_tuning_seeds, run_sd, best))
+    return tuple(found)
 
 
 def copied_runs(margins: Mapping[str, Array]) -> list[str]:

@@ -38,6 +38,7 @@ def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict
                 "truncated_captions": mean([c.metrics.get("truncated_share") for c in runs]),
                 "truncated_targets": mean([c.run.get("truncated_targets") for c in runs]),
                 "n_tuned": told and told.n_cells,
+                "n_tuning_seeds": told and told.n_tuning_seeds,
                 "n_collapsed": told and told.n_collapsed,
             }
         )

@@ -32,6 +32,7 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
             places.setdefault((cell.epochs, cell.learning_rate), []).append(
                 {
                     "value": cell.mean_margin,
+                    "runs": cell.run_margins if len(cell.runs) > 1 else (),
                     "heat": words.heat(cell.mean_margin, top),
                     "chosen": cell.cell == own.chosen,
                     "word": wording.gate_name(cell.gate).lower() if refused else "",
@@ -43,6 +44,7 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
                 "projector": label,
                 "half": wording.say(f"half.{half}") if half else "",
                 "chosen": own.chosen,
+                "seeds": wording.tuning_seeds(own.n_tuning_seeds),
                 "counted": wording.refused_cells(own),
                 "passed_over": wording.passed_over(own),
                 "rates": rates,

@@ -116,7 +116,7 @@ TABLES: dict[str, Columns] = {
         | _real("flops gpu_s wall_s")
         | _whole("gpus")
         | _real("peak_gpu_gb truncated_captions truncated_targets")
-        | _whole("n_tuned n_collapsed")
+        | _whole("n_tuned n_tuning_seeds n_collapsed")
     ),
     # One row a measure and projector: the order that another measure would have given.
     "sensitivity": (

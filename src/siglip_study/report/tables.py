@@ -159,9 +159,10 @@ def _cell_rows(
 ) -> list[dict[str, Any]]:
     verdicts = {entry.projector: entry.gate.verdict for entry in ranking.projectors}
     tuned = {
-        tuning.cell: (tuning, tuning.cell in own.reports.values())
+        run: (tuning, tuning.cell in own.reports.values())
         for own in selection.projectors.values()
         for tuning in own.cells
+        for run in tuning.runs or (tuning.cell,)
     }
     rows = []
     for cell in cells:
@@ -172,7 +173,7 @@ def _cell_rows(
         elif cell.name in gates:
             collapsed = gates[cell.name].verdict == "collapsed"
         elif told:
-            collapsed = told.gate == "collapsed"
+            collapsed = "collapsed" in (told.gate, told.run_gate(cell.name))
         row: dict[str, Any] = {
             "cell": cell.name,
             "projector": cell.projector,

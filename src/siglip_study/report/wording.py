@@ -83,6 +83,8 @@ ENGLISH: dict[str, str] = {
     # The tuning cells; halves of one held-out split by the one that chose.
     "half.selection": "half A, choosing for half B",
     "half.report": "half B, choosing for half A",
+    "tuning.seeds": "one tuning seed",
+    "tuning.many_seeds": "{n} tuning seeds, each below",
     "tuning.collapsed": "{own.n_collapsed} of {own.n_cells} cells collapsed",
     "tuning.refused": "{own.n_collapsed} of {own.n_cells} cells collapsed, {own.n_category_only} "
     "category only",
@@ -188,10 +190,15 @@ ENGLISH: dict[str, str] = {
     "caveat.no_tuning_grounded": "{where} no tuning cell of {projectors} was grounded; the one "
     "with the highest M of those not collapsed tells categories apart, was not shown to tell clips "
     "of one category apart, and was trained on.",
+    "caveat.tuned_by_luck": "With {n_tuning} tuning seed{plural} the chosen cell is the best of "
+    "its projector's with probability {shares}, as far as seeds go. Where cells hardly differ that "
+    "costs little; where they do, a projector with noisy seeds is reported below its best, and "
+    "more tuning seeds (`seeds.tuning: [0, 1]`) would tell.",
     "caveat.where_half": "On a half of the clips",
     "caveat.where_selection": "On the selection clips",
     "caveat.truncated": "Captions cut at the token budget are scored as they stand: {shares}.",
     "caveat.share": "{label} {share:.1%}",
+    "caveat.chance": "{share:.0%} ({label})",
     "caveat.below_retrieval": "Not shown to be better than handing out the caption of the nearest "
     "training clip: {projectors}.",
     "caveat.no_human_scale": "The human captions' own M is less than 5 standard errors above 0, so "
@@ -329,6 +336,11 @@ def stamps(told: GateVerdict, on_page: bool = False) -> list[str]:
 def refused_cells(own: Selection) -> str:
     """How many cells the gate refused on the clips that choose, by its word."""
     return say("tuning.refused" if own.n_category_only else "tuning.collapsed", own=own)
+
+
+def tuning_seeds(n: int) -> str:
+    """Over how many tuning seeds a cell's mean M is."""
+    return say("tuning.seeds" if n == 1 else "tuning.many_seeds", n=n)
 
 
 def passed_over(own: Selection) -> list[str]:
@@ -481,9 +493,13 @@ def _caveat(caveat: Caveat, ranking: Ranking, crossed: bool) -> str:
     if caveat.code in ("not_ranked", "templated"):
         gates = {own.projector: own.gate for own in ranking.projectors}
         reason = gate_reason(gates[caveat.projectors[0]])
+    n_tuning = ranking.tuning[0].n_seeds if ranking.tuning else 1
+    each = "caveat.chance" if caveat.code == "tuned_by_luck" else "caveat.share"
     return say(
         f"caveat.{caveat.code}",
         r=ranking,
+        n_tuning="one" if n_tuning == 1 else n_tuning,
+        plural="" if n_tuning == 1 else "s",
         seeds=MIN_SEEDS,
         level=100 * (1 - ranking.alpha),
         more=say("caveat.more", asked=LEVEL) if ranking.alpha > LEVEL else "",
@@ -492,7 +508,7 @@ def _caveat(caveat: Caveat, ranking: Ranking, crossed: bool) -> str:
         where=say("caveat.where_half" if crossed else "caveat.where_selection"),
         shares=listed(
             [
-                say("caveat.share", label=label, share=share)
+                say(each, label=label, share=share)
                 for label, share in zip(caveat.projectors, caveat.shares, strict=False)
             ]
         ),

@@ -106,20 +106,29 @@ class Study:
         return Cell(prefix + label, role, RunSpec(**settings), self.cross_fit)
 
     @cached_property
-    def tuning(self) -> list[Cell]:
-        """Seed 0 at every point of the grid, for every projector alike."""
-        grid, stage2 = self.config.grid, self.config.stage2
+    def points(self) -> list[tuple[Cell, ...]]:
+        """Every point of the grid, for every projector alike: its runs, one a tuning seed.
+
+        The first one's name is the point's, in the choice as in ``selection.json``.
+        """
+        grid, seeds = self.config.grid, self.config.seeds.for_tuning
         return [
-            self._cell(
-                "tuning",
-                label,
-                self.config.seeds.tuning,
-                stage2=stage2.model_copy(update={"learning_rate": rate, "epochs": epochs}),
-            )
+            tuple(self._tuned(label, rate, epochs, seed) for seed in seeds)
             for label, projector in self.config.projectors.items()
             for rate in grid.learning_rate
             for epochs in projector.epochs or grid.epochs
         ]
+
+    def _tuned(self, label: str, rate: float, epochs: float, seed: int) -> Cell:
+        changed = {"learning_rate": rate, "epochs": epochs}
+        return self._cell(
+            "tuning", label, seed, stage2=self.config.stage2.model_copy(update=changed)
+        )
+
+    @cached_property
+    def tuning(self) -> list[Cell]:
+        """The tuning cells: every run of every point."""
+        return [cell for runs in self.points for cell in runs]
 
     @cached_property
     def controls(self) -> list[Cell]:
@@ -129,7 +138,7 @@ class Study:
         # How captions fall decides what is learned of them by chance, so each draw has a
         # permutation and a training of its own, and there are several even with one report seed.
         later = itertools.count(max(config.seeds.report) + 1)
-        free = (seed for seed in later if seed != config.seeds.tuning)
+        free = (seed for seed in later if seed not in config.seeds.for_tuning)
         endless = itertools.chain(config.seeds.report, free)
         draws = list(itertools.islice(endless, controls.permuted_draws))
         longest = config.stage2.model_copy(
@@ -248,7 +257,7 @@ class Study:
         Raises:
             StudyError: two cells with different roles are the same run under one name.
         """
-        fresh = self.reported(cell.name for cell in self.tuning)
+        fresh = self.reported(runs[0].name for runs in self.points)
         cells: dict[str, Cell] = {}
         for cell in [*self.tuning, *fresh, *self.controls, *self.presets]:
             if cell.name in cells:
