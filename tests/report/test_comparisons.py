@@ -1,11 +1,15 @@
 """Every metric between chance and people, and the published figures beside ours."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.made_study.ranking import made_ranking
 
+from siglip_study.ranking.metric_figures import metric_figures
 from siglip_study.report.comparisons import (
     every_metric,
     metric_heading,
@@ -38,11 +42,17 @@ def test_every_projector_stands_between_chance_and_people():
     rows = {row["metric"]: row for row in metric_rows(cells)}
     assert rows["bertscore_f1"]["not_computed"] == "no model is configured"
     # What was not computed has its reason in the glossary.
-    r1, gain = every_metric(list(rows.values()), cells, ["a", "b"])
+    scores = {"a": {"retrieval_r1": np.array([[0.0, 1.0, 0.5, 0.5]])}}
+    figures = metric_figures(scores, ["v", "w", "x", "y"])
+    ranking = replace(made_ranking(["a"], 1), metrics=figures)
+    r1, gain = every_metric(list(rows.values()), cells, ["a", "b"], ranking)
     assert r1["metric"] == "retrieval_r1" and gain["metric"] == "meteor_gain"
     assert (r1["chance"], r1["retrieval"], r1["human"]) == (0.25, 0.75, 1.0)
-    assert r1["values"] == [0.5, None]
-    assert gain["values"] == [pytest.approx(0.2), None] and gain["human"] is None
+    (interval,) = figures[0].means
+    assert r1["means"][0] == {"value": 0.5, "low": interval.low, "high": interval.high}
+    assert r1["means"][1] == {"value": None, "low": None, "high": None}
+    assert gain["means"][0] == {"value": pytest.approx(0.2), "low": None, "high": None}
+    assert gain["human"] is None
     assert metric_heading(rows["retrieval_r1"])["note"] == "higher is better, 0 to 1"
 
 

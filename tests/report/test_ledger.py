@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -153,3 +154,15 @@ def test_a_mean_of_two_trainings_keeps_its_fraction() -> None:
     assert both.cost("optimizer_steps") == 37.5
     table = frame("ranking", [{"projector": "b", "optimizer_steps": 37.5}])
     assert table["optimizer_steps"].to_list() == [37.5]
+
+
+def test_sentences_a_caption_stand_beside_peoples() -> None:
+    def saying(cell: CellResult, sentences: float) -> CellResult:
+        return replace(
+            cell, metrics={**cell.metrics, "values": {"sentences": {"value": sentences}}}
+        )
+
+    human = CellResult("references", "references", {"values": {"sentences": {"value": 2.2}}})
+    cells = [saying(run("a", 1), 1.0), saying(run("a", 2), 2.0), human]
+    (row,) = ledger_rows(cells, SELECTION)
+    assert (row["sentences"], row["reference_sentences"]) == (1.5, 2.2)

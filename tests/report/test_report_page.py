@@ -100,7 +100,7 @@ def test_every_section_and_its_link(parsed):
     links = {attrs["href"][1:] for tag, attrs in parsed.elements if tag == "a"} - {"main"}
     assert links == ids
     assert ids == {
-        *("ranking", "trust", "ledger", "sensitivity", "truth", "diagnosis", "curves"),
+        *("ranking", "trust", "evidence", "ledger", "sensitivity", "truth", "diagnosis", "curves"),
         *("diversity", "tuning", "gallery", "rejected", "glossary", "provenance"),
     }
 

@@ -150,7 +150,7 @@ def real_ranking(seeds, groups, n=24):
     ],
 )
 def test_rankings_of_every_kind_are_shown(make_study, tmp_path, seeds, groups, shown):
-    study = make_study(tmp_path, seeds=max(seeds, 2), steps=8)
+    study = make_study(tmp_path, seeds=seeds, steps=8)
     found = real_ranking(seeds, groups)
     write_ranking(tmp_path / "tables/ranking.json", found)
     build_tables(tmp_path, study.cells)

@@ -6,6 +6,8 @@ TABLES = [
     "clips",
     "controls",
     "pairs",
+    "runs",
+    "variance",
     "ledger",
     "sensitivity",
     "metrics",

@@ -46,7 +46,10 @@ SURE_CHOICE = 0.8
 
 @dataclass(frozen=True)
 class Caveat:
-    """One fact; its figures stand in the ranking. ``shares`` go with ``projectors``, if any."""
+    """One fact; its figures stand in the ranking.
+
+    ``shares`` go with ``projectors``, if any: shares of captions, or mean sentences a caption.
+    """
 
     code: CaveatCode
     projectors: tuple[str, ...] = ()

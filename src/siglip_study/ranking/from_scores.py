@@ -11,9 +11,11 @@ import numpy as np
 import polars as pl
 
 from siglip_study.base.io import read_json
+from siglip_study.metrics import METRICS
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.ranking.caveats import Circumstances
 from siglip_study.ranking.gate import Candidate, GateThresholds, References
+from siglip_study.ranking.metric_figures import MARGIN
 from siglip_study.ranking.procedure import Entry, as_candidate, rank_study, write_ranking
 from siglip_study.ranking.scorer_check import ScorerCheck
 from siglip_study.ranking.time_order import Losses
@@ -24,8 +26,8 @@ from siglip_study.study.paths import Paths
 if TYPE_CHECKING:
     from siglip_study.ranking.selection import StudySelection
 
-#: What ranks: columns of ``clips.parquet``.
-MARGIN, WITHIN = "standardised_margin", "standardised_margin_within"
+#: M within category: a column of ``clips.parquet``, as M is.
+WITHIN = "standardised_margin_within"
 
 
 def reference_figures(folder: Path, half: str | None = None) -> References:
@@ -94,6 +96,11 @@ def seen_runs(folders: Sequence[Path], clips: pl.DataFrame, half: str | None = N
         within=by_run(WITHIN),
         cosine=by_run("grounding_margin"),
         losses=losses,
+        others={
+            name: np.stack(by_run(name))
+            for name in METRICS
+            if name != MARGIN and all(name in table.columns for table in tables)
+        },
     )
     truncated = [metrics["truncated_share"] for metrics in told]
     return SeenRuns(entry, float(np.mean(truncated)), float(np.mean(figure("sentences"))))

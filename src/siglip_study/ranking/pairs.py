@@ -249,6 +249,14 @@ def baseline_tests(
 
 
 @dataclass(frozen=True)
+class Run:
+    """A run by its projector and its place among that projector's, from 0."""
+
+    projector: str
+    place: int
+
+
+@dataclass(frozen=True)
 class RunInfluence:
     """What leaving out one run does to a pair's difference.
 
@@ -256,50 +264,71 @@ class RunInfluence:
         a: first projector.
         b: second projector.
         change: largest change of the difference a − b, signed.
-        projector: whose run makes it.
-        seed: place of that run among the projector's, from 0.
+        run: the one whose absence makes it.
         low: smallest difference with one run left out.
         high: largest such difference.
         turned: whether some run decides which of the two is ahead.
+        claimed: whether the pair is called different with all runs.
+        lost_without: runs without any one of which that claim is lost.
     """
 
     a: str
     b: str
     change: float
-    projector: str
-    seed: int
+    run: Run
     low: float
     high: float
     turned: bool
+    claimed: bool
+    lost_without: tuple[Run, ...]
 
 
-def leave_one_run_out(scores: Mapping[str, ArrayLike]) -> list[RunInfluence]:
+def leave_one_run_out(scores: Mapping[str, ArrayLike], alpha: float = 0.05) -> list[RunInfluence]:
     """The difference of every pair of ``{projector: [S, G]}`` without each run of the two.
 
-    Nothing is tested anew: with a run less a test loses more by its degrees of freedom than by the
-    run. With one seed there is nothing to leave out: the list is empty.
+    The means move, and the claims are read again, Holm over all pairs, with the variances of the
+    whole study: with a run less a test loses more by its degrees of freedom than by the run. With
+    one seed or one group there is nothing to leave out: the list is empty.
     """
     table = Scores.of(scores)
-    if table.n_seeds < 2:
+    n_seeds, labels = table.n_seeds, table.labels
+    if n_seeds < 2 or table.n_groups < 2 or len(labels) < 2:
         return []
+    tests = pair_arrays(table.y, study_noise(table))
+    pairs = np.array(list(combinations(range(len(labels)), 2)))  # [pairs, 2]
+    runs = [Run(label, place) for label in labels for place in range(n_seeds)]
+
+    # Differences of all pairs without each run: [runs, pairs].
     means = table.y.mean(axis=-1)  # [P, S]
-    without = (means.sum(axis=1, keepdims=True) - means) / (table.n_seeds - 1)
+    left = np.repeat(means.mean(axis=1)[None], len(runs), axis=0)  # [runs, P]
+    without = (means.sum(axis=1, keepdims=True) - means) / (n_seeds - 1)
+    owner = np.arange(len(runs)) // n_seeds
+    left[np.arange(len(runs)), owner] = without.ravel()
+    differences = left[:, pairs[:, 0]] - left[:, pairs[:, 1]]
+    p = holm(two_sided_p(differences, tests.variance, tests.df, table.scale))
+    same_side = np.sign(differences) == np.sign(tests.difference)
+
     result = []
-    for a, b in combinations(range(len(table.labels)), 2):
-        difference = float(means[a].mean() - means[b].mean())
-        left = np.concatenate([without[a] - means[b].mean(), means[a].mean() - without[b]])
-        most = int(np.abs(left - difference).argmax())
-        owner, seed = divmod(most, table.n_seeds)
+    for i, (a, b) in enumerate(pairs):
+        own = np.flatnonzero((owner == a) | (owner == b))
+        moved = differences[own, i]
+        most = int(np.abs(moved - tests.difference[i]).argmax())
+        claimed = bool(tests.p_holm[i] <= alpha)
+        lost = own if claimed else own[:0]
+        # A claim may also be lost by Holm's step, where another pair's run was left out; that run
+        # says nothing of this pair.
+        lost = lost[(p[lost, i] > alpha) | ~same_side[lost, i]]
         result.append(
             RunInfluence(
-                a=table.labels[a],
-                b=table.labels[b],
-                change=float(left[most]) - difference,
-                projector=table.labels[(a, b)[owner]],
-                seed=seed,
-                low=float(left.min()),
-                high=float(left.max()),
-                turned=bool((np.sign(left) != np.sign(difference)).any()),
+                a=labels[a],
+                b=labels[b],
+                change=float(moved[most] - tests.difference[i]),
+                run=runs[own[most]],
+                low=float(moved.min()),
+                high=float(moved.max()),
+                turned=bool((~same_side[own, i]).any()),
+                claimed=claimed,
+                lost_without=tuple(runs[run] for run in lost),
             )
         )
     return result

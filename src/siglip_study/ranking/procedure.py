@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from siglip_study.ranking.gate import (
     References,
     gate_all,
 )
+from siglip_study.ranking.metric_figures import MARGIN, MetricFigures, metric_figures
 from siglip_study.ranking.outlook import TunedChoice, chance_best, overlap_bars
 from siglip_study.ranking.pairs import (
     BaselineTest,
@@ -35,10 +36,8 @@ from siglip_study.ranking.pairs import (
 )
 from siglip_study.ranking.scorer_check import ScorerCheck
 from siglip_study.ranking.scores import (
-    Components,
     MeanInterval,
     Scores,
-    components,
     group_means,
     mean_intervals,
     study_noise,
@@ -63,6 +62,7 @@ class Entry:
             references have none.
         cosine: the grounding margin D in cosine, ``[S, n]``, told beside M.
         losses: of the human captions under this projector's models.
+        others: metrics beside these, by name, ``[S, n]`` each, NaN where a clip has no value.
     """
 
     margins: ArrayLike
@@ -71,6 +71,7 @@ class Entry:
     within: ArrayLike | None = None
     cosine: ArrayLike | None = None
     losses: Losses | None = None
+    others: Mapping[str, ArrayLike] = field(default_factory=dict)
 
 
 # ---- The result.
@@ -123,9 +124,9 @@ class Ranking:
 
     ``projectors`` stand in falling order of mean M, those ranked first. ``within_category``,
     ``scorer`` and ``retrieval`` are ``None`` where their captions were not given, ``time_order``
-    where the losses were not, ``components`` with one seed, group or projector. ``human_margin``
-    is the human captions' mean M. ``tuning`` says of each projector how far its choice among
-    several cells may be luck.
+    where the losses were not. ``metrics`` holds M first, then the others in the order given.
+    ``human_margin`` is the human captions' mean M. ``tuning`` says of each projector how far its
+    choice among several cells may be luck.
     """
 
     alpha: float
@@ -139,7 +140,7 @@ class Ranking:
     caveats: tuple[Caveat, ...]
     run_influence: tuple[RunInfluence, ...] = ()
     human_margin: float | None = None
-    components: Components | None = None
+    metrics: tuple[MetricFigures, ...] = ()
     time_order: TimeOrder | None = None
     tuning: tuple[TunedChoice, ...] = ()
     within_category: WithinDemand | None = None
@@ -288,9 +289,13 @@ def rank_study(
         projectors=tuple(sorted(projectors, key=lambda own: not own.ranked)),
         pairs=tuple(tests),
         influence=tuple(leave_one_out(scores, sorted(set(groups)), limits.alpha)),
-        run_influence=tuple(leave_one_run_out(scores)),
+        run_influence=tuple(leave_one_run_out(scores, limits.alpha)),
         human_margin=None if references is None else references.mean_margin,
-        components=components(scores),
+        metrics=metric_figures(
+            {label: {MARGIN: by_clip[label], **entries[label].others} for label in scores},
+            groups,
+            limits.alpha,
+        ),
         time_order=time_order(losses, groups, limits.alpha) if len(losses) == len(scores) else None,
         tuning=tuning,
         caveats=find_caveats(

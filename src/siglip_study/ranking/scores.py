@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
+from siglip_study.metrics.grounding import proportion_interval
 from siglip_study.ranking.variance import (
     Array,
     Method,
@@ -141,20 +142,30 @@ def t_interval(
     return mean, mean - half, mean + half
 
 
-def mean_intervals(scores: Mapping[str, ArrayLike], alpha: float = 0.05) -> list[MeanInterval]:
-    """Interval of every projector in ``{projector: [S, G]}``, in the order given."""
+def mean_intervals(
+    scores: Mapping[str, ArrayLike], alpha: float = 0.05, share: bool = False
+) -> list[MeanInterval]:
+    """Interval of every projector in ``{projector: [S, G]}``, in the order given.
+
+    With ``share`` the scores are in [0, 1], and the interval is Wilson's with the same variance.
+    """
     table = Scores.of(scores)
     noise = study_noise(table)
     result = []
     for p, label in enumerate(table.labels):
         by_group = table.y[p].mean(axis=0)
         error = None
+        bounds = t_interval(by_group, alpha, noise, (p,))
         if table.n_groups > 1:
-            error = float(np.sqrt(contrast_variance(by_group, noise, (p,))[0]))
+            variance, df = (float(x) for x in contrast_variance(by_group, noise, (p,)))
+            error = float(np.sqrt(variance))
+            if share:
+                ends = proportion_interval(bounds[0], variance, table.n_groups, df, 1 - alpha)
+                bounds = bounds[0], *ends
         result.append(
             MeanInterval(
                 label,
-                *t_interval(by_group, alpha, noise, (p,)),
+                *bounds,
                 None if noise is None else float(np.sqrt(noise.spread[p])),
                 basis_of(noise),
                 error,

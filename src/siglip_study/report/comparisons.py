@@ -1,4 +1,4 @@
-"""The projectors under every metric, and beside the published study. Only D ranks."""
+"""The projectors under every metric, and beside the published study. Only M ranks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.metrics import METRICS
 from siglip_study.ranking.gate import GateThresholds, gate_by_diversity_alone
 from siglip_study.ranking.orders import metric_orders
+from siglip_study.ranking.procedure import Ranking
 from siglip_study.report import wording, words
 from siglip_study.report.results import CellResult, mean, only, report_runs
 
@@ -61,11 +62,29 @@ def metric_heading(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
+#: Of a mean that has no interval.
+NO_BOUNDS: dict[str, float | None] = {"low": None, "high": None}
+
+
+def mean_bounds(ranking: Ranking) -> dict[tuple[str, str], dict[str, float | None]]:
+    """``low`` and ``high`` of a mean by metric and projector, clips and seeds in them."""
+    return {
+        (own.metric, found.label): {"low": found.low, "high": found.high}
+        for own in ranking.metrics
+        for found in own.means
+    }
+
+
 def every_metric(
-    metrics: list[dict[str, Any]], cells: list[CellResult], projectors: list[str]
+    metrics: list[dict[str, Any]],
+    cells: list[CellResult],
+    projectors: list[str],
+    ranking: Ranking,
 ) -> list[dict[str, Any]]:
     """Rows of the ``metrics`` table that were computed, each with ``chance``, ``retrieval`` and
-    ``values``: the mean of the report runs, in the order of ``projectors``."""
+    ``means``: ``value``, ``low`` and ``high`` of the report runs, in the order of ``projectors``;
+    metrics that have no value a clip have no interval."""
+    known_bounds = mean_bounds(ranking)
     retrieval = only(cells, "control_retrieval")
     runs = report_runs(cells)
     rows = []
@@ -78,7 +97,13 @@ def every_metric(
             {
                 **known,
                 "chance": next((chance for chance in chances if chance is not None), None),
-                "values": [mean([c.value(name) for c in runs.get(p, ())]) for p in projectors],
+                "means": [
+                    {
+                        "value": mean([c.value(name) for c in runs.get(p, ())]),
+                        **known_bounds.get((name, p), NO_BOUNDS),
+                    }
+                    for p in projectors
+                ],
                 "retrieval": retrieval.value(name) if retrieval else None,
             }
         )
@@ -103,8 +128,12 @@ MEASURES: dict[str, tuple[str, int]] = {
 }
 
 
-def sensitivity_rows(cells: list[CellResult]) -> list[dict[str, Any]]:
-    """Rows of the ``sensitivity`` table: one a measure and projector, report runs only."""
+def sensitivity_rows(cells: list[CellResult], ranking: Ranking) -> list[dict[str, Any]]:
+    """Rows of the ``sensitivity`` table: one a measure and projector, report runs only.
+
+    Means of κ have no interval.
+    """
+    known = mean_bounds(ranking)
     values = {
         metric: {
             label: mean([_value(cell, metric) for cell in own])
@@ -117,6 +146,7 @@ def sensitivity_rows(cells: list[CellResult]) -> list[dict[str, Any]]:
             "metric": order.metric,
             "projector": label,
             "value": order.values[label],
+            **known.get((order.metric, label), NO_BOUNDS),
             "rank_by_mean": order.ranks[label],
             "same_top": order.same_top,
             "kendall_tau": order.tau,

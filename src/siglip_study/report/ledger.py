@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from siglip_study.ranking.selection import StudySelection
-from siglip_study.report.results import CellResult, chosen_text, mean, report_runs
+from siglip_study.report.results import CellResult, chosen_text, mean, only, report_runs
 
 
 def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict[str, Any]]:
@@ -14,6 +14,7 @@ def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict
 
     Figures are means over the report seeds; both stages together unless the name says otherwise.
     """
+    human = only(cells, "references")
     rows = []
     for label, runs in report_runs(cells).items():
         told = selection.projectors.get(label)
@@ -37,6 +38,8 @@ def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict
                 "peak_gpu_gb": max((c.run.get("peak_gpu_gb") or 0.0 for c in runs), default=None),
                 "truncated_captions": mean([c.metrics.get("truncated_share") for c in runs]),
                 "truncated_targets": mean([c.run.get("truncated_targets") for c in runs]),
+                "sentences": mean([c.value("sentences") for c in runs]),
+                "reference_sentences": human.value("sentences") if human else None,
                 "n_tuned": told and told.n_cells,
                 "n_tuning_seeds": told and told.n_tuning_seeds,
                 "n_collapsed": told and told.n_collapsed,
@@ -142,4 +145,5 @@ def _unequal(what: str, found: dict[str, list[Any]], why: str) -> list[str]:
     if len({value for values in groups for value in values}) < 2:
         return []
     listed = "; ".join(f"{' and '.join(v)} ({', '.join(names)})" for v, names in groups.items())
-    return [f"Unequal {what}: {listed}{f': {why}' if why else ''}."]
+    told = f"Unequal {what}: {listed}{f': {why}' if why else ''}"
+    return [told if told.endswith("?") else f"{told}."]

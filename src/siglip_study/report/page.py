@@ -22,6 +22,7 @@ from siglip_study.report.comparisons import (
 )
 from siglip_study.report.diagnosis import diagnosis_view
 from siglip_study.report.embed import content_policy, embedded_fonts, inline_script, json_island
+from siglip_study.report.evidence import evidence
 from siglip_study.report.gallery import GallerySettings, gallery_columns, gallery_island
 from siglip_study.report.ledger import differences
 from siglip_study.report.results import ROLES, CellResult, only, part_names, read_cells
@@ -155,6 +156,7 @@ def _view(
         "head": _headline(tables["ranking"], ranking, cells),
         "bars": {"Human references": references, "Retrieval baseline": retrieval},
         "trust": trust(ranking, tables["controls"], cells),
+        "evidence": evidence(ranking, cells),
         "ledger": sorted(tables["ledger"], key=lambda row: projectors.index(row["projector"])),
         "unequal": differences(cells, selection),
         "sensitivity": sensitivity_view(tables["sensitivity"], projectors),
@@ -165,7 +167,7 @@ def _view(
         "grids": runs.tuning_grids(selection),
         "cross_fitted": bool(selection.halves),
         "parts": parts,
-        "every_metric": every_metric(tables["metrics"], cells, projectors),
+        "every_metric": every_metric(tables["metrics"], cells, projectors, ranking),
         "costs": runs.costs(tables["cells"]),
         "published": published_view(published, whole, config.get("gate")),
         "colours": colours,

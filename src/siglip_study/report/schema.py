@@ -105,8 +105,26 @@ TABLES: dict[str, Columns] = {
     # One row a pair of projectors.
     "pairs": (
         _text("a b")
-        | _real("difference low high p p_holm df smallest_detectable seed_sd_to_undo")
+        | _real(
+            "difference low high joint_low joint_high p p_holm df smallest_detectable power "
+            "shrunken seed_sd_to_undo"
+        )
         | _text("better")
+    ),
+    # One row a report run: the gate's word on it alone, and its figures with intervals over clips.
+    "runs": (
+        _text("projector cell")
+        | _whole("seed")
+        | _text("gate")
+        | _real(
+            "standardised_margin standardised_margin_low standardised_margin_high "
+            "effective_captions sentences auc auc_low auc_high retrieval_r1 retrieval_r1_low "
+            "retrieval_r1_high retrieval_r5 retrieval_r5_low retrieval_r5_high"
+        )
+    ),
+    # One row a metric that has a value a clip: variance by source, in squared units of the metric.
+    "variance": (
+        _text("metric") | _real("projector seed clip interaction residual signal_to_noise")
     ),
     # One row a projector: what one of its report runs was given and took, both stages together.
     "ledger": (
@@ -115,13 +133,13 @@ TABLES: dict[str, Columns] = {
         | _whole("tokens_per_video projector_parameters lora_parameters")
         | _real("flops gpu_s wall_s")
         | _whole("gpus")
-        | _real("peak_gpu_gb truncated_captions truncated_targets")
+        | _real("peak_gpu_gb truncated_captions truncated_targets sentences reference_sentences")
         | _whole("n_tuned n_tuning_seeds n_collapsed")
     ),
     # One row a measure and projector: the order that another measure would have given.
     "sensitivity": (
         _text("metric projector")
-        | _real("value")
+        | _real("value low high")
         | _whole("rank_by_mean")
         | _flag("same_top")
         | _real("kendall_tau")

@@ -16,6 +16,7 @@ from siglip_study.ranking.selection import StudySelection, read_selection
 from siglip_study.report import schema, wording
 from siglip_study.report.comparisons import metric_rows, sensitivity_rows
 from siglip_study.report.controls import control_rows, gate_controls, join_draws
+from siglip_study.report.evidence import pair_views, run_views, variance_views
 from siglip_study.report.ledger import ledger_rows
 from siglip_study.report.results import (
     CellResult,
@@ -69,8 +70,10 @@ def build_tables(
             "controls", control_rows(join_draws(found, clips), ranking, judged)
         ),
         "pairs": schema.frame("pairs", _pair_rows(ranking)),
+        "runs": schema.frame("runs", _run_rows(ranking, found)),
+        "variance": schema.frame("variance", _variance_rows(ranking)),
         "ledger": schema.frame("ledger", ledger_rows(found, selection)),
-        "sensitivity": schema.frame("sensitivity", sensitivity_rows(found)),
+        "sensitivity": schema.frame("sensitivity", sensitivity_rows(found, ranking)),
         "metrics": schema.frame("metrics", metric_rows(found)),
         "rejected": schema.conform("rejected", _parquet(results / "data" / "rejected.parquet")),
     }
@@ -223,9 +226,18 @@ def _clips(results: Path, cells: list[CellResult]) -> pl.DataFrame:
 
 
 def _pair_rows(ranking: Ranking) -> list[dict[str, Any]]:
+    return [{**asdict(view.test), "better": view.better} for view in pair_views(ranking)]
+
+
+def _run_rows(ranking: Ranking, cells: list[CellResult]) -> list[dict[str, Any]]:
     rows = []
-    for pair in ranking.pairs:
-        winner = pair.a if pair.difference > 0 else pair.b
-        claimed = pair.significant and ranking.can_rank
-        rows.append({**asdict(pair), "better": winner if claimed else None})
+    for view in run_views(ranking, cells):
+        row: dict[str, Any] = {**asdict(view), "projector": view.projector}
+        for metric, found in {"standardised_margin": view.margin, **view.shares}.items():
+            row |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
+        rows.append(row)
     return rows
+
+
+def _variance_rows(ranking: Ranking) -> list[dict[str, Any]]:
+    return [{"metric": view.metric, **asdict(view.parts)} for view in variance_views(ranking)]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from siglip_study.ranking.caveats import LEVEL, MIN_SEEDS, Caveat
+from siglip_study.ranking.caveats import LEVEL, MIN_SEEDS, Caveat, CaveatCode
 from siglip_study.ranking.gate import GateVerdict, PublishedVerdict, Verdict
 from siglip_study.ranking.orders import MetricOrder, TruthOrder
 from siglip_study.ranking.outlook import excluded_failure_rate
-from siglip_study.ranking.pairs import PairInfluence, PairTest
+from siglip_study.ranking.pairs import PairInfluence, PairTest, Run, RunInfluence
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scorer_check import ScorerCheck
 from siglip_study.ranking.selection import Selection
@@ -24,6 +24,7 @@ LANGUAGE = "en"
 
 ENGLISH: dict[str, str] = {
     "list.and": " and ",
+    "list.or": " or ",
     # The gate's verdicts: their names, what they mean, and the figures that made them.
     "gate.grounded": "Grounded",
     "gate.ungrounded": "Ungrounded",
@@ -147,8 +148,6 @@ ENGLISH: dict[str, str] = {
     "its model nothing.",
     "advice.blind": "{projectors} do not see the order of frames: reversing a video costs "
     "their models nothing.",
-    "advice.sound": "{n} sound seeds exclude a failure rate of a run above {rate:.0%}, and no "
-    "lower one.",
     "answer.beyond_pair": "; that is no less than the human captions' whole M of {human:.4f}, so "
     "this study has too few seeds or clips to order any two projectors",
     "answer.beyond_pairs": "; every pair could miss one as large as the human captions' whole M of "
@@ -199,19 +198,36 @@ ENGLISH: dict[str, str] = {
     "caveat.truncated": "Captions cut at the token budget are scored as they stand: {shares}.",
     "caveat.share": "{label} {share:.1%}",
     "caveat.chance": "{share:.0%} ({label})",
+    "caveat.mean": "{label} {share:.2f}",
     "caveat.below_retrieval": "Not shown to be better than handing out the caption of the nearest "
     "training clip: {projectors}.",
     "caveat.no_human_scale": "The human captions' own M is less than 5 standard errors above 0, so "
     "no score is given as a share of it.",
     "caveat.unlike_sentences": "The ranked projectors' captions differ in sentences ({shares} a "
-    "caption): compare them by M, which that does not move, and not by M or cosines.",
+    "caption): compare them by M, which that does not move, and not by D or cosines.",
     "caveat.frame_order": "The scorer averages over frames: the order of frames is invisible to "
     "it, and so to this ranking.",
     "retrieval.none": "No retrieval baseline was scored.",
     "retrieval.cleared": "Cleared by {projectors}.",
     "retrieval.not_cleared": "No projector clears it: none is shown to beat copying the nearest "
     "training caption.",
-    # What single source videos carry.
+    "runs.sound": "{n} sound seeds exclude a failure rate of a run above {rate:.0%}, and no "
+    "lower one.",
+    "runs.one": "One run each: how often a run fails is unknown.",
+    "runs.failed": "{failed} of {n_seeds} runs of {projector} failed by themselves ({told}): "
+    "whoever trains it once may get such a run.",
+    "runs.failed_all": "All {n_seeds} runs of {projector} failed by themselves ({told}).",
+    "runs.failed_one": "{verdict} with seed {seed}",
+    "runs.name": "seed {seed} of {projector}",
+    # What single runs and source videos carry.
+    "run_influence.nothing": "No difference is claimed, so none can hang on a single run.",
+    "run_influence.none": "No single run decides a claim: each of the {claims} claimed differences "
+    "would still be claimed without any one run.",
+    "run_influence.none_of_one": "No single run decides the claim: the difference would still be "
+    "claimed without any one run.",
+    "run_influence.some": "{lost} of {claims} claimed differences would be lost without a single "
+    "run: {told}.",
+    "run_influence.one": "{p.a} and {p.b} (without {runs})",
     "influence.none": "No single source video makes or unmakes {verdicts} ({claims} claimed): "
     "{size}.",
     "influence.some": "A single source video decides {pairs}, {told}; {size}.",
@@ -254,10 +270,10 @@ def say(key: str, **figures: Any) -> str:
     return CATALOGUES[LANGUAGE][key].format(**figures)
 
 
-def listed(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``; with another ``word`` of the catalogue's lists."""
     *first, last = names or [""]
-    return say("list.and").join([", ".join(first), last] if first else [last])
+    return say(f"list.{word}").join([", ".join(first), last] if first else [last])
 
 
 def capital(text: str) -> str:
@@ -468,8 +484,7 @@ def advice(ranking: Ranking) -> list[str]:
         key = "advice.blind_one" if len(blind) == 1 else "advice.blind"
         found.append(say(key, projectors=listed(blind)))
     if told.guess is not None and ranking.n_seeds > 1:
-        rate = excluded_failure_rate(ranking.n_seeds, ranking.alpha)
-        found.append(say("advice.sound", n=ranking.n_seeds, rate=rate))
+        found.append(sound_runs(ranking.n_seeds, ranking.alpha))
     return found
 
 
@@ -480,10 +495,14 @@ def _other(test: PairTest, label: str) -> str:
 # ---- What limits the answer.
 
 
-def caveats(ranking: Ranking) -> list[str]:
-    """What a reader must know before using the ranking, gravest first."""
+def caveats(ranking: Ranking, code: CaveatCode | None = None) -> list[str]:
+    """What a reader must know before using the ranking, gravest first; one ``code`` alone."""
     crossed = any(caveat.code == "cross_fitted" for caveat in ranking.caveats)
-    return [_caveat(caveat, ranking, crossed) for caveat in ranking.caveats]
+    return [
+        _caveat(caveat, ranking, crossed)
+        for caveat in ranking.caveats
+        if code is None or caveat.code == code
+    ]
 
 
 def _caveat(caveat: Caveat, ranking: Ranking, crossed: bool) -> str:
@@ -494,7 +513,8 @@ def _caveat(caveat: Caveat, ranking: Ranking, crossed: bool) -> str:
         gates = {own.projector: own.gate for own in ranking.projectors}
         reason = gate_reason(gates[caveat.projectors[0]])
     n_tuning = ranking.tuning[0].n_seeds if ranking.tuning else 1
-    each = "caveat.chance" if caveat.code == "tuned_by_luck" else "caveat.share"
+    figures = {"tuned_by_luck": "caveat.chance", "unlike_sentences": "caveat.mean"}
+    each = figures.get(caveat.code, "caveat.share")
     return say(
         f"caveat.{caveat.code}",
         r=ranking,
@@ -534,6 +554,49 @@ def influence(found: Sequence[PairInfluence]) -> str:
         told.append(say(claimed, p=pair, group=group))
     pairs = say("influence.one_pair" if one else "influence.some_pairs", shaken=len(shaken), n=n)
     return say("influence.some", pairs=pairs, told=listed(told), size=size)
+
+
+def run_influence(found: Sequence[RunInfluence], names: Mapping[Run, str]) -> str:
+    """Whether any claim hangs on one run; ``names`` are the runs' in words."""
+    claims = sum(pair.claimed for pair in found)
+    hanging = [pair for pair in found if pair.lost_without]
+    if not claims:
+        return say("run_influence.nothing")
+    if not hanging:
+        return say(
+            "run_influence.none_of_one" if claims == 1 else "run_influence.none", claims=claims
+        )
+    told = [
+        say(
+            "run_influence.one",
+            p=pair,
+            runs=listed([names[run] for run in pair.lost_without], "or"),
+        )
+        for pair in hanging
+    ]
+    return say("run_influence.some", lost=len(hanging), claims=claims, told=listed(told))
+
+
+# ---- Single runs.
+
+
+def run_name(projector: str, seed: int | None) -> str:
+    """A run by its projector and seed."""
+    return say("runs.name", projector=projector, seed=seed)
+
+
+def failed_runs(projector: str, failed: Sequence[tuple[int | None, Verdict]], n_seeds: int) -> str:
+    """Which of a projector's runs, by seed, the gate refused by themselves."""
+    told = [say("runs.failed_one", seed=seed, verdict=gate_name(v).lower()) for seed, v in failed]
+    key = "runs.failed_all" if len(failed) == n_seeds else "runs.failed"
+    return say(key, failed=len(failed), n_seeds=n_seeds, projector=projector, told=listed(told))
+
+
+def sound_runs(n_seeds: int, alpha: float) -> str:
+    """What this many runs of one projector without a failure exclude."""
+    if n_seeds == 1:
+        return say("runs.one")
+    return say("runs.sound", n=n_seeds, rate=excluded_failure_rate(n_seeds, alpha))
 
 
 # ---- Other orders.

@@ -37,6 +37,15 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
+def probability(value: float | None) -> str:
+    """A probability in whole percent, never printed as certain: ``54 %``, ``> 99 %``."""
+    if value is None:
+        return "–"
+    if value > 0.99 or value < 0.01:
+        return "> 99 %" if value > 0.99 else "< 1 %"
+    return f"{100 * value:.0f} %"
+
+
 def heat(value: float | None, top: float = 1.0) -> int:
     """How much of its cell a figure colours, 0 to 100; ``top`` colours all of it."""
     return round(100 * min(1.0, max(0.0, (value or 0.0) / top)))
@@ -116,6 +125,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
         interval,
         p_value,
         percent,
+        probability,
         heat,
         count,
         flops,
