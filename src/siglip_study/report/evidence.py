@@ -166,7 +166,7 @@ def run_influences(ranking: Ranking, runs: Sequence[RunView]) -> RunInfluences |
     """What single runs carry; ``None`` with one seed."""
     if not ranking.run_influence:
         return None
-    names = {run.run: wording.run_name(run.projector, run.seed) for run in runs}
+    names = {run.run: wording.seed_of(run.projector, run.seed) for run in runs}
     return RunInfluences(
         wording.run_influence(ranking.run_influence, names),
         tuple(

@@ -580,7 +580,7 @@ def run_influence(found: Sequence[RunInfluence], names: Mapping[Run, str]) -> st
 # ---- Single runs.
 
 
-def run_name(projector: str, seed: int | None) -> str:
+def seed_of(projector: str, seed: int | None) -> str:
     """A run by its projector and seed."""
     return say("runs.name", projector=projector, seed=seed)
 
