@@ -38,6 +38,7 @@ rule manifest:
     params:
         root=lambda wildcards: str(CONFIG.data_root),
         data=CONFIG.data.model_dump(exclude={"workers", "cross_fit"}),
+        sampled=CONFIG.sampled_frames,
         dataset=dataset_fingerprint(CONFIG.data_root),
         version=MANIFEST_VERSION,
     message:

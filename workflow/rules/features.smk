@@ -17,7 +17,6 @@ rule vision_features:
     params:
         vision=CONFIG.vision.model_dump(),
         root=str(CONFIG.data_root),
-        decoder=CONFIG.data.decoder,
         resume=str(PATHS.resume("features", CONFIG.vision.model_dump())),
         version=VISION_VERSION,
     message:
@@ -44,7 +43,6 @@ rule scorer_features:
     params:
         scorer=CONFIG.scorer.scoring_keys(),
         root=str(CONFIG.data_root),
-        decoder=CONFIG.data.decoder,
         version=SCORER_VERSION,
     message:
         "embedding frames with the scorer"

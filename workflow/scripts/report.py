@@ -30,7 +30,6 @@ with job(snakemake.log[0]):
             frames=clip_pictures(
                 Path(snakemake.input.manifest),
                 config.data_root,
-                config.data.decoder,
                 config.report.gallery_frames,
             ),
             max_picture_clips=config.report.gallery_clips,

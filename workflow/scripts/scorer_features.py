@@ -9,7 +9,7 @@ with job(snakemake.log[0]):
     with loading():
         import polars as pl
 
-        from siglip_study.data.decoding import Decoder
+        from siglip_study.data.decoding import read_frames
         from siglip_study.features.pipeline import embed_split
         from siglip_study.features.scorer import Scorer
         from siglip_study.models.devices import pick_device
@@ -22,7 +22,7 @@ with job(snakemake.log[0]):
         embed_split(
             manifest.filter(pl.col("split") == split),
             root=Path(snakemake.params.root),
-            decoder=Decoder(snakemake.params.decoder),
+            read=read_frames,
             scorer=scorer,
             n_frames=settings.frames,
             batch_clips=runtime.encode_batch_clips,

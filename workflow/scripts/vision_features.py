@@ -10,7 +10,7 @@ with job(snakemake.log[0]):
     with loading():
         import polars as pl
 
-        from siglip_study.data.decoding import Decoder
+        from siglip_study.data.decoding import read_frames
         from siglip_study.features.pipeline import encode_split
         from siglip_study.features.towers import VisionEncoder
         from siglip_study.models.devices import pick_device
@@ -23,7 +23,7 @@ with job(snakemake.log[0]):
         encode_split(
             manifest.filter(pl.col("split") == split),
             root=Path(snakemake.params.root),
-            decoder=Decoder(snakemake.params.decoder),
+            read=read_frames,
             encoder=encoder,
             n_frames=vision.frames,
             batch_clips=runtime.encode_batch_clips,

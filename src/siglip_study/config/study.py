@@ -48,7 +48,10 @@ class DataConfig(Section):
     language: Literal["ko", "en", "other"] = Field("ko", description="Language of the captions.")
     min_duration_s: Positive = Field(0.5, description="Shorter clips are rejected.")
     min_frames: Count = Field(2, description="Clips with fewer frames are rejected.")
-    decoder: Literal["decord", "pyav"] = Field("decord", description="Video decoder.")
+    decoder: Literal["decord", "pyav"] = Field(
+        "pyav",
+        description="Video decoder; decord: of the clips on which it gives the same frames.",
+    )
     workers: Annotated[int, Field(ge=0)] = Field(0, description="Decoding workers; 0: one a core.")
 
     @model_validator(mode="after")
@@ -299,6 +302,17 @@ class Config(Section):
     def keeps(self) -> Literal["last", "val_loss"]:
         """Weights a stage ends with where its ``keep`` does not say."""
         return "last" if self.cross_fit else "val_loss"
+
+    @property
+    def sampled_frames(self) -> tuple[int, ...]:
+        """Numbers of frames a clip on which ways of reading it are compared.
+
+        decord is held to every frame that the study will ask for. PyAV needs no such proof of each:
+        another number of frames is no reason to read all clips again.
+        """
+        if self.data.decoder == "pyav":
+            return (8,)
+        return tuple(sorted({self.vision.frames, self.scorer.frames, self.report.gallery_frames}))
 
     @property
     def data_root(self) -> Path:

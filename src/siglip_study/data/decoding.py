@@ -1,72 +1,165 @@
-"""A clip as pixels: two decoders that agree to the last bit.
+"""A clip as pixels: three ways to read its frames, to the same bits.
 
-decord is wrong about some clips: one whose edit list trims frames comes out shifted after a
-sequential read, a mirrored one is not mirrored, more than eight bits a channel are converted
-differently, some widths under 96 pixels come out scrambled, because it takes a row's padding for
-channels, and one whose keyframes are recovery points is grey after a jump. What a clip is follows
-from its packets (``ClipInfo.is_plain``), never from a failure, so such clips are read by PyAV under
-both names and the frames do not depend on the choice.
+*seeking*: PyAV jumps to the frames by what the packets say; fast, and right where they tell.
+*whole*: PyAV decodes the file from its start; what it gives is what a player shows, by definition.
+*decord*: by decord, for the one kind of file on which it was proven.
+
+While a clip is vetted (``vetting``) the others are compared with *whole*, and the manifest keeps
+the way that a clip is read.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from bisect import bisect_right
-from collections.abc import Iterable
-from itertools import chain, groupby
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import ClipError, StudyError
+from siglip_study.data.clips import ClipFile, frame_indices
 from siglip_study.data.probing import (
-    ClipError,
     ClipInfo,
+    codec_of,
     damage_told,
+    end_of,
     open_clip,
-    probe_clip,
     probe_container,
+    starts_anew,
     video_stream,
 )
 
-# ---- Which frames of a clip are looked at: uniform in time, never in frame number.
 
-# Timestamps are exact fractions stored as floats; a frame shown *at* a time must not be missed.
-_TOLERANCE_S = 1e-6
+def read_frames(clip: ClipFile, n_frames: int) -> NDArray[np.uint8]:
+    """``n_frames`` frames, uniform in time, as a player shows them: uint8 RGB ``[F, H, W, 3]``.
 
-
-def frame_times(duration_s: float, n: int) -> NDArray[np.float64]:
-    """The middles of ``n`` equal parts of a clip, in seconds after its first frame: ``[n]``.
+    Several threads may read at once.
 
     Raises:
-        ValueError: ``n`` is not positive or the duration is negative or not finite.
+        ClipError: the clip cannot be used, and why.
     """
-    if n < 1 or not np.isfinite(duration_s) or duration_s < 0:
-        raise ValueError(f"n={n}, duration_s={duration_s}: expected n >= 1 and a duration >= 0")
-    return (np.arange(n, dtype=np.float64) + 0.5) / n * duration_s
+    with open_clip(clip.path) as container:
+        info = probe_container(container)
+        if clip.reading == "whole" or (clip.reading is None and not info.tells):
+            return _read_whole(clip, info, n_frames)
+        start_s, duration_s = clip.within(info.duration_s)
+        wanted = [int(i) for i in frame_indices(info.pts, n_frames, duration_s, start_s)]
+        if clip.reading == "decord":
+            return _pick_with_decord(clip.path, info, wanted)
+        return pick(container, clip.path, info, wanted)
 
 
-def frame_indices(pts_s: ArrayLike, n: int, duration_s: float) -> NDArray[np.int64]:
-    """The frames that are on screen at :func:`frame_times`: ``[n]`` positions in ``pts_s``.
+def _same_size(frames: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    if len({frame.shape for frame in frames}) != 1:
+        raise ClipError("unreadable: the frame size changes within the clip")
+    return np.stack(frames)
 
-    Each time takes the last frame that begins at or before it, by the real timestamps, so a clip
-    with a variable frame rate is sampled evenly in time. ``pts_s`` holds only frames that a player
-    shows (none that an edit list trims) and counts from the first of them. A clip with fewer frames
-    than ``n`` gives some of them again.
+
+# ---- Whole: what a player shows, told by decoding.
+
+
+def play(path: Path, alive: Callable[[], None] = lambda: None) -> Iterator[Any]:
+    """Decoded frames that a player shows, in its order, from the file's start.
+
+    What cannot be decoded before the first keyframe is left out: such a file was cut from another
+    without encoding it. ``alive`` is called again and again.
 
     Raises:
-        ValueError: ``pts_s`` is empty or does not ascend strictly from 0.
+        ClipError: a frame is damaged.
     """
-    pts = np.asarray(pts_s, dtype=np.float64)
-    if pts.size == 0 or pts[0] != 0 or (np.diff(pts) <= 0).any():
-        raise ValueError("pts_s must not be empty and must ascend strictly from 0")
-    found = np.searchsorted(pts, frame_times(duration_s, n) + _TOLERANCE_S, side="right") - 1
-    return np.clip(found, 0, pts.size - 1).astype(np.int64)
+    with damage_told(), open_clip(path) as container:
+        stream = video_stream(container)
+        codec, extradata = codec_of(stream), stream.codec_context.extradata
+        # Decoders show grey until a keyframe; these two know by themselves where they can start.
+        fed, begun = codec in ("h264", "hevc"), codec != "h264"
+        for number, packet in enumerate(container.demux(stream)):
+            alive()
+            fed |= packet.is_keyframe
+            if not fed and packet.size:
+                continue
+            if number == 0:
+                begun |= starts_anew(codec, extradata, memoryview(packet))
+            for frame in packet.decode():
+                # Of H.264 come leading frames too, whose references were cut off.
+                begun |= frame.key_frame
+                if begun and frame.is_corrupt:
+                    raise ClipError("unreadable: damaged (a frame's data are incomplete)")
+                if begun:
+                    yield frame
 
 
-# ---- Decoding some frames of a clip without decoding most of the others, to the same bits.
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """Which decoded frames are shown and when: ``pts`` in seconds after the first, ascending.
+
+    ``places`` are their positions among all frames that :func:`play` gives: of frames at one time
+    a player leaves only the last to be seen.
+    """
+
+    pts: NDArray[np.float64] = field(repr=False)
+    duration_s: float
+    places: NDArray[np.int64] = field(repr=False)
+
+
+#: A jump in time of more is a new recording, in the containers that join them (as in ffplay).
+_LONGEST_STEP_S = {"mpegts": 10, "mpeg": 10}
+
+
+def timeline(info: ClipInfo, stamps: list[tuple[int | None, int | None, int]]) -> Timeline:
+    """From (presentation tick, decoding tick, duration) of decoded frames, in order.
+
+    Frames are shown in the order in which they are decoded. Presentation times that run backwards
+    more often than decoding times are not believed (AVI's are guesses). A step backwards, or of
+    hours, counts one frame: files were joined there. A missing time counts one frame too.
+
+    Raises:
+        ClipError: there is no frame.
+    """
+    if not stamps:
+        raise ClipError("unreadable: no frame can be decoded")
+    columns = list(zip(*stamps, strict=True))
+    chosen = min((0, 1), key=lambda which: _faults(columns[which]))
+    ticks, longest = columns[chosen], _LONGEST_STEP_S.get(info.container, 3600)
+    now, times = Fraction(0), [Fraction(0)]
+    for before, after in pairwise(ticks):
+        step = Fraction(-1)
+        if before is not None and after is not None:
+            step = (after - before) * info.time_base
+        now += step if 0 <= step <= longest else info.frame_s
+        times.append(now)
+    seen = [i for i, time in enumerate(times) if i + 1 == len(times) or times[i + 1] > time]
+    pts = np.array([float(times[i] - times[seen[0]]) for i in seen])
+    last = float((stamps[-1][2] or 0) * info.time_base)
+    return Timeline(pts, end_of(pts, last, float(info.frame_s)), np.array(seen))
+
+
+def _faults(ticks: Collection[int | None]) -> int:
+    """Times that are absent, and steps backwards."""
+    there = [tick for tick in ticks if tick is not None]
+    return len(ticks) - len(there) + sum(b < a for a, b in pairwise(there))
+
+
+def _read_whole(clip: ClipFile, info: ClipInfo, n_frames: int) -> NDArray[np.uint8]:
+    stamps = [(frame.pts, frame.dts, frame.duration) for frame in play(clip.path)]
+    line = timeline(info, stamps)
+    start_s, duration_s = clip.within(line.duration_s)
+    wanted = line.places[frame_indices(line.pts, n_frames, duration_s, start_s)].tolist()
+    frames: dict[int, NDArray[np.uint8]] = {}
+    for i, frame in enumerate(play(clip.path)):
+        if i in wanted:
+            frames[i] = info.shown(frame)
+        if i >= wanted[-1]:
+            break
+    return _same_size([frames[i] for i in wanted])
+
+
+# ---- Seeking: some frames of a clip without decoding most of the others, to the same bits.
 
 
 def selective_decode(
@@ -82,8 +175,6 @@ def selective_decode(
 
     The container may be at any position; ``targets`` are some of ``info.ticks``, ascending.
     """
-    if info.trimmed:  # within an edit list seeking is not reliable
-        return {}
     # In these codecs one packet holds one whole frame.
     whole = not info.interlaced and info.codec in ("h264", "hevc")
     found: dict[int, Any] = {}
@@ -123,39 +214,44 @@ def _decode_group(
     return found
 
 
-# ---- The two decoders.
+def pick(container: Any, path: Path, info: ClipInfo, wanted: list[int]) -> NDArray[np.uint8]:
+    """Frames of an open clip whose packets tell, by their numbers, in any order, upright."""
+    targets = sorted({info.ticks[i] for i in wanted})
+    with damage_told():
+        found = selective_decode(container, video_stream(container), info, targets)
+        if len(found) < len(targets):
+            found = _decode_forward(path, info, targets)
+        frames = {tick: info.shown(frame) for tick, frame in found.items()}
+    return _same_size([frames[info.ticks[i]] for i in wanted])
 
 
-class Decoder:
-    """Reads clips on the calling thread; an instance may be used by several threads at once.
+def _decode_forward(path: Path, info: ClipInfo, targets: list[int]) -> dict[int, Any]:
+    """Every frame from the clip's start on, until the last target."""
+    found: dict[int, Any] = {}
+    for frame in play(path):
+        if frame.pts in targets:
+            found[frame.pts] = frame
+        if frame.pts is not None and frame.pts >= targets[-1]:
+            break
+    missing = next((target for target in targets if target not in found), None)
+    if missing is not None:
+        at = float((missing - info.ticks[0]) * info.time_base)
+        raise ClipError(f"unreadable: the frame at {at:.3f} s cannot be decoded")
+    return found
 
-    "pyav" is FFmpeg through PyAV and reads every clip that FFmpeg can; "decord" reads plain clips
-    by decord and the others by PyAV (see the module).
-    """
 
-    def __init__(self, name: str) -> None:
-        """The decoder of exactly this name; StudyError where it or its library is not there."""
-        if name not in ("decord", "pyav"):
-            raise StudyError(f"data.decoder is '{name}'; expected one of decord, pyav.")
-        if name == "decord" and importlib.util.find_spec("decord") is None:
-            raise StudyError(
-                "data.decoder is 'decord', which is not installed (it has no wheel for this "
-                "platform); expected decord to be installed or data.decoder: pyav."
-            )
-        self.name = name
+# ---- decord.
 
-    def read(self, path: Path, n_frames: int) -> NDArray[np.uint8]:
-        """``n_frames`` frames, uniform in time, upright: uint8 RGB ``[F, H, W, 3]``.
 
-        Raises:
-            ClipError: the clip cannot be used, and why.
-        """
-        with open_clip(path) as container:
-            info = probe_container(container)
-            wanted = [int(i) for i in frame_indices(info.pts, n_frames, info.duration_s)]
-            if self.name == "decord" and info.is_plain:
-                return _pick_with_decord(path, info, wanted)
-            return pick(container, path, info, wanted)
+def require_decoder(name: str) -> None:
+    """StudyError where ``data.decoder`` names none, or one that is not installed."""
+    if name not in ("pyav", "decord"):
+        raise StudyError(f"data.decoder is '{name}'; expected one of decord, pyav.")
+    if name == "decord" and importlib.util.find_spec("decord") is None:
+        raise StudyError(
+            "data.decoder is 'decord', which is not installed (it has no wheel for this "
+            "platform); expected decord to be installed or data.decoder: pyav."
+        )
 
 
 def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> NDArray[np.uint8]:
@@ -172,51 +268,3 @@ def _pick_with_decord(path: Path, info: ClipInfo, wanted: list[int]) -> NDArray[
         line = next((s for s in reversed(str(error).splitlines()) if s.strip()), "no message")
         raise ClipError(f"unreadable: decord cannot decode it ({line[-120:]})") from error
     return frames
-
-
-def pick(container: Any, path: Path, info: ClipInfo, wanted: list[int]) -> NDArray[np.uint8]:
-    """Frames of an open clip by their numbers, in any order, upright."""
-    targets = sorted({info.ticks[i] for i in wanted})
-    with damage_told():
-        found = selective_decode(container, video_stream(container), info, targets)
-        if len(found) < len(targets):
-            found = _decode_forward(path, info, targets)
-        frames = {tick: frame.to_ndarray(format="rgb24") for tick, frame in found.items()}
-    turned = [info.orientation.apply(frames[info.ticks[i]]) for i in wanted]
-    if len({frame.shape for frame in turned}) != 1:
-        raise ClipError("unreadable: the frame size changes within the clip")
-    return np.stack(turned)
-
-
-def _decode_forward(path: Path, info: ClipInfo, targets: list[int]) -> dict[int, Any]:
-    """The plain way: every frame from the clip's start on, until the last target."""
-    found: dict[int, Any] = {}
-    with open_clip(path) as container:
-        for frame in container.decode(video_stream(container)):
-            if frame.pts in targets:
-                found[frame.pts] = frame
-            if frame.pts is not None and frame.pts >= targets[-1]:
-                break
-    missing = next((target for target in targets if target not in found), None)
-    if missing is not None:
-        at = float((missing - info.ticks[0]) * info.time_base)
-        raise ClipError(f"unreadable: the frame at {at:.3f} s cannot be decoded")
-    return found
-
-
-def check_every_frame(path: Path) -> ClipInfo:
-    """Probe a clip and decode it from end to end.
-
-    Damage can lie between the frames that a study samples today; a decoder may then conceal it.
-
-    Raises:
-        ClipError: the clip cannot be used, and why.
-    """
-    info = probe_clip(path)
-    with damage_told(), open_clip(path) as container:
-        stream = video_stream(container)
-        found = {frame.pts for frame in container.decode(stream) if not frame.is_corrupt}
-    missing = len(set(info.ticks) - found)
-    if missing:
-        raise ClipError(f"unreadable: {missing} of {info.n_frames} frames cannot be decoded")
-    return info

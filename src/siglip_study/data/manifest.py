@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import DataConfig
+from siglip_study.data.clips import ClipFile
 from siglip_study.data.layouts import scan_split
 from siglip_study.data.layouts.base import ListedClip, Rejection
 from siglip_study.data.vetting import vet_clips
@@ -22,6 +23,8 @@ MANIFEST_SCHEMA: dict[str, pl.DataType] = {
     **{name: pl.Float64() for name in ("duration_s", "fps")},
     **{name: pl.Int64() for name in ("n_frames", "width", "height")},
     "sha256": pl.String(),
+    **{name: pl.Float64() for name in ("start_s", "end_s")},
+    "reading": pl.String(),
 }
 REJECTED_SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("id", "path", "reason")}
 
@@ -66,15 +69,15 @@ def settle_copies(rows: list[dict[str, Any]], rejected: list[Rejection]) -> list
 
 # ---- The tables.
 
-#: Frames a clip that are read with the study's decoder, to see whether it can.
-_SAMPLED_FRAMES = 8
 
-
-def build_manifest(root: Path, data: DataConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+def build_manifest(
+    root: Path, data: DataConfig, sampled: Sequence[int]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read labels, open and decode every clip, and say of each one that is left out why.
 
     An id that occurs twice, within a split or across splits, is rejected everywhere: there is no
     telling which label belongs to it. The same file under several ids: see :func:`settle_copies`.
+    ``sampled`` are numbers of frames a clip on which ways of reading it are compared.
 
     Returns:
         The manifest (``MANIFEST_SCHEMA``), in the order of ``data.splits`` and then of ids, and the
@@ -93,8 +96,8 @@ def build_manifest(root: Path, data: DataConfig) -> tuple[pl.DataFrame, pl.DataF
         rejected += scan.rejected
         listed += [(split, clip) for clip in sorted(scan.clips, key=lambda clip: clip.id)]
     listed = _without_shared_ids(listed, rejected)
-    paths = [root / clip.path for _, clip in listed]
-    answers = vet_clips(paths, data.decoder, _SAMPLED_FRAMES, data.workers)
+    files = [ClipFile(root / clip.path, clip.start_s, clip.end_s) for _, clip in listed]
+    answers = vet_clips(files, data.decoder, sampled, data.workers)
     rows: list[dict[str, Any]] = []
     for (home, clip), found in zip(listed, answers, strict=True):
         reason = found.get("reason") or _too_short(found, data)

@@ -1,11 +1,12 @@
 """What a video file holds, read from its packets: timestamps, size, orientation, damage.
 
-Both decoders share this, so that they agree on which frames exist and how they are turned.
+Packets tell which frames a player shows in most files. Where they cannot (``ClipInfo.tells``), and
+to prove that they do, the file is decoded from end to end (``decoding``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -61,11 +62,41 @@ def _unit_heads(codec: str, extradata: bytes, packet: memoryview | bytes) -> Ite
         place = data.find(b"\0\0\1", place + 3)
 
 
-# Playlists (HLS, DASH, concat) can name other files and hosts; a clip is one container file.
-_SAFE = {
-    "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,mpeg",
-    "protocol_whitelist": "file",
+def is_hidden(codec: str, packet: memoryview | bytes) -> bool:
+    """Whether a packet of VP8 or VP9 holds nothing but a frame that is never shown.
+
+    Encoders hide reference frames (RFC 6386 §9.1; VP9 bitstream §6.2 and annex B). In other codecs
+    a packet of a container shows a frame.
+    """
+    if not len(packet):
+        return False
+    head, last = packet[0], packet[-1]
+    if codec == "vp8":
+        return not head >> 4 & 1
+    if codec != "vp9" or last & 0xE0 == 0xC0:  # a superframe ends with one that is shown
+        return False
+    at = 3 if head >> 4 & 3 != 3 else 2  # of show_existing_frame; profile 3 has one more bit
+    return not head >> at & 1 and not head >> (at - 2) & 1
+
+
+# ---- Opening a file.
+
+#: Containers that are read: FFmpeg's names → what they are called.
+CONTAINERS = {
+    "mov,mp4,m4a,3gp,3g2,mj2": "MP4, MOV, 3GP",
+    "matroska,webm": "Matroska, WebM",
+    "avi": "AVI",
+    "mpegts": "MPEG-TS",
+    "mpeg": "MPEG-PS (.mpg, .vob)",
+    "flv": "FLV",
+    "asf": "ASF, WMV",
+    "ogg": "Ogg",
+    "mxf": "MXF",
+    "rm": "RealMedia",
+    "gif": "GIF",
 }
+# Playlists (HLS, DASH, concat) can name other files and hosts; a clip is one container file.
+_SAFE = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
 #: What PyAV raises on a damaged file.
 _DAMAGE = (av.FFmpegError, OSError, ValueError)
 
@@ -102,10 +133,10 @@ class Orientation:
 
 @dataclass(frozen=True, eq=False)
 class ClipInfo:
-    """A clip as a player shows it.
+    """A clip as a player shows it, as far as its packets say.
 
-    Frames that an edit list trims are not counted; times start at the first shown frame. Width and
-    height are those after rotation, in stored pixels (a non-square pixel aspect is not applied).
+    Times count from the first frame that is shown. Frames that an edit list trims are left out.
+    Width and height are those of the picture that is shown: upright, in square pixels.
     """
 
     duration_s: float
@@ -117,18 +148,23 @@ class ClipInfo:
     ticks: tuple[int, ...] = field(repr=False)  # pts in the stream's own ticks, exact
     keyframe_ticks: tuple[int, ...] = field(repr=False)  # of those that decoding can start from
     time_base: Fraction
+    frame_s: Fraction  # one frame at the nominal rate; 0 where none is known
     orientation: Orientation
-    trimmed: bool
-    eight_bit: bool
+    stretch: Fraction  # width of a stored pixel over its height
+    container: str  # FFmpeg's name, such as "mpegts"
     codec: str  # FFmpeg's name, such as "h264"
     interlaced: bool
-    recovers: bool  # frames that decoding cannot start from are marked as keyframes too
+    #: True where the packets say which frames are shown and when
+    tells: bool
+    #: True where decord was proven to give the right frames
+    suits_decord: bool
 
-    @property
-    def is_plain(self) -> bool:
-        """True where decord gives the right frames (see ``decoding``)."""
-        exact = self.eight_bit and not self.trimmed and not self.recovers
-        return exact and self.width >= 96 and self.orientation.is_rotation
+    def shown(self, frame: Any) -> NDArray[np.uint8]:
+        """A decoded frame as it is shown: RGB ``[height, width, 3]``."""
+        size: dict[str, int] = {}
+        if self.stretch != 1:
+            size["width"] = _stretched(frame.width, self.stretch)
+        return self.orientation.apply(frame.to_ndarray(format="rgb24", **size))
 
 
 def open_clip(path: Path) -> Any:
@@ -138,22 +174,31 @@ def open_clip(path: Path) -> Any:
         ClipError: the file is absent, empty or not a video container.
     """
     try:
-        if path.stat().st_size == 0:
-            raise ClipError("unreadable: the file has zero bytes")
+        size = path.stat().st_size
+    except OSError as error:
+        raise ClipError(f"unreadable: cannot be opened ({_describe(error)})") from error
+    if size == 0:
+        raise ClipError("unreadable: the file has zero bytes")
+    try:
         # Absolute: a relative name with a colon would be taken for a protocol.
         return av.open(str(path.resolve()), options=dict(_SAFE))
     except _DAMAGE as error:
-        raise ClipError(f"unreadable: cannot be opened as video ({_describe(error)})") from error
+        known = ", ".join(CONTAINERS.values())
+        raise ClipError(
+            f"unreadable: cannot be opened as video ({_describe(error)}); expected one of {known}"
+        ) from error
 
 
 def video_stream(container: Any) -> Any:
     """The first video stream that is not a cover picture, set to decode on one thread.
 
     Raises:
-        ClipError: there is none.
+        ClipError: there is none, or nothing here decodes its codec.
     """
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise ClipError("unreadable: a video codec that this FFmpeg does not know")
             if not stream.codec_context.is_open:
                 stream.codec_context.thread_count = 1
             return stream
@@ -161,64 +206,91 @@ def video_stream(container: Any) -> Any:
     raise ClipError(f"{kind}: the file holds no video stream")
 
 
+def _nothing() -> None:
+    """Nobody asks whether the work goes on."""
+
+
 def probe_clip(path: Path) -> ClipInfo:
     """Read a clip's packets and its first frame.
 
     Raises:
-        ClipError: unreadable, cut short, audio only, without usable timestamps, or turned by an
-            angle that is not a multiple of 90°.
+        ClipError: unreadable, cut short, audio only, or turned by an angle that is not a multiple
+            of 90°.
     """
     with open_clip(path) as container:
         return probe_container(container)
 
 
+@dataclass
+class _Packets:
+    """What the packets of a stream say, before it is known whether to believe it."""
+
+    shown: list[tuple[int, int, bool]] = field(default_factory=list)  # pts, duration, a start
+    complete: bool = True  # each has a time and is shown
+    recovers: bool = False  # frames that decoding cannot start from are marked as keyframes too
+    count: int = 0
+
+
 @damage_told()
-def probe_container(container: Any) -> ClipInfo:
-    """:func:`probe_clip` of a container that is open, which is left at its end."""
+def probe_container(container: Any, alive: Callable[[], None] = _nothing) -> ClipInfo:
+    """:func:`probe_clip` of a container that is open, which is left at its end.
+
+    ``alive`` is called again and again while packets are read.
+    """
     stream = video_stream(container)
-    codec, extradata = stream.codec_context.name, stream.codec_context.extradata
-    shown: list[tuple[int, int, bool]] = []
-    n_packets, first, recovers = 0, None, False
+    codec, extradata = codec_of(stream), stream.codec_context.extradata
+    packets, first, begun = _Packets(), None, False
     for packet in container.demux(stream):
+        alive()
         if first is None:
             first = next(iter(packet.decode()), None)
-        if packet.size == 0:  # the end marker
+        if packet.size == 0:  # the end marker, or a frame that AVI repeats
             continue
-        n_packets += 1
+        packets.count += 1
+        begun |= packet.is_keyframe
+        if packet.is_corrupt and begun:
+            raise ClipError(f"unreadable: cut short or damaged at packet {packets.count}")
         key = packet.is_keyframe and starts_anew(codec, extradata, memoryview(packet))
-        recovers |= packet.is_keyframe and not key
-        if packet.is_corrupt:
-            raise ClipError(f"unreadable: cut short or damaged at packet {n_packets}")
-        if packet.is_discard:
+        packets.recovers |= packet.is_keyframe and not key
+        if is_hidden(codec, memoryview(packet)):
             continue
-        if packet.pts is None:
-            raise ClipError("unreadable: frames carry no presentation timestamps")
-        shown.append((packet.pts, packet.duration or 0, key))
-    expected = len(stream.index_entries)
-    if n_packets < expected:
-        raise ClipError(f"unreadable: cut short, {n_packets} of {expected} frames are there")
-    if first is None or not shown:
+        if packet.is_discard or packet.pts is None or (not key and not packets.shown):
+            packets.complete = False
+        if packet.pts is not None and not packet.is_discard:
+            packets.shown.append((packet.pts, packet.duration or 0, key))
+    # Of MP4 alone is every packet in the index from the start.
+    expected = len(stream.index_entries) if container.format.name.startswith("mov") else 0
+    if packets.count < expected:
+        raise ClipError(f"unreadable: cut short, {packets.count} of {expected} frames are there")
+    if first is None:
         raise ClipError("unreadable: no frame can be decoded")
-    return _info(stream, first, sorted(shown), len(shown) < n_packets, recovers)
+    return _info(container.format.name, stream, first, packets)
 
 
-def _info(
-    stream: Any, first: Any, shown: list[tuple[int, int, bool]], trimmed: bool, recovers: bool
-) -> ClipInfo:
-    ticks = tuple(pts for pts, _, _ in shown)
-    if len(set(ticks)) != len(ticks):
-        raise ClipError("unreadable: two frames share one presentation timestamp")
+def codec_of(stream: Any) -> str:
+    """FFmpeg's name of the codec, not of the library that decodes it."""
+    return str(stream.codec_context.codec.canonical_name)
+
+
+def _info(container: str, stream: Any, first: Any, packets: _Packets) -> ClipInfo:
     base = Fraction(stream.time_base)
+    begin = packets.shown[0][0] if packets.shown else 0
+    shown = sorted(packets.shown)
+    ticks = tuple(pts for pts, _, _ in shown)
+    # AVI has no times of its own: what its packets carry is guessed. A file that begins with
+    # frames which refer to a time before it was cut.
+    tells = packets.complete and bool(ticks) and container != "avi"
+    tells = tells and len(set(ticks)) == len(ticks) and ticks[0] == begin
+    rate = stream.average_rate or stream.guessed_rate
+    frame_s = Fraction(1 / rate) if rate else Fraction(0)
     pts = np.array([float((tick - ticks[0]) * base) for tick in ticks])
-    last = float(shown[-1][1] * base)
-    if last <= 0 and len(pts) > 1:
-        last = float(np.median(np.diff(pts)))
-    elif last <= 0:
-        rate = stream.average_rate or stream.guessed_rate
-        last = float(1 / rate) if rate else 0.0
-    duration = float(pts[-1]) + last
-    turn = _orientation(first)
-    width, height = (first.height, first.width) if turn.transpose else (first.width, first.height)
+    last = float(shown[-1][1] * base) if shown else 0.0
+    duration = end_of(pts, last, float(frame_s))
+    turn, stretch = _orientation(first), _stretch(stream)
+    width, height = _stretched(first.width, stretch), first.height
+    width, height = (height, width) if turn.transpose else (width, height)
+    codec = codec_of(stream)
+    plain = first.format.name in ("yuv420p", "yuvj420p") and not first.interlaced_frame
     return ClipInfo(
         duration_s=duration,
         fps=len(ticks) / duration if duration > 0 else 0.0,
@@ -229,13 +301,48 @@ def _info(
         ticks=ticks,
         keyframe_ticks=tuple(pts for pts, _, key in shown if key),
         time_base=base,
+        frame_s=frame_s,
         orientation=turn,
-        trimmed=trimmed,
-        eight_bit=all(part.bits == 8 for part in first.format.components),
-        codec=stream.codec_context.name,
+        stretch=stretch,
+        container=container,
+        codec=codec,
         interlaced=first.interlaced_frame,
-        recovers=recovers,
+        tells=tells,
+        suits_decord=(
+            (tells and plain and not packets.recovers)
+            and (container.startswith("mov") and codec == "h264" and stretch == 1)
+            # It takes a row's padding for channels where rows are short.
+            and (width >= 96 and width % 2 == height % 2 == 0 and turn.is_rotation)
+        ),
     )
+
+
+def end_of(pts: NDArray[np.float64], last_s: float, frame_s: float) -> float:
+    """When the last of these frames ends: its own duration, else the others', else the nominal."""
+    if not pts.size:
+        return 0.0
+    if last_s <= 0 and len(pts) > 1:
+        last_s = float(np.median(np.diff(pts)))
+    return float(pts[-1]) + (last_s if last_s > 0 else frame_s)
+
+
+#: A pixel that is longer than this in one direction is an error of the file.
+_MOST_STRETCHED = 4
+
+
+def _stretch(stream: Any) -> Fraction:
+    """Width of a pixel over its height: what the container says, else the codec."""
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    if not Fraction(1, _MOST_STRETCHED) <= aspect <= _MOST_STRETCHED:
+        raise ClipError(
+            f"unreadable: pixels are {aspect} times as wide as high; expected at most "
+            f"{_MOST_STRETCHED} times either way"
+        )
+    return aspect
+
+
+def _stretched(width: int, stretch: Fraction) -> int:
+    return max(1, round(width * stretch))
 
 
 def _orientation(frame: Any) -> Orientation:

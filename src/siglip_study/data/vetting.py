@@ -12,94 +12,259 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import siglip_study
 from siglip_study.base.errors import ClipError
-from siglip_study.data.decoding import Decoder, check_every_frame
+from siglip_study.data.clips import ClipFile, Reading, frame_indices
+from siglip_study.data.decoding import Timeline, play, read_frames, require_decoder, timeline
+from siglip_study.data.probing import ClipInfo, open_clip, probe_container
 
-# ---- The child process that opens clips, so that a decoder's crash costs one clip and not the run.
-#
-# ``python -m siglip_study.data.vetting <decoder> <frames>`` reads one JSON text (a path) a line
-# and answers each with one JSON object a line: the facts of the clip, or ``{"reason": …}``.
+#: A decoder that says nothing for so long hangs. The whole time that a clip may take has no limit:
+#: it grows with the clip.
+NO_PROGRESS_S = 120.0
+#: Reading some frames may take this many times as long as decoding all of them did.
+_PATIENCE = 20.0
+
+Segment = tuple[float | None, float | None]
 
 
-def vet(path: Path, decoder: Decoder, n_frames: int) -> dict[str, Any]:
-    """Decode a clip from end to end, and its sampled frames with the study's decoder.
+# ---- One file: what it shows, and which way of reading it is right.
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A file decoded from end to end, with digests of the frames that were asked for."""
+
+    info: ClipInfo
+    line: Timeline
+    digests: dict[int, bytes]  # by tick
+
+
+def watch(path: Path, keep: Callable[[ClipInfo], set[int]], alive: Callable[[], None]) -> Watched:
+    """Decode a file as a player does; ``keep`` says which ticks are to be remembered.
+
+    Raises:
+        ClipError: the file cannot be used, and why. Damage can lie between the frames that a study
+            samples today; a decoder may then conceal it.
+    """
+    with open_clip(path) as container:
+        info = probe_container(container, alive)
+    wanted, digests = keep(info), dict[int, bytes]()
+    stamps: list[tuple[int | None, int | None, int]] = []
+    sizes: set[tuple[int, int]] = set()
+    for frame in play(path, alive):
+        stamps.append((frame.pts, frame.dts, frame.duration))
+        sizes.add((frame.width, frame.height))
+        if frame.pts in wanted:
+            digests[frame.pts] = _digest(info.shown(frame))
+    if len(sizes) > 1:
+        raise ClipError("unreadable: the frame size changes within the clip")
+    line = timeline(info, stamps)
+    if np.array_equal(line.pts, info.pts):  # how long the last one stays stands in its packet
+        line = replace(line, duration_s=info.duration_s)
+    if info.tells:
+        # What a file begins with may refer to what was cut off; later frames may not.
+        shown = {pts for pts, _, _ in stamps if pts is not None}
+        first = min(shown, default=info.ticks[0])
+        missing = sum(tick not in shown for tick in info.ticks if tick > first)
+        if missing:
+            raise ClipError(f"unreadable: {missing} of {info.n_frames} frames cannot be decoded")
+    return Watched(info, line, digests)
+
+
+def _digest(frame: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(frame.tobytes() + str(frame.shape).encode()).digest()
+
+
+def vet(
+    path: Path,
+    segments: Sequence[Segment],
+    decoder: str,
+    counts: Sequence[int],
+    expect: Callable[[float], None] = lambda seconds: None,
+) -> list[dict[str, Any]]:
+    """Decode a file once from end to end, and compare what quicker ways of reading give.
+
+    Args:
+        path: the file.
+        segments: its clips, as (start, end) in seconds; None: from the start, to the end.
+        decoder: "pyav", or "decord" to read by it what it reads right.
+        counts: how many frames a clip are sampled; compared for each of these.
+        expect: is told in how many seconds at most there will be word again.
 
     Returns:
-        duration_s, fps, n_frames, width, height and the file's sha256; or reason alone.
+        A segment each: duration_s, fps, n_frames, width, height, the file's sha256 and how it is
+        read; or reason alone.
     """
+    said, begun = [0.0], time.monotonic()
+
+    def alive() -> None:
+        if time.monotonic() > said[0] + 1.0:
+            said[0] = time.monotonic()
+            expect(NO_PROGRESS_S)
+
+    clips = [ClipFile(path, start, end) for start, end in segments]
     try:
-        info = check_every_frame(path)
-        decoder.read(path, n_frames)
+        seen = watch(path, lambda info: _sampled(clips, info, counts), alive)
+        expect(NO_PROGRESS_S + _PATIENCE * (time.monotonic() - begun))
+        reading = _reading(seen, clips, decoder, counts)
+        digest = hashlib.sha256()
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            while block := file.read(1 << 20):
+                alive()
+                digest.update(block)
+    except ClipError as error:
+        return [{"reason": str(error)} for _ in segments]
+    except OSError as error:
+        return [{"reason": f"unreadable: {error.strerror or error}"} for _ in segments]
+    file_facts = {"sha256": digest.hexdigest(), "reading": reading}
+    return [_facts(clip, seen) | file_facts for clip in clips]
+
+
+def _facts(clip: ClipFile, seen: Watched) -> dict[str, Any]:
+    line, info = seen.line, seen.info
+    try:
+        start, duration = clip.within(line.duration_s)
     except ClipError as error:
         return {"reason": str(error)}
-    except OSError as error:
-        return {"reason": f"unreadable: {error.strerror or error}"}
-    facts = ("duration_s", "fps", "n_frames", "width", "height")
-    return {name: getattr(info, name) for name in facts} | {"sha256": digest}
+    # The one that is on screen when it begins, and those that begin later.
+    n = int(np.sum((line.pts > start) & (line.pts < start + duration))) + 1
+    return {
+        "duration_s": duration,
+        "fps": n / duration if duration > 0 else 0.0,
+        "n_frames": n,
+        "width": info.width,
+        "height": info.height,
+    }
 
 
-def main(decoder_name: str, n_frames: int) -> None:
+def _sampled(clips: Sequence[ClipFile], info: ClipInfo, counts: Sequence[int]) -> set[int]:
+    """Ticks of the frames that are sampled, by what the packets say."""
+    if not info.tells:
+        return set()
+    ticks: set[int] = set()
+    for clip in clips:
+        with suppress(ClipError):  # a segment outside the file is told by itself
+            start, duration = clip.within(info.duration_s)
+            for n in counts:
+                ticks |= {info.ticks[i] for i in frame_indices(info.pts, n, duration, start)}
+    return ticks
+
+
+def _reading(
+    seen: Watched, clips: Sequence[ClipFile], decoder: str, counts: Sequence[int]
+) -> Reading:
+    """The quickest way of reading that gives the frames that the file shows."""
+    info, line = seen.info, seen.line
+    if not info.tells or not np.array_equal(info.pts, line.pts):
+        return "whole"
+    if decoder == "decord" and info.suits_decord and _agrees("decord", seen, clips, counts):
+        return "decord"
+    return "seeking" if _agrees("seeking", seen, clips, counts) else "whole"
+
+
+def _agrees(
+    reading: Reading, seen: Watched, clips: Sequence[ClipFile], counts: Sequence[int]
+) -> bool:
+    info = seen.info
+    for clip in clips:
+        try:
+            start, duration = clip.within(info.duration_s)
+        except ClipError:  # told by itself
+            continue
+        for n in counts:
+            try:
+                frames = read_frames(replace(clip, reading=reading), n)
+            except ClipError:
+                return False
+            wanted = frame_indices(info.pts, n, duration, start)
+            if [_digest(frame) for frame in frames] != [
+                seen.digests[info.ticks[i]] for i in wanted
+            ]:
+                return False
+    return True
+
+
+# ---- The child process that opens files, so that a decoder's crash costs one file and not the run.
+#
+# ``python -m siglip_study.data.vetting <frames>,<frames>…`` reads one JSON object a line, as
+# :class:`VetProcess` writes it, and answers with a list: what :func:`vet` returns. Before that come
+# numbers: in so many seconds at most there will be word again.
+
+
+def main(counts: Sequence[int]) -> None:
     """Answer every line of standard input; end with it."""
     # What native libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    decoder = Decoder(decoder_name)
-    for line in sys.stdin:
-        answer = vet(Path(json.loads(line)), decoder, n_frames)
+
+    def say(answer: object) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
+    for line in sys.stdin:
+        asked = json.loads(line)
+        say(vet(Path(asked["path"]), asked["segments"], asked["decoder"], counts, say))
+
 
 class VetProcess:
-    """One worker process; started when it is first needed, and again after a crash.
+    """One worker process; started when it is first needed, and again after a crash."""
 
-    A clip that keeps it busy for more than ``timeout_s`` is taken for one that hangs the decoder.
-    """
-
-    def __init__(self, decoder: str, n_frames: int, timeout_s: float = 300.0) -> None:
+    def __init__(self, counts: Sequence[int], no_progress_s: float = NO_PROGRESS_S) -> None:
         module = "siglip_study.data.vetting"
-        self.command = [sys.executable, "-m", module, decoder, str(n_frames)]
-        self.timeout_s = timeout_s
+        self.command = [sys.executable, "-m", module, ",".join(map(str, counts))]
+        self.no_progress_s = no_progress_s
         self._process: subprocess.Popen[str] | None = None
 
-    def vet(self, path: Path) -> dict[str, Any]:
-        """The clip's facts, or ``{"reason": …}``; a crash or a hang is a reason as well."""
+    def vet(
+        self, path: Path, segments: Sequence[Segment] = ((None, None),), decoder: str = "pyav"
+    ) -> list[dict[str, Any]]:
+        """The facts of each segment, or ``{"reason": …}``; a crash or a hang is a reason as well.
+
+        What decord crashes or hangs on is asked again without it.
+        """
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(self.timeout_s, stop)
-        timer.start()
-        try:
-            process.stdin.write(json.dumps(str(path)) + "\n")
+        asked = {"path": str(path), "segments": list(segments), "decoder": decoder}
+        limit = self.no_progress_s
+        with suppress(BrokenPipeError):  # it is dead: told below
+            process.stdin.write(json.dumps(asked) + "\n")
             process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        finally:
-            timer.cancel()
-        if line.endswith("\n"):
-            answer: dict[str, Any] = json.loads(line)
-            return answer
+        while True:
+            late = threading.Event()
+            timer = threading.Timer(limit, _stop, (process, late))
+            timer.start()
+            try:
+                line = process.stdout.readline()
+            finally:
+                timer.cancel()
+            if not line.endswith("\n"):
+                break
+            answer = json.loads(line)
+            if isinstance(answer, list):
+                return answer
+            limit = float(answer)
         code = process.wait()
         self.close()
+        if decoder == "decord":
+            return self.vet(path, segments)
         if late.is_set():
-            return {"reason": f"unreadable: the decoder hung for {self.timeout_s:g} s"}
-        return {"reason": f"unreadable: the decoder crashed (exit status {code})"}
+            reason = f"unreadable: the decoder hung, no progress for {limit:g} s"
+        else:
+            reason = f"unreadable: the decoder crashed (exit status {code})"
+        return [{"reason": reason} for _ in segments]
 
     def close(self) -> None:
         """End the worker."""
@@ -132,37 +297,52 @@ class VetProcess:
         return self._process
 
 
-def vet_clips(
-    paths: Sequence[Path], decoder: str, n_frames: int, workers: int
-) -> list[dict[str, Any]]:
-    """Vet every clip with the study's decoder in ``workers`` processes (0: one a core).
+def _stop(process: subprocess.Popen[str], late: threading.Event) -> None:
+    late.set()
+    process.kill()
 
-    Answers (see :func:`vet`) come in the order of ``paths``.
+
+def vet_clips(
+    clips: Sequence[ClipFile], decoder: str, counts: Sequence[int], workers: int
+) -> list[dict[str, Any]]:
+    """Vet every clip for the study's decoder in ``workers`` processes (0: one a core).
+
+    A file is decoded once, however many segments of it are clips; ``counts`` are the numbers of
+    frames that will be sampled. Answers (see :func:`vet`) come in the order of ``clips``.
 
     Raises:
         StudyError: the decoder does not exist or is not installed.
     """
-    Decoder(decoder)  # raises before any process starts
-    count = max(1, min(workers or len(os.sched_getaffinity(0)), len(paths)))
+    require_decoder(decoder)
+    places: dict[Path, list[int]] = defaultdict(list)
+    for place, clip in enumerate(clips):
+        places[clip.path].append(place)
+    count = max(1, min(workers or len(os.sched_getaffinity(0)), len(places)))
     idle: SimpleQueue[VetProcess] = SimpleQueue()
-    everyone = [VetProcess(decoder, n_frames) for _ in range(count)]
+    everyone = [VetProcess(counts) for _ in range(count)]
     for process in everyone:
         idle.put(process)
 
-    def vet_one(path: Path) -> dict[str, Any]:
+    def vet_file(path: Path) -> list[dict[str, Any]]:
         process = idle.get()
         try:
-            return process.vet(path)
+            segments = [(clips[place].start_s, clips[place].end_s) for place in places[path]]
+            return process.vet(path, segments, decoder)
         finally:
             idle.put(process)
 
     try:
         with ThreadPoolExecutor(count) as threads:
-            return list(threads.map(vet_one, paths))
+            found = list(threads.map(vet_file, places))
     finally:
         for process in everyone:
             process.close()
+    answers: list[dict[str, Any]] = [{} for _ in clips]
+    for where, told in zip(places.values(), found, strict=True):
+        for place, answer in zip(where, told, strict=True):
+            answers[place] = answer
+    return answers
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main([int(count) for count in sys.argv[1].split(",")])

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -18,15 +18,18 @@ import torch
 from torch import Tensor
 
 from siglip_study.base.errors import ClipError, StudyError
+from siglip_study.data.clips import ClipFile, clip_files
 from siglip_study.features.store import FeatureWriter, write_frame_embeddings
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
-    from siglip_study.data.decoding import Decoder
     from siglip_study.features.towers import FrameEncoder
 
-    Rows = pl.DataFrame | Mapping[str, Sequence[str]]
+    #: how a clip is read: ``[n, H, W, 3]``, as by ``data.decoding.read_frames``
+    Read = Callable[[ClipFile, int], NDArray[np.uint8]]
 log = logging.getLogger(__name__)
 
 #: a batch on a device → its features ``[B, …]`` there
@@ -39,8 +42,8 @@ Encoded = tuple[Tensor, Tensor, float]
 
 
 def stream_frames(
-    clips: Sequence[tuple[str, Path]],
-    decoder: Decoder,
+    clips: Sequence[tuple[str, ClipFile]],
+    read: Read,
     prepare: Any,
     n_frames: int,
     batches: Sequence[int],
@@ -53,8 +56,8 @@ def stream_frames(
     one clip a worker wait in memory. Workers write a clip where it lies in its batch.
 
     Args:
-        clips: (id, path) of each clip.
-        decoder: reads a clip.
+        clips: (id, file) of each clip.
+        read: reads a clip.
         prepare: ``[F, H, W, 3]`` → ``[F, h, w, 3]``, the same size for every clip.
         n_frames: frames a clip.
         batches: how many clips each batch has; they sum to the number of clips.
@@ -72,12 +75,12 @@ def stream_frames(
     buffers: dict[int, Tensor] = {}
     lock = threading.Lock()
 
-    def load(clip: tuple[str, Path], batch: int, row: int) -> None:
+    def load(clip: tuple[str, ClipFile], batch: int, row: int) -> None:
         try:
-            frames = prepare(decoder.read(clip[1], n_frames))
+            frames = prepare(read(clip[1], n_frames))
         except ClipError as error:
             raise StudyError(
-                f"clip '{clip[0]}' ({clip[1]}) cannot be read any more: {error}; "
+                f"clip '{clip[0]}' ({clip[1].path}) cannot be read any more: {error}; "
                 "expected the file that the manifest was made from."
             ) from error
         with lock:
@@ -256,9 +259,9 @@ def _pinned_copy(tensor: Tensor, stream: torch.cuda.Stream) -> Tensor:
 
 
 def encode_split(
-    rows: Rows,
+    rows: pl.DataFrame,
     root: Path,
-    decoder: Decoder,
+    read: Read,
     encoder: FrameEncoder,
     n_frames: int,
     batch_clips: int,
@@ -269,22 +272,22 @@ def encode_split(
 ) -> None:
     """Encode the clips of one split into a feature folder (see ``features/store.py``).
 
-    Of the manifest's ``rows``, in order, the columns id, path and sha256 are used; ``n_frames`` are
-    uniform in time; ``workers`` are decoding threads, 0: one a core; finished shards of a killed
-    call are found in ``resume_folder``.
+    The manifest's ``rows`` are encoded in order, ``n_frames`` uniform in time of each; ``read``
+    reads a clip; ``workers`` are decoding threads, 0: one a core; finished shards of a killed call
+    are found in ``resume_folder``.
 
     Raises:
         StudyError: a clip cannot be read any more, or its features are not finite.
     """
-    ids, facts = list(rows["id"]), {**encoder.facts, "frames": n_frames, "decoder": decoder.name}
-    paths, overlap = _paths(rows, root), Overlap(encoder.device)
+    files, facts = clip_files(rows, root), {**encoder.facts, "frames": n_frames}
+    overlap = Overlap(encoder.device)
     with FeatureWriter(
-        folder, resume_folder, ids, shard_clips, facts, list(rows["sha256"])
+        folder, resume_folder, list(files), shard_clips, facts, _sources(rows)
     ) as writer:
         # Batches do not cross shards: a resumed job forms the same ones.
-        clips = [(clip, paths[clip]) for shard in writer.todo for clip in shard]
+        clips = [(clip, files[clip]) for shard in writer.todo for clip in shard]
         sizes = [size for shard in writer.todo for size in _sizes(len(shard), batch_clips)]
-        stream = _encoded(clips, decoder, encoder, n_frames, sizes, workers, overlap)
+        stream = _encoded(clips, read, encoder, n_frames, sizes, workers, overlap)
         with closing(stream):
             for features, finite in stream:
                 with overlap.writing():
@@ -295,9 +298,9 @@ def encode_split(
 
 
 def embed_split(
-    rows: Rows,
+    rows: pl.DataFrame,
     root: Path,
-    decoder: Decoder,
+    read: Read,
     scorer: FrameEncoder,
     n_frames: int,
     batch_clips: int,
@@ -308,19 +311,19 @@ def embed_split(
 
     Args and errors as in :func:`encode_split`; ``path`` is the safetensors file.
     """
-    clips, overlap = list(_paths(rows, root).items()), Overlap(scorer.device)
+    clips, overlap = list(clip_files(rows, root).items()), Overlap(scorer.device)
     sizes = _sizes(len(clips), batch_clips)
-    stream = _encoded(clips, decoder, scorer, n_frames, sizes, workers, overlap)
+    stream = _encoded(clips, read, scorer, n_frames, sizes, workers, overlap)
     with closing(stream):
         embeddings = torch.cat([part.float() for part, _ in stream])
-    facts = {**scorer.facts, "frames": n_frames, "decoder": decoder.name}
+    facts = {**scorer.facts, "frames": n_frames}
     write_frame_embeddings(path, list(rows["id"]), embeddings, facts)
     log.info("%s: %s", path.name, overlap.finish())
 
 
 def _encoded(
-    clips: Sequence[tuple[str, Path]],
-    decoder: Decoder,
+    clips: Sequence[tuple[str, ClipFile]],
+    read: Read,
     encoder: FrameEncoder,
     n_frames: int,
     sizes: Sequence[int],
@@ -328,13 +331,18 @@ def _encoded(
     overlap: Overlap,
 ) -> Generator[tuple[Tensor, Tensor]]:
     pin = encoder.device.type == "cuda"
-    frames = stream_frames(clips, decoder, encoder.prepare, n_frames, sizes, workers, pin)
+    frames = stream_frames(clips, read, encoder.prepare, n_frames, sizes, workers, pin)
     with closing(frames):
         yield from overlap.encode(frames, encoder.encode_on_device)
 
 
-def _paths(rows: Rows, root: Path) -> dict[str, Path]:
-    return {clip: root / path for clip, path in zip(rows["id"], rows["path"], strict=True)}
+def _sources(rows: pl.DataFrame) -> list[str]:
+    """What each clip's features are made from: a file's content, or a segment of it."""
+    columns = ("sha256", "start_s", "end_s")
+    return [
+        sha256 if start is None and end is None else f"{sha256}:{start}:{end}"
+        for sha256, start, end in rows.select(columns).iter_rows()
+    ]
 
 
 def _sizes(n: int, batch: int) -> list[int]:

@@ -21,7 +21,8 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 from siglip_study.base.errors import ClipError, StudyError
 from siglip_study.config.study import Config, ScorerConfig
 from siglip_study.config.training import VisionConfig
-from siglip_study.data.decoding import Decoder
+from siglip_study.data.clips import ClipFile
+from siglip_study.data.decoding import read_frames, require_decoder
 from siglip_study.data.layouts import scan_split
 from siglip_study.features.scorer import SCORER_FAMILIES
 from siglip_study.features.towers import VISION_FAMILIES
@@ -281,9 +282,12 @@ def _split(config: Config, root: Path, split: str, folder: str) -> Told:
     if split == "held_out" and len({clip.group for clip in scan.clips}) < 2:
         yield "failed", f"{split}: one source video; expected two, to halve the split."
     # The first clip, read as the encoder will.
-    path = scan.clips[0].path
+    clip = scan.clips[0]
+    path = clip.path
+    require_decoder(config.data.decoder)
     try:
-        frames = Decoder(config.data.decoder).read(root / path, config.vision.frames)
+        file = ClipFile(root / path, clip.start_s, clip.end_s)
+        frames = read_frames(file, config.vision.frames)
     except ClipError as error:
         # One clip may be broken; the manifest rejects it by name.
         yield "warning", f"{split}: {path} cannot be decoded ({error})."

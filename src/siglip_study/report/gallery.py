@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from siglip_study.data.decoding import Decoder
+from siglip_study.data.clips import clip_files
+from siglip_study.data.decoding import read_frames
 from siglip_study.report.embed import json_island
 
 #: Width of a picture in pixels.
@@ -147,15 +148,11 @@ def _caption(row: dict[str, Any] | None) -> list[Any] | None:
 # ---- Pictures of clips for the gallery, decoded from the videos themselves.
 
 
-def clip_pictures(
-    manifest: Path, root: Path, decoder: str, frames: int
-) -> Callable[[str], list[bytes]]:
+def clip_pictures(manifest: Path, root: Path, frames: int) -> Callable[[str], list[bytes]]:
     """A function from a clip's id to JPEG files of ``frames`` frames, uniform in time."""
-    table = pl.read_parquet(manifest, columns=["id", "path"])
-    where = dict(zip(table["id"].to_list(), table["path"].to_list(), strict=True))
-    reader = Decoder(decoder)
+    files = clip_files(pl.read_parquet(manifest), root)
 
     def pictures(clip: str) -> list[bytes]:
-        return jpeg_thumbnails(reader.read(root / where[clip], frames))
+        return jpeg_thumbnails(read_frames(files[clip], frames))
 
     return pictures

@@ -37,6 +37,8 @@ class ListedClip:
     #: the source video: clips of one group never stand on two sides of a comparison
     group: str
     category: str | None = None
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 @dataclass(frozen=True)
