@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,16 @@ from siglip_study.models.sizes import LlmShape
 from siglip_study.models.vlm import VisionLanguageModel
 
 SEED = 20
+
+
+def manifest_rows(paths: Sequence[str]) -> pl.DataFrame:
+    """The columns of a manifest by which clips are found and read, each a whole file."""
+    names = [f"{i:04d}" for i in range(len(paths))]
+    facts = {"id": names, "path": paths, "sha256": names, "reading": ["seeking"] * len(names)}
+    spans = {
+        name: pl.Series([None] * len(names), dtype=pl.Float64) for name in ("start_s", "end_s")
+    }
+    return pl.DataFrame({**facts, **spans})
 
 
 @dataclass(frozen=True)

@@ -12,36 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.inputs import FULL, SEED, Size
+from benchmarks.inputs import FULL, SEED, Size, manifest_rows
 from benchmarks.models import tower_folder
 from benchmarks.published.tower import encode_one
 from benchmarks.tables import Result, Table
 from benchmarks.timing import Timing, free, measure
 from siglip_study.config.study import RuntimeConfig
+from siglip_study.data.clips import ClipFile
 from siglip_study.features.images import load_transform
 from siglip_study.features.pipeline import Overlap, encode_split, stream_frames
 from siglip_study.features.towers import VisionEncoder
 
 LAST = -1  # the layer that the published study read
 RUNTIME = RuntimeConfig()
-
-
-class ReadyFrames:
-    """A decoder that has its frames at hand, so that decoding is left out."""
-
-    name = "ready"
-
-    def __init__(self, frames: np.ndarray) -> None:
-        self._frames = frames
-
-    def probe(self, path: str | Path) -> Any:
-        """Never asked."""
-        raise AssertionError("frames are ready; nothing is probed")
-
-    def read(self, path: str | Path, n_frames: int, size: int | None = None) -> np.ndarray:
-        """The frames that belong to a path: its name is a number."""
-        frames: np.ndarray = self._frames[int(Path(path).name) % len(self._frames)]
-        return frames
 
 
 @dataclass
@@ -98,8 +81,13 @@ def _project(
     folder: Path, frames: np.ndarray, clips: int, batch: int, device: torch.device
 ) -> Ours:
     encoder = VisionEncoder(str(folder), layer=LAST, device=device)
-    decoder = ReadyFrames(frames)
     names = [str(i) for i in range(clips)]
+
+    def ready(clip: ClipFile, n: int) -> np.ndarray:
+        """Frames at hand, so that decoding is left out; the file's name is a number."""
+        found: np.ndarray = frames[int(clip.path.name) % len(frames)]
+        return found
+
     n_frames = frames.shape[1]
     sizes = [min(batch, clips - start) for start in range(0, clips, batch)]
     accounts: list[Overlap] = []
@@ -109,8 +97,8 @@ def _project(
         account = Overlap(device)
         pin = device.type == "cuda"
         stream = stream_frames(
-            [(name, Path(name)) for name in names],
-            decoder,
+            [(name, ClipFile(Path(name))) for name in names],
+            ready,
             encoder.prepare,
             n_frames,
             sizes,
@@ -125,9 +113,9 @@ def _project(
     def whole_job(_: int) -> None:
         with TemporaryDirectory() as out:
             encode_split(
-                {"id": names, "path": names, "sha256": names},
+                manifest_rows(names),
                 Path(),
-                decoder,
+                ready,
                 encoder,
                 n_frames,
                 batch,

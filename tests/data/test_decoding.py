@@ -1,12 +1,16 @@
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data import decoding
-from siglip_study.data.decoding import Decoder, check_every_frame, frame_indices, frame_times
-from siglip_study.data.probing import ClipError, probe_clip
+from siglip_study.data import decoding, sample_frames
+from siglip_study.data.clips import ClipFile, frame_indices, frame_times
+from siglip_study.data.decoding import read_frames, require_decoder, timeline
+from siglip_study.data.probing import CONTAINERS, ClipError, is_hidden, probe_clip
+from siglip_study.data.vetting import vet
 
 # Those before "mirrored" are read by decord under its name.
 KINDS = ["plain", "b_frames", "vfr", "vfr_b", "one", "odd"]
@@ -24,14 +28,14 @@ def numbers(frames: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_decoders_give_the_same_frames(clips, kind):
     for n in (1, 4, 8, 40):
-        ours = Decoder("decord").read(clips[kind], n)
-        theirs = Decoder("pyav").read(clips[kind], n)
+        ours = sample_frames(clips[kind], n, "decord")
+        theirs = sample_frames(clips[kind], n)
         assert ours.dtype == np.uint8 and ours.shape[0] == n and ours.shape[3] == 3
         assert np.array_equal(ours, theirs)
 
 
 def read(path: Path, n: int) -> np.ndarray:
-    return Decoder("pyav").read(path, n)
+    return read_frames(ClipFile(path), n)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_broken_files_are_refused(broken, tmp_path, name):
     found = [v for k, v in broken.items() if k not in ("zeroed", "scribbled")]
     for path, kind in [*found, (tmp_path / "absent.mp4", "unreadable")]:
         with pytest.raises(ClipError, match=f"^{kind}: "):
-            Decoder(name).read(path, 8)
+            sample_frames(path, 8, name)
 
 
 def test_probe_tells_what_a_player_shows(clips):
@@ -87,26 +91,105 @@ def test_probe_tells_what_a_player_shows(clips):
     assert one.n_frames == 1 and one.duration_s == pytest.approx(1 / 30)
     assert (trimmed.n_frames, trimmed.pts[0]) == (27, 0)
     assert trimmed.duration_s == pytest.approx(0.9)
-    odd = [kind for kind in KINDS if not probe_clip(clips[kind]).is_plain]
+    odd = [kind for kind in KINDS if not probe_clip(clips[kind]).suits_decord]
     assert odd == KINDS[KINDS.index("mirrored") :]
+    assert not probe_clip(clips["trimmed"]).tells
 
 
 def test_every_kind_of_damage_is_found(broken):
     for name, (path, kind) in broken.items():
-        with pytest.raises(ClipError) as caught:
-            check_every_frame(path)
-        assert str(caught.value).startswith(f"{kind}: "), (name, str(caught.value))
+        (found,) = vet(path, [(None, None)], "pyav", (8,))
+        assert found["reason"].startswith(f"{kind}: "), (name, found)
 
 
 def test_unknown_decoder_is_named():
     with pytest.raises(StudyError, match=r"data\.decoder is 'decor'; expected one of decord, pyav"):
-        Decoder("decor")
+        require_decoder("decor")
 
 
 def test_absent_decord_says_what_to_do(monkeypatch):
     monkeypatch.setattr(decoding.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(StudyError, match=r"not installed.*decoder: pyav"):
-        Decoder("decord")
+        require_decoder("decord")
+
+
+def test_what_cannot_be_opened_says_what_can(broken):
+    with pytest.raises(ClipError, match=r"expected one of MP4.*Matroska.*AVI") as caught:
+        probe_clip(broken["text"][0])
+    assert all(name in str(caught.value) for name in CONTAINERS.values())
+
+
+@pytest.mark.parametrize(
+    ("codec", "packet", "hidden"),
+    [
+        ("vp8", [0b10001, 0], False),  # show_frame is the fifth bit (RFC 6386 §9.1)
+        ("vp8", [0b00001, 0], True),
+        ("vp9", [0b10000110, 0], False),  # marker 10, profile 0, no repeat, inter, shown
+        ("vp9", [0b10000100, 0], True),
+        ("vp9", [0b10001000, 0], False),  # a frame is shown again
+        ("vp9", [0b10000100, 0b11000001], False),  # a superframe's index ends it
+        ("vp9", [0b10110011, 0], False),  # profile 3 has a bit more
+        ("vp9", [0b10110010, 0], True),
+        ("h264", [0, 0], False),
+        ("vp8", [], False),
+    ],
+)
+def test_hidden_frames_are_known_by_their_headers(codec, packet, hidden):
+    assert is_hidden(codec, bytes(packet)) is hidden
+
+
+# ---- When decoded frames are shown. Times are in ticks of a thousandth, a frame lasts 100.
+
+
+@pytest.mark.parametrize(
+    ("pts", "dts", "seconds", "places"),
+    [
+        ([0, 100, 200], [0, 100, 200], [0, 0.1, 0.2], [0, 1, 2]),
+        ([-50, 50, 150], [0, 0, 0], [0, 0.1, 0.2], [0, 1, 2]),  # they count from the first
+        ([0, 100, 100, 200], [0, 1, 2, 3], [0, 0.1, 0.2], [0, 2, 3]),  # the second is seen
+        ([0, None, 250], [None] * 3, [0, 0.1, 0.2], [0, 1, 2]),  # a missing time is a frame
+        ([None] * 3, [0, 100, 300], [0, 0.1, 0.3], [0, 1, 2]),  # times of decoding will do
+        ([0, 300, 100, 200], [0, 100, 200, 300], [0, 0.1, 0.2, 0.3], [0, 1, 2, 3]),  # AVI
+        ([5000, 5100, 0, 100], [0, 1, 2, 0], [0, 0.1, 0.2, 0.3], [0, 1, 2, 3]),  # joined
+        ([0, 100, 7_200_000], [0] * 3, [0, 0.1, 0.2], [0, 1, 2]),  # joined, hours apart
+        ([0, 100, 9_000], [0] * 3, [0, 0.1, 9.0], [0, 1, 2]),  # a still picture
+    ],
+)
+def test_times_are_those_of_a_player(clips, pts, dts, seconds, places):
+    info = replace(probe_clip(clips["plain"]), time_base=Fraction(1, 1000), frame_s=Fraction(1, 10))
+    line = timeline(info, [(p, d, 40) for p, d in zip(pts, dts, strict=True)])
+    assert line.pts == pytest.approx(seconds) and line.places.tolist() == places
+    assert line.duration_s == pytest.approx(seconds[-1] + 0.04)
+
+
+def test_a_clip_without_a_frame_is_refused(clips):
+    with pytest.raises(ClipError, match="no frame can be decoded"):
+        timeline(probe_clip(clips["plain"]), [])
+
+
+# ---- Segments.
+
+
+@pytest.mark.parametrize("reading", ["seeking", "whole", "decord"])
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "n", "expected"),
+    [
+        (0.5, 1.0, 3, [17, 22, 27]),  # of 30 frames a second
+        (None, 0.2, 2, [1, 4]),
+        (0.8, None, 2, [25, 28]),
+        (0.8, 1.3, 2, [25, 28]),  # an end behind the file's is the file's
+        (0.51, 0.52, 2, [15, 15]),
+    ],
+)
+def test_frames_of_a_segment(clips, reading, start_s, end_s, n, expected):
+    clip = ClipFile(clips["plain"], start_s, end_s, reading)
+    assert numbers(read_frames(clip, n)) == expected
+
+
+@pytest.mark.parametrize(("start_s", "end_s"), [(1.0, None), (2.0, 3.0), (0.5, 0.5), (-1.0, 0.5)])
+def test_a_segment_outside_its_file_is_refused(clips, start_s, end_s):
+    with pytest.raises(ClipError, match=r"^outside: the segment is .* of a file of 1 s"):
+        read_frames(ClipFile(clips["plain"], start_s, end_s), 2)
 
 
 # ---- Which frames are looked at.

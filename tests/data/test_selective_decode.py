@@ -10,7 +10,8 @@ import pytest
 from support.clips import every_frame, picked, write_video
 
 from siglip_study.data import decoding
-from siglip_study.data.decoding import Decoder, selective_decode
+from siglip_study.data.clips import ClipFile
+from siglip_study.data.decoding import read_frames, selective_decode
 from siglip_study.data.probing import ClipInfo, open_clip, probe_clip, video_stream
 
 # Name → encoder and its options.
@@ -109,7 +110,7 @@ def test_recovery_points_are_not_taken_for_starts(tmp_path, suffix):
     info = probe_clip(path)
     assert len(marked) > 2
     assert info.keyframe_ticks == info.ticks[:1]
-    assert info.recovers and not info.is_plain
+    assert info.tells and not info.suits_decord
     for i, frame in enumerate(every_frame(path)):
         assert np.array_equal(picked(path, [i])[0], frame)
 
@@ -119,16 +120,16 @@ def test_recovery_points_are_not_taken_for_starts(tmp_path, suffix):
 def test_closed_groups_are_starts(tmp_path, kind, suffix):
     info = probe_clip(write(tmp_path / f"closed{suffix}", *KINDS[kind]))
     assert len(info.keyframe_ticks) >= 3
-    assert info.is_plain and not info.recovers
+    assert info.tells
 
 
 @pytest.mark.parametrize("lost", [1, 8])
 def test_what_is_not_found_is_decoded_plainly(clip, monkeypatch, lost):
-    expected = Decoder("pyav").read(clip, 8)
+    expected = read_frames(ClipFile(clip), 8)
 
     def some(container: Any, stream: Any, info: ClipInfo, targets: list[int]) -> dict[int, Any]:
         found = selective_decode(container, stream, info, targets)
         return dict(list(found.items())[lost:])
 
     monkeypatch.setattr(decoding, "selective_decode", some)
-    assert np.array_equal(Decoder("pyav").read(clip, 8), expected)
+    assert np.array_equal(read_frames(ClipFile(clip), 8), expected)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
-from support.clips import write_video
+from support.clips import manifest_rows, write_video
 from support.tiny_models import (
     CLIP_IMAGES,
     SIGLIP_IMAGES,
@@ -117,9 +116,4 @@ def dataset(tmp_path_factory):
         for picture in pictures:
             picture[: height // 2] += 20
         write_video(root / f"{i}.mp4", pictures, range(0, 360, 60))
-    rows = {
-        "id": [f"장면/{i}" for i in range(7)],
-        "path": [f"{i}.mp4" for i in range(7)],
-        "sha256": [f"{i}" * 8 for i in range(7)],
-    }
-    return root, pl.DataFrame(rows)
+    return root, manifest_rows([f"{i}.mp4" for i in range(7)], [f"장면/{i}" for i in range(7)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import torch
 from support.tiny_models import TEXT_SIZES
 
 from siglip_study.base.errors import StudyError
+from siglip_study.data.clips import ClipFile
 from siglip_study.features.images import PatchTransform
 from siglip_study.features.pipeline import stream_frames
 from siglip_study.features.scorer import Scorer
@@ -103,9 +103,9 @@ def test_the_input_is_that_of_the_models_own_processor(checkpoint):
 def test_clips_of_different_shapes_go_in_one_batch(checkpoint):
     scorer = Scorer(str(checkpoint))
     clips = {f"{h}x{w}": picture(h, w) for h, w in SHAPES}
-    decoder = SimpleNamespace(read=lambda path, n: clips[Path(path).name])
-    named = [(name, Path(name)) for name in clips]
-    (batch,) = stream_frames(named, decoder, scorer.prepare, 2, [len(clips)], 1)
+    named = [(name, ClipFile(Path(name))) for name in clips]
+    read = lambda clip, n: clips[clip.path.name]  # noqa: E731
+    (batch,) = stream_frames(named, read, scorer.prepare, 2, [len(clips)], 1)
     together = scorer.encode_on_device(batch)
     for own, frames in zip(together, clips.values(), strict=True):
         torch.testing.assert_close(own, scorer.encode(frames[None])[0], atol=1e-5, rtol=0)

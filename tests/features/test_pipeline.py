@@ -13,7 +13,8 @@ from support.kept import frame_facts
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data.decoding import Decoder
+from siglip_study.data.clips import ClipFile
+from siglip_study.data.decoding import read_frames
 from siglip_study.features.pipeline import embed_split, encode_split, stream_frames
 from siglip_study.features.scorer import Scorer
 from siglip_study.features.store import FeatureStore, read_frame_embeddings
@@ -52,7 +53,7 @@ def run(dataset: Dataset, encoder: Any, folder: Path, **options: Any) -> None:
     encode_split(
         rows,
         root,
-        Decoder("pyav"),
+        read_frames,
         encoder,
         **{**settings, **options},
         folder=folder / "out",
@@ -66,9 +67,9 @@ def test_each_clip_gets_its_own_features(dataset, towers, tmp_path):
     run(dataset, encoder, tmp_path)
     store = FeatureStore(tmp_path / "out")
     assert list(store.ids) == rows["id"].to_list() and store.shape == (3, 16, 32)
-    assert store.facts == {**encoder.facts, "frames": 3, "decoder": "pyav"}
+    assert store.facts == {**encoder.facts, "frames": 3}
     for clip, path in rows.select("id", "path").iter_rows():
-        frames = Decoder("pyav").read(root / path, 3)
+        frames = read_frames(ClipFile(root / path), 3)
         alone = encoder.encode(frames[None])[0]
         assert torch.allclose(store[clip].float(), alone.float(), atol=2e-2)
 
@@ -105,17 +106,13 @@ def test_a_resumed_job_forms_the_same_batches(dataset, tmp_path):
 def test_a_bad_clip_is_named_and_costs_no_finished_shard(dataset, tmp_path):
     root, rows = dataset
     paths = [str(root / p) for p in rows["path"]]
-    bad = {
-        "id": list(rows["id"]),
-        "sha256": list(rows["sha256"]),
-        "path": [*paths[:5], str(tmp_path / "empty.mp4"), ""],
-    }
+    bad = rows.with_columns(path=pl.Series([*paths[:5], str(tmp_path / "empty.mp4"), ""]))
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(StudyError, match=r"clip '장면/5' .*empty\.mp4.*zero bytes"):
         run((root, bad), MeanColour(), tmp_path)
     assert not (tmp_path / "out").exists()
     again = MeanColour()
-    run((root, bad | {"path": paths}), again, tmp_path)
+    run((root, rows.with_columns(path=pl.Series(paths))), again, tmp_path)
     assert again.clips == 4 and len(FeatureStore(tmp_path / "out")) == 7
 
 
@@ -153,7 +150,7 @@ def test_copies_beside_the_work_change_nothing(dataset, towers, tmp_path):
     run(dataset, encoder, tmp_path, batch_clips=1)
     store = FeatureStore(tmp_path / "out")
     for clip, path in zip(dataset[1]["id"], dataset[1]["path"], strict=True):
-        frames = Decoder("pyav").read(dataset[0] / path, 3)
+        frames = read_frames(ClipFile(dataset[0] / path), 3)
         assert torch.equal(store[clip], encoder.encode(frames[None])[0])
 
 
@@ -161,16 +158,14 @@ def test_reading_ahead_is_bounded_and_ends_with_the_consumer():
     started: list[int] = []
     lock = threading.Lock()
 
-    class Slow:
-        name = "slow"
+    def slow(clip: ClipFile, n_frames: int) -> np.ndarray:
+        number = int(clip.path.name)
+        with lock:
+            started.append(number)
+        return np.full((n_frames, 1, 1, 3), number, np.uint8)
 
-        def read(self, path: Path, n_frames: int, size: int | None = None) -> np.ndarray:
-            with lock:
-                started.append(int(path.name))
-            return np.full((n_frames, 1, 1, 3), int(path.name), np.uint8)
-
-    clips = [(str(i), Path(str(i))) for i in range(100)]
-    stream = stream_frames(clips, Slow(), lambda f: f, 2, [4] * 25, workers=2)
+    clips = [(str(i), ClipFile(Path(str(i)))) for i in range(100)]
+    stream = stream_frames(clips, slow, lambda f: f, 2, [4] * 25, workers=2)
     first = next(stream)
     assert first[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3]
     # The batch that was given, one more batch, and one clip a worker.
@@ -179,15 +174,28 @@ def test_reading_ahead_is_bounded_and_ends_with_the_consumer():
     assert len(started) <= 4 + 4 + 2
 
 
+def test_segments_of_one_file_are_clips(dataset, tmp_path):
+    root, rows = dataset
+    halves = rows[:2].with_columns(
+        path=pl.lit("0.mp4"), start_s=pl.Series([0.0, 0.3]), end_s=pl.Series([0.3, None])
+    )
+    run((root, halves), MeanColour(), tmp_path, n_frames=1)
+    store = FeatureStore(tmp_path / "out")
+    # Six frames of 0.1 s; the middles of the halves show the second and the fifth.
+    frames = read_frames(ClipFile(root / "0.mp4"), 6)
+    for clip, number in zip(store.ids, (1, 4), strict=True):
+        assert store[clip].float().mean() == pytest.approx(frames[number, :8, :8].mean(), abs=1)
+
+
 def test_frame_embeddings_of_a_split(dataset, towers, tmp_path):
     root, rows = dataset
     scorer = Scorer(str(towers["siglip"]))
     path = tmp_path / "report.safetensors"
-    embed_split(rows, root, Decoder("decord"), scorer, 4, 3, 2, path)
+    embed_split(rows, root, read_frames, scorer, 4, 3, 2, path)
     found = read_frame_embeddings(path)
     assert list(found) == rows["id"].to_list()
-    assert frame_facts(path) == {**scorer.facts, "frames": 4, "decoder": "decord"}
-    frames = Decoder("decord").read(root / "2.mp4", 4)
+    assert frame_facts(path) == {**scorer.facts, "frames": 4}
+    frames = read_frames(ClipFile(root / "2.mp4"), 4)
     alone = scorer.encode(frames[None])[0]
     assert torch.allclose(found["장면/2"], alone, atol=1e-5)
     assert torch.allclose(alone.norm(dim=-1), torch.ones(4), atol=1e-5)

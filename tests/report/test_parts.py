@@ -5,10 +5,9 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
 import pytest
 from PIL import Image
-from support.clips import write_video
+from support.clips import manifest_rows, write_video
 from support.made_study.ranking import verdict
 
 from siglip_study.base.errors import StudyError
@@ -237,13 +236,12 @@ def video(tmp_path):
     """One clip of a second that is red, then blue, below a folder with a Korean name."""
     pictures = np.zeros((20, 240, 320, 3), np.uint8)
     pictures[:10, ..., 0] = pictures[10:, ..., 2] = 220
-    table = pl.DataFrame({"id": ["한 클립"], "path": ["영상/clip.mp4"], "split": ["report"]})
-    table.write_parquet(tmp_path / "manifest.parquet")
+    manifest_rows(["영상/clip.mp4"], ["한 클립"]).write_parquet(tmp_path / "manifest.parquet")
     return write_video(tmp_path / "영상" / "clip.mp4", pictures, range(0, 600, 30))
 
 
 def test_pictures_are_small_jpegs_in_order_of_time(video, tmp_path):
-    taken = clip_pictures(tmp_path / "manifest.parquet", tmp_path, "pyav", 3)
+    taken = clip_pictures(tmp_path / "manifest.parquet", tmp_path, 3)
     files = taken("한 클립")
     assert len(files) == 3 and all(file.startswith(b"\xff\xd8") for file in files)
     images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
@@ -261,4 +259,4 @@ def test_small_frames_are_not_enlarged():
 
 def test_no_video_is_opened_before_a_picture_is_asked_for(video, tmp_path):
     video.unlink()
-    clip_pictures(tmp_path / "manifest.parquet", tmp_path, "pyav", 2)
+    clip_pictures(tmp_path / "manifest.parquet", tmp_path, 2)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import polars as pl
 
 from siglip_study.data import decoding
 from siglip_study.data.probing import open_clip, probe_container
@@ -56,6 +57,14 @@ def write_clip(
         picture[: height // 4, : width // 4] = 255
     options = {"bf": str(b_frames), "g": str(gop), "crf": "4"}
     return write_video(path, pictures, ticks, "libx264", options, pixels, faststart)
+
+
+def manifest_rows(paths: Sequence[str], ids: Sequence[str]) -> pl.DataFrame:
+    """The columns of a manifest by which clips are found and read: each is a whole file."""
+    hashes = [f"hash of {path}" for path in paths]
+    facts = {"id": ids, "path": paths, "sha256": hashes, "reading": ["seeking"] * len(ids)}
+    spans = {name: pl.Series([None] * len(ids), dtype=pl.Float64) for name in ("start_s", "end_s")}
+    return pl.DataFrame({**facts, **spans})
 
 
 def every_frame(path: Path) -> np.ndarray:
