@@ -168,7 +168,7 @@ def _cost(work: Callable[[], None], clips: int) -> Cost:
 
 def _file(path: Path, decoder: str) -> ClipFile:
     """A clip as vetting lets this decoder read it: these clips suit both."""
-    return ClipFile(path, reading="decord" if decoder == "decord" else "seeking")
+    return ClipFile(path, reading="decord" if decoder == "decord" else "packets")
 
 
 def _apart(path: Path, n_frames: int, decoder: str) -> float:

@@ -86,7 +86,7 @@ def _job(paths: list[Path], read: Any, encoder: Any, size: Size, batch: int, out
 
 def _busy(paths: list[Path], read: Any, encoder: Any, size: Size, batch: int) -> float:
     account = Overlap(encoder.device)
-    clips = [(str(i), ClipFile(path, reading="seeking")) for i, path in enumerate(paths)]
+    clips = [(str(i), ClipFile(path, reading="packets")) for i, path in enumerate(paths)]
     sizes = [min(batch, len(clips) - start) for start in range(0, len(clips), batch)]
     pin = encoder.device.type == "cuda"
     stream = stream_frames(clips, read, encoder.prepare, size.frames, sizes, workers=0, pin=pin)

@@ -27,7 +27,7 @@ SEED = 20
 def manifest_rows(paths: Sequence[str]) -> pl.DataFrame:
     """The columns of a manifest by which clips are found and read, each a whole file."""
     names = [f"{i:04d}" for i in range(len(paths))]
-    facts = {"id": names, "path": paths, "sha256": names, "reading": ["seeking"] * len(names)}
+    facts = {"id": names, "path": paths, "sha256": names, "reading": ["packets"] * len(names)}
     spans = {
         name: pl.Series([None] * len(names), dtype=pl.Float64) for name in ("start_s", "end_s")
     }

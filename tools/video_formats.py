@@ -22,7 +22,7 @@ from tools.video_kinds import KINDS, Kind, read_picture
 #: Numbers of frames that are sampled of each file.
 COUNTS = (4, 8)
 _BEGINS, _ENDS = "<!-- formats: begin -->", "<!-- formats: end -->"
-_WAYS = {"seeking": "right, by seeking", "whole": "right, decoded whole", "decord": "right"}
+_WAYS = {"packets": "right, by packets", "whole": "right, decoded whole", "decord": "right"}
 _CODECS = {
     "libx264": "H.264", "libx265": "HEVC", "libsvtav1": "AV1", "libvpx": "VP8",
     "libvpx-vp9": "VP9", "mpeg4": "MPEG-4", "mpeg2video": "MPEG-2", "mpeg1video": "MPEG-1",

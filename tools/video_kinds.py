@@ -210,6 +210,45 @@ def _trim(frames: int) -> Callable[[Path, Path], None]:
     return after
 
 
+def _two_edits(source: Path, target: Path) -> None:
+    """An MP4's edit list of two: a second from its start, and a second from frame 18 on."""
+    content = source.read_bytes()
+    at = content.index(b"elst") + 4
+    (start,) = struct.unpack(">i", content[at + 12 : at + 16])
+    edits = b"".join(struct.pack(">IiI", 1000, start + first * 1024, 1 << 16) for first in (0, 18))
+    changed = content[: at + 4] + struct.pack(">I", 2) + edits + content[at + 20 :]
+    # Every box around it grows; the media lie before them all.
+    for box in (b"elst", b"edts", b"trak", b"moov"):
+        place = changed.rindex(box, 0, at) - 4
+        (size,) = struct.unpack(">I", changed[place : place + 4])
+        changed = changed[:place] + struct.pack(">I", size + 12) + changed[place + 4 :]
+    target.write_bytes(changed)
+
+
+def _packed(source: Path, target: Path) -> None:
+    """MPEG-4 as DivX and XviD put it into AVI: a B frame lies in the packet of the frame before it.
+
+    In its own place lies a frame that is not coded. A text in the stream says so.
+    """
+    said = b"\0\0\1\xb2DivX503b1393p\0"
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.size]
+        datas, base = [bytes(packet) for packet in packets], packets[0].time_base
+        reordered = [b.pts < a.pts for a, b in pairwise(packets)] + [False]
+        not_coded = b"\0\0\1\xb6\x50\0\x7f"
+        for place, (packet, data) in enumerate(zip(packets, datas, strict=True)):
+            content = data + (datas[place + 1] if reordered[place] else b"")
+            if place and reordered[place - 1]:
+                content = not_coded
+            vop = content.index(b"\0\0\1\xb6")
+            made = av.Packet(content[:vop] + (b"" if place else said) + content[vop:])
+            made.pts = made.dts = place
+            made.time_base, made.stream = base, stream
+            made.is_keyframe = packet.is_keyframe
+            new.mux(made)
+
+
 def _matrix(a: float, b: float, c: float, d: float) -> Callable[[Path, Path], None]:
     """An MP4's display matrix, (x, y) → (ax + cy, bx + dy) (ISO 14496-12 §8.3.2: 16.16 fixed).
 
@@ -320,6 +359,16 @@ KINDS = (
         _H264,
         after=_trim(4),
         numbers=_after(4),
+    ),
+    Kind(
+        "mp4 h264 edits",
+        ".mp4",
+        "libx264",
+        "edit list joins two parts",
+        _PLAIN,
+        after=_two_edits,
+        numbers=(*range(12), *range(18, 30)),
+        times=tuple(i / RATE for i in range(24)),
     ),
     Kind(
         "mp4 h264 late",
@@ -452,6 +501,14 @@ KINDS = (
     # AVI
     Kind("avi h264", ".avi", "libx264", "B frames", _H264),
     Kind("avi mpeg4", ".avi", "mpeg4", "B frames", _B),
+    Kind(
+        "avi mpeg4 packed",
+        ".avi",
+        "mpeg4",
+        "packed B frames",
+        {**_B, "bf": "1", "b_strategy": "0"},
+        after=_packed,
+    ),
     Kind("avi msmpeg4", ".avi", "msmpeg4", "", {"qscale": "3", "flags": "+qscale"}),
     Kind(
         "avi mjpeg", ".avi", "mjpeg", "full range", {"qscale": "2", "flags": "+qscale"}, "yuvj420p"

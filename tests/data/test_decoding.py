@@ -93,7 +93,7 @@ def test_probe_tells_what_a_player_shows(clips):
     assert trimmed.duration_s == pytest.approx(0.9)
     odd = [kind for kind in KINDS if not probe_clip(clips[kind]).suits_decord]
     assert odd == KINDS[KINDS.index("mirrored") :]
-    assert not probe_clip(clips["trimmed"]).tells
+    assert probe_clip(clips["trimmed"]).trimmed
 
 
 def test_every_kind_of_damage_is_found(broken):
@@ -170,7 +170,7 @@ def test_a_clip_without_a_frame_is_refused(clips):
 # ---- Segments.
 
 
-@pytest.mark.parametrize("reading", ["seeking", "whole", "decord"])
+@pytest.mark.parametrize("reading", ["packets", "whole", "decord"])
 @pytest.mark.parametrize(
     ("start_s", "end_s", "n", "expected"),
     [

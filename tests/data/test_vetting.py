@@ -116,11 +116,12 @@ def reading(path: Path, decoder: str) -> str:
 @pytest.mark.parametrize(
     ("kind", "decoder", "expected"),
     [
-        ("plain", "pyav", "seeking"),
+        ("plain", "pyav", "packets"),
         ("plain", "decord", "decord"),
         ("clockwise", "decord", "decord"),
-        ("mirrored", "decord", "seeking"),  # decord is not asked
-        ("trimmed", "decord", "whole"),
+        ("mirrored", "decord", "packets"),  # decord is not asked
+        ("trimmed", "decord", "packets"),
+        ("trimmed_b", "pyav", "packets"),
     ],
 )
 def test_the_quickest_way_that_is_right(clips, kind, decoder, expected):
@@ -128,7 +129,7 @@ def test_the_quickest_way_that_is_right(clips, kind, decoder, expected):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "expected"), [(["decord"], "seeking"), (["decord", "seeking"], "whole")]
+    ("wrong", "expected"), [(["decord"], "packets"), (["decord", "packets"], "whole")]
 )
 def test_a_way_that_gives_other_frames_is_not_taken(clips, monkeypatch, wrong, expected):
     def read(clip: ClipFile, n: int) -> np.ndarray:

@@ -62,7 +62,7 @@ def write_clip(
 def manifest_rows(paths: Sequence[str], ids: Sequence[str]) -> pl.DataFrame:
     """The columns of a manifest by which clips are found and read: each is a whole file."""
     hashes = [f"hash of {path}" for path in paths]
-    facts = {"id": ids, "path": paths, "sha256": hashes, "reading": ["seeking"] * len(ids)}
+    facts = {"id": ids, "path": paths, "sha256": hashes, "reading": ["packets"] * len(ids)}
     spans = {name: pl.Series([None] * len(ids), dtype=pl.Float64) for name in ("start_s", "end_s")}
     return pl.DataFrame({**facts, **spans})
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 #: How a clip is read (see ``decoding``).
-Reading = Literal["seeking", "whole", "decord"]
+Reading = Literal["packets", "whole", "decord"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class ClipFile:
     """A clip as it lies on disk: a file or a segment of it, and how it is read.
 
     ``start_s`` and ``end_s`` count from the first frame that a player shows; None: from the start,
-    to the end. ``reading`` None: *seeking* where the packets tell what is shown, else *whole*.
+    to the end. ``reading`` None: by the packets where they tell (and no edit list trims), else
+    whole.
     """
 
     path: Path

@@ -1,6 +1,6 @@
 """A clip as pixels: three ways to read its frames, to the same bits.
 
-*seeking*: PyAV jumps to the frames by what the packets say; fast, and right where they tell.
+*packets*: PyAV, by the times of the packets, jumping to the frames; right where they tell.
 *whole*: PyAV decodes the file from its start; what it gives is what a player shows, by definition.
 *decord*: by decord, for the one kind of file on which it was proven.
 
@@ -46,7 +46,7 @@ def read_frames(clip: ClipFile, n_frames: int) -> NDArray[np.uint8]:
     """
     with open_clip(clip.path) as container:
         info = probe_container(container)
-        if clip.reading == "whole" or (clip.reading is None and not info.tells):
+        if clip.reading == "whole" or (clip.reading is None and (info.trimmed or not info.tells)):
             return _read_whole(clip, info, n_frames)
         start_s, duration_s = clip.within(info.duration_s)
         wanted = [int(i) for i in frame_indices(info.pts, n_frames, duration_s, start_s)]
@@ -159,7 +159,7 @@ def _read_whole(clip: ClipFile, info: ClipInfo, n_frames: int) -> NDArray[np.uin
     return _same_size([frames[i] for i in wanted])
 
 
-# ---- Seeking: some frames of a clip without decoding most of the others, to the same bits.
+# ---- By the packets: some frames of a clip without decoding most of the others, to the same bits.
 
 
 def selective_decode(
@@ -175,6 +175,8 @@ def selective_decode(
 
     The container may be at any position; ``targets`` are some of ``info.ticks``, ascending.
     """
+    if info.trimmed:  # within an edit list seeking is not reliable
+        return {}
     # In these codecs one packet holds one whole frame.
     whole = not info.interlaced and info.codec in ("h264", "hevc")
     found: dict[int, Any] = {}

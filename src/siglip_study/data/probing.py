@@ -154,6 +154,7 @@ class ClipInfo:
     container: str  # FFmpeg's name, such as "mpegts"
     codec: str  # FFmpeg's name, such as "h264"
     interlaced: bool
+    trimmed: bool  # an edit list leaves out frames that are stored
     #: True where the packets say which frames are shown and when
     tells: bool
     #: True where decord was proven to give the right frames
@@ -226,7 +227,9 @@ class _Packets:
     """What the packets of a stream say, before it is known whether to believe it."""
 
     shown: list[tuple[int, int, bool]] = field(default_factory=list)  # pts, duration, a start
-    complete: bool = True  # each has a time and is shown
+    complete: bool = True  # each that is shown has a time, and the first can be decoded
+    trimmed: bool = False
+    begun: bool = False
     recovers: bool = False  # frames that decoding cannot start from are marked as keyframes too
     count: int = 0
 
@@ -239,7 +242,7 @@ def probe_container(container: Any, alive: Callable[[], None] = _nothing) -> Cli
     """
     stream = video_stream(container)
     codec, extradata = codec_of(stream), stream.codec_context.extradata
-    packets, first, begun = _Packets(), None, False
+    packets, first = _Packets(), None
     for packet in container.demux(stream):
         alive()
         if first is None:
@@ -247,16 +250,18 @@ def probe_container(container: Any, alive: Callable[[], None] = _nothing) -> Cli
         if packet.size == 0:  # the end marker, or a frame that AVI repeats
             continue
         packets.count += 1
-        begun |= packet.is_keyframe
-        if packet.is_corrupt and begun:
+        if packet.is_corrupt and packets.begun:
             raise ClipError(f"unreadable: cut short or damaged at packet {packets.count}")
         key = packet.is_keyframe and starts_anew(codec, extradata, memoryview(packet))
         packets.recovers |= packet.is_keyframe and not key
         if is_hidden(codec, memoryview(packet)):
             continue
-        if packet.is_discard or packet.pts is None or (not key and not packets.shown):
+        packets.begun |= key
+        if packet.is_discard:
+            packets.trimmed = True
+        elif packet.pts is None or not packets.begun:
             packets.complete = False
-        if packet.pts is not None and not packet.is_discard:
+        else:
             packets.shown.append((packet.pts, packet.duration or 0, key))
     # Of MP4 alone is every packet in the index from the start.
     expected = len(stream.index_entries) if container.format.name.startswith("mov") else 0
@@ -274,13 +279,13 @@ def codec_of(stream: Any) -> str:
 
 def _info(container: str, stream: Any, first: Any, packets: _Packets) -> ClipInfo:
     base = Fraction(stream.time_base)
-    begin = packets.shown[0][0] if packets.shown else 0
     shown = sorted(packets.shown)
     ticks = tuple(pts for pts, _, _ in shown)
-    # AVI has no times of its own: what its packets carry is guessed. A file that begins with
-    # frames which refer to a time before it was cut.
+    # AVI has no times of its own: what its packets carry is guessed. What is shown before the
+    # first packet refers to a time before the file was cut.
     tells = packets.complete and bool(ticks) and container != "avi"
-    tells = tells and len(set(ticks)) == len(ticks) and ticks[0] == begin
+    tells = tells and len(set(ticks)) == len(ticks)
+    tells = tells and (packets.trimmed or ticks[0] == packets.shown[0][0])
     rate = stream.average_rate or stream.guessed_rate
     frame_s = Fraction(1 / rate) if rate else Fraction(0)
     pts = np.array([float((tick - ticks[0]) * base) for tick in ticks])
@@ -307,9 +312,10 @@ def _info(container: str, stream: Any, first: Any, packets: _Packets) -> ClipInf
         container=container,
         codec=codec,
         interlaced=first.interlaced_frame,
+        trimmed=packets.trimmed,
         tells=tells,
         suits_decord=(
-            (tells and plain and not packets.recovers)
+            (tells and plain and not packets.recovers and not packets.trimmed)
             and (container.startswith("mov") and codec == "h264" and stretch == 1)
             # It takes a row's padding for channels where rows are short.
             and (width >= 96 and width % 2 == height % 2 == 0 and turn.is_rotation)

@@ -172,7 +172,7 @@ def _reading(
         return "whole"
     if decoder == "decord" and info.suits_decord and _agrees("decord", seen, clips, counts):
         return "decord"
-    return "seeking" if _agrees("seeking", seen, clips, counts) else "whole"
+    return "packets" if _agrees("packets", seen, clips, counts) else "whole"
 
 
 def _agrees(
