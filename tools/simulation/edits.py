@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,16 +58,21 @@ FIGURES = {
 }
 
 
-def figures(captions: Sequence[str], scorer: TextScorer, images: np.ndarray) -> dict[str, float]:
-    """Means of :data:`FIGURES` of N captions with N clips ``[N, E]``."""
+def similarity(captions: Sequence[str], scorer: TextScorer, images: np.ndarray) -> np.ndarray:
+    """Cosine of captions with clips ``[N, E]``: ``[captions, N]``."""
     embedded = scorer.caption_embeddings(list(captions))
     chunks, weights = ([part[k].numpy() for part in embedded] for k in (0, 1))
-    matrix = siglip.score_matrix(chunks, weights, images)
+    return siglip.score_matrix(chunks, weights, images)
+
+
+def figures(captions: Sequence[str], scorer: TextScorer, images: np.ndarray) -> dict[str, float]:
+    """Means of :data:`FIGURES` of N captions with N clips ``[N, E]``."""
+    matrix = similarity(captions, scorer, images)
     return {name: float(np.mean(metric(matrix))) for name, metric in FIGURES.items()}
 
 
 def table(
-    captioners: dict[str, Sequence[str]], scorer: TextScorer, images: np.ndarray
+    captioners: Mapping[str, Sequence[str]], scorer: TextScorer, images: np.ndarray
 ) -> list[str]:
     """Markdown: D and M of each captioner under each edit."""
     lines = [
@@ -83,6 +88,13 @@ def table(
     return lines
 
 
+def report_captions(folder: Path) -> list[str]:
+    """A captioner's captions of the report clips, in order of ids."""
+    records = read_json(folder / "captions.json", "captions/1")["records"]
+    matched = [r for r in records if (r["split"], r["condition"]) == ("report", "matched")]
+    return [r["caption"] for r in sorted(matched, key=lambda record: str(record["id"]))]
+
+
 def main() -> None:
     """Print the table of a study's first report seeds and of its human captions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -92,15 +104,10 @@ def main() -> None:
     seed = study.config.seeds.report[0]
     chosen = chosen_cells(read_choice(paths.selection))
     names = {own.label: own.name for own in study.reported(chosen) if own.run.seed == seed}
-    said = {}
-    for label, name in (*names.items(), ("people", "references")):
-        records = read_json(paths.run(name) / "captions.json", "captions/1")["records"]
-        matched = [r for r in records if (r["split"], r["condition"]) == ("report", "matched")]
-        own = {r["id"]: r["caption"] for r in matched}
-        said[label] = [own[clip] for clip in sorted(own)]
-        ids = sorted(own)
+    names["people"] = "references"
+    said = {label: report_captions(paths.run(name)) for label, name in names.items()}
     frames = read_frame_embeddings(paths.scorer_features(study.scorer_slug, "report"))
-    images = siglip.clip_vectors([frames[clip].numpy() for clip in ids])
+    images = siglip.clip_vectors([frames[clip].numpy() for clip in sorted(frames)])
     scorer = Scorer.from_config(study.config.scorer, "cpu")
     print("\n".join(table(said, scorer, images)))
 

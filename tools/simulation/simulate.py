@@ -230,23 +230,23 @@ def row(name: str, family: str, world: World, outcome: Outcome) -> str:
     )
 
 
-def put_between_markers(path: Path, text: str) -> None:
-    """Replace what stands between the two markers of a Markdown file.
+def put_between_markers(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
+    """Replace what stands between two markers of a Markdown file.
 
     Raises:
         StudyError: a marker is missing, or there are two of it.
     """
     page = path.read_text(encoding="utf-8")
-    for marker in (BEGIN, END):
+    for marker in (begin, end):
         if page.count(marker) != 1:
             raise StudyError(
                 f"{path}: {page.count(marker)} lines '{marker}'; expected one, so that the table "
                 "has a place."
             )
-    head, rest = page.split(BEGIN)
-    _, tail = rest.split(END)
+    head, rest = page.split(begin)
+    _, tail = rest.split(end)
     with atomic_path(path) as partial:
-        partial.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+        partial.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
