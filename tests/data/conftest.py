@@ -111,7 +111,8 @@ def build():
         root: Path, splits: dict[str, str], **keys: object
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         data = DataConfig.model_construct(**{"splits": splits, "workers": 1, **keys})
-        return build_manifest(root, data, (8,))
+        built = build_manifest(root, data, (8,))
+        return built.clips, built.rejected
 
     return made
 

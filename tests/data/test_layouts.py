@@ -9,8 +9,8 @@ import pytest
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import DataConfig
 from siglip_study.data import layouts
-from siglip_study.data.layouts import get_layout, layout_names, scan_split
-from siglip_study.data.layouts.base import Scan
+from siglip_study.data.labels import Scan
+from siglip_study.data.layouts import get_layout, layout_names, reader_code, scan_split
 
 GUIDE = Path(__file__).parents[2] / "docs" / "add-a-dataset.md"
 
@@ -50,14 +50,13 @@ def label(caption: str) -> bytes:
 
 NO_OBJECT = [b"{", b"", b"[1]", b'"text"', b"\xff\xfe", b"[" * 100_000]
 NO_TEXT = [label(caption) for caption in ("7", '["a", 7]', '{"ko": "a"}', '"\\ud83d"')]
-NO_GROUP = label('"a"')[:-1] + b', "meta": {"source": []}}'
 EMPTY = [label(caption) for caption in ('""', '" \\n\\t"', "[]", '["", " "]', "null")]
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        *((content, "broken label") for content in (*NO_OBJECT, *NO_TEXT, NO_GROUP)),
+        *((content, "broken label") for content in (*NO_OBJECT, *NO_TEXT)),
         *((content, "no caption") for content in EMPTY),
     ],
     ids=lambda value: value[-20:] if isinstance(value, bytes) else "",
@@ -110,7 +109,7 @@ def test_links_that_leave_the_root_are_refused(aihub, tmp_path_factory, clips):
 def test_a_split_folder_that_leaves_the_root_is_an_error(tmp_path, tmp_path_factory):
     (tmp_path / "train").mkdir()
     (tmp_path / "train/videos").symlink_to(tmp_path_factory.mktemp("elsewhere"))
-    with pytest.raises(StudyError, match="leaves the dataset's folder"):
+    with pytest.raises(StudyError, match="leads out of the dataset's folder"):
         scan(tmp_path)
 
 
@@ -119,8 +118,8 @@ def test_a_split_folder_that_leaves_the_root_is_an_error(tmp_path, tmp_path_fact
     [
         ("aihub", "train/videos: no such folder"),
         ("jsonl", r"train\.jsonl: no such file"),
-        ("AIHub", rf"data\.layout is 'AIHub'; expected one of {', '.join(layout_names())}\."),
-        ("base", rf"data\.layout is 'base'; expected one of {', '.join(layout_names())}\."),
+        ("AIHub", rf"data\.layout is 'AIHub'; expected one of {', '.join(layout_names())}, or a"),
+        ("base", rf"data\.layout is 'base'; expected one of {', '.join(layout_names())}, or a"),
     ],
 )
 def test_what_is_not_there_is_named(tmp_path, layout, says):
@@ -141,7 +140,7 @@ def test_jsonl(tmp_path):
         {"id": "f", "path": "v/c.mp4", "caption": " "},
         {"id": "g", "path": "v/c.mp4", "caption": "같다"},
         {"id": "g", "path": "v/d.mp4", "caption": "같다"},
-        {"path": "v/d.mp4", "caption": "이름 없다"},
+        {"caption": "이름도 파일도 없다"},
         {"id": "h", "path": "v/\0.mp4", "caption": "널"},
     ]
     text = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n{broken\n"
@@ -154,7 +153,7 @@ def test_jsonl(tmp_path):
     assert kinds(found) == {
         **{"c": "outside", "d": "outside", "e": "label without clip"},
         **{"f": "no caption", "g": "duplicate id"},
-        **{f"train.jsonl:{number}": "broken label" for number in (9, 10, 12)},
+        **dict.fromkeys(("train.jsonl:9", "h", "train.jsonl:12"), "broken label"),
     }
 
 
@@ -194,8 +193,9 @@ def test_the_guide_works_as_written(tmp_path, written_layout):
 
 
 def test_a_file_of_labels_that_cannot_be_read_is_named(tmp_path, written_layout):
-    source = "from siglip_study.data.layouts.base import read_text, split_file\n\n"
-    source += "def read(root, folder, keys):\n    read_text(split_file(root, f'{folder}.csv'))\n"
+    source = "from siglip_study.data.files import split_file\n"
+    source += "from siglip_study.data.labels import read_text\n\n"
+    source += "def read(source):\n    read_text(split_file(source, f'{source.folder}.csv')[1])\n"
     written_layout("table", source)
     with pytest.raises(StudyError, match=r"train\.csv: no such file"):
         scan(tmp_path, layout="table")
@@ -208,3 +208,125 @@ def test_a_layout_is_a_function_read(written_layout):
     written_layout("silent", "VALUE = 1\n")
     with pytest.raises(StudyError, match=r"silent\.py has no function read"):
         get_layout("silent")
+
+
+def test_aihub_reads_every_container_and_folders_by_their_own_names(tmp_path):
+    for name in ("a.avi", "b.MOV", "c.webm"):
+        video = tmp_path / "Training/원천데이터/VS1" / name
+        label = tmp_path / "Training/라벨링데이터/VL1" / f"{Path(name).stem}.json"
+        for path in (video, label):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        video.touch()
+        notes = [{"attributes": [{"caption_ko": f"{name} 하나."}]}, {"caption_en": "one"}]
+        label.write_text(json.dumps({"annotations": notes}, ensure_ascii=False))
+    data = DataConfig(
+        video_folder="원천데이터",
+        label_folder="라벨링데이터",
+        caption_key="annotations.attributes.caption_ko",
+    )
+    found = scan_split(data, tmp_path, "Training")
+    assert [clip.captions for clip in found.clips] == [
+        ("a.avi 하나.",),
+        ("b.MOV 하나.",),
+        ("c.webm 하나.",),
+    ]
+    assert not found.rejected
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"group_key": "meta.sorce"}, "data.group_key is 'meta.sorce'.*did you mean 'meta.source'"),
+        ({"category_key": "kind"}, "data.category_key is 'kind'.*stands in none of 2 labels"),
+    ],
+)
+def test_a_key_of_the_config_that_stands_in_no_label_is_an_error(aihub, keys, says):
+    aihub("a", source="tape")
+    root = aihub("b", source="tape")
+    with pytest.raises(StudyError, match=says):
+        scan(root, **keys)
+
+
+def test_a_caption_under_another_key_names_the_nearest(aihub):
+    root = aihub("clip")
+    (rejected,) = scan(root, caption_key="annotation.description").rejected
+    assert rejected.reason.endswith("did you mean 'annotation.description_kr'?")
+
+
+def test_a_folder_of_pairs(tmp_path):
+    for name in ("a.mp4", "b.mkv", "c.mp4", "d.mp4"):
+        (tmp_path / "train/deep").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train/deep" / name).touch()
+    (tmp_path / "train/deep/a.txt").write_text("하나.\n둘.\n")
+    (tmp_path / "train/deep/a.json").write_text('{"caption": "셋.", "group": 7, "category": "x"}')
+    (tmp_path / "train/deep/b.json").write_text('{"caption": "넷.", "width": 320}')
+    (tmp_path / "train/deep/c.json").write_text('{"text": "다섯."}')
+    found = scan(tmp_path, layout="folder")
+    assert [(c.id, c.captions, c.group, c.category) for c in found.clips] == [
+        ("a", ("하나.", "둘."), "7", "x"),
+        ("b", ("넷.",), "b", None),
+    ]
+    assert kinds(found) == {"c": "no caption", "d": "clip without label"}
+
+
+# ---- A reader of one's own, outside the package.
+
+OWN = '''
+from siglip_study.data.labels import ListedClip, Scan
+
+
+def listing(source):
+    """Clips are named in a list."""
+    lines = (source.root / f"{source.folder}.list").read_text().splitlines()
+    return Scan([ListedClip(line, f"{line}.mp4", ("말.",), line) for line in lines])
+'''
+
+
+@pytest.fixture
+def own_reader(tmp_path, monkeypatch):
+    """The working directory, with a module ``my_reader_<n>``; gives its name and file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / f"my_reader_{tmp_path.name}.py"
+    file.write_text(OWN, encoding="utf-8")
+    return file.stem, file
+
+
+def test_a_reader_of_ones_own_is_module_and_function(own_reader, tmp_path):
+    (tmp_path / "train.list").write_text("a\nb\n")
+    name, _ = own_reader
+    assert [c.id for c in scan(tmp_path, layout=f"{name}:listing").clips] == ["a", "b"]
+
+
+def test_what_runs_again_follows_the_code_of_ones_own_reader(own_reader):
+    name, file = own_reader
+    before = reader_code(f"{name}:listing")
+    file.write_text(OWN.replace("Clips are named", "# Names of clips stand"), encoding="utf-8")
+    assert reader_code(f"{name}:listing") == before
+    file.write_text(OWN.replace(".mp4", ".mkv"), encoding="utf-8")
+    assert reader_code(f"{name}:listing") != before
+    assert reader_code("csv") is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        ("no_such_module:read", "expected module:function, with a module in the working directory"),
+        ("os.system;x:read", "expected module:function"),
+        ("../x:read", "expected module:function"),
+        ("msrvt", "did you mean 'msrvtt'"),
+    ],
+)
+def test_a_layout_that_is_not_there_is_named(layout, says):
+    with pytest.raises(StudyError, match=re.escape(says)):
+        reader_code(layout)
+
+
+def test_a_module_that_cannot_be_imported_or_lacks_the_function_is_named(own_reader):
+    name, file = own_reader
+    with pytest.raises(StudyError, match="has no function read"):
+        get_layout(f"{name}:read")
+    broken = file.with_name(f"{name}_broken.py")
+    broken.write_text("import no_such_thing\n")
+    with pytest.raises(StudyError, match="raises ModuleNotFoundError"):
+        get_layout(f"{broken.stem}:read")

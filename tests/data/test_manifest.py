@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data.layouts.base import Rejection
+from siglip_study.data.labels import Rejection
 from siglip_study.data.manifest import MANIFEST_SCHEMA, halve_split, settle_copies
 
 SPLITS = {"train": "train", "selection": "val", "report": "test"}

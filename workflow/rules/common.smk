@@ -7,6 +7,8 @@ from siglip_study.base.errors import StudyError
 
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed
+from siglip_study.data.fingerprint import dataset_fingerprint
+from siglip_study.data.layouts import reader_code
 from siglip_study.study.cells import HELD_OUT, SPLITS
 from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
@@ -14,6 +16,11 @@ from siglip_study.training import code as training_code
 try:
     STUDY = Study(parsed(config))
     STUDY.cells
+    # A reader of one's own counts with its code for what runs again.
+    READER = reader_code(STUDY.config.data.layout)
+    DATASET = dataset_fingerprint(
+        STUDY.config.data_root, STUDY.config.data.follow_links
+    )
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 

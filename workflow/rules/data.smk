@@ -1,5 +1,4 @@
 from siglip_study.data import VERSION as MANIFEST_VERSION
-from siglip_study.data.fingerprint import dataset_fingerprint
 from siglip_study.demo import VERSION as DEMO_VERSION
 
 if CONFIG.demo:
@@ -29,6 +28,7 @@ rule manifest:
     output:
         manifest=PATHS.manifest,
         rejected=PATHS.rejected,
+        summary=PATHS.manifest_summary,
     log:
         PATHS.log("manifest"),
     benchmark:
@@ -39,7 +39,8 @@ rule manifest:
         root=lambda wildcards: str(CONFIG.data_root),
         data=CONFIG.data.model_dump(exclude={"workers", "cross_fit"}),
         sampled=CONFIG.sampled_frames,
-        dataset=dataset_fingerprint(CONFIG.data_root),
+        dataset=DATASET,
+        reader=READER,
         version=MANIFEST_VERSION,
     message:
         "checking every clip and caption"

@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
-from siglip_study.base.jobs import job
+from siglip_study.base.jobs import job, log
 from siglip_study.config import parse
 
 with job(snakemake.log[0]):
     from siglip_study.base.io import write_parquet
     from siglip_study.data.manifest import build_manifest, halve_split
+    from siglip_study.data.summary import summarise, write_summary
 
     config = parse(snakemake.config)
     data = config.data
-    manifest, rejected = build_manifest(Path(snakemake.params.root), data, config.sampled_frames)
-    if "held_out" in data.splits:
-        manifest = halve_split(manifest)
+    built = build_manifest(Path(snakemake.params.root), data, config.sampled_frames)
+    manifest = halve_split(built.clips) if "held_out" in data.splits else built.clips
     write_parquet(snakemake.output.manifest, manifest)
-    write_parquet(snakemake.output.rejected, rejected)
+    write_parquet(snakemake.output.rejected, built.rejected)
+    summary = summarise(manifest, built.rejected, built.left_out)
+    write_summary(snakemake.output.summary, summary)
+    log.info("%s", summary.line(snakemake.output.rejected))

@@ -30,7 +30,10 @@ class DataConfig(Section):
     """Where the clips and captions are, and which are usable."""
 
     root: str | None = Field(None, description="Dataset folder; null only with `demo`.")
-    layout: str = Field("aihub", description="Reader of the folder, by exact name.")
+    layout: str = Field(
+        "aihub",
+        description="Reader of the folder, by exact name; `module:function` is one of your own.",
+    )
     splits: dict[Literal["train", "selection", "report", "held_out"], str] = Field(
         {"train": "train", "selection": "selection", "report": "report"},
         description="Folder of each split; `held_out` instead of the last two is halved by group.",
@@ -40,11 +43,35 @@ class DataConfig(Section):
         description="Exchange the halves of `held_out`: each is reported with what the other "
         "chose; false: one chooses, the other alone is reported.",
     )
-    caption_key: str = Field(
-        "annotation.description_kr", description="Dotted key of the caption in a label file."
+    video_folder: str | None = Field(
+        None, description="Folder of the videos, if the layout leaves a choice; null: its own."
     )
-    group_key: str = Field("meta.source", description="Dotted key of the source video.")
-    category_key: str = Field("meta.category", description="Dotted key of the category.")
+    label_folder: str | None = Field(
+        None, description="Folder of the labels, if the layout leaves a choice; null: its own."
+    )
+    id_key: str | None = Field(None, description="Column of the clip's id; null: the layout's.")
+    path_key: str | None = Field(None, description="Column of the file's path; null: the layout's.")
+    caption_key: str | None = Field(
+        None, description="Column, or dotted key, of the caption; null: the layout's."
+    )
+    group_key: str | None = Field(
+        None, description="Column, or dotted key, of the source video; null: the layout's."
+    )
+    category_key: str | None = Field(
+        None, description="Column, or dotted key, of the category; null: the layout's."
+    )
+    start_key: str | None = Field(
+        None, description="Column of a segment's start in seconds; null: the layout's."
+    )
+    end_key: str | None = Field(
+        None, description="Column of a segment's end in seconds; null: the layout's."
+    )
+    ignore_keys: tuple[str, ...] = Field(
+        (), description="Columns of a table that are to be left unread; `*`: all others."
+    )
+    follow_links: bool = Field(
+        False, description="Follow links in the dataset's folder, to other disks too."
+    )
     language: Literal["ko", "en", "other"] = Field("ko", description="Language of the captions.")
     min_duration_s: Positive = Field(0.5, description="Shorter clips are rejected.")
     min_frames: Count = Field(2, description="Clips with fewer frames are rejected.")

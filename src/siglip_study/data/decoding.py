@@ -34,6 +34,7 @@ from siglip_study.data.probing import (
     starts_anew,
     video_stream,
 )
+from siglip_study.data.stills import is_still, read_still
 
 
 def read_frames(clip: ClipFile, n_frames: int) -> NDArray[np.uint8]:
@@ -44,6 +45,8 @@ def read_frames(clip: ClipFile, n_frames: int) -> NDArray[np.uint8]:
     Raises:
         ClipError: the clip cannot be used, and why.
     """
+    if is_still(clip.path):
+        return read_still(clip.path, n_frames)
     with open_clip(clip.path) as container:
         info = probe_container(container)
         if clip.reading == "whole" or (clip.reading is None and (info.trimmed or not info.tells)):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from siglip_study.base.errors import StudyError
 from siglip_study.config.study import DataConfig
 from siglip_study.data.clips import ClipFile
 from siglip_study.data.layouts import scan_split
-from siglip_study.data.layouts.base import ListedClip, Rejection
+from siglip_study.data.labels import ListedClip, Rejection
+from siglip_study.data.stills import is_still
 from siglip_study.data.vetting import vet_clips
 
 MANIFEST_SCHEMA: dict[str, pl.DataType] = {
@@ -23,6 +25,7 @@ MANIFEST_SCHEMA: dict[str, pl.DataType] = {
     **{name: pl.Float64() for name in ("duration_s", "fps")},
     **{name: pl.Int64() for name in ("n_frames", "width", "height")},
     "sha256": pl.String(),
+    # Of a segment, in seconds of what a player shows; null: from the file's start, or to its end.
     **{name: pl.Float64() for name in ("start_s", "end_s")},
     "reading": pl.String(),
 }
@@ -70,18 +73,25 @@ def settle_copies(rows: list[dict[str, Any]], rejected: list[Rejection]) -> list
 # ---- The tables.
 
 
-def build_manifest(
-    root: Path, data: DataConfig, sampled: Sequence[int]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+@dataclass(frozen=True, eq=False)
+class BuiltManifest:
+    """The usable clips of a dataset and what was left out."""
+
+    #: ``MANIFEST_SCHEMA``, in the order of ``data.splits`` and then of ids
+    clips: pl.DataFrame
+    #: ``REJECTED_SCHEMA``, by path
+    rejected: pl.DataFrame
+    #: (key, what stood there) → labels whose value under an optional key was of no use
+    left_out: Counter[tuple[str, str]]
+
+
+def build_manifest(root: Path, data: DataConfig, sampled: Sequence[int]) -> BuiltManifest:
     """Read labels, open and decode every clip, and say of each one that is left out why.
 
     An id that occurs twice, within a split or across splits, is rejected everywhere: there is no
     telling which label belongs to it. The same file under several ids: see :func:`settle_copies`.
-    ``sampled`` are numbers of frames a clip on which ways of reading it are compared.
-
-    Returns:
-        The manifest (``MANIFEST_SCHEMA``), in the order of ``data.splits`` and then of ids, and the
-        rejected (``REJECTED_SCHEMA``), by path; paths are relative to ``root``.
+    ``sampled`` are numbers of frames a clip on which ways of reading it are compared. Paths are
+    relative to ``root``.
 
     Raises:
         StudyError: a folder is missing, a split is left without a clip, or a source video has
@@ -91,16 +101,18 @@ def build_manifest(
         raise StudyError(f"data.root is {root}, which is no folder; expected a dataset.")
     rejected: list[Rejection] = []
     listed: list[tuple[str, ListedClip]] = []
+    left_out: Counter[tuple[str, str]] = Counter()
     for split, folder in data.splits.items():
         scan = scan_split(data, root, folder)
         rejected += scan.rejected
+        left_out += scan.left_out
         listed += [(split, clip) for clip in sorted(scan.clips, key=lambda clip: clip.id)]
     listed = _without_shared_ids(listed, rejected)
     files = [ClipFile(root / clip.path, clip.start_s, clip.end_s) for _, clip in listed]
     answers = vet_clips(files, data.decoder, sampled, data.workers)
     rows: list[dict[str, Any]] = []
     for (home, clip), found in zip(listed, answers, strict=True):
-        reason = found.get("reason") or _too_short(found, data)
+        reason = found.get("reason") or (None if is_still(clip.path) else _too_short(found, data))
         if reason:
             rejected.append(Rejection(clip.id, clip.path, reason))
         else:
@@ -125,7 +137,8 @@ def build_manifest(
             )
     manifest = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
     rejected.sort(key=lambda r: (r.path, r.id))
-    return manifest, pl.DataFrame([vars(r) for r in rejected], schema=REJECTED_SCHEMA)
+    table = pl.DataFrame([vars(r) for r in rejected], schema=REJECTED_SCHEMA)
+    return BuiltManifest(manifest, table, left_out)
 
 
 def _without_shared_ids(

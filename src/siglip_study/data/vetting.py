@@ -30,6 +30,7 @@ from siglip_study.base.errors import ClipError
 from siglip_study.data.clips import ClipFile, Reading, frame_indices
 from siglip_study.data.decoding import Timeline, play, read_frames, require_decoder, timeline
 from siglip_study.data.probing import ClipInfo, open_clip, probe_container
+from siglip_study.data.stills import is_still, read_still
 
 #: A decoder that says nothing for so long hangs. The whole time that a clip may take has no limit:
 #: it grows with the clip.
@@ -116,10 +117,15 @@ def vet(
             expect(NO_PROGRESS_S)
 
     clips = [ClipFile(path, start, end) for start, end in segments]
+    reading: Reading = "whole"
     try:
-        seen = watch(path, lambda info: _sampled(clips, info, counts), alive)
-        expect(NO_PROGRESS_S + _PATIENCE * (time.monotonic() - begun))
-        reading = _reading(seen, clips, decoder, counts)
+        if is_still(path):
+            facts = [_still_facts(path)] * len(clips)
+        else:
+            seen = watch(path, lambda info: _sampled(clips, info, counts), alive)
+            expect(NO_PROGRESS_S + _PATIENCE * (time.monotonic() - begun))
+            reading = _reading(seen, clips, decoder, counts)
+            facts = [_facts(clip, seen) for clip in clips]
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(1 << 20):
@@ -130,7 +136,12 @@ def vet(
     except OSError as error:
         return [{"reason": f"unreadable: {error.strerror or error}"} for _ in segments]
     file_facts = {"sha256": digest.hexdigest(), "reading": reading}
-    return [_facts(clip, seen) | file_facts for clip in clips]
+    return [own | file_facts for own in facts]
+
+
+def _still_facts(path: Path) -> dict[str, Any]:
+    height, width = read_still(path).shape[1:3]
+    return {"duration_s": 0.0, "fps": 0.0, "n_frames": 1, "width": width, "height": height}
 
 
 def _facts(clip: ClipFile, seen: Watched) -> dict[str, Any]:

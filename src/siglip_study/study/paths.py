@@ -18,6 +18,7 @@ class Paths:
         self.data = self.root / "data"
         self.manifest = self.data / "manifest.parquet"
         self.rejected = self.data / "rejected.parquet"
+        self.manifest_summary = self.data / "summary.json"
         self.tables = self.root / "tables"
         self.scorer_check = self.tables / "scorer_check.json"
         self.scorer_verdict = self.tables / "scorer_verdict.txt"

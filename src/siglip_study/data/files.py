@@ -1,0 +1,223 @@
+"""Finding the files of a dataset, and staying in its folder.
+
+``..`` and absolute paths never lead out of it, links only where the config says so.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from siglip_study.base.errors import StudyError
+from siglip_study.data.labels import LabelError, Scan, Source, is_utf8
+
+#: Names that files of videos have. What a file really holds is seen when it is opened.
+_VIDEOS = """
+.mp4 .m4v .mov .qt .3gp .3g2 .mkv .webm .avi .divx .ts .mts .m2ts .mpg .mpeg .m2v .vob .flv .wmv
+.asf .ogv .mxf
+"""
+VIDEO_SUFFIXES = frozenset(_VIDEOS.split())
+#: A picture is a clip of one frame.
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
+
+
+def _real(path: Path) -> Path:
+    # Not Path.resolve, which raises where links lead in a circle.
+    return Path(os.path.realpath(path))
+
+
+def _within(root: Path, path: Path) -> Path | None:
+    """``path`` relative to ``root``, as both are written, else with their links resolved."""
+    for at, base in ((path.absolute(), root.absolute()), (_real(path), _real(root))):
+        written = Path(os.path.normpath(at))
+        if written.is_relative_to(os.path.normpath(base)):
+            return written.relative_to(os.path.normpath(base))
+    return None
+
+
+def is_inside(root: Path, path: Path, follow_links: bool = False) -> bool:
+    """Whether a path lies in the dataset's folder, links being part of it only if followed."""
+    if follow_links:
+        return _within(root, path) is not None
+    return _real(path).is_relative_to(_real(root))
+
+
+def walk(base: Path, follow_links: bool) -> Iterator[tuple[Path, str | None]]:
+    """Files below ``base``, hidden files apart, and folders behind links with why not to enter.
+
+    A link to a folder above itself is never followed.
+
+    Raises:
+        StudyError: a folder cannot be read.
+    """
+    pending = [(base, frozenset({_real(base)}))]
+    while pending:
+        folder, above = pending.pop()
+        try:
+            listed = sorted(os.listdir(folder))  # noqa: PTH208 (names alone)
+        except OSError as error:
+            raise StudyError(f"{folder}: cannot be read ({error.strerror}).") from None
+        for name in listed:
+            path = folder / name
+            if not path.is_dir():
+                if not name.startswith("."):
+                    yield path, None
+            elif not path.is_symlink():
+                pending.append((path, above | {_real(path)} if follow_links else above))
+            elif not follow_links:
+                yield path, "a linked folder is not followed without data.follow_links: true"
+            elif _real(path) in above:
+                yield path, "a link to a folder above it is never followed"
+            else:
+                pending.append((path, above | {_real(path)}))
+
+
+def split_file(source: Source, *names: str) -> tuple[str, bytes]:
+    """Name and content of a split's one file (a table of its clips, say).
+
+    ``names`` are relative to the root, and the first that is there counts.
+
+    Raises:
+        StudyError: none is there, or it leads outside the dataset's folder.
+    """
+    for name in names:
+        path = source.root / name
+        if path.is_file():
+            if not is_inside(source.root, path, source.follow_links):
+                raise StudyError(
+                    f"{path}: leads outside the dataset's folder; expected a file in it, or "
+                    "data.follow_links: true for links."
+                )
+            return name, path.read_bytes()
+    others = f" (nor {', '.join(names[1:])})" if names[1:] else ""
+    raise StudyError(
+        f"{source.root / names[0]}: no such file in the dataset's folder{others}; expected a split."
+    )
+
+
+def files_by_id(
+    source: Source, folder: str, suffixes: Collection[str], scan: Scan
+) -> dict[str, list[str]]:
+    """Id → paths of the files below ``folder`` with one of these suffixes; hidden files apart.
+
+    The id is the file's stem after NFC normalisation (macOS stores Korean names decomposed). Links
+    that are not followed and odd names go to ``scan.rejected``.
+
+    Raises:
+        StudyError: the folder is missing or leads outside the dataset's folder.
+    """
+    root, follow = source.root, source.follow_links
+    base = Path(os.path.normpath(root / folder))
+    if not base.is_dir():
+        raise StudyError(f"{base}: no such folder; expected the files of a split.")
+    if not is_inside(root, base, follow):
+        raise StudyError(
+            f"{base}: leads out of the dataset's folder {root}; expected a folder in it, or "
+            "data.follow_links: true for links."
+        )
+    found: dict[str, list[str]] = defaultdict(list)
+    for path, why_not in walk(base, follow):
+        relative = path.relative_to(root).as_posix()
+        clip = unicodedata.normalize("NFC", path.stem)
+        if not is_utf8(relative):
+            shown = os.fsencode(relative).decode("utf-8", "backslashreplace")
+            scan.reject(Path(shown).stem, shown, "unreadable: odd file name")
+        elif why_not:
+            scan.reject(clip, relative, f"outside: {why_not}")
+        elif path.suffix.lower() not in suffixes:
+            continue
+        elif not is_inside(root, path, follow):
+            scan.reject(clip, relative, "outside: the file leads outside the dataset's folder")
+        else:
+            found[clip].append(relative)
+    return {clip: sorted(paths) for clip, paths in found.items()}
+
+
+def pairs(
+    videos: dict[str, list[str]], labels: dict[str, list[str]], scan: Scan
+) -> Iterator[tuple[str, str, str]]:
+    """(id, path of the video, path of the label) where there is one of each, in order of ids.
+
+    The others go to ``scan.rejected``. Arguments are as :func:`files_by_id` gives them.
+    """
+    for clip in sorted(videos.keys() | labels.keys()):
+        paths, notes = videos.get(clip, []), labels.get(clip, [])
+        twice = next((files for files in (paths, notes) if len(files) > 1), None)
+        if twice:
+            for path in twice:
+                others = ", ".join(other for other in twice if other != path)
+                scan.reject(clip, path, f"duplicate id: also {others}")
+        elif not paths:
+            scan.reject(clip, notes[0], "label without clip: no such video")
+        elif not notes:
+            scan.reject(clip, paths[0], "clip without label: no such label")
+        else:
+            yield clip, paths[0], notes[0]
+
+
+class FileFinder:
+    """The files that labels name, whichever way their names were composed.
+
+    Args:
+        source: the split; names are relative to ``source.video_folder``, else to the root.
+        suffixes: of the files that a name without a suffix may stand for.
+    """
+
+    def __init__(self, source: Source, suffixes: Collection[str] = VIDEO_SUFFIXES) -> None:
+        self._source = source
+        self._base = source.root / (source.video_folder or "")
+        self._suffixes = suffixes
+        self._by_stem: dict[str, list[str]] | None = None
+        self._listed: dict[Path, dict[str, str]] = {}
+
+    def find(self, name: str) -> str:
+        """Path, relative to the root, of the file of this name.
+
+        It is looked for as it is written, then with its characters composed the other way; a name
+        without folder and suffix stands for the one file of that stem, in subfolders too.
+
+        Raises:
+            LabelError: there is none, more than one, or it leads outside the dataset's folder.
+        """
+        root, follow = self._source.root, self._source.follow_links
+        try:
+            inside = _within(root, self._base / name)
+            if inside is None:
+                raise LabelError("outside: the path leads outside the dataset's folder")
+            path = root / inside if (root / inside).is_file() else self._composed(inside)
+            if path is None or not path.is_file():
+                return self._by_name(name)
+            if not is_inside(root, path, follow):
+                raise LabelError("outside: the path leads outside the dataset's folder")
+        except OSError as error:  # a name that no file can have
+            raise LabelError(f"label without clip: {error.strerror}") from error
+        return path.relative_to(root).as_posix()
+
+    def _composed(self, relative: Path) -> Path | None:
+        path = self._source.root
+        for part in relative.parts:
+            if path not in self._listed:
+                names = os.listdir(path) if path.is_dir() else []  # noqa: PTH208 (names alone)
+                self._listed[path] = {unicodedata.normalize("NFC", name): name for name in names}
+            name = self._listed[path].get(unicodedata.normalize("NFC", part))
+            if name is None:
+                return None
+            path = path / name
+        return path
+
+    def _by_name(self, name: str) -> str:
+        if "/" in name or Path(name).suffix.lower() in self._suffixes:
+            raise LabelError("label without clip: no such video")
+        if self._by_stem is None:
+            # What cannot be entered or read here is no clip's: only files that labels name count.
+            folder = self._base.relative_to(self._source.root).as_posix()
+            self._by_stem = files_by_id(self._source, folder, self._suffixes, Scan())
+        found = self._by_stem.get(unicodedata.normalize("NFC", name), [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise LabelError(f"duplicate id: {', '.join(found)}")
+        raise LabelError("label without clip: no such video")

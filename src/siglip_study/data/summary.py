@@ -1,0 +1,62 @@
+"""What became of a dataset: counts, and the one line that console and report show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import polars as pl
+
+from siglip_study.base.io import read_result, write_json
+
+SCHEMA = "manifest_summary/1"
+
+
+@dataclass(frozen=True)
+class ManifestSummary:
+    """Counts of the clips that are used and of what is not."""
+
+    #: split → usable clips
+    clips: dict[str, int]
+    #: kind of reason → rejected clips and labels, most frequent first
+    rejected: dict[str, int]
+    #: optional key and what stood there → labels of which it was left out
+    left_out: dict[str, int]
+
+    def line(self, rejected_list: str | Path) -> str:
+        """For example ``usable clips: 20 train, 5 report; 2 not usable (no caption 2), see …``."""
+        parts = [f"{n} {split}" for split, n in self.clips.items()]
+        told = f"usable clips: {', '.join(parts)}"
+        if self.rejected:
+            kinds = ", ".join(f"{kind} {n}" for kind, n in self.rejected.items())
+            told += f"; {sum(self.rejected.values())} not usable ({kinds}), see {rejected_list}"
+        else:
+            told += "; none was rejected"
+        for what, n in self.left_out.items():
+            told += f"; {what} in {n} labels, left out"
+        return told
+
+
+def summarise(
+    manifest: pl.DataFrame, rejected: pl.DataFrame, left_out: Mapping[tuple[str, str], int]
+) -> ManifestSummary:
+    """The counts of a manifest, of its rejected clips, and of optional values left out."""
+    clips = Counter(manifest["split"].to_list())
+    kinds = Counter(reason.split(":", 1)[0] for reason in rejected["reason"].to_list())
+    return ManifestSummary(
+        {split: clips[split] for split in manifest["split"].unique(maintain_order=True)},
+        dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))),
+        {f"'{key}' is a {found}": n for (key, found), n in sorted(left_out.items())},
+    )
+
+
+def write_summary(path: str | Path, summary: ManifestSummary) -> None:
+    """Write it as JSON."""
+    write_json(path, asdict(summary), SCHEMA)
+
+
+def read_summary(path: str | Path) -> ManifestSummary:
+    """Read what :func:`write_summary` wrote; StudyError where that is not there."""
+    return read_result(path, ManifestSummary, SCHEMA)
