@@ -14,8 +14,8 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import DataConfig
 from siglip_study.data.clips import ClipFile
-from siglip_study.data.layouts import scan_split
 from siglip_study.data.labels import ListedClip, Rejection
+from siglip_study.data.layouts import scan_split
 from siglip_study.data.stills import is_still
 from siglip_study.data.vetting import vet_clips
 
