@@ -36,6 +36,11 @@ rule presets:
         [PATHS.run(cell.name) / "captions.json" for cell in STUDY.presets],
 
 
+onsuccess:
+    if PATHS.manifest_summary.exists():
+        print(f"{read_summary(PATHS.manifest_summary).line(PATHS.rejected)}.")
+
+
 onerror:
     print(
         "The study stopped. The same command continues where it was; nothing finished is lost."

@@ -160,7 +160,7 @@ def unreached(found_by_file: tuple[str, ...]) -> list[str]:
 
     Args:
         found_by_file: rooms or packages whose files are found by name when the library runs;
-            what they enter is decorated, or a layout's ``read``.
+            what they enter is decorated, or a layout's ``read`` and ``KEYS``.
     """
     reach = Reach()
     for script in [*(ROOT / "workflow" / "scripts").glob("*.py"), *(ROOT / "tools").rglob("*.py")]:
@@ -183,7 +183,7 @@ def unreached(found_by_file: tuple[str, ...]) -> list[str]:
         dotted = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
         if dotted.startswith(tuple(f"{PACKAGE}.{room}." for room in found_by_file)):
             for name, statement in module_of(path).definitions.items():
-                if getattr(statement, "decorator_list", None) or name == "read":
+                if getattr(statement, "decorator_list", None) or name in ("read", "KEYS"):
                     reach.name(f"{dotted}.{name}")
     for path in files:
         for name, statement in module_of(path).definitions.items():

@@ -48,6 +48,7 @@ rule report:
         tables=[PATHS.tables / f"{name}.parquet" for name in TABLES],
         ranking=PATHS.ranking,
         manifest=PATHS.manifest,
+        summary=PATHS.manifest_summary,
         template=REPORT_FILES,
     output:
         report=PATHS.report,

@@ -18,4 +18,4 @@ with job(snakemake.log[0]):
     write_parquet(snakemake.output.rejected, built.rejected)
     summary = summarise(manifest, built.rejected, built.left_out)
     write_summary(snakemake.output.summary, summary)
-    log.info("%s", summary.line(snakemake.output.rejected))
+    log.info("%s.", summary.line(snakemake.output.rejected))

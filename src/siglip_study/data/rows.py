@@ -30,7 +30,7 @@ _CONFIG_KEY = {field.name: f"data.{field.name}_key" for field in fields(LabelKey
 
 
 @dataclass(frozen=True)
-class Row:
+class LabelRow:
     """A line of a table: where it stands, for messages, and its values by column."""
 
     where: str
@@ -38,7 +38,7 @@ class Row:
 
 
 def clips_of(
-    rows: Iterable[Row], source: Source, name: str, suffixes: Collection[str] = VIDEO_SUFFIXES
+    rows: Iterable[LabelRow], source: Source, name: str, suffixes: Collection[str] = VIDEO_SUFFIXES
 ) -> Scan:
     """The clips of a table, a row each, or several rows with a caption each.
 

@@ -26,14 +26,14 @@ class ManifestSummary:
     left_out: dict[str, int]
 
     def line(self, rejected_list: str | Path) -> str:
-        """For example ``usable clips: 20 train, 5 report; 2 not usable (no caption 2), see …``."""
+        """For example ``Usable clips: 20 train, 5 report; 2 not usable (no caption 2), see …``."""
         parts = [f"{n} {split}" for split, n in self.clips.items()]
-        told = f"usable clips: {', '.join(parts)}"
+        told = f"Usable clips: {', '.join(parts)}"
         if self.rejected:
             kinds = ", ".join(f"{kind} {n}" for kind, n in self.rejected.items())
             told += f"; {sum(self.rejected.values())} not usable ({kinds}), see {rejected_list}"
         else:
-            told += "; none was rejected"
+            told += "; none was left out"
         for what, n in self.left_out.items():
             told += f"; {what} in {n} labels, left out"
         return told

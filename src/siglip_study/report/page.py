@@ -11,6 +11,7 @@ import yaml
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path
+from siglip_study.data.summary import read_summary
 from siglip_study.ranking.procedure import Ranking, read_ranking
 from siglip_study.ranking.selection import read_selection
 from siglip_study.report import charts, runs, schema, wording, words
@@ -148,6 +149,7 @@ def _view(
     origin = {"command": None, "git_commit": None, "versions": {}, **provenance}
     return {
         "title": title,
+        "dataset": read_summary(results / "data" / "summary.json").line("tables/rejected.csv"),
         "tables": tables,
         "ranking": ranking,
         "references": references,

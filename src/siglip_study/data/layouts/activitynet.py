@@ -7,7 +7,7 @@ from typing import Any
 
 from siglip_study.data.files import split_file
 from siglip_study.data.labels import LabelError, LabelKeys, Scan, Source, parse_label
-from siglip_study.data.rows import Row, clips_of
+from siglip_study.data.rows import LabelRow, clips_of
 
 KEYS = LabelKeys(path="video", group="video")
 
@@ -21,13 +21,13 @@ def read(source: Source) -> Scan:
         StudyError: the file is missing or leads outside the dataset's folder.
     """
     name, content = split_file(source, f"{source.folder}.json")
-    rows: list[Row] = []
+    rows: list[LabelRow] = []
     for video, entry in parse_label(content).items():
         times, texts = _parts(entry, video, name)
         for number, (time, text) in enumerate(zip_longest(times, texts)):
             start, end = time if isinstance(time, list) and len(time) == 2 else ("none", "none")
             values = {"id": f"{video}_{number}", "video": video, "caption": text}
-            rows.append(Row(f"{name}:{video}", {**values, "start_s": start, "end_s": end}))
+            rows.append(LabelRow(f"{name}:{video}", {**values, "start_s": start, "end_s": end}))
     return clips_of(rows, source, name)
 
 

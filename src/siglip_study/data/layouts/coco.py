@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from siglip_study.data.files import IMAGE_SUFFIXES, split_file
 from siglip_study.data.labels import LabelKeys, Scan, Source, parse_json
-from siglip_study.data.rows import Row, clips_of, entries
+from siglip_study.data.rows import LabelRow, clips_of, entries
 
 KEYS = LabelKeys(path="file_name", caption="captions")
 
@@ -25,7 +25,7 @@ def read(source: Source) -> Scan:
     for note in entries(label, name, "annotations"):
         captions[str(note.get("image_id"))].append(note.get("caption", ""))
     rows = [
-        Row(f"{name}:{number}", {**image, "captions": captions[str(image.get("id"))]})
+        LabelRow(f"{name}:{number}", {**image, "captions": captions[str(image.get("id"))]})
         for number, image in enumerate(entries(label, name, "images"))
     ]
     there = replace(source, video_folder=source.video_folder or source.folder)

@@ -10,7 +10,7 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.data.files import split_file
 from siglip_study.data.labels import Scan, Source, read_text
-from siglip_study.data.rows import Row, check_columns, clips_of
+from siglip_study.data.rows import LabelRow, check_columns, clips_of
 
 
 def read(source: Source) -> Scan:
@@ -24,7 +24,7 @@ def read(source: Source) -> Scan:
     return clips_of(rows, source, name)
 
 
-def table_rows(source: Source) -> tuple[str, Iterator[Row]]:
+def table_rows(source: Source) -> tuple[str, Iterator[LabelRow]]:
     """Name and rows of a split's table; the first row below the columns' names is number 2.
 
     Raises:
@@ -43,4 +43,4 @@ def table_rows(source: Source) -> tuple[str, Iterator[Row]]:
         raise StudyError(f"{source.root / name}: no readable table ({problem}).") from None
     check_columns(dict.fromkeys(table.columns, name), source, name)
     numbered = enumerate(table.iter_rows(named=True), start=2)
-    return name, (Row(f"{name}:{number}", values) for number, values in numbered)
+    return name, (LabelRow(f"{name}:{number}", values) for number, values in numbered)

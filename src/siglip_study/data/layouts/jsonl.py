@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from siglip_study.data.files import split_file
 from siglip_study.data.labels import LabelError, Scan, Source, parse_label
-from siglip_study.data.rows import Row, check_columns, clips_of
+from siglip_study.data.rows import LabelRow, check_columns, clips_of
 
 
 def read(source: Source) -> Scan:
@@ -15,7 +15,7 @@ def read(source: Source) -> Scan:
             unknown or lacks one that is needed.
     """
     name, content = split_file(source, f"{source.folder}.jsonl")
-    rows: list[Row] = []
+    rows: list[LabelRow] = []
     columns: dict[str, str] = {}
     broken = Scan()
     for number, line in enumerate(content.splitlines(), start=1):
@@ -23,7 +23,7 @@ def read(source: Source) -> Scan:
             continue
         where = f"{name}:{number}"
         try:
-            row = Row(where, parse_label(line))
+            row = LabelRow(where, parse_label(line))
             rows.append(row)
             for column in row.values:
                 columns.setdefault(column, where)

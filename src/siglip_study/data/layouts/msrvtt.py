@@ -7,7 +7,7 @@ from collections import defaultdict
 from siglip_study.base.errors import StudyError
 from siglip_study.data.files import files_by_id
 from siglip_study.data.labels import LabelKeys, Scan, Source, parse_json
-from siglip_study.data.rows import Row, clips_of, entries
+from siglip_study.data.rows import LabelRow, clips_of, entries
 
 #: Clips were cut from YouTube videos: ``url``. They lie cut, so their times there are not read.
 KEYS = LabelKeys(id="video_id", caption="captions", group="url")
@@ -21,7 +21,7 @@ def read(source: Source) -> Scan:
     """
     found = files_by_id(source, source.label_folder or ".", [".json"], Scan())
     names = [p for stem, paths in found.items() if "videodatainfo" in stem.lower() for p in paths]
-    rows: dict[str, Row] = {}
+    rows: dict[str, LabelRow] = {}
     captions: dict[str, list[str]] = defaultdict(list)
     splits: set[str] = set()
     for name in sorted(names):
@@ -30,7 +30,7 @@ def read(source: Source) -> Scan:
             splits.add(str(video.get("split")))
             if video.get("split") == source.folder:
                 clip = str(video.get("video_id"))
-                rows[clip] = Row(f"{name}:{clip}", video)
+                rows[clip] = LabelRow(f"{name}:{clip}", video)
         for sentence in entries(label, name, "sentences"):
             captions[str(sentence.get("video_id"))].append(sentence.get("caption", ""))
     if not rows:
@@ -38,5 +38,7 @@ def read(source: Source) -> Scan:
         raise StudyError(
             f"{source.root}: no video of split '{source.folder}'; files *videodatainfo.json {held}."
         )
-    whole = [Row(r.where, {**r.values, "captions": captions[clip]}) for clip, r in rows.items()]
+    whole = [
+        LabelRow(r.where, {**r.values, "captions": captions[clip]}) for clip, r in rows.items()
+    ]
     return clips_of(whole, source, ", ".join(sorted(names)))

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from siglip_study.data.files import split_file
 from siglip_study.data.labels import LabelKeys, Scan, Source, read_text
-from siglip_study.data.rows import Row, clips_of
+from siglip_study.data.rows import LabelRow, clips_of
 
 #: ``-4wsuPCjDBc_5_15`` is cut from the YouTube video ``-4wsuPCjDBc``.
 _NAME = re.compile(r"(?P<source>.+)_\d+_\d+")
@@ -32,5 +32,7 @@ def read(source: Source) -> Scan:
         if clip := line.strip().removesuffix(".avi"):
             match = _NAME.fullmatch(clip)
             values = {"name": clip, "captions": captions[clip]}
-            rows.append(Row(f"{name}:{number}", {**values, "source": match and match["source"]}))
+            rows.append(
+                LabelRow(f"{name}:{number}", {**values, "source": match and match["source"]})
+            )
     return clips_of(rows, source, name)

@@ -9,7 +9,7 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.data.files import split_file
 from siglip_study.data.labels import Scan, Source
-from siglip_study.data.rows import Row, check_columns, clips_of
+from siglip_study.data.rows import LabelRow, check_columns, clips_of
 
 
 def read(source: Source) -> Scan:
@@ -28,7 +28,7 @@ def read(source: Source) -> Scan:
         problem = str(error).splitlines()[0]
         raise StudyError(f"{source.root / name}: not Parquet ({problem}).") from None
     rows = (
-        Row(f"{name}:{number}", values)
+        LabelRow(f"{name}:{number}", values)
         for number, values in enumerate(table.iter_rows(named=True), start=1)
     )
     return clips_of(rows, source, name)

@@ -6,7 +6,7 @@ import re
 
 from siglip_study.data.files import split_file
 from siglip_study.data.labels import LabelKeys, Scan, Source, parse_json
-from siglip_study.data.rows import Row, clips_of, entries
+from siglip_study.data.rows import LabelRow, clips_of, entries
 
 #: ``Ptf_2VRj-V0_000122_000132`` is cut from the YouTube video ``Ptf_2VRj-V0``.
 _NAME = re.compile(r"(?P<source>.+)_\d{6}_\d{6}")
@@ -23,5 +23,5 @@ def read(source: Source) -> Scan:
     rows = []
     for number, entry in enumerate(entries(parse_json(content), name)):
         match = _NAME.fullmatch(str(entry.get("videoID")))
-        rows.append(Row(f"{name}:{number}", {"source": match and match["source"], **entry}))
+        rows.append(LabelRow(f"{name}:{number}", {"source": match and match["source"], **entry}))
     return clips_of(rows, source, name)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from siglip_study.data.labels import LabelKeys, Scan, Source
 from siglip_study.data.layouts.csv import table_rows
-from siglip_study.data.rows import Row, clips_of
+from siglip_study.data.rows import LabelRow, clips_of
 
 KEYS = LabelKeys(id="videoid", caption="name")
 #: Columns as published, which a table may have lost some of.
@@ -24,5 +24,5 @@ def read(source: Source) -> Scan:
     for row in rows:
         folder = row.values.get("page_dir")
         path = f"{folder}/{row.values['videoid']}.mp4" if folder else None
-        whole.append(Row(row.where, {**row.values, source.keys.path: path}))
+        whole.append(LabelRow(row.where, {**row.values, source.keys.path: path}))
     return clips_of(whole, source, name)
