@@ -17,7 +17,7 @@ from siglip_study.data.labels import LabelError, Scan, Source, is_utf8
 #: Names that files of videos have. What a file really holds is seen when it is opened.
 _VIDEOS = """
 .mp4 .m4v .mov .qt .3gp .3g2 .mkv .webm .avi .divx .ts .mts .m2ts .mpg .mpeg .m2v .vob .flv .wmv
-.asf .ogv .mxf
+.asf .ogv .ogg .mxf .rm .rmvb .gif
 """
 VIDEO_SUFFIXES = frozenset(_VIDEOS.split())
 #: A picture is a clip of one frame.
