@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 from siglip_study.base.errors import StudyError
+from siglip_study.metrics.grounding import standardised_margin
 from siglip_study.planning.power import main, read_references
 from siglip_study.planning.power_design import (
     AssumedScores,
@@ -22,8 +23,11 @@ from siglip_study.planning.power_design import (
     from_references,
     groups_needed,
 )
+from siglip_study.ranking.caveats import Circumstances
 from siglip_study.ranking.gate import Candidate, References, gate_all
+from siglip_study.ranking.outlook import RunHours
 from siglip_study.ranking.pairs import pair_arrays
+from siglip_study.ranking.procedure import Entry, rank_study, write_ranking
 from siglip_study.ranking.scorer_check import CHECK_SCHEMA, check_scorer
 from siglip_study.ranking.variance import seed_noise
 from siglip_study.ranking.within import WithinSpread, spread_within
@@ -37,7 +41,7 @@ def simulated(design: Design, difference: float, n: int, seed: int) -> float:
     y = np.sqrt(between) * rng.standard_normal((n, 1, 1, g))
     y = y + np.sqrt(within - between) * rng.standard_normal((n, p, 1, g))
     y = a.sd * (y + np.sqrt(1 - within) * rng.standard_normal((n, p, s, g)))
-    y += a.seed_sd * rng.standard_normal((n, p, s, 1))
+    y += np.reshape(a.seed_sds(p), (p, 1, 1)) * rng.standard_normal((n, p, s, 1))
     y[:, 0] += difference / 2
     y[:, 1] -= difference / 2
     tests = pair_arrays(y, seed_noise(y))
@@ -55,14 +59,24 @@ def test_agrees_with_simulated_studies(g: int, s: int, p: int, seed_sd: float) -
         assert simulated(design, difference, 2500, seed=g) == pytest.approx(target, abs=0.05)
 
 
+@pytest.mark.parametrize("seed_sd", [(0.02, 0.02, 0.4, 0.1), (0.3, 0.02, 0.02, 0.02)])
+def test_agrees_with_simulated_studies_where_seed_noise_is_unequal(seed_sd) -> None:
+    design = Design(AssumedScores(sd=0.8, seed_sd=seed_sd), 60, 3, 4)
+    difference = design.detectable()
+    assert simulated(design, difference, 2500, seed=1) == pytest.approx(0.8, abs=0.08)
+    # An equal noise of the same mean square promises something else.
+    equal = replace(design.assumed, seed_sd=float(np.sqrt(np.mean(np.square(seed_sd)))))
+    assert abs(replace(design, assumed=equal).power(difference) - 0.8) > 0.15
+
+
 def test_without_seed_noise_it_is_near_the_paired_t_test() -> None:
     # Two projectors, nothing redrawn: the paired t-test, but for what max(v̄, v) may add: nothing.
     assumed = AssumedScores(sd=1.0, between_projectors=0.5, between_seeds=1.0, seed_sd=0.0)
     design = Design(assumed, 40, 3, 2)
-    assert design.variance == pytest.approx(2 * 0.5 / 40)
+    assert design.plan.variance == pytest.approx(2 * 0.5 / 40)
     critical = stats.t.ppf(0.975, 39)
     for difference in (0.2, 0.45, 0.6):
-        exact = stats.nct.sf(critical, 39, difference / np.sqrt(design.variance))
+        exact = stats.nct.sf(critical, 39, difference / np.sqrt(design.plan.variance))
         assert design.power(difference) == pytest.approx(exact, abs=0.01)
 
 
@@ -118,22 +132,21 @@ def write_check(path: Path, figures: dict[str, object]) -> Path:
     return path
 
 
-def interval_of(values: np.ndarray) -> dict[str, object]:
-    """What a scorer check says of these margins, D within category apart."""
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    figures = {"mean_margin": values.mean(), "low": low, "high": high}
-    return {**figures, "n_groups": len(values), "alpha": 0.05}
+def check_of(values: np.ndarray) -> dict[str, object]:
+    """What a scorer check says of these margins, those within category apart."""
+    spread = {"mean": values.mean(), "sd": values.std(ddof=1), "within": None}
+    return {"n_groups": len(values), "alpha": 0.05, "standardised": spread}
 
 
 def test_references_are_read_from_either_file(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(0.3, 0.1, 40)
-    found = read_references(write_check(tmp_path / "scorer_check.json", interval_of(values)))
+    found = read_references(write_check(tmp_path / "scorer_check.json", check_of(values)))
     assert found.sd == pytest.approx(values.std(ddof=1))
     margins = np.repeat(values, 2)
     columns = {
         "group": [f"v{i // 2}" for i in range(80)],
-        "grounding_margin": margins,
-        "grounding_margin_within": [None, None, *(margins[2:] / 2)],
+        "standardised_margin": margins,
+        "standardised_margin_within": [None, None, *(margins[2:] / 2)],
     }
     pl.DataFrame(columns).write_parquet(tmp_path / "clips.parquet")
     clips = read_references(tmp_path / "clips.parquet")
@@ -151,7 +164,18 @@ def test_references_are_read_from_either_file(tmp_path: Path) -> None:
         ("none.parquet", None, "no such file"),
         ("x.json", "[]", "expected an object"),
         ("x.json", '{"schema": "metrics/1"}', f"expected {CHECK_SCHEMA}"),
-        ("x.parquet", pl.DataFrame({"id": ["a"]}), "grounding_margin"),
+        ("x.parquet", pl.DataFrame({"id": ["a"]}), "standardised_margin"),
+        (
+            "x.json",
+            json.dumps(
+                {
+                    "schema": CHECK_SCHEMA,
+                    "decides": "report",
+                    "splits": {"report": {"n_groups": 9, "alpha": 0.05, "mean_margin": 0.3}},
+                }
+            ),
+            "the references' D alone; expected their M",
+        ),
     ],
 )
 def test_unusable_references_are_named(tmp_path: Path, name, content, said) -> None:
@@ -172,9 +196,10 @@ def test_unusable_references_are_named(tmp_path: Path, name, content, said) -> N
         ("--projectors 0", "0 projectors; expected at least 2"),
         ("--groups 0", "0 groups; expected at least 2"),
         ("--difference 0", "difference of 0.0; expected a number above 0"),
-        ("--sd 0", "SD of D over clips is 0.0; expected a number above 0"),
-        ("--sd nan", "SD of D over clips is nan; expected a number above 0"),
-        ("--seed-sd -1", "SD of D over seeds is -1.0; expected 0 or more"),
+        ("--sd 0", "SD of M over clips is 0.0; expected a number above 0"),
+        ("--sd nan", "SD of M over clips is nan; expected a number above 0"),
+        ("--seed-sd -1", "SD of M over seeds is -1.0; expected 0 or more"),
+        ("--seed-sd .1 .2 --projectors 3", "2 values; expected one, or one for each of the 3"),
         ("--between-projectors .6", "expected 0 ≤ projectors ≤ seeds ≤ 1"),
     ],
 )
@@ -200,7 +225,7 @@ def simulated_gate(design: GateDesign, mean: float, within: float, seed: int) ->
     high = [0.9] * s, [0.03] * s
     passed = 0
     for _ in range(STUDIES):
-        seeds = a.seed_sd * rng.standard_normal((p, s, 1))
+        seeds = np.reshape(a.seed_sds(p), (p, 1, 1)) * rng.standard_normal((p, s, 1))
         kept, again = rng.standard_normal((2, p, 1, g)), rng.standard_normal((2, p, s, g))
         noise = np.sqrt(a.between_seeds) * kept + np.sqrt(1 - a.between_seeds) * again
         level = np.array([0.0] + [-9.0] * (p - 1))[:, None, None]
@@ -294,24 +319,64 @@ def references_by_category(n: int = 30) -> tuple[np.ndarray, list[str], list[str
 def test_the_scorer_check_tells_it_and_power_reads_it(tmp_path: Path, capsys) -> None:
     matrix, groups, category = references_by_category()
     check = check_scorer(matrix, groups, category)
-    assert check.within is not None
+    spread = check.standardised
+    assert spread is not None and spread.within is not None
+    assert spread.mean == pytest.approx(standardised_margin(matrix).mean())
     # Two clips are no category.
-    assert (check.within.n_groups, check.within.n_total) == (28, 30)
-    assert check.within.mean == pytest.approx(0.4, abs=0.03)
-    assert check_scorer(matrix, groups).within is None
+    assert (spread.within.n_groups, spread.within.n_total) == (28, 30)
+    assert spread.within.mean == pytest.approx(0.4 / 0.5 * spread.mean, rel=0.3)
+    plain = check_scorer(matrix, groups).standardised
+    assert plain is not None and plain.within is None
     path = write_check(tmp_path / "scorer_check.json", asdict(check))
-    assert read_references(path).within == check.within
+    assert read_references(path).within == spread.within
     assert main(["--references", str(path), "--projectors", "4", "--seeds", "3"]) == 0
     said = capsys.readouterr().out
-    assert "Passing the gate with 30 source videos and 3 seeds (D above 0, D within" in said
-    lines = [line for line in said.splitlines() if "of the references' D (" in line]
+    assert "Passing the gate with 30 source videos and 3 seeds (M above 0, M within" in said
+    lines = [line for line in said.splitlines() if "of the references' M (" in line]
     assert len(lines) == 5 and all("within)" in line for line in lines)
 
 
 def test_one_seed_and_no_figures_within_category(tmp_path: Path, capsys) -> None:
     values = np.random.default_rng(0).normal(0.3, 0.1, 40)
-    path = write_check(tmp_path / "scorer_check.json", interval_of(values))
+    path = write_check(tmp_path / "scorer_check.json", check_of(values))
     assert main(["--references", str(path), "--seeds", "1"]) == 0
     said = capsys.readouterr().out
     assert "no ranks with one seed" in said and "This study has one seed: no ranks" in said
-    assert "40 source videos and 1 seed (D above 0, D within category is unknown" in said
+    assert "40 source videos and 1 seed (M above 0, M within category is unknown" in said
+
+
+# ---- After a study.
+
+
+def test_a_finished_study_tells_what_each_pair_would_gain_and_cost(tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    seed_sd = {"linear": 0.01, "mlp": 0.01, "resampler": 0.4}
+    margins = {
+        label: 3 + rng.normal(0, 0.6, (3, 40)) + sd * np.array([[-1], [0], [1]])
+        for label, sd in seed_sd.items()
+    }
+    hours = {"linear": RunHours(1.0, 0.5), "mlp": RunHours(2.0, 0.5), "resampler": RunHours(3, 1)}
+    found = rank_study(
+        {label: Entry(table) for label, table in margins.items()},
+        [f"v{i}" for i in range(40)],
+        circumstances=Circumstances(hours=hours),
+    )
+    write_ranking(tmp_path / "ranking.json", found)
+    assert main(["--ranking", str(tmp_path / "ranking.json"), "--more", "2"]) == 0
+    said = capsys.readouterr().out
+    for pair in found.plans:
+        (line,) = [line for line in said.splitlines() if line.startswith(f"{pair.a} - {pair.b}")]
+        powers = [pair.plan.power(pair.difference, n_seeds=s) for s in (3, 4, 5)]
+        powers += [pair.plan.power(pair.difference, times_clips=t) for t in (1.5, 2, 4)]
+        assert line.split()[-6:] == [f"{power:.0%}" for power in powers]
+    # A seed: 4.5 hours of training + 2 of captions, of all; clips: captions of three seeds.
+    (cost,) = [line for line in said.splitlines() if line.startswith("hours more")]
+    assert cost.split()[2:] == ["0", "8", "16", "3", "6", "18"]
+    assert "resampler 0.3" in said or "resampler 0.4" in said
+
+
+def test_a_ranking_without_plans_is_named(tmp_path: Path, capsys) -> None:
+    alone = rank_study({"linear": Entry(np.ones((1, 5)))}, list("abcde"))
+    write_ranking(tmp_path / "ranking.json", alone)
+    assert main(["--ranking", str(tmp_path / "ranking.json")]) == 1
+    assert "holds no plan of a pair" in capsys.readouterr().err

@@ -1,5 +1,8 @@
 """What a claim is worth and what more seeds buy: against simulation, scipy, brute force."""
 
+from dataclasses import replace
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,42 +10,97 @@ from scipy import stats
 from siglip_study.metrics.grounding import proportion_interval
 from siglip_study.ranking.outlook import (
     PairPlan,
-    SeedCharge,
     chance_best,
     excluded_failure_rate,
     overlap_bars,
     shrunken,
 )
-from siglip_study.ranking.variance import noise_of
+from siglip_study.ranking.pairs import pair_arrays
+from siglip_study.ranking.variance import noise_of, seed_noise
 
-CHARGE = SeedCharge(0.03, 4)
-PLAN = PairPlan(0.01, CHARGE, CHARGE, n_groups=60, n_seeds=3, n_pairs=6, alpha=0.05)
+#: Two pairs of four projectors, the last with ten times the seed noise of the others.
+STEADY = PairPlan(
+    (0, 1), (0.01, 0.01, 0.01, 1.0), (0.1,) * 4, kept=0.4, n_groups=60, n_seeds=3, alpha=0.05
+)
+NOISY = replace(STEADY, members=(0, 3))
 
 
 def test_power_grows_with_seeds_clips_and_the_difference():
-    assert PLAN.power(0.3) < PLAN.power(0.3, n_seeds=5) < PLAN.power(0.3, n_seeds=9)
-    assert PLAN.power(0.3) < PLAN.power(0.3, times_clips=4)
-    assert PLAN.power(0.0) == pytest.approx(0.05 / 12)
-    assert PLAN.power(0.3) < PLAN.power(0.6)
+    for plan, d in ((STEADY, 0.3), (NOISY, 2.0)):
+        assert plan.power(d) < plan.power(d, n_seeds=5) < plan.power(d, n_seeds=9)
+        assert plan.power(d) < plan.power(2 * d)
+    assert STEADY.power(0.3) < STEADY.power(0.3, times_clips=4)
+    # More clips do nothing for seeds that swing.
+    assert NOISY.power(2.0, times_clips=4) < NOISY.power(2.0) + 0.02
+    assert STEADY.power(0.0) < 0.05 / 6
 
 
 def test_the_seeds_needed_are_the_fewest():
-    seeds = PLAN.seeds_needed(0.4)
-    assert PLAN.power(0.4, seeds - 1) < 0.8 <= PLAN.power(0.4, seeds)
-    groups = PLAN.groups_needed(0.5)
-    assert PLAN.power(0.5, times_clips=(groups - 1) / 60) < 0.8
-    assert PLAN.power(0.5, times_clips=groups / 60) >= 0.8
-    assert PLAN.seeds_needed(0.05) is None and PLAN.groups_needed(0.2) is None
+    seeds = STEADY.seeds_needed(0.35)
+    assert seeds > 4 and STEADY.power(0.35, seeds - 1) < 0.8 <= STEADY.power(0.35, seeds)
+    still = replace(STEADY, seed=(0.001,) * 4)
+    groups = still.groups_needed(0.4)
+    assert still.power(0.4, times_clips=(groups - 1) / 60) < 0.8
+    assert still.power(0.4, times_clips=groups / 60) >= 0.8
+    assert NOISY.seeds_needed(0.1) is None and NOISY.groups_needed(0.5) is None
 
 
 def test_a_third_seed_frees_a_pair_from_a_noisy_neighbour():
     means = np.array([[-0.1, 0.1], [-0.1, 0.1], [-0.1, 0.1], [-5.0, 5.0]])
     delta = np.random.default_rng(0).normal(1.0, 1.0, 60)
-    plan = PairPlan.of(delta, noise_of(means, 0.0, 60), (0, 1), 6, 0.05)
-    # Variances .02 and 50: their mean 12.5 is charged twice; the median, over .4549, with three.
-    assert plan.charged.variance == pytest.approx(2 * (3 * 0.02 + 50) / 4)
-    assert plan.planned.variance == pytest.approx(2 * 0.02 / stats.chi2.ppf(0.5, 1))
-    assert plan.power(1.0) < 0.05 and plan.seeds_needed(1.0) == 3
+    plan = PairPlan.of(delta, noise_of(means, 0.0, 60), (0, 1), 0.05)
+    assert plan.seed == pytest.approx((0.02, 0.02, 0.02, 50.0))
+    # With two seeds the mean of all is charged, 12.5; from three on the median.
+    assert plan.power(1.0) < 0.05 and plan.power(1.0, n_seeds=3) > 0.5
+
+
+def test_a_plan_holds_the_variances_of_the_study_it_is_of():
+    rng = np.random.default_rng(1)
+    sds, again, kept = np.array([0.1, 0.1, 0.4]), 0.5, 0.3
+    y = sds[:, None, None] * rng.standard_normal((3, 400, 1))
+    y = y + np.sqrt(kept / 2) * rng.standard_normal((3, 1, 900))
+    y += np.sqrt(again) * rng.standard_normal((3, 400, 900))
+    plan = PairPlan.of(y[0].mean(0) - y[2].mean(0), seed_noise(y), (0, 2), 0.05)
+    assert plan.seed == pytest.approx(sds**2, rel=0.25)
+    assert plan.again == pytest.approx([again] * 3, rel=0.02)
+    assert plan.kept == pytest.approx(kept, rel=0.2)
+    assert (plan.n_seeds, plan.n_groups, plan.n_pairs) == (400, 900, 3)
+
+
+def claimed(plan: PairPlan, difference: float, studies: int, seed: int) -> np.ndarray:
+    """Simulated studies ``[N, P, S, G]`` in which the pair differs so, as the plan has them."""
+    rng = np.random.default_rng(seed)
+    p, s, g = len(plan.seed), plan.n_seeds, plan.n_groups
+    y = np.sqrt(plan.kept / 2) * rng.standard_normal((studies, p, 1, g))
+    y = y + np.sqrt(plan.again)[:, None, None] * rng.standard_normal((studies, p, s, g))
+    y += np.sqrt(plan.seed)[:, None, None] * rng.standard_normal((studies, p, s, 1))
+    y[:, plan.members[0]] += difference
+    return y
+
+
+@pytest.mark.parametrize("members", [(0, 1), (0, 3), (2, 3)])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_what_is_promised_at_unequal_noise_is_kept(members, seeds):
+    plan = replace(STEADY, members=members, n_seeds=seeds, n_groups=40)
+    for difference in (0.4, 1.2, 2.4):
+        y = claimed(plan, difference, 1500, seed=seeds)
+        tests = pair_arrays(y, seed_noise(y))
+        place = list(combinations(range(4), 2)).index(members)
+        strictest = tests.p[:, place] <= plan.alpha / plan.n_pairs
+        found = (strictest & (tests.difference[:, place] > 0)).mean()
+        assert plan.power(difference) == pytest.approx(found, abs=0.04)
+
+
+@pytest.mark.parametrize("members", [(0, 1), (0, 3)])
+def test_studies_promise_on_average_what_studies_like_them_keep(members):
+    truth = replace(STEADY, members=members, n_groups=40)
+    difference = {(0, 1): 0.6, (0, 3): 2.4}[members]
+    promised = []
+    for y in claimed(truth, difference, 60, seed=7):
+        delta = y[members[0]].mean(axis=0) - y[members[1]].mean(axis=0)
+        promised.append(PairPlan.of(delta, seed_noise(y), members, 0.05).power(difference))
+    # One study knows its noise badly; many of them do not err to one side by much.
+    assert np.mean(promised) == pytest.approx(truth.power(difference), abs=0.12)
 
 
 @pytest.mark.parametrize("true", [0.5, 1.5, 3.0])

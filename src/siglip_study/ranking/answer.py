@@ -61,7 +61,7 @@ class NextStep:
         power: probability that this study, made again, would claim it.
         seeds: report seeds with which that is .8, on these clips; ``None``: more than 20.
         groups: source videos with which it is, with these seeds; ``None``: over 16 times as many.
-        device_hours: training hours of these further seeds, of all projectors, one device at a time
+        device_hours: of these further seeds, of all projectors, trained and captioned on one device
             (GPU-hours; on a machine without a GPU its own); ``None`` where not known.
     """
 
@@ -181,8 +181,8 @@ def _next_step(
         return None
     members = table.labels.index(guess), table.labels.index(rival)
     delta = table.y[members[0]].mean(axis=0) - table.y[members[1]].mean(axis=0)
-    difference, n = float(delta.mean()), len(table.labels)
-    plan = PairPlan.of(delta, noise, members, n * (n - 1) // 2, alpha)
+    difference = float(delta.mean())
+    plan = PairPlan.of(delta, noise, members, alpha)
     seeds = plan.seeds_needed(difference)
     hours = None
     if seeds is not None and device_hours_a_seed is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from siglip_study.ranking.gate import GateVerdict, Verdict
-from siglip_study.ranking.outlook import TunedChoice
+from siglip_study.ranking.outlook import RunHours, TunedChoice
 from siglip_study.ranking.pairs import BaselineTest
 from siglip_study.ranking.within import WithinDemand
 
@@ -70,7 +70,7 @@ class Circumstances:
         n_tuning_seeds: runs of each tuning cell.
         truncated: share of captions cut at the token budget, per projector.
         sentences: mean sentences a caption, per projector.
-        device_hours_a_seed: training hours of one more report seed, of all projectors together.
+        hours: device hours of a report run, per projector; empty unless known of all.
     """
 
     halved: bool = False
@@ -80,7 +80,7 @@ class Circumstances:
     n_tuning_seeds: int = 1
     truncated: Mapping[str, float] = field(default_factory=dict)
     sentences: Mapping[str, float] = field(default_factory=dict)
-    device_hours_a_seed: float | None = None
+    hours: Mapping[str, RunHours] = field(default_factory=dict)
 
 
 def find_caveats(

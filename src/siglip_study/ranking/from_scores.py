@@ -16,6 +16,7 @@ from siglip_study.metrics.ids import check_same_ids
 from siglip_study.ranking.caveats import Circumstances
 from siglip_study.ranking.gate import Candidate, GateThresholds, References
 from siglip_study.ranking.metric_figures import MARGIN
+from siglip_study.ranking.outlook import RunHours
 from siglip_study.ranking.procedure import Entry, as_candidate, rank_study, write_ranking
 from siglip_study.ranking.scorer_check import ScorerCheck
 from siglip_study.ranking.time_order import Losses
@@ -156,25 +157,29 @@ def rank_projectors(
             ),
             truncated={label: own.truncated for label, own in seen.items()},
             sentences={label: own.sentences for label, own in seen.items()},
-            device_hours_a_seed=_device_hours_a_seed(runs),
+            hours=_hours(runs),
         ),
     )
     write_ranking(out, ranking)
 
 
-def _device_hours_a_seed(runs: Mapping[str, Sequence[Path]]) -> float | None:
-    """Hours that one run of every projector trained, both stages; ``None`` where it is not known.
+def _hours(runs: Mapping[str, Sequence[Path]]) -> dict[str, RunHours]:
+    """What one run of each projector took; nothing where it is not known of all.
 
     GPU time, or the machine's own where there was no GPU.
     """
-    seconds = 0.0
-    for folders in runs.values():
+    found = {}
+    for label, folders in runs.items():
         folder = folders[0]
-        # What two trainings report together has no file of its own.
+        # What two trainings report together has no files of its own.
         if not (folder / "cell.json").is_file():
-            return None
+            return {}
         cell = read_json(folder / "cell.json", "cell/1")
         stage1 = Paths(folder.parents[1]).stage1(cell["stage1_cell"]) / "stage.json"
-        for stage in (cell, read_json(stage1, "stage/1")):
-            seconds += stage["gpu_s"] or stage["wall_s"]
-    return seconds / 3600
+        captions = read_json(folder / "captions.json", "captions/1")
+        took = [
+            (told["gpu_s"] or told["wall_s"]) / 3600
+            for told in (cell, read_json(stage1, "stage/1"), captions)
+        ]
+        found[label] = RunHours(took[0] + took[1], took[2])
+    return found

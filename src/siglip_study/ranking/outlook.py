@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy import optimize, special, stats
 
-from siglip_study.ranking.variance import Array, SeedNoise
+from siglip_study.ranking.variance import Array, SeedNoise, add_seeds, noise_of
 
 #: Power that a plan asks for.
 POWER = 0.8
@@ -20,81 +21,117 @@ POWER = 0.8
 MOST_SEEDS, MOST_CLIPS = 20, 16
 
 
-@dataclass(frozen=True)
-class SeedCharge:
-    """What seeds add to a pair: the sum of both variances, before it is divided by S.
+#: Draws of the variance estimates; the power averaged over them is good to half a point.
+_DRAWS = 4000
 
-    ``freedom`` are its degrees of freedom over S − 1.
+
+@lru_cache(maxsize=64)
+def _standard_draws(projectors: int, seeds: int, groups: int) -> tuple[Array, Array, Array]:
+    """Clip part and residuals as multiples of their means, and seed means in SDs.
+
+    Quantiles of common uniforms, so that plans differ by size and not by luck.
     """
+    rng = np.random.default_rng(0)
+    clip = chi2_share(groups - 1, rng, (_DRAWS,))
+    means = rng.standard_normal((_DRAWS, projectors, seeds))
+    residual = chi2_share((seeds - 1) * (groups - 1), rng, (_DRAWS, projectors))
+    return clip, means, residual
 
-    variance: float
-    freedom: float
 
-    @classmethod
-    def of(
-        cls, noise: SeedNoise, members: tuple[int, int], least: float, pooled: float
-    ) -> SeedCharge:
-        """From a study's noise, where each is charged ``least`` that rests on ``pooled`` · (S − 1)
-        degrees of freedom; a charge of its own has S − 1."""
-        own = [value for member in members if (value := float(noise.own[member])) > least]
-        shared = (len(members) - len(own)) * least
-        variance = sum(own) + shared
-        squares = sum(value**2 for value in own) + shared**2 / pooled
-        return cls(variance, variance**2 / squares if squares > 0 else pooled)
+def chi2_share(df: int, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Draws of χ² over its degrees of freedom."""
+    return np.asarray(2 * special.gammaincinv(df / 2, rng.random(shape)) / df)
 
 
 @dataclass(frozen=True)
 class PairPlan:
-    """What the difference of two projectors rests on, as this study measured it.
+    """What the difference of two projectors rests on, and what a study of other size would claim.
+
+    Every projector has a seed noise of its own. What a study would estimate of it, and charge the
+    pair, is drawn and goes through the ranking's own code, since with few seeds the charge varies
+    much from study to study, and that of other projectors is part of it.
 
     Attributes:
-        clip_part: variance of the difference that clips cause, over their number: U_clip.
-        charged: what this study's seeds add.
-        planned: what a study with three seeds or more would be charged, which is another where
-            this one has two.
+        members: places of the pair among the P projectors.
+        seed: variance of each projector's mean that seeds cause, clips left out, ``P`` of them.
+        again: variance over source videos of a score that each seed draws anew, ``P`` of them.
+        kept: variance over source videos of the pair's difference that no seed averages away.
         n_groups: G.
         n_seeds: S.
-        n_pairs: m, over which Holm corrects.
-        alpha: level.
+        alpha: level; Holm corrects over all P(P − 1)/2 pairs.
     """
 
-    clip_part: float
-    charged: SeedCharge
-    planned: SeedCharge
+    members: tuple[int, int]
+    seed: tuple[float, ...]
+    again: tuple[float, ...]
+    kept: float
     n_groups: int
     n_seeds: int
-    n_pairs: int
     alpha: float
 
     @classmethod
-    def of(
-        cls, delta: Array, noise: SeedNoise, members: tuple[int, int], n_pairs: int, alpha: float
-    ) -> PairPlan:
-        """From seed-averaged differences ``[G]`` of two projectors of a study."""
-        projectors = noise.own.shape[-1]
-        pooled = projectors * (0.5 if noise.by_median else 1.0)
-        charged = SeedCharge.of(noise, members, float(noise.least), pooled)
-        planned = SeedCharge.of(noise, members, float(noise.median_least), projectors * 0.5)
-        part = float(delta.var(ddof=1)) / len(delta)
-        return cls(part, charged, planned, len(delta), noise.n_seeds, n_pairs, alpha)
+    def of(cls, delta: Array, noise: SeedNoise, members: tuple[int, int], alpha: float) -> PairPlan:
+        """From seed-averaged differences ``[G]`` of two projectors of a study.
+
+        The study's estimates are taken for the truth: a plan cannot know better.
+        """
+        groups = len(delta)
+        again = np.maximum(noise.spread - noise.own, 0.0) * groups
+        redrawn = float(again[list(members)].sum()) / noise.n_seeds
+        return cls(
+            members,
+            tuple(np.maximum(noise.own, 0.0).tolist()),
+            tuple(again.tolist()),
+            max(0.0, float(delta.var(ddof=1)) - redrawn),
+            groups,
+            noise.n_seeds,
+            alpha,
+        )
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs over which Holm corrects."""
+        return math.comb(len(self.seed), 2)
+
+    def sized(self, n_seeds: int | None = None, times_clips: float = 1) -> PairPlan:
+        """The same pair in a study of other size."""
+        seeds, groups = n_seeds or self.n_seeds, round(self.n_groups * times_clips)
+        if (seeds, groups) == (self.n_seeds, self.n_groups):
+            return self  # with what it has drawn
+        return replace(self, n_seeds=seeds, n_groups=groups)
+
+    @property
+    def _clip_part(self) -> float:
+        redrawn = sum(self.again[member] for member in self.members) / self.n_seeds
+        return (self.kept + redrawn) / self.n_groups
+
+    @property
+    def variance(self) -> float:
+        """True variance of the difference of the two means."""
+        return self._clip_part + sum(self.seed[member] for member in self.members) / self.n_seeds
+
+    @cached_property
+    def _critical(self) -> Array:
+        """The differences needed for a claim at Holm's strictest step, one a draw of V and df."""
+        clip, means, residual = _standard_draws(len(self.seed), self.n_seeds, self.n_groups)
+        again = np.array(self.again)
+        run_sd = np.sqrt(np.array(self.seed) + again / self.n_groups)
+        noise = noise_of(run_sd[:, None] * means, again * residual, self.n_groups)
+        variance, df = add_seeds(self._clip_part * clip, self.n_groups, noise, self.members)
+        bar = special.stdtrit(df, 1 - self.alpha / (2 * self.n_pairs))
+        return np.asarray(bar * np.sqrt(variance))
 
     def power(self, difference: float, n_seeds: int | None = None, times_clips: float = 1) -> float:
-        """Probability of claiming a true ``difference`` at Holm's strictest step, in [0, 1].
+        """Probability of claiming a true ``difference`` in its direction, in [0, 1].
 
-        The study's estimates of the variances are taken for the truth; with other numbers of seeds
-        and source videos their parts shrink accordingly.
+        Holm never asks for more than its first step, which is taken here: where other pairs are
+        claimed as well, the power is higher.
         """
-        seeds = n_seeds or self.n_seeds
-        charge = self.planned if seeds > 2 else self.charged
-        groups = self.n_groups * times_clips
-        clip, seed = self.clip_part / times_clips, charge.variance / seeds
-        variance = clip + seed
-        if variance <= 0:
-            return 1.0
-        parts = clip**2 / (groups - 1) + seed**2 / (charge.freedom * (seeds - 1))
-        df = variance**2 / parts
-        bar = special.stdtrit(df, 1 - self.alpha / (2 * self.n_pairs))
-        return float(stats.nct.sf(bar, df, abs(difference) / math.sqrt(variance)))
+        plan = self.sized(n_seeds, times_clips)
+        error = math.sqrt(plan.variance)
+        if error == 0:
+            return float(abs(difference) > 0)
+        return float(special.ndtr((abs(difference) - plan._critical) / error).mean())
 
     def seeds_needed(self, difference: float) -> int | None:
         """Fewest seeds that find ``difference`` with power .8 on these clips; ``None``: > 20."""
@@ -113,6 +150,36 @@ class PairPlan:
             enough = self.power(difference, times_clips=middle / self.n_groups) >= POWER
             low, high = (low, middle) if enough else (middle, high)
         return high
+
+
+@dataclass(frozen=True)
+class RunHours:
+    """Device hours of one report run: both stages of training, and captions of all report clips.
+
+    GPU-hours; on a machine without a GPU its own.
+    """
+
+    training: float
+    captions: float
+
+    @property
+    def total(self) -> float:
+        """What one seed more takes."""
+        return self.training + self.captions
+
+
+@dataclass(frozen=True)
+class PlannedPair:
+    """A pair of a study, with what its next seeds and clips would tell.
+
+    ``difference`` a − b is taken for the true one: as measured, and where it was claimed as
+    shrunken.
+    """
+
+    a: str
+    b: str
+    difference: float
+    plan: PairPlan
 
 
 @dataclass(frozen=True)

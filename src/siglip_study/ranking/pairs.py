@@ -144,7 +144,7 @@ def pair_tests(
             likely = shrunken(difference, float(se[i]), float(strict[i]))
             members = table.labels.index(a), table.labels.index(b)
             delta = table.y[members[0]].mean(axis=0) - table.y[members[1]].mean(axis=0)
-            power = PairPlan.of(delta, noise, members, len(names), alpha).power(likely)
+            power = PairPlan.of(delta, noise, members, alpha).power(likely)
         known = noise is not None
         result.append(
             PairTest(

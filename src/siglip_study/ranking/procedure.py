@@ -22,7 +22,14 @@ from siglip_study.ranking.gate import (
     gate_all,
 )
 from siglip_study.ranking.metric_figures import MARGIN, MetricFigures, metric_figures
-from siglip_study.ranking.outlook import TunedChoice, chance_best, overlap_bars
+from siglip_study.ranking.outlook import (
+    PairPlan,
+    PlannedPair,
+    RunHours,
+    TunedChoice,
+    chance_best,
+    overlap_bars,
+)
 from siglip_study.ranking.pairs import (
     BaselineTest,
     PairInfluence,
@@ -126,7 +133,8 @@ class Ranking:
     ``scorer`` and ``retrieval`` are ``None`` where their captions were not given, ``time_order``
     where the losses were not. ``metrics`` holds M first, then the others in the order given.
     ``human_margin`` is the human captions' mean M. ``tuning`` says of each projector how far its
-    choice among several cells may be luck.
+    choice among several cells may be luck; ``plans`` holds what each pair rests on (none with one
+    seed or group), ``hours`` what a run of each projector took, where it is known of all.
     """
 
     alpha: float
@@ -143,6 +151,8 @@ class Ranking:
     metrics: tuple[MetricFigures, ...] = ()
     time_order: TimeOrder | None = None
     tuning: tuple[TunedChoice, ...] = ()
+    plans: tuple[PlannedPair, ...] = ()
+    hours: Mapping[str, RunHours] = field(default_factory=dict)
     within_category: WithinDemand | None = None
     retrieval: RetrievalBar | None = None
     scorer: ScorerCheck | None = None
@@ -262,7 +272,7 @@ def rank_study(
     known = {label: entries[label].losses for label in scores}
     losses = {label: own for label, own in known.items() if own is not None}
     given = circumstances or Circumstances()
-    hours = given.device_hours_a_seed
+    hours = sum(run.total for run in given.hours.values()) if given.hours else None
     tuning = _tuned_choices(scores, given)
     projectors = [
         RankedProjector(
@@ -298,6 +308,8 @@ def rank_study(
         ),
         time_order=time_order(losses, groups, limits.alpha) if len(losses) == len(scores) else None,
         tuning=tuning,
+        plans=_planned(scores, tests, limits.alpha),
+        hours=given.hours,
         caveats=find_caveats(
             given,
             gates,
@@ -321,6 +333,22 @@ def as_candidate(entry: Entry, groups: Sequence[str]) -> Candidate:
     within = None if entry.within is None else known_group_means(entry.within, groups)
     margins = group_means(entry.margins, groups)[1]
     return Candidate(entry.effective, entry.top_share, margins, within)
+
+
+def _planned(
+    scores: Mapping[str, Array], tests: Sequence[PairTest], alpha: float
+) -> tuple[PlannedPair, ...]:
+    table = Scores.of(scores)
+    noise = study_noise(table)
+    if noise is None or table.n_groups < 2:
+        return ()
+    by_group, found = table.y.mean(axis=1), []
+    for test in tests:
+        members = table.labels.index(test.a), table.labels.index(test.b)
+        plan = PairPlan.of(by_group[members[0]] - by_group[members[1]], noise, members, alpha)
+        likely = test.difference if test.shrunken is None else test.shrunken
+        found.append(PlannedPair(test.a, test.b, likely, plan))
+    return tuple(found)
 
 
 def _tuned_choices(scores: Mapping[str, Array], given: Circumstances) -> tuple[TunedChoice, ...]:

@@ -17,14 +17,15 @@ from siglip_study.metrics.grounding import (
     auc,
     auc_within,
     grounding_margin,
-    grounding_margin_within,
     large_categories,
     mean_interval,
+    standardised_margin,
+    standardised_margin_within,
 )
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.ranking.scores import group_means, t_interval
 from siglip_study.ranking.variance import MARGIN_ROUNDING, contrast_variance, one_sided_p
-from siglip_study.ranking.within import WithinSpread, known_group_means, spread_within
+from siglip_study.ranking.within import MarginSpread, known_group_means, spread_within
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,7 +63,7 @@ class ScorerCheck:
     chance that a caption fits its clip better than another clip, 0.5 being blind, with bounds of
     the same kind; ``auc_within_category`` the same among clips of its category, of three clips at
     least (``None`` if there are none). ``human_scale`` says whether "human = 1" may be printed;
-    ``within`` is D within category, if any clip has one.
+    ``standardised`` is their M, of two source videos or more.
     """
 
     mean_margin: float
@@ -82,7 +83,7 @@ class ScorerCheck:
     can_tell: bool
     human_scale: bool
     alpha: float
-    within: WithinSpread | None = None
+    standardised: MarginSpread | None = None
 
 
 def uniform_derangement(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -180,10 +181,17 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
     categories = [
         large_categories([None] * len(names) if own is None else own) for _, names, own in blocks
     ]
-    margins_within, by_category = (
+    by_category, inside = (
         np.concatenate([metric(*pair) for pair in zip(matrices, categories, strict=True)])
-        for metric in (grounding_margin_within, auc_within)
+        for metric in (auc_within, standardised_margin_within)
     )
+    _, standardised = group_means(
+        np.concatenate([standardised_margin(matrix) for matrix in matrices]), groups
+    )
+    spread = None
+    if len(standardised) > 1:
+        own = spread_within(standardised, known_group_means(inside, groups))
+        spread = MarginSpread(float(standardised.mean()), float(standardised.std(ddof=1)), own)
     within, within_low, within_high = _mean_auc(by_category, groups, alpha)
     return ScorerCheck(
         mean_margin=mean,
@@ -203,7 +211,7 @@ def check_blocks(blocks: Sequence[Block], alpha: float = 0.05, seed: int = 0) ->
         can_tell=can_tell,
         human_scale=can_tell and errors >= HUMAN_SCALE_ERRORS,
         alpha=alpha,
-        within=spread_within(by_group, known_group_means(margins_within, groups)),
+        standardised=spread,
     )
 
 

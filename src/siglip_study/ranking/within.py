@@ -49,10 +49,10 @@ class WithinDemand:
 
 @dataclass(frozen=True)
 class WithinSpread:
-    """How the human captions' D within category spreads over source videos: what power needs.
+    """How the human captions' margin within category spreads over source videos.
 
-    ``correlation`` is that with their D over all clips; ``n_groups`` of the study's ``n_total``
-    source videos have both.
+    ``correlation`` is that with their margin over all clips; ``n_groups`` of the study's
+    ``n_total`` source videos have both.
     """
 
     mean: float
@@ -62,9 +62,22 @@ class WithinSpread:
     n_total: int
 
 
+@dataclass(frozen=True)
+class MarginSpread:
+    """How the human captions' M spreads over source videos: what power needs before training.
+
+    ``sd`` is over source videos, ``within`` that of M within category, if any clip has one.
+    """
+
+    mean: float
+    sd: float
+    within: WithinSpread | None
+
+
 def spread_within(margin: np.ndarray, within: np.ndarray) -> WithinSpread | None:
-    """Of D ``[G]`` and D within category ``[G]``, NaN where a video has none; ``None`` of fewer
-    than two.
+    """Of margins ``[G]`` and margins within category ``[G]``, NaN where a video has none.
+
+    ``None`` of fewer than two.
     """
     known = np.isfinite(within)
     own = within[known]

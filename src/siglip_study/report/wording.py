@@ -141,7 +141,7 @@ ENGLISH: dict[str, str] = {
     "advice.next": "{guess} is told from {rival} with probability {power:.0%} by a study like this "
     "one, if their difference is as measured; {needed}.",
     "advice.seeds": "{seeds} report seeds would do so with 80 %{hours}",
-    "advice.hours": " ({hours:.1f} hours of training more)",
+    "advice.hours": " ({hours:.1f} hours more)",
     "advice.groups": "{groups} source videos would do so with 80 %",
     "advice.neither": "neither 20 seeds nor 16 times the clips would with 80 %",
     "advice.blind_one": "{projectors} does not see the order of frames: reversing a video costs "
