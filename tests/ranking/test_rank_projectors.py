@@ -8,6 +8,7 @@ import pytest
 from support.scored import split_scores, write_captioner
 
 from siglip_study.base.errors import StudyError
+from siglip_study.base.io import write_json
 from siglip_study.ranking.from_scores import rank_projectors
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.procedure import read_ranking
@@ -103,3 +104,17 @@ def test_an_empty_selection_choice_is_a_caveat(study):
     }
     assert "halved" in told
     assert told["all_tuning_collapsed"] == ("weak",)
+
+
+def test_what_a_run_took_is_known_of_all_projectors_or_of_none(study, tmp_path):
+    assert study("unknown").hours == {}
+    for place, label in enumerate(("weak", "strong")):
+        folder, stage1 = tmp_path / f"runs/{label}1", tmp_path / f"stage1/{label}"
+        took = {"gpu_s": 0.0, "wall_s": 1800.0 * (1 + place)}
+        write_json(folder / "cell.json", {"stage1_cell": label, **took}, "cell/1")
+        write_json(stage1 / "stage.json", took, "stage/1")
+        write_json(folder / "captions.json", {"gpu_s": 360.0, "wall_s": 900.0}, "captions/1")
+    found = study("runs").hours
+    assert (found["weak"].training, found["strong"].training) == (1.0, 2.0)
+    # GPU time where there is any; one seed more is trained and captioned.
+    assert found["weak"].captions == 0.1 and found["weak"].total == pytest.approx(1.1)
