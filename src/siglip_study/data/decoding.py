@@ -149,17 +149,36 @@ def _faults(ticks: Collection[int | None]) -> int:
 
 
 def _read_whole(clip: ClipFile, info: ClipInfo, n_frames: int) -> NDArray[np.uint8]:
-    stamps = [(frame.pts, frame.dts, frame.duration) for frame in play(clip.path)]
+    # Which frames are wanted is known when all have been decoded; most files have an even rate, and
+    # a good guess saves decoding them again.
+    likely, stamps = _even(clip, info, n_frames), []
+    frames: dict[int, NDArray[np.uint8]] = {}
+    for i, frame in enumerate(play(clip.path)):
+        stamps.append((frame.pts, frame.dts, frame.duration))
+        if i in likely:
+            frames[i] = info.shown(frame)
     line = timeline(info, stamps)
     start_s, duration_s = clip.within(line.duration_s)
     wanted = line.places[frame_indices(line.pts, n_frames, duration_s, start_s)].tolist()
-    frames: dict[int, NDArray[np.uint8]] = {}
-    for i, frame in enumerate(play(clip.path)):
-        if i in wanted:
-            frames[i] = info.shown(frame)
-        if i >= wanted[-1]:
-            break
+    if not frames.keys() >= set(wanted):
+        for i, frame in enumerate(play(clip.path)):
+            if i in wanted:
+                frames[i] = info.shown(frame)
+            if i >= wanted[-1]:
+                break
     return _same_size([frames[i] for i in wanted])
+
+
+def _even(clip: ClipFile, info: ClipInfo, n_frames: int) -> set[int]:
+    """The frames that would be wanted if every packet showed one, at an even rate."""
+    if not info.n_frames or not info.frame_s:
+        return set()
+    times = np.arange(info.n_frames) * float(info.frame_s)
+    try:
+        start_s, duration_s = clip.within(info.n_frames * float(info.frame_s))
+    except ClipError:  # decoding tells
+        return set()
+    return set(frame_indices(times, n_frames, duration_s, start_s).tolist())
 
 
 # ---- By the packets: some frames of a clip without decoding most of the others, to the same bits.
