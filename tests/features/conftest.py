@@ -13,21 +13,12 @@ import torch
 from support.clips import manifest_rows, write_video
 from support.tiny_models import (
     CLIP_IMAGES,
+    DINO_IMAGES,
     SIGLIP_IMAGES,
     TEXT_SIZES,
     VISION_SIZES,
     byte_level_tokenizer,
 )
-
-DINO_IMAGES = {
-    "image_processor_type": "BitImageProcessor",
-    "size": {"shortest_edge": 40},
-    "crop_size": {"height": 32, "width": 32},
-    "do_center_crop": True,
-    "resample": 3,
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_std": [0.229, 0.224, 0.225],
-}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from siglip_study.planning.preflight import CHECKS, memory_finding, preflight, v
 ROOT, GIB = Path(__file__).parents[2], 2**30
 SPLITS = ("train", "selection", "report")
 TOWER = str(ROOT / "resources" / "demo" / "vision")
+LLM = str(ROOT / "resources" / "demo" / "llm")
 
 
 def failures(config):
@@ -65,8 +66,8 @@ def with_small_frames(models):
     [
         (pickled, "as a pickle only; expected safetensors"),
         (without_a_shard, "model-00001-of-00002.safetensors is missing"),
-        (with_small_frames, "32×32 pixels; the tower expects 64×64"),
-        (lambda m: edit(m / "vision" / "config.json", model_type="vit"), "vision: .* type 'vit'"),
+        (with_small_frames, "32×32 pixels; expected 64×64, the size of the model"),
+        (lambda m: edit(m / "vision" / "config.json", model_type="swin"), "vision: .* 'swin', a"),
         (lambda m: edit(m / "llm" / "config.json", model_type="siglip"), "llm: .* type 'siglip'"),
         (lambda m: edit(m / "scorer" / "config.json", model_type="vit"), "scorer: .* type 'vit'"),
         (
@@ -74,6 +75,18 @@ def with_small_frames(models):
             "1013 tokens and the model 1000 embeddings",
         ),
         (lambda m: (m / "llm" / "chat_template.jinja").unlink(), "no chat template"),
+        (
+            lambda m: edit(m / "llm" / "config.json", model_type="gpt_neox"),
+            "llm: .* 'gpt_neox', which is not supported: its layers",
+        ),
+        (
+            lambda m: edit(m / "llm" / "config.json", quantization_config={"quant_method": "awq"}),
+            r"llm: .* is quantised already \(quantization_config: awq\)",
+        ),
+        (
+            lambda m: edit(m / "scorer" / "config.json", quantization_config={"bits": 8}),
+            "scorer: .* is quantised already",
+        ),
     ],
 )
 def test_a_model_that_will_not_do(study, models, spoil, said):
@@ -93,7 +106,11 @@ def test_a_model_that_will_not_do(study, models, spoil, said):
             {"projectors": {"linear": {}, "query_abstractor": {"options": {"heads": 5}}}},
             "projectors: query_abstractor",
         ),
-        ({"vision": {"model": TOWER, "layer": -9}}, "vision.layer is -9; the tower has 5 layers"),
+        ({"vision": {"model": TOWER, "layer": -9}}, "has 5 layers; vision.layer is -9"),
+        (
+            {"llm": {"model": LLM, "lora": {"targets": ["q_proj", "query_key_value"]}}},
+            "llm.lora.targets: query_key_value is no linear layer of this model",
+        ),
         ({"scorer": {"model": TOWER}}, "scorer: "),  # the encoder is no judge
         ({"data": {"root": "./none"}, "demo": None}, "there is no such folder"),
     ],

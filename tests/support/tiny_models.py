@@ -48,6 +48,15 @@ CLIP_IMAGES = {
     "image_mean": [0.48, 0.45, 0.4],
     "image_std": [0.26, 0.26, 0.27],
 }
+DINO_IMAGES = {
+    "image_processor_type": "BitImageProcessor",
+    "size": {"shortest_edge": 40},
+    "crop_size": {"height": 32, "width": 32},
+    "do_center_crop": True,
+    "resample": 3,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
 SIGLIP_IMAGES = {
     "image_processor_type": "SiglipImageProcessor",
     "size": {"height": 32, "width": 32},
@@ -71,6 +80,32 @@ def wide_llm_sizes(**changes: Any) -> dict[str, Any]:
 def gemma_sizes(sizes: dict[str, Any], window: int) -> dict[str, Any]:
     """What Gemma wants beside: a sliding window, and its scale of the queries."""
     return sizes | {"sliding_window": window, "query_pre_attn_scalar": sizes["head_dim"]}
+
+
+_MUP = {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "attention_multiplier": 0.3}
+_MIXED = {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]}
+# What makes a tiny model of a family differ from Llama where its real ones do.
+_OWN_SIZES: dict[str, dict[str, Any]] = {
+    "cohere": {"logit_scale": 0.25},
+    "cohere2": {"logit_scale": 0.25, **_MIXED},
+    "exaone4": _MIXED,
+    "gemma3_text": {"query_pre_attn_scalar": 16, **_MIXED},
+    "granite": {"logits_scaling": 8.0, **_MUP},
+    "hyperclovax": {"logits_scaling": 0.25, **_MUP},
+    "ministral": _MIXED,
+    "mistral": {"sliding_window": 7},
+    "olmo3": _MIXED,
+    "phi3": {"sliding_window": 7},
+    "qwen2": {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 7},
+    "smollm3": {"no_rope_layers": [1, 0]},
+    "stablelm": {"use_parallel_residual": True, "qk_layernorm": True, "use_qkv_bias": True},
+}
+
+
+def llm_of(kind: str, **changes: Any) -> dict[str, Any]:
+    """The ``config.json`` of a tiny language model of this type; prompts of 8 pass its window."""
+    own = {"model_type": kind, "initializer_range": 0.3, "tie_word_embeddings": False}
+    return wide_llm_sizes(**own | _OWN_SIZES.get(kind, {}) | changes)
 
 
 def stir_adapters(llm: Any, std: float = 0.1) -> None:

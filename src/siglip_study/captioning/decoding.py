@@ -50,6 +50,7 @@ class Batch:
 
     def choose(self, hidden: Tensor) -> None:
         """Take the likeliest next token after hidden states ``[B, L]``."""
+        # Without the model's factor: neither the choice nor the penalty depends on it.
         logits = self.model.head(hidden).float()
         factor = self.limits.repetition_penalty
         if factor != 1.0:  # Keskar et al. 2019, section 4.1

@@ -184,5 +184,5 @@ def _losses_after(
     real = torch.arange(longest) < lengths[:, None]
     rows, places = (index.to(device) for index in real.nonzero(as_tuple=True))
     targets = torch.tensor([token for caption in captions for token in caption], device=device)
-    losses = head_cross_entropy(states[rows, places], model.head, targets)
+    losses = head_cross_entropy(states[rows, places], model.head, targets, model.logit_factor)
     return torch.zeros(len(captions), device=device).index_add_(0, rows, losses)

@@ -36,11 +36,20 @@ _SIGLIP: dict[str, Any] = {
     "image_mean": [0.5, 0.5, 0.5],
     "image_std": [0.5, 0.5, 0.5],
 }
+_IMAGENET: dict[str, Any] = {
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "CLIPImageProcessor": _CLIP,
-    "CLIPFeatureExtractor": _CLIP,
     "BitImageProcessor": _CLIP,
     "SiglipImageProcessor": _SIGLIP,
+    "ViTImageProcessor": _SIGLIP | {"resample": 2},
+    "BeitImageProcessor": _SIGLIP | {"crop_size": 224},
+    "DeiTImageProcessor": _SIGLIP
+    | {"size": {"height": 256, "width": 256}, "crop_size": 224, "do_center_crop": True},
+    # It resizes what is rescaled already: the same but for rounding to whole grey levels.
+    "DINOv3ViTImageProcessor": _SIGLIP | {"resample": 2} | _IMAGENET,
 }
 
 
@@ -127,13 +136,14 @@ def image_settings(model: str, revision: str | None, key: str, weights: str) -> 
 
 
 def transform_from(settings: dict[str, Any], source: str) -> FrameTransform:
-    """A transform from the JSON of a CLIP, SigLIP or BiT (DINOv2) image processor.
+    """A transform from the JSON of an image processor that resizes and crops to one size.
 
     Raises:
         StudyError: another processor, or a crop larger than the resized frame.
     """
     name = settings.get("image_processor_type") or settings.get("feature_extractor_type", "")
     kind = name.removesuffix("Fast").removesuffix("Pil")
+    kind = kind.replace("FeatureExtractor", "ImageProcessor")  # their name until 2022
     if kind not in _DEFAULTS:
         known = ", ".join(_DEFAULTS)
         raise StudyError(f"{source}: its image processor is '{name}'; expected one of {known}.")
@@ -141,6 +151,8 @@ def transform_from(settings: dict[str, Any], source: str) -> FrameTransform:
     if given.get("do_pad"):
         raise StudyError(f"{source}: its image processor pads frames; expected resizing alone.")
     resize = _side(given["size"]) if given.get("do_resize", True) else None
+    if isinstance(given["size"], int) and "height" in _DEFAULTS[kind]["size"]:
+        resize = (given["size"], given["size"])  # to these a bare number is a square
     crop = _side(given["crop_size"]) if given["do_center_crop"] else None
     crop = (crop, crop) if isinstance(crop, int) else crop
     reach = (resize, resize) if isinstance(resize, int) else resize

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.config.training import VisionConfig
 from siglip_study.features.images import FrameTransform, PatchTransform, load_transform
 from siglip_study.models.devices import pick_device
+from siglip_study.models.families import VisionFamily, patch_grid, vision_family
 from siglip_study.models.hub import load_weights, settings_of
 
 Weights = Literal["pretrained", "random"]
@@ -55,38 +55,18 @@ def load_frozen(
     weights: Weights,
     dtype: torch.dtype,
     device: torch.device,
+    **options: Any,
 ) -> Any:
-    """A model of class ``loader``; with random weights from its ``settings``, by a fixed seed."""
+    """A model of class ``loader``; with random weights from its ``settings``, by a fixed seed.
+
+    ``options``: of its constructor.
+    """
     if weights == "pretrained":
-        return load_weights(loader, model, revision, key, dtype).to(device)
+        return load_weights(loader, model, revision, key, dtype, **options).to(device)
     config = loader.config_class.from_dict(settings)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
         torch.manual_seed(0)
-        return loader(config).to(dtype).eval().requires_grad_(False)
-
-
-@dataclass(frozen=True)
-class VisionFamily:
-    """A kind of tower: its class in transformers, and tokens that precede the patches."""
-
-    model: str
-    prefix_tokens: Callable[[Any], int]
-
-
-_CLIP = VisionFamily("CLIPVisionModel", lambda config: 1)
-# Covers SigLIP 2 at a fixed resolution, whose checkpoints call themselves "siglip" as well.
-_SIGLIP = VisionFamily("SiglipVisionModel", lambda config: 0)
-#: model type of a config → its family
-VISION_FAMILIES: dict[str, VisionFamily] = {
-    "clip": _CLIP,
-    "clip_vision_model": _CLIP,
-    "siglip": _SIGLIP,
-    "siglip_vision_model": _SIGLIP,
-    "dinov2": VisionFamily("Dinov2Model", lambda config: 1),
-    "dinov2_with_registers": VisionFamily(
-        "Dinov2WithRegistersModel", lambda config: 1 + int(config.num_register_tokens)
-    ),
-}
+        return loader(config, **options).to(dtype).eval().requires_grad_(False)
 
 
 class VisionEncoder(FrameEncoder):
@@ -126,31 +106,20 @@ class VisionEncoder(FrameEncoder):
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
         source = f"{key} '{model}'"
         raw = settings_of(model, revision, key, random=weights == "random")
-        kind = str(raw.get("model_type", ""))
-        if kind.startswith("siglip2"):
-            raise StudyError(
-                f"{source} is a NaFlex model, whose number of patches follows each picture; "
-                "expected a SigLIP 2 of fixed resolution, such as "
-                "google/siglip2-so400m-patch14-384."
-            )
-        family = VISION_FAMILIES.get(kind)
-        if family is None:
-            raise StudyError(
-                f"{source} is of type '{raw.get('model_type')}'; expected a vision tower of "
-                f"type {', '.join(VISION_FAMILIES)}."
-            )
+        family = vision_family(raw, source)
         self.transform: FrameTransform = load_transform(model, revision, key, weights)
         self._model = load_frozen(
             getattr(transformers, family.model),
             raw.get("vision_config", raw),
             *(model, revision, key, weights, self.dtype, self.device),
+            **family.options,
         )
         config, size = self._model.config, self.transform.size
-        _check_size(config, size, source)
+        check_size(family, config, size, source)
         self._prefix = family.prefix_tokens(config)
         self._output: Tensor | None = None
         self._stop_after(layer, source)
-        rows, columns = (int(n) // int(config.patch_size) for n in size)
+        rows, columns = patch_grid(config, size)
         self.facts = {
             "model": model,
             "revision": revision,
@@ -183,12 +152,7 @@ class VisionEncoder(FrameEncoder):
         blocks: nn.ModuleList = next(
             m for m in self._model.modules() if isinstance(m, nn.ModuleList) and len(m) == count
         )
-        depth = layer if layer >= 0 else count + 1 + layer
-        if not 1 <= depth <= count:
-            raise StudyError(
-                f"{source} has {count} layers; vision.layer is {layer}, expected "
-                f"1 to {count} or −{count} to −1."
-            )
+        depth = check_layer(layer, count, source)
         del blocks[depth:]
         blocks[depth - 1].register_forward_hook(self._keep)
 
@@ -196,15 +160,22 @@ class VisionEncoder(FrameEncoder):
         self._output = output[0] if isinstance(output, tuple) else output
 
 
-def _check_size(config: Any, size: tuple[int, int], source: str) -> None:
-    expected = config.image_size
-    # DINOv2 fits its position embedding to any size; the others are made for one.
-    if not config.model_type.startswith("dinov2") and size != (expected, expected):
+def check_layer(layer: int, count: int, source: str) -> int:
+    """The number from 1 on of hidden layer ``layer`` among ``count``; StudyError: not of them."""
+    depth = layer if layer >= 0 else count + 1 + layer
+    if not 1 <= depth <= count:
+        raise StudyError(
+            f"{source} has {count} layers; vision.layer is {layer}, expected "
+            f"1 to {count} or −{count} to −1."
+        )
+    return depth
+
+
+def check_size(family: VisionFamily, config: Any, size: tuple[int, int], source: str) -> None:
+    """Raise StudyError where a tower cannot read pictures of ``size`` (height, width)."""
+    side = int(config.image_size)
+    if not family.any_size and size != (side, side):
         raise StudyError(
             f"{source}: its image processor gives {size[0]}×{size[1]} pixels; expected "
-            f"{expected}×{expected}, the size of the model."
-        )
-    if size[0] % config.patch_size or size[1] % config.patch_size:
-        raise StudyError(
-            f"{source}: frames of {size} are not whole patches of {config.patch_size}."
+            f"{side}×{side}, the size of the model."
         )

@@ -190,22 +190,30 @@ def keep(x: Tensor, seed: Tensor, rate: float) -> Tensor:
 CHUNK = 1024
 
 
-def head_cross_entropy(hidden: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
-    """``−log softmax(head(hidden))[target]`` in nats, ``[N]`` in fp32.
+def head_cross_entropy(
+    hidden: Tensor, head: nn.Linear, targets: Tensor, factor: float = 1.0
+) -> Tensor:
+    """``−log softmax(factor · head(hidden))[target]`` in nats, ``[N]`` in fp32.
 
     Args:
         hidden: ``[N, L]`` states that the head reads.
         head: the frozen output layer, ``L → V``; it gets no gradient.
         targets: ``[N]`` token ids.
+        factor: by which the model multiplies its logits.
     """
-    losses: Tensor = _HeadCrossEntropy.apply(hidden, head.weight, head.bias, targets)
+    losses: Tensor = _HeadCrossEntropy.apply(hidden, head.weight, head.bias, targets, factor)
     return losses
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        factor: float,
     ) -> Tensor:
         wants_gradient = ctx.needs_input_grad[0]
         hidden = hidden.to(weight.dtype)
@@ -213,7 +221,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if wants_gradient else None
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)
-            logits = nn.functional.linear(hidden[part], weight, bias).float()
+            logits = nn.functional.linear(hidden[part], weight, bias).float().mul_(factor)
             wanted = targets[part, None]
             normaliser = logits.logsumexp(1, keepdim=True)
             losses[part] = (normaliser - logits.gather(1, wanted))[:, 0]
@@ -222,11 +230,11 @@ class _HeadCrossEntropy(torch.autograd.Function):
                 probabilities.scatter_add_(
                     1, wanted, probabilities.new_full((1, 1), -1.0).expand_as(wanted)
                 )
-                gradient[part] = probabilities.to(weight.dtype) @ weight
+                gradient[part] = probabilities.mul_(factor).to(weight.dtype) @ weight
         ctx.save_for_backward(gradient)
         return losses
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0][:, None].to(gradient.dtype), None, None, None
+        return gradient * gradients[0][:, None].to(gradient.dtype), None, None, None, None

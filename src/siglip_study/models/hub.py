@@ -6,6 +6,7 @@ settings; weights come from safetensors alone, all of them or none.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,12 +147,81 @@ def settings_of(model: str, revision: str | None, key: str, random: bool) -> dic
     For random weights the packaged sizes will do where nothing is on this machine.
 
     Raises:
-        StudyError: not at hand.
+        StudyError: not at hand, or quantised already.
     """
     require_folder(model, key)
     if random and architecture_source(model, revision) != "absent":
-        return architecture(model, revision, key)
-    return read_model_json(model, revision, (_CONFIG,), key)
+        raw = architecture(model, revision, key)
+    else:
+        raw = read_model_json(model, revision, (_CONFIG,), key)
+    require_whole(raw, model, revision, key)
+    return raw
+
+
+# Where a config says that weights are quantised, and files that older tools put beside it.
+_QUANTIZED_KEYS = ("quantization_config", "compression_config")
+_QUANTIZED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+#: How safetensors spell the types of whole weights.
+_WHOLE = {"F64", "F32", "F16", "BF16"}
+
+
+def require_whole(raw: dict[str, Any], model: str, revision: str | None, key: str) -> None:
+    """Refuse a checkpoint that is quantised already: a study packs weights itself, or not at all.
+
+    Looks at its ``config.json``, ``raw``, at files beside it, and at the types of weights that are
+    on this machine.
+
+    Raises:
+        StudyError: it is quantised (bitsandbytes, GPTQ, AWQ, compressed-tensors, FP8, MXFP4 …).
+    """
+    found = None
+    halves = (raw.get(half) for half in ("text_config", "vision_config"))
+    for part, name in itertools.product([raw, *halves], _QUANTIZED_KEYS):
+        if isinstance(part, dict) and (settings := part.get(name)):
+            method = settings.get("quant_method") if isinstance(settings, dict) else settings
+            found = found or f"{name}: {method or 'of no named method'}"
+    beside = (name for name in _QUANTIZED_FILES if _own(model, revision, name) is not None)
+    if found := found or next(beside, None) or _packed_weight(model, revision):
+        raise StudyError(
+            f"{key} '{model}' is quantised already ({found}); expected the model with its weights "
+            "in bf16, fp16 or fp32 (llm.quantization: nf4 packs an LLM as it is loaded)."
+        )
+
+
+def _packed_weight(model: str, revision: str | None) -> str | None:
+    """The first matrix on this machine whose type is not that of whole weights."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in weight_files(model, revision):
+        try:
+            with safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118 (it is no mapping)
+                    dtype = file.get_slice(name).get_dtype()
+                    if name.endswith(".weight") and dtype not in _WHOLE:
+                        return f"{name} is {dtype}"
+        except (SafetensorError, OSError) as error:
+            raise StudyError(
+                f"{path}: cannot be read ({first_line(error)}); expected safetensors."
+            ) from None
+    return None
+
+
+def weight_files(model: str, revision: str | None) -> list[Path]:
+    """The safetensors of a model that are on this machine; none is fetched.
+
+    Raises:
+        StudyError: the index of its shards cannot be read.
+    """
+    names = ["model.safetensors"]
+    index = _own(model, revision, "model.safetensors.index.json")
+    if index is not None:
+        shards = read_settings(index).get("weight_map")
+        if not isinstance(shards, dict):
+            raise StudyError(f"{index}: has no weight_map; expected an index of safetensors.")
+        # Names alone: an index may not lead out of its folder.
+        names = sorted({Path(str(name)).name for name in shards.values()})
+    found = (_own(model, revision, name) for name in names)
+    return [path for path in found if path is not None]
 
 
 def architecture_source(model: str, revision: str | None = None) -> str:

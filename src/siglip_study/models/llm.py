@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import LlmConfig, LoraConfig
+from siglip_study.models.families import llm_config
 from siglip_study.models.hub import load_part, load_weights, settings_of
 from siglip_study.models.quantization import forbid_repacking, nf4_config, random_llm
 
@@ -31,7 +32,7 @@ def import_libraries(config: LlmConfig, adapters: bool) -> None:
     """Import what loading this model will need, so that it can be done in one go.
 
     Raises:
-        StudyError: as :func:`load_llm` does where the model is not at hand or no causal LM.
+        StudyError: as :func:`load_llm` does where the model is not at hand or not supported.
     """
     from transformers import AutoTokenizer  # noqa: F401
 
@@ -54,24 +55,16 @@ def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     Of a multimodal model (Gemma 3 from 4B on) the language model alone is loaded.
 
     Raises:
-        StudyError: not at hand, incomplete, no causal LM, or one that alters its logits.
+        StudyError: not at hand, incomplete, quantised, or of a family that is not supported.
     """
     random = config.weights == "random"
     settings = settings_of(config.model, config.revision, _KEY, random)
-    kind, text, multimodal = _causal_lm(settings, config)
-    # The loss applies the head to caption positions itself, so what a model does to its logits
-    # after the head (Gemma 2 caps, Granite and Cohere scale) would be missing from it.
-    for key in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
-        if (value := getattr(text, key, None)) not in (None, 1):
-            raise StudyError(
-                f"{_KEY} {config.model}: its config has {key} {value}; "
-                "expected a model whose logits are those of its head."
-            )
+    kind, text = _causal_lm(settings, config)
     if random:
         return random_llm(text, device, config.quantization)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     options: dict[str, Any] = {"config": text}
-    if multimodal:
+    if text.model_type != settings["model_type"]:
         options["key_mapping"] = _TEXT_WEIGHTS
     if config.quantization == "nf4":
         options["quantization_config"] = nf4_config(dtype)
@@ -83,21 +76,12 @@ def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     return model
 
 
-def _causal_lm(settings: dict[str, Any], config: LlmConfig) -> tuple[Any, Any, bool]:
-    """Class and config of the text model, and whether the checkpoint holds more than it."""
-    from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+def _causal_lm(settings: dict[str, Any], config: LlmConfig) -> tuple[Any, Any]:
+    """Class and config of the text model."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    name = settings.get("model_type", "")
-    whole = text = None
-    if name in CONFIG_MAPPING:
-        whole = CONFIG_MAPPING[name].from_dict(settings)
-        text = whole.get_text_config()
-    if text is None or type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise StudyError(
-            f"{_KEY} '{config.model}' is of type '{name}'; expected a causal language model that "
-            "transformers knows."
-        )
-    return MODEL_FOR_CAUSAL_LM_MAPPING[type(text)], text, text is not whole
+    text = llm_config(settings, f"{_KEY} '{config.model}'")
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(text)], text
 
 
 def embedding_rms(model: nn.Module) -> float:
@@ -124,12 +108,7 @@ def add_lora(model: nn.Module, config: LoraConfig) -> nn.Module:
         if module is not head
         and (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
     }
-    absent = [name for name in config.targets if name not in layers]
-    if absent:
-        raise StudyError(
-            f"llm.lora.targets: {', '.join(absent)} is no linear layer of this model; "
-            f"expected some of {', '.join(sorted(layers))}."
-        )
+    check_targets(config, layers)
     return get_peft_model(
         model,
         PeftLoraConfig(
@@ -141,6 +120,16 @@ def add_lora(model: nn.Module, config: LoraConfig) -> nn.Module:
             task_type="CAUSAL_LM",
         ),
     )
+
+
+def check_targets(config: LoraConfig, layers: Collection[str]) -> None:
+    """Raise StudyError for a target that is none of a model's linear layers, given by name."""
+    absent = [name for name in config.targets if name not in layers]
+    if absent:
+        raise StudyError(
+            f"llm.lora.targets: {', '.join(absent)} is no linear layer of this model; "
+            f"expected some of {', '.join(sorted(layers))}."
+        )
 
 
 def merge_adapters(llm: nn.Module, config: LlmConfig) -> nn.Module:

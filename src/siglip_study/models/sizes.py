@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from siglip_study.base.errors import StudyError
+from siglip_study.models.families import LLM_FAMILIES
 
 if TYPE_CHECKING:
     from siglip_study.projectors.base import Projector
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LlmShape:
-    """A causal LM with gated MLPs (Qwen, Llama, Gemma): layers, widths, heads, vocabulary."""
+    """A causal LM of Llama's kind, with gated MLPs: layers, widths, heads, vocabulary."""
 
     layers: int
     width: int
@@ -24,6 +25,8 @@ class LlmShape:
     intermediate: int
     vocab: int
     tied: bool
+    #: linear layers that hold several of Llama's in one: (name, theirs)
+    fused: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def attention_width(self) -> int:
@@ -41,7 +44,10 @@ class LlmShape:
         attention = {"q_proj": (width, queries), "k_proj": (width, keys), "v_proj": (width, keys)}
         gated = dict.fromkeys(("gate_proj", "up_proj"), (width, self.intermediate))
         down = {"down_proj": (self.intermediate, width)}
-        return {**attention, "o_proj": (queries, width), **gated, **down}
+        maps = {**attention, "o_proj": (queries, width), **gated, **down}
+        for name, parts in self.fused:
+            maps[name] = (width, sum(maps.pop(part)[1] for part in parts))
+        return maps
 
     @property
     def layer_parameters(self) -> int:
@@ -89,6 +95,7 @@ def llm_shape(raw: Mapping[str, Any], source: str) -> LlmShape:
         StudyError: a size is missing from the config.
     """
     raw = {**raw, **raw.get("text_config", {})}
+    family = LLM_FAMILIES.get(raw.get("model_type", ""))
     heads = _size(raw, "num_attention_heads", source)
     width = _size(raw, "hidden_size", source)
     return LlmShape(
@@ -100,6 +107,7 @@ def llm_shape(raw: Mapping[str, Any], source: str) -> LlmShape:
         intermediate=_size(raw, "intermediate_size", source),
         vocab=_size(raw, "vocab_size", source),
         tied=bool(raw.get("tie_word_embeddings", raw.get("model_type", "").startswith("gemma"))),
+        fused=tuple(family.fused.items()) if family else (),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from siglip_study.base.errors import StudyError
+from siglip_study.models.families import logit_factor
 from siglip_study.models.fast_layers import bare_llm, head_cross_entropy
 from siglip_study.models.llm import PromptLayout, embedding_rms
 from siglip_study.projectors.base import Projector
@@ -96,7 +97,7 @@ class VisionLanguageModel(nn.Module):
         hidden = self.backbone(inputs_embeds=inputs, use_cache=False).last_hidden_state
         # Position i predicts i + 1: the prompt's last position predicts the caption's first token.
         hidden = hidden[:, prompt.shape[1] - 1 :].flatten(0, 1)
-        losses = head_cross_entropy(hidden[real], self.head, targets)
+        losses = head_cross_entropy(hidden[real], self.head, targets, self.logit_factor)
         per_clip = torch.zeros(len(captions), device=hidden.device).index_add(0, rows, losses)
         return per_clip, lengths
 
@@ -116,8 +117,13 @@ class VisionLanguageModel(nn.Module):
 
     @property
     def head(self) -> Any:
-        """Hidden states → logits."""
+        """Hidden states → logits, up to :attr:`logit_factor`."""
         return self.causal_lm.get_output_embeddings()
+
+    @property
+    def logit_factor(self) -> float:
+        """What the model multiplies the head's output by; above zero."""
+        return logit_factor(self.causal_lm.config)
 
     @property
     def embedding(self) -> Any:

@@ -10,24 +10,36 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
 from siglip_study.base.errors import ClipError, StudyError
-from siglip_study.config.study import Config, ScorerConfig
-from siglip_study.config.training import VisionConfig
+from siglip_study.config.study import Config
 from siglip_study.data.clips import ClipFile
 from siglip_study.data.decoding import read_frames, require_decoder
 from siglip_study.data.layouts import scan_split
 from siglip_study.features.scorer import SCORER_FAMILIES
-from siglip_study.features.towers import VISION_FAMILIES
-from siglip_study.models.hub import FETCH_HINT, architecture, cached_file, is_folder, require_folder
-from siglip_study.models.llm import prompt_layout
+from siglip_study.features.towers import check_layer, check_size
+from siglip_study.models.families import (
+    VISION_FAMILIES,
+    llm_config,
+    patch_grid,
+    tower_config,
+    vision_family,
+)
+from siglip_study.models.hub import (
+    FETCH_HINT,
+    architecture,
+    cached_file,
+    is_folder,
+    require_folder,
+    require_whole,
+)
+from siglip_study.models.llm import check_targets, prompt_layout
 from siglip_study.models.sizes import llm_shape
 from siglip_study.planning.estimate import OVERHEAD_BYTES, Forecast
 from siglip_study.planning.rehearse import existing_folder, gigabytes
@@ -94,25 +106,23 @@ def check_config(forecast: Forecast) -> Told:
 def check_vision(forecast: Forecast) -> Told:
     """The encoder: kind, weights, and an image processor that gives frames of the tower's size."""
     vision = forecast.config.vision
-    raw = _config(vision, "vision")
-    yield from _image_model("vision", vision, raw, VISION_FAMILIES)
-    layers = int(raw.get("vision_config", raw).get("num_hidden_layers", 12))
-    depth = vision.layer if vision.layer >= 0 else layers + 1 + vision.layer
-    if raw.get("model_type", "") in VISION_FAMILIES and not 1 <= depth <= layers:
-        yield "failed", f"vision.layer is {vision.layer}; the tower has {layers} layers."
+    raw, source = _config(vision, "vision"), f"vision.model '{vision.model}'"
+    family = vision_family(raw, source)
+    yield _weights("vision", vision.model, vision.revision, vision.weights)
+    tower, size = tower_config(raw, source), frame_size(raw, vision.model, "vision.model")
+    check_size(family, tower, size, source)
+    rows, columns = patch_grid(tower, size)
+    yield "ok", f"frames of {size[0]}×{size[1]} pixels are {rows}×{columns} patches."
+    check_layer(vision.layer, int(tower.num_hidden_layers), source)
 
 
 def check_llm(forecast: Forecast) -> Told:
-    """The language model: kind and weights."""
+    """The language model: kind, weights, and layers for the adapters."""
     llm = forecast.config.llm
-    raw = _config(llm, "llm")
-    kind = raw.get("model_type", "")
-    known = kind in CONFIG_MAPPING
-    text = CONFIG_MAPPING[kind].from_dict(raw).get_text_config() if known else None
-    if text is None or type(text) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        yield "failed", f"{llm.model} is of type '{kind}'; expected a causal language model."
-        return
+    raw, source = _config(llm, "llm"), f"llm.model '{llm.model}'"
+    layers = llm_shape(llm_config(raw, source).to_dict(), source).linears()
     yield _weights("llm", llm.model, llm.revision, llm.weights)
+    check_targets(llm.lora, layers)
     if llm.quantization == "nf4":
         if importlib.util.find_spec("bitsandbytes") is None:
             yield "failed", "llm.quantization is nf4 and bitsandbytes is not installed."
@@ -126,7 +136,7 @@ def check_tokenizer(forecast: Forecast) -> Told:
     if tokenizer is None:
         yield "failed", f"that of {llm.model} is not on this machine; {FETCH_HINT}."
         return
-    vocab = llm_shape(_config(llm, "llm"), f"llm.model {llm.model}").vocab
+    vocab = int(llm_config(_config(llm, "llm"), f"llm.model '{llm.model}'").vocab_size)
     if len(tokenizer) > vocab:
         told = f"it has {len(tokenizer)} tokens and the model {vocab} embeddings"
         yield "failed", f"{told}; expected the model's own tokenizer."
@@ -146,9 +156,16 @@ def check_scorer_model(forecast: Forecast) -> Told:
     """The scorer: kind, weights, frames of its size, and its tokenizer."""
     scorer = forecast.config.scorer
     raw = _config(scorer, "scorer")
-    yield from _image_model("scorer", scorer, raw, SCORER_FAMILIES)
-    if raw.get("model_type", "") not in SCORER_FAMILIES:
+    kind, source = raw.get("model_type", ""), f"scorer.model '{scorer.model}'"
+    if kind not in SCORER_FAMILIES:
+        known = ", ".join(SCORER_FAMILIES)
+        yield "failed", f"{scorer.model} is of type '{kind}'; expected {known}."
         return
+    yield _weights("scorer", scorer.model, scorer.revision, scorer.weights)
+    size = frame_size(raw, scorer.model, "scorer.model")
+    if not SCORER_FAMILIES[kind].naflex:
+        check_size(VISION_FAMILIES[kind], tower_config(raw, source), size, source)
+    yield "ok", f"frames of {size[0]}×{size[1]} pixels fit the tower."
     files = ("tokenizer.json", "spiece.model", "vocab.json")
     if scorer.weights == "pretrained" and not _has(scorer.model, scorer.revision, files):
         yield "failed", f"{scorer.model} has no tokenizer on this machine; {FETCH_HINT}."
@@ -183,32 +200,10 @@ def check_projectors(forecast: Forecast) -> Told:
 
 
 def _config(section: Any, what: str) -> dict[str, Any]:
-    return architecture(section.model, section.revision, f"{what}.model")
-
-
-def _image_model(
-    what: str,
-    section: VisionConfig | ScorerConfig,
-    raw: dict[str, Any],
-    families: Collection[str],
-) -> Told:
-    """Kind, weights and frame size of a model that sees frames."""
-    model, kind = section.model, raw.get("model_type", "")
-    if kind not in families:
-        yield "failed", f"{model} is of type '{kind}'; expected {', '.join(families)}."
-        return
-    yield _weights(what, model, section.revision, section.weights)
-    width, height = frame_size(raw, model, f"{what}.model")
-    tower = raw.get("vision_config", raw)
-    side, patch = int(tower.get("image_size", 224)), int(tower.get("patch_size", 16))
-    free = str(tower.get("model_type", kind)).startswith(("dinov2", "siglip2"))
-    # A scorer's tower drops what is left over at the border; an encoder's grid may not.
-    uneven = what == "vision" and (width % patch or height % patch)
-    if ((width, height) != (side, side) and not free) or uneven:
-        told = f"its image processor gives {width}×{height} pixels"
-        yield "failed", f"{told}; the tower expects {side}×{side} in patches of {patch}."
-    else:
-        yield "ok", f"frames of {width}×{height} pixels fit the tower."
+    """A model's ``config.json``; raises StudyError where its weights are quantised already."""
+    raw = architecture(section.model, section.revision, f"{what}.model")
+    require_whole(raw, section.model, section.revision, f"{what}.model")
+    return raw
 
 
 def _weights(what: str, model: str, revision: str | None, weights: str) -> tuple[Level, str]:

@@ -22,6 +22,7 @@ from siglip_study.config.study import Config
 from siglip_study.config.training import StageConfig
 from siglip_study.data.layouts import scan_split
 from siglip_study.features.images import PatchTransform, image_settings, transform_from
+from siglip_study.models.families import complete_config, llm_config, patch_grid, tower_config
 from siglip_study.models.hub import architecture, image_processor, is_folder
 from siglip_study.models.sizes import LlmShape, TowerShape, llm_shape, text_shape, vision_shape
 from siglip_study.projectors.base import Projector
@@ -203,31 +204,37 @@ def model_facts(config: Config) -> ModelFacts:
         StudyError: a model's config is not at hand, or is of no supported kind.
     """
     vision, scorer, llm = config.vision, config.scorer, config.llm
-    raw = architecture(vision.model, vision.revision, "vision.model")
+    raw, raw_scorer, raw_llm = (
+        architecture(part.model, part.revision, f"{key}.model")
+        for key, part in (("vision", vision), ("scorer", scorer), ("llm", llm))
+    )
     size = frame_size(raw, vision.model, "vision.model")
-    patch = int(raw.get("vision_config", raw).get("patch_size", 32))
-    raw_scorer = architecture(scorer.model, scorer.revision, "scorer.model")
     scorer_size = frame_size(raw_scorer, scorer.model, "scorer.model")
-    raw_llm = architecture(llm.model, llm.revision, "llm.model")
+    # Complete: a config file leaves out what is its family's default.
+    tower = tower_config(raw, f"vision.model '{vision.model}'")
+    judge = complete_config(raw_scorer, f"scorer.model '{scorer.model}'").to_dict()
+    text = llm_config(raw_llm, f"llm.model '{llm.model}'").to_dict()
     return ModelFacts(
-        llm=llm_shape(raw_llm, f"llm.model {llm.model}"),
-        vision=vision_shape(raw, size, vision.layer),
-        scorer_images=vision_shape(raw_scorer, scorer_size, -1),
-        scorer_texts=text_shape(raw_scorer),
-        grid=(size[0] // patch, size[1] // patch),
+        llm=llm_shape(text, f"llm.model {llm.model}"),
+        vision=vision_shape(tower.to_dict(), size, vision.layer),
+        scorer_images=vision_shape(judge, scorer_size, -1),
+        scorer_texts=text_shape(judge),
+        grid=patch_grid(tower, size),
     )
 
 
 def frame_size(config: Mapping[str, Any], model: str, key: str) -> tuple[int, int]:
-    """Pixels of a frame: as the image processor makes it where its settings are at hand."""
+    """(height, width) of a frame: as its image processor makes it where that is at hand."""
     settings = image_processor(model)
     if is_folder(model):
         settings = image_settings(model, None, key, "pretrained")
     if settings is not None:
         made = PatchTransform if config.get("model_type") == "siglip2" else transform_from
         return made(settings, f"{key} '{model}'").size
-    side = int(config.get("vision_config", config).get("image_size", 224))
-    return side, side
+    tower = tower_config(config, f"{key} '{model}'")
+    # NaFlex models have no size, but a number of patches.
+    side = getattr(tower, "image_size", None) or math.isqrt(tower.num_patches) * tower.patch_size
+    return int(side), int(side)
 
 
 # ---- The work.

@@ -1,0 +1,98 @@
+"""Keeps the tables of supported models in docs/models.md equal to the code.
+
+Run with: ``python -m tools.model_docs docs/models.md``
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import atomic_path
+from siglip_study.models.families import (
+    LLM_FAMILIES,
+    MULTIMODAL,
+    REFUSED_LLMS,
+    REFUSED_VISION,
+    VISION_FAMILIES,
+    LlmFamily,
+    VisionFamily,
+)
+
+_HEAD = "| `model_type` | supported | how, or why not |\n| --- | --- | --- |\n"
+
+
+class _Registers:
+    """Stands for a tower's config, with four registers."""
+
+    num_register_tokens = 4
+
+
+def _tower(family: VisionFamily) -> str:
+    before = family.prefix_tokens(_Registers())
+    told = {0: "every token is a patch", 1: "CLS left out", 2: "CLS and distillation left out"}
+    size = "any size of picture" if family.any_size else "pictures of its own size"
+    return f"{told.get(before, 'CLS and registers left out')}; {size}"
+
+
+def _llm(family: LlmFamily) -> str:
+    if family.fused:
+        names = ", ".join(f"`{name}`" for name in family.fused)
+        return f"adapters (`llm.lora.targets`) go on {names} in place of their parts"
+    if family == LLM_FAMILIES["llama"]:
+        return "as Llama"
+    return "its factor on the logits is part of the loss"
+
+
+def _rows(supported: Mapping[str, str], refused: Mapping[str, str]) -> str:
+    """A line for all types of which the same is said, in the order of the code."""
+    lines = []
+    for answer, told in (("yes", supported), ("no", refused)):
+        for what in dict.fromkeys(told.values()):
+            names = ", ".join(f"`{name}`" for name, said in told.items() if said == what)
+            lines.append(f"| {names} | {answer} | {what} |\n")
+    return _HEAD + "".join(lines)
+
+
+def encoders() -> str:
+    """The table of vision towers."""
+    return _rows({k: _tower(family) for k, family in VISION_FAMILIES.items()}, REFUSED_VISION)
+
+
+def language_models() -> str:
+    """The table of language models."""
+    known = {kind: _llm(family) for kind, family in LLM_FAMILIES.items()}
+    known |= dict.fromkeys(MULTIMODAL, "its text model alone is loaded")
+    return _rows(known, REFUSED_LLMS)
+
+
+TABLES: dict[str, Callable[[], str]] = {"encoders": encoders, "language models": language_models}
+
+
+def with_tables(page: Path) -> str:
+    """The page's text with each table as it should be.
+
+    Raises:
+        StudyError: a pair of markers is missing.
+    """
+    text = page.read_text(encoding="utf-8")
+    for name, table in TABLES.items():
+        begins, ends = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        if begins not in text or ends not in text:
+            raise StudyError(f"{page}: found no '{begins.strip()}' … '{ends}'; expected both.")
+        above, below = text.split(begins, 1)[0], text.split(ends, 1)[1]
+        text = above + begins + table() + ends + below
+    return text
+
+
+def main(page: Path) -> None:
+    """Rewrite the tables of the page."""
+    text = with_tables(page)
+    with atomic_path(page) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
