@@ -274,3 +274,14 @@ def test_logits_far_from_zero_do_not_overflow():
     losses = head_cross_entropy(hidden, head, torch.tensor([0]))
     losses.sum().backward()
     assert losses.item() == 0.0 and hidden.grad.item() == 0.0
+
+
+def test_a_factor_on_the_logits_counts_in_loss_and_gradient():
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, 30)
+    hidden, targets = torch.randn(5, 8, requires_grad=True), torch.tensor([1, 2, 3, 29, 0])
+    losses = head_cross_entropy(hidden, head.requires_grad_(False), targets, 0.25)
+    expected = torch.nn.functional.cross_entropy(0.25 * head(hidden), targets, reduction="none")
+    torch.testing.assert_close(losses, expected)
+    gradients = [torch.autograd.grad(loss.sum(), hidden)[0] for loss in (losses, expected)]
+    torch.testing.assert_close(*gradients)

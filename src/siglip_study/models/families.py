@@ -97,7 +97,8 @@ REFUSED_VISION: dict[str, str] = {
     ),
     **dict.fromkeys(("vivit", "videomae", "timesformer", "vjepa2", "xclip"), _VIDEO),
     **dict.fromkeys(
-        ("sam_vision_model", "vitdet"), "a detector's tower, whose layers look into windows"
+        ("sam_vision_model", "vitdet"),
+        "a tower of segmenters and detectors, whose layers look into windows",
     ),
     "timm_wrapper": "a tower of timm, which is not among the libraries of a study",
 }
@@ -184,7 +185,7 @@ _EXPERTS = "its layers are mixtures of experts"
 _STATES = "its layers hold states of their own in place of keys and values"
 _LATENT = "its attention holds latent vectors in place of keys and values"
 _CAPPED = "it caps its attention's scores and its logits"
-_EMBEDDINGS = "its layers read embeddings of the tokens, which a video has not"
+_EMBEDDINGS = "its layers may read embeddings of the tokens, which a video has not"
 #: model type → why, for those that people try
 REFUSED_LLMS: dict[str, str] = {
     **dict.fromkeys(("gemma2", "vaultgemma"), _CAPPED),
