@@ -192,7 +192,7 @@ def _packed_weight(model: str, revision: str | None) -> str | None:
     """The first matrix on this machine whose type is not that of whole weights."""
     from safetensors import SafetensorError, safe_open
 
-    for path in weight_files(model, revision):
+    for path in _shards_here(model, revision):
         try:
             with safe_open(path, "pt") as file:
                 for name in file.keys():  # noqa: SIM118 (it is no mapping)
@@ -206,7 +206,7 @@ def _packed_weight(model: str, revision: str | None) -> str | None:
     return None
 
 
-def weight_files(model: str, revision: str | None) -> list[Path]:
+def _shards_here(model: str, revision: str | None) -> list[Path]:
     """The safetensors of a model that are on this machine; none is fetched.
 
     Raises:
