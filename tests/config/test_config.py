@@ -127,7 +127,7 @@ def test_numeric_strings_are_numbers():
         ("", "found NoneType"),
         ("just text", "found str"),
         ("a: \x00", "not readable as YAML"),
-        (b"\xff\xfe\xfa", "not readable as YAML"),
+        ("title: 제목".encode("cp949"), "not UTF-8.*expected YAML saved as UTF-8"),
         (Path, "cannot be read"),
     ],
 )
@@ -179,3 +179,20 @@ def test_an_unexchanged_half_may_choose_weights():
     apart = {**raw, "data": {**HALVED, "cross_fit": False}, "stage1": {"keep": "val_loss"}}
     assert not parse(apart).cross_fit
     assert not parse({**raw, "data": {"root": "x"}}).cross_fit
+
+
+PLAIN = {"data": {"root": "clips"}, "projectors": {"linear": {}}}
+
+
+def test_the_home_folder_is_written_as_a_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    models = {name: {"model": f"~/{name}"} for name in ("vision", "llm", "scorer")}
+    config = parse({**PLAIN, **models, "output_dir": "~/out", "data": {"root": "~/클립"}})
+    found = [getattr(config, name).model for name in models]
+    assert found == [str(tmp_path / name) for name in models]
+    assert (config.output_dir, config.data_root) == (str(tmp_path / "out"), tmp_path / "클립")
+
+
+def test_braces_in_the_output_folder_are_refused():
+    with pytest.raises(StudyError, match=r"output_dir.*braces"):
+        parse({**PLAIN, "output_dir": "results/{a}"})

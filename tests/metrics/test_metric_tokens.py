@@ -37,7 +37,7 @@ def test_all_morphemes_keep_particles_endings_and_punctuation():
     assert tuple(token for token in tokens.all[0] if token in content) == tokens.content[0]
 
 
-@pytest.mark.parametrize("language", ["ko", "en"])
+@pytest.mark.parametrize("language", ["ko", "en", "other"])
 @pytest.mark.parametrize("kind", ["all", "content", "characters", "words"])
 def test_nfd_and_nfc_give_the_same_tokens_and_empty_gives_none(language, kind):
     decomposed = unicodedata.normalize("NFD", BALL)
@@ -53,6 +53,31 @@ def test_words_and_characters():
     assert english.content == (("a", "dog", "running"), ())
     assert english.words == (("A", "dog,", "running."), ())
     assert tokenize(["가 나\n다"], "en").characters == (("가", "나", "다"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("一个人在跑。", "一 个 人 在 跑 。"),
+        ("犬がボールを見る。", "犬 が ボ ー ル を 見 る 。"),
+        ("ที่นี่ดี", "ที่ นี่ ดี"),  # a character has its vowel sign and its tone
+        ("ខ្មែរ", "ខ្មែ រ"),
+        ("AI技术, 3个", "ai 技 术 , 3 个"),
+        # Marks stay in their word where words are parted by blanks.
+        ("कुत्ता दौड़ रहा है।", "कुत्ता दौड़ रहा है ।"),
+        ("شَمْسٌ كبيرة", "شَمْسٌ كبيرة"),
+        ("Ein großer Hund, läuft!", "ein großer hund , läuft !"),
+        ("می\u200cرود", "می\u200cرود"),
+    ],
+)
+def test_other_languages_are_parted_at_characters_where_they_have_no_blanks(text, tokens):
+    expected = tuple(unicodedata.normalize("NFC", tokens).split(" "))
+    assert tokenize([text], "other").all == (expected,)
+
+
+def test_in_other_languages_a_character_keeps_its_marks():
+    assert tokenize(["ดี है"], "other").characters == (("ดี", "है"),)
+    assert tokenize(["一个。"], "other").content == (("一", "个"),)
 
 
 def test_an_unknown_language_is_named():

@@ -1,4 +1,5 @@
 # The study that the config spells out. Everything a rule knows about cells and paths it asks here.
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -12,6 +13,19 @@ from siglip_study.data.layouts import reader_code
 from siglip_study.study.cells import HELD_OUT, SPLITS
 from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
+
+# What Snakemake's jobs cannot be started with; everything else in a path works.
+HOUSE = Path(str(workflow.current_basedir)).parent.parent
+if "{" in str(HOUSE) or "}" in str(HOUSE):
+    raise WorkflowError(
+        f"the study lies in {HOUSE}; expected a folder without braces, which Snakemake takes for "
+        "wildcards."
+    )
+if any(c.isspace() or c in "\\'\"$&;()<>|`*?#!" for c in sys.executable):
+    raise WorkflowError(
+        f"Python is {sys.executable}; expected an environment in a folder without blanks, quotes "
+        "and the like, with which Snakemake cannot start jobs (the study itself may lie in one)."
+    )
 
 try:
     STUDY = Study(parsed(config))
@@ -33,7 +47,6 @@ GPU = {
 }
 # A training job works on several GPUs; what it computes does not depend on how many.
 TRAINING_GPUS = {**GPU, "gpu": CONFIG.runtime.gpus}
-HOUSE = Path(str(workflow.current_basedir)).parent.parent
 REPORT_FILES = [
     str(path) for path in sorted((HOUSE / "report").rglob("*")) if path.is_file()
 ]

@@ -99,7 +99,12 @@ def load(path: str | Path) -> Config:
         raise StudyError(f"{path}: no such config file.") from None
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x} at {error.start}"
+        raise StudyError(
+            f"{path}: not UTF-8 ({found}; CP949, perhaps); expected YAML saved as UTF-8."
+        ) from None
+    except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise StudyError(f"{path}: not readable as YAML ({problem}).") from None
     if not isinstance(raw, dict):

@@ -14,7 +14,16 @@ from siglip_study.config.training import (
     TrainingConfig,
     VisionConfig,
 )
-from siglip_study.config.types import Count, Fraction, Label, ModelSection, Positive, Section
+from siglip_study.config.types import (
+    Count,
+    Fraction,
+    HomePath,
+    Label,
+    ModelSection,
+    OutputPath,
+    Positive,
+    Section,
+)
 
 
 class DemoConfig(Section):
@@ -29,7 +38,7 @@ class DemoConfig(Section):
 class DataConfig(Section):
     """Where the clips and captions are, and which are usable."""
 
-    root: str | None = Field(None, description="Dataset folder; null only with `demo`.")
+    root: HomePath | None = Field(None, description="Dataset folder; null only with `demo`.")
     layout: str = Field(
         "aihub",
         description="Reader of the folder, by exact name; `module:function` is one of your own.",
@@ -179,7 +188,9 @@ class CaptionConfig(Section):
 class ScorerConfig(ModelSection):
     """The SigLIP-family model that scores captions; never the captioning encoder."""
 
-    model: str = Field("google/siglip2-so400m-patch14-384", description="Hub id or local folder.")
+    model: HomePath = Field(
+        "google/siglip2-so400m-patch14-384", description="Hub id or local folder."
+    )
     frames: Count = Field(8, description="Frames scored a clip.")
     lowercase: bool = Field(True, description="SigLIP 2 was trained on lower-cased text.")
     stop_if_blind: bool = Field(
@@ -196,7 +207,7 @@ class ScorerConfig(ModelSection):
 class BertScoreConfig(Section):
     """The encoder behind BERTScore; absent means “not computed”, said in the report."""
 
-    model: str = Field(description="Local folder or hub id.")
+    model: HomePath = Field(description="Local folder or hub id.")
     layer: Count = Field(description="Hidden layer that is compared.")
 
 
@@ -266,7 +277,7 @@ class PresetConfig(Section):
 class Config(Section):
     """The whole study."""
 
-    output_dir: str = Field("results", description="Where everything computed goes.")
+    output_dir: OutputPath = Field("results", description="Where everything computed goes.")
     demo: DemoConfig | None = Field(None, description="Makes its own clips; see DemoConfig.")
     data: DataConfig = Field(DataConfig(), description="Clips and captions.")
     vision: VisionConfig = Field(VisionConfig(), description="Frozen encoder.")

@@ -9,13 +9,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from siglip_study.config.types import Count, Fraction, ModelSection, Options, Positive, Section
+from siglip_study.config.types import (
+    Count,
+    Fraction,
+    HomePath,
+    ModelSection,
+    Options,
+    Positive,
+    Section,
+)
 
 
 class VisionConfig(ModelSection):
     """The frozen vision encoder whose patch features the projectors read."""
 
-    model: str = Field(
+    model: HomePath = Field(
         "openai/clip-vit-large-patch14-336", description="Hub id or local folder of the encoder."
     )
     layer: int = Field(
@@ -40,7 +48,7 @@ class LoraConfig(Section):
 class LlmConfig(ModelSection):
     """The frozen language model, its quantisation, its adapters and the prompt."""
 
-    model: str = Field("Qwen/Qwen3-8B", description="Hub id or local folder of the causal LM.")
+    model: HomePath = Field("Qwen/Qwen3-8B", description="Hub id or local folder of the causal LM.")
     quantization: Literal["nf4", "none"] = Field(
         "nf4", description="4-bit NF4 with double quantisation through bitsandbytes, or none."
     )

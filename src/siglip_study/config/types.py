@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -11,6 +12,24 @@ Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
 # A label becomes part of a path, a table cell and a chart legend.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+def _at_home(path: str) -> str:
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError as error:
+        raise ValueError(f"no home folder is known for it ({error})") from None
+
+
+def _writable_name(path: str) -> str:
+    if "{" in path or "}" in path:
+        raise ValueError("Snakemake takes braces in a path for wildcards; expected none")
+    return path
+
+
+# A path, or the name of a model, which may be one; ``~`` is the home folder.
+HomePath = Annotated[str, AfterValidator(_at_home)]
+OutputPath = Annotated[HomePath, AfterValidator(_writable_name)]
 
 
 def _in_order(options: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +52,7 @@ class Section(BaseModel):
 class ModelSection(Section):
     """A pretrained model, by name."""
 
-    model: str
+    model: HomePath
     revision: str | None = Field(None, description="Pinned hub revision (a commit).")
     weights: Literal["pretrained", "random"] = Field(
         "pretrained", description="random: built from the model's config alone, to try speed."

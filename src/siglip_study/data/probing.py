@@ -190,6 +190,16 @@ def open_clip(path: Path) -> Any:
         ) from error
 
 
+def container_seconds(path: Path) -> float | None:
+    """How long a file says it lasts, without reading its packets; None where it does not say.
+
+    Raises:
+        ClipError: the file is absent, empty or not a video container.
+    """
+    with open_clip(path) as container:
+        return container.duration / av.time_base if container.duration else None
+
+
 def video_stream(container: Any) -> Any:
     """The first video stream that is not a cover picture, set to decode on one thread.
 

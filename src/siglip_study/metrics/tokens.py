@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+import regex
+
 from siglip_study.base.errors import StudyError
 from siglip_study.metrics import morphemes as kiwi
 from siglip_study.metrics.morphemes import TAB
@@ -36,6 +38,14 @@ LANGUAGES = ("ko", "en", "other")
 Lists = tuple[tuple[str, ...], ...]
 
 _WORD = re.compile(r"\w+|[^\w\s]")
+# Scripts that put no blanks between words: each character, with its marks, is a token. Elsewhere
+# marks (vowel signs, accents) and joiners stay in their word.
+_SCRIPTS = "Han Hiragana Katakana Bopomofo Thai Lao Khmer Myanmar Tibetan Tai_Le New_Tai_Lue"
+_UNSPACED = "[ー" + "".join(rf"\p{{Script={name}}}" for name in _SCRIPTS.split(" ")) + "]"
+_ANY = regex.compile(
+    rf"(?={_UNSPACED})\X|(?:(?!{_UNSPACED})[\w\p{{M}}\u200c\u200d])+|(?!\s)\X",
+)
+_CHARACTER = regex.compile(r"(?!\s)\X")
 
 
 @functools.lru_cache(maxsize=2**14)
@@ -87,8 +97,11 @@ class Tokens:
 
     @functools.cached_property
     def characters(self) -> Lists:
-        """Characters in lower case, without white space."""
-        return tuple(tuple(folded(text).replace(" ", "")) for text in self.texts)
+        """Characters in lower case, without white space; in ``"other"`` with their marks."""
+        lowered = map(folded, self.texts)
+        if self.language == "other":
+            return tuple(tuple(_CHARACTER.findall(text)) for text in lowered)
+        return tuple(tuple(text.replace(" ", "")) for text in lowered)
 
     @functools.cached_property
     def words(self) -> Lists:
@@ -101,7 +114,10 @@ def _is_word(token: str) -> bool:
 
 
 def tokenize(texts: Sequence[str], language: str) -> Tokens:
-    """Split texts of ``"ko"`` (Kiwi morphemes), ``"en"`` or ``"other"`` (words).
+    """Split texts of ``"ko"`` (Kiwi morphemes), ``"en"`` (words) or ``"other"``.
+
+    Those of ``"other"`` are words, and characters where a script has no blanks (Chinese, Japanese,
+    Thai, Lao, Khmer, Burmese, Tibetan).
 
     Raises:
         StudyError: another language.
@@ -111,7 +127,8 @@ def tokenize(texts: Sequence[str], language: str) -> Tokens:
     if language == "ko":
         rows = kiwi.current()(lowered)
     else:
-        rows = tuple(TAB.join(_WORD.findall(text)) for text in lowered)
+        pattern = _WORD if language == "en" else _ANY
+        rows = tuple(TAB.join(pattern.findall(text)) for text in lowered)
     return Tokens(tuple(texts), rows, language)
 
 
@@ -126,9 +143,10 @@ def tokenizer_names(language: str) -> dict[str, str]:
     if language == "ko":
         name = f"kiwipiepy {version('kiwipiepy')}"
         return names | {"content": f"{name}, content morphemes", "all": f"{name}, morphemes"}
+    words = "words" if language == "en" else "words (characters in scripts without blanks)"
     return names | {
-        "content": "words without punctuation (lower case)",
-        "all": "words (lower case)",
+        "content": f"{words}, without punctuation (lower case)",
+        "all": f"{words} (lower case)",
     }
 
 

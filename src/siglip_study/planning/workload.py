@@ -126,7 +126,7 @@ def _clips(config: Config, given: Assumptions) -> tuple[dict[str, int], list[str
 
         rows = pl.read_parquet(manifest, columns=["split", "captions"])
         clips, told = dict(rows["split"].value_counts().iter_rows()), f"counted in {manifest}"
-        captions = [texts[0] for texts in rows["captions"].to_list()]
+        captions = rows["captions"].explode().to_list()
     elif root.is_dir():
         clips, told = {}, f"counted in {root}"
         for split, folder in config.data.splits.items():
@@ -137,7 +137,7 @@ def _clips(config: Config, given: Assumptions) -> tuple[dict[str, int], list[str
                     "least one."
                 )
             clips[split] = len(found)
-            captions += [clip.captions[0] for clip in found]
+            captions += [text for clip in found for text in clip.captions]
     elif config.demo is not None:
         demo = config.demo
         clips = {"train": demo.train, "selection": demo.selection, "report": demo.report}

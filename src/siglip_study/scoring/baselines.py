@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from siglip_study.features.scorer import TextScorer
 
 
-def nearest(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Index of the nearest key of each query, by cosine after removing the keys' mean.
+def nearest(queries: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the nearest key of each query, and their cosine after removing the keys' mean.
 
     Args:
         queries: ``[N, D]``.
@@ -31,7 +31,9 @@ def nearest(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
         x = x - centre
         return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
-    return np.argmax(unit(queries) @ unit(keys).T, axis=1)
+    cosines = unit(queries) @ unit(keys).T
+    found = np.argmax(cosines, axis=1)
+    return found, cosines[np.arange(len(found)), found]
 
 
 def pooled_features(folder: Path, ids: Sequence[str]) -> np.ndarray:
@@ -55,7 +57,7 @@ def write_baselines(
     references, retrieved = [], []
     for split in splits:
         clips = manifest.filter(split=split)
-        found = nearest(pooled_features(features[split], clips["id"].to_list()), keys)
+        found, _ = nearest(pooled_features(features[split], clips["id"].to_list()), keys)
         own = clips["captions"].list.first().to_list()
         others = train["captions"].list.first().gather(found).to_list()
         for clip, caption, other in zip(clips["id"], own, others, strict=True):
