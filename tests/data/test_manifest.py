@@ -33,6 +33,17 @@ def test_good_clips_become_rows_in_order(build, aihub, clips):
     assert again.equals(manifest)
 
 
+def test_each_row_says_how_its_clip_is_read(build, aihub, clips):
+    for name in ("plain", "mirrored", "trimmed"):
+        root = aihub(name, "train", clips[name])
+    readings = {
+        decoder: dict(build(root, {"train": "train"}, decoder=decoder)[0]["id", "reading"].rows())
+        for decoder in ("pyav", "decord")
+    }
+    assert set(readings["pyav"].values()) == {"packets"}
+    assert readings["decord"] == readings["pyav"] | {"plain": "decord"}
+
+
 def test_each_bad_clip_is_rejected_by_name_and_reason(build, aihub, clips, broken):
     expected = {}
     for name, (path, kind) in broken.items():

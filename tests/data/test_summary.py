@@ -33,3 +33,11 @@ def test_clips_by_split_and_what_was_rejected_by_reason(tmp_path, reasons, left_
     assert summary.line("list.parquet") == line
     write_summary(tmp_path / "summary.json", summary)
     assert read_summary(tmp_path / "summary.json") == summary
+
+
+def test_clips_that_decord_would_read_wrongly_are_counted():
+    clips = SPLITS.with_columns(reading=pl.Series(["decord", "packets", "whole", "decord"]))
+    line = "Usable clips: 2 train, 1 selection, 1 report; none was left out"
+    assert summarise(clips, rejected(), {}, "pyav").line("list") == line
+    line += "; 2 read without decord, which is not right on them"
+    assert summarise(clips, rejected(), {}, "decord").line("list") == line

@@ -16,6 +16,6 @@ with job(snakemake.log[0]):
     manifest = halve_split(built.clips) if "held_out" in data.splits else built.clips
     write_parquet(snakemake.output.manifest, manifest)
     write_parquet(snakemake.output.rejected, built.rejected)
-    summary = summarise(manifest, built.rejected, built.left_out)
+    summary = summarise(manifest, built.rejected, built.left_out, data.decoder)
     write_summary(snakemake.output.summary, summary)
     log.info("%s.", summary.line(snakemake.output.rejected))

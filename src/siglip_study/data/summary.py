@@ -24,6 +24,8 @@ class ManifestSummary:
     rejected: dict[str, int]
     #: optional key and what stood there → labels of which it was left out
     left_out: dict[str, int]
+    #: usable clips that are read otherwise, where the study asks for decord
+    without_decord: int = 0
 
     def line(self, rejected_list: str | Path) -> str:
         """For example ``Usable clips: 20 train, 5 report; 2 not usable (no caption 2), see …``."""
@@ -36,19 +38,28 @@ class ManifestSummary:
             told += "; none was left out"
         for what, n in self.left_out.items():
             told += f"; {what} in {n} labels, left out"
+        if self.without_decord:
+            told += f"; {self.without_decord} read without decord, which is not right on them"
         return told
 
 
 def summarise(
-    manifest: pl.DataFrame, rejected: pl.DataFrame, left_out: Mapping[tuple[str, str], int]
+    manifest: pl.DataFrame,
+    rejected: pl.DataFrame,
+    left_out: Mapping[tuple[str, str], int],
+    decoder: str = "pyav",
 ) -> ManifestSummary:
-    """The counts of a manifest, of its rejected clips, and of optional values left out."""
+    """The counts of a manifest, of its rejected clips, and of optional values left out.
+
+    ``decoder`` is the one that the study asks for.
+    """
     clips = Counter(manifest["split"].to_list())
     kinds = Counter(reason.split(":", 1)[0] for reason in rejected["reason"].to_list())
     return ManifestSummary(
         {split: clips[split] for split in manifest["split"].unique(maintain_order=True)},
         dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))),
         {f"'{key}' is a {found}": n for (key, found), n in sorted(left_out.items())},
+        manifest.filter(pl.col("reading") != "decord").height if decoder == "decord" else 0,
     )
 
 
