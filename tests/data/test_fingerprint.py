@@ -57,3 +57,14 @@ def test_making_the_dataset_is_no_change(root, tmp_path):
     assert dataset_fingerprint(root) == "pristine"
     (root / "train" / ".half.partial.mp4").write_bytes(b"1")  # being written: not there yet
     assert dataset_fingerprint(root) == "pristine"
+
+
+def test_files_behind_a_linked_folder_count_where_links_are_followed(root, tmp_path):
+    elsewhere = tmp_path / "another disk"
+    elsewhere.mkdir()
+    (root / "far").symlink_to(elsewhere)
+    (root / "circle").symlink_to(root)
+    alone, followed = dataset_fingerprint(root), dataset_fingerprint(root, follow_links=True)
+    (elsewhere / "new.mp4").write_bytes(b"1")
+    assert dataset_fingerprint(root) == alone
+    assert dataset_fingerprint(root, follow_links=True) != followed

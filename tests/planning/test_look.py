@@ -121,6 +121,12 @@ def test_clips_that_look_alike_across_splits_are_found_by_the_features(study, ta
     assert "selection selection0 and train train1 (1.000)" in text
 
 
+def test_captions_in_another_script_than_the_language_s_are_told(study, table):
+    data = table(train=[{"caption": "A dog."}, {"caption": "A cat."}])
+    assert "Latin 100%; data.language is ko: expected most in Hangul" in seen(study, data)
+    assert "expected most" not in seen(study, {**table(train=[{"caption": "공."}])})
+
+
 @pytest.mark.parametrize(
     ("text", "script"),
     [

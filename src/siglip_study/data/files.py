@@ -82,6 +82,7 @@ def split_file(source: Source, *names: str) -> tuple[str, bytes]:
 
     Raises:
         StudyError: none is there, or it leads outside the dataset's folder.
+        LabelError: it cannot be read.
     """
     for name in names:
         path = source.root / name
@@ -91,11 +92,19 @@ def split_file(source: Source, *names: str) -> tuple[str, bytes]:
                     f"{path}: leads outside the dataset's folder; expected a file in it, or "
                     "data.follow_links: true for links."
                 )
-            return name, path.read_bytes()
+            return name, label_file(source, name)
     others = f" (nor {', '.join(names[1:])})" if names[1:] else ""
     raise StudyError(
         f"{source.root / names[0]}: no such file in the dataset's folder{others}; expected a split."
     )
+
+
+def label_file(source: Source, path: str) -> bytes:
+    """Content of a label's file; LabelError: it cannot be read."""
+    try:
+        return (source.root / path).read_bytes()
+    except OSError as error:
+        raise LabelError(f"broken label: cannot be read ({error.strerror})") from error
 
 
 def files_by_id(

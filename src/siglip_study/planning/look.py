@@ -107,7 +107,7 @@ def lines(config: Config, every_duration: bool = False) -> Iterator[str]:
         yield f"  durations: {_durations(clips, config.data_root, every_duration)}"
         captions = list(chain.from_iterable(clips["captions"].to_list()))
         yield f"  captions: {_lengths(captions, config)}"
-        yield f"  scripts: {_shares(captions)}"
+        yield f"  scripts: {_shares(captions, config.data.language)}"
     yield ""
     yield from _across(found.clips, "group", "source videos")
     yield from _across(found.clips, "id", "ids")
@@ -196,9 +196,17 @@ def script_of(text: str) -> str:
     )
 
 
-def _shares(captions: Iterable[str]) -> str:
+#: Script of most captions in a language; None: any.
+_EXPECTED = {"ko": "Hangul", "en": "Latin", "other": None}
+
+
+def _shares(captions: Iterable[str], language: str) -> str:
     found = Counter(map(script_of, captions))
-    return ", ".join(f"{name} {n / found.total():.0%}" for name, n in found.most_common(5))
+    told = ", ".join(f"{name} {n / found.total():.0%}" for name, n in found.most_common(5))
+    expected = _EXPECTED[language]
+    if expected is not None and found[expected] < found.total() / 2:
+        told += f"; data.language is {language}: expected most in {expected}"
+    return told
 
 
 # ---- What would leak between splits, and what is left out.

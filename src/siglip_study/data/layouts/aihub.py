@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data.files import VIDEO_SUFFIXES, files_by_id, pairs
+from siglip_study.data.files import VIDEO_SUFFIXES, files_by_id, label_file, pairs
 from siglip_study.data.labels import (
     LabelError,
     LabelKeys,
@@ -41,7 +41,7 @@ def read(source: Source) -> Scan:
     found: dict[str, Any] = {}
     for clip, video, label in pairs(videos, labels, scan):
         try:
-            found[clip] = parse_label((source.root / label).read_bytes())
+            found[clip] = parse_label(label_file(source, label))
             captions = captions_of(lookup(found[clip], keys.caption), keys.caption, found[clip])
             group = optional_text(found[clip], keys.group, scan)
             category = optional_text(found[clip], keys.category, scan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from siglip_study.data.files import VIDEO_SUFFIXES, files_by_id, pairs
+from siglip_study.data.files import VIDEO_SUFFIXES, files_by_id, label_file, pairs
 from siglip_study.data.labels import (
     LabelError,
     ListedClip,
@@ -36,9 +36,9 @@ def read(source: Source) -> Scan:
         try:
             found: dict[str, Any] = {}
             if len(facts.get(clip, [])) == 1:
-                found = parse_label((source.root / facts[clip][0]).read_bytes())
+                found = parse_label(label_file(source, facts[clip][0]))
             if clip in texts:
-                lines = read_text((source.root / label).read_bytes()).splitlines()
+                lines = read_text(label_file(source, label)).splitlines()
                 captions = captions_of(lines, "text")
             else:
                 captions = captions_of(lookup(found, keys.caption), keys.caption, found)

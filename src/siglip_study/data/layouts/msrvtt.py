@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data.files import files_by_id
+from siglip_study.data.files import files_by_id, label_file
 from siglip_study.data.labels import LabelKeys, Scan, Source, parse_json
 from siglip_study.data.rows import LabelRow, clips_of, entries
 
@@ -25,7 +25,7 @@ def read(source: Source) -> Scan:
     captions: dict[str, list[str]] = defaultdict(list)
     splits: set[str] = set()
     for name in sorted(names):
-        label = parse_json((source.root / name).read_bytes())
+        label = parse_json(label_file(source, name))
         for video in entries(label, name, "videos"):
             splits.add(str(video.get("split")))
             if video.get("split") == source.folder:
