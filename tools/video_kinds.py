@@ -225,6 +225,26 @@ def _two_edits(source: Path, target: Path) -> None:
     target.write_bytes(changed)
 
 
+def _not_coded(place: int) -> bytes:
+    """A P frame of MPEG-4 that is not coded: the one before it stays (ISO 14496-2 §6.2.5).
+
+    Bits: 01 (P), 0, 1, four of the time in twelfths, 1, 0 (not coded), stuffing.
+    """
+    return b"\0\0\1\xb6" + bytes([0x50 | place % RATE, 0x9F])
+
+
+def _repeat(source: Path, target: Path, place: int) -> None:
+    """Put a frame that is not coded in the place of the last one before a keyframe."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for i, packet in enumerate(old.demux(video=0)):
+            made = av.Packet(_not_coded(place)) if i == place else packet
+            made.pts, made.dts, made.time_base = packet.pts, packet.dts, packet.time_base
+            made.stream = stream
+            if packet.size:
+                new.mux(made)
+
+
 def _packed(source: Path, target: Path) -> None:
     """MPEG-4 as DivX and XviD put it into AVI: a B frame lies in the packet of the frame before it.
 
@@ -236,11 +256,10 @@ def _packed(source: Path, target: Path) -> None:
         packets = [packet for packet in old.demux(video=0) if packet.size]
         datas, base = [bytes(packet) for packet in packets], packets[0].time_base
         reordered = [b.pts < a.pts for a, b in pairwise(packets)] + [False]
-        not_coded = b"\0\0\1\xb6\x50\0\x7f"
         for place, (packet, data) in enumerate(zip(packets, datas, strict=True)):
             content = data + (datas[place + 1] if reordered[place] else b"")
             if place and reordered[place - 1]:
-                content = not_coded
+                content = _not_coded(place)
             vop = content.index(b"\0\0\1\xb6")
             made = av.Packet(content[:vop] + (b"" if place else said) + content[vop:])
             made.pts = made.dts = place
@@ -416,6 +435,15 @@ KINDS = (
     Kind("mp4 hevc 10 bit", ".mp4", "libx265", "10 bit", _hevc(), "yuv420p10le"),
     Kind("mp4 av1", ".mp4", "libsvtav1", "", _AV1),
     Kind("mp4 mpeg4", ".mp4", "mpeg4", "B frames", _B),
+    Kind(
+        "mp4 mpeg4 repeat",
+        ".mp4",
+        "mpeg4",
+        "a frame not coded",
+        _NO_B,
+        after=partial(_repeat, place=9),
+        numbers=tuple(n for n in range(FRAMES) if n != 9),
+    ),
     Kind("mp4 mpeg2", ".mp4", "mpeg2video", "B frames", _B),
     Kind("mov prores", ".mov", "prores_ks", "10 bit", pixels="yuv422p10le"),
     Kind(

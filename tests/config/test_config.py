@@ -196,3 +196,11 @@ def test_the_home_folder_is_written_as_a_tilde(monkeypatch, tmp_path):
 def test_braces_in_the_output_folder_are_refused():
     with pytest.raises(StudyError, match=r"output_dir.*braces"):
         parse({**PLAIN, "output_dir": "results/{a}"})
+
+
+def test_decord_is_held_to_every_number_of_frames_that_is_read():
+    raw = {"projectors": {"linear": {}}, "vision": {"frames": 6}, "scorer": {"frames": 4}}
+    raw |= {"report": {"gallery_frames": 4}}
+    asked = {d: parse({**raw, "data": {"root": "x", "decoder": d}}) for d in ("pyav", "decord")}
+    assert asked["decord"].sampled_frames == (4, 6)
+    assert len(asked["pyav"].sampled_frames) == 1  # whatever is read: no clip is read again for it

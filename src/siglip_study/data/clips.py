@@ -23,8 +23,8 @@ class ClipFile:
     """A clip as it lies on disk: a file or a segment of it, and how it is read.
 
     ``start_s`` and ``end_s`` count from the first frame that a player shows; None: from the start,
-    to the end. ``reading`` None: by the packets where they tell (and no edit list trims), else
-    whole.
+    to the end. ``reading`` None: by the packets where these alone suffice
+    (``ClipInfo.each_shows``, and no edit list trims), else whole.
     """
 
     path: Path

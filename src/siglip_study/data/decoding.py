@@ -49,7 +49,9 @@ def read_frames(clip: ClipFile, n_frames: int) -> NDArray[np.uint8]:
         return read_still(clip.path, n_frames)
     with open_clip(clip.path) as container:
         info = probe_container(container)
-        if clip.reading == "whole" or (clip.reading is None and (info.trimmed or not info.tells)):
+        if clip.reading == "whole" or (
+            clip.reading is None and (info.trimmed or not info.each_shows)
+        ):
             return _read_whole(clip, info, n_frames)
         start_s, duration_s = clip.within(info.duration_s)
         wanted = [int(i) for i in frame_indices(info.pts, n_frames, duration_s, start_s)]

@@ -157,6 +157,8 @@ class ClipInfo:
     trimmed: bool  # an edit list leaves out frames that are stored
     #: True where the packets say which frames are shown and when
     tells: bool
+    #: True where, moreover, a packet whose frame is not shown is damaged
+    each_shows: bool
     #: True where decord was proven to give the right frames
     suits_decord: bool
 
@@ -230,6 +232,13 @@ def probe_clip(path: Path) -> ClipInfo:
     """
     with open_clip(path) as container:
         return probe_container(container)
+
+
+#: Codecs in which every packet that is not hidden shows a frame. MPEG-4 and its kin repeat one by
+#: a packet that codes nothing; of interlaced video a packet may be a field.
+_EACH_SHOWS = frozenset(
+    ("h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mjpeg", "prores", "ffv1")
+)
 
 
 @dataclass
@@ -324,6 +333,7 @@ def _info(container: str, stream: Any, first: Any, packets: _Packets) -> ClipInf
         interlaced=first.interlaced_frame,
         trimmed=packets.trimmed,
         tells=tells,
+        each_shows=tells and codec in _EACH_SHOWS and not first.interlaced_frame,
         suits_decord=(
             (tells and plain and not packets.recovers and not packets.trimmed)
             and (container.startswith("mov") and codec == "h264" and stretch == 1)

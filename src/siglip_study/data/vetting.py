@@ -75,7 +75,7 @@ def watch(path: Path, keep: Callable[[ClipInfo], set[int]], alive: Callable[[], 
     line = timeline(info, stamps)
     if np.array_equal(line.pts, info.pts):  # how long the last one stays stands in its packet
         line = replace(line, duration_s=info.duration_s)
-    if info.tells:
+    if info.each_shows:
         # What a file begins with may refer to what was cut off; later frames may not.
         shown = {pts for pts, _, _ in stamps if pts is not None}
         first = min(shown, default=info.ticks[0])
