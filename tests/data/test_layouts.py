@@ -253,6 +253,28 @@ def test_a_caption_under_another_key_names_the_nearest(aihub):
     assert rejected.reason.endswith("did you mean 'annotation.description_kr'?")
 
 
+@pytest.mark.parametrize(
+    ("layout", "key", "value"),
+    [
+        ("aihub", "id_key", "name"),
+        ("folder", "video_folder", "videos"),
+        ("csv", "label_folder", "labels"),
+        ("vatex", "ignore_keys", ("x",)),
+    ],
+)
+def test_a_key_that_the_layout_does_not_read_is_an_error(tmp_path, layout, key, value):
+    with pytest.raises(StudyError, match=f"data.{key} is .*'{layout}' does not read it"):
+        scan(tmp_path, layout=layout, **{key: value})
+
+
+def test_a_label_of_aihub_may_name_a_segment(aihub):
+    for name, times in {"a": {"from": 1.5, "to": "3"}, "b": {"from": 3, "to": 1}, "c": {}}.items():
+        root = aihub(name, **times)
+    found = scan(root, start_key="meta.from", end_key="meta.to")
+    assert [(c.id, c.start_s, c.end_s) for c in found.clips] == [("a", 1.5, 3.0), ("c", None, None)]
+    assert kinds(found) == {"b": "broken label"}
+
+
 def test_a_folder_of_pairs(tmp_path):
     for name in ("a.mp4", "b.mkv", "c.mp4", "d.mp4"):
         (tmp_path / "train/deep").mkdir(parents=True, exist_ok=True)

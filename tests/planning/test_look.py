@@ -117,7 +117,7 @@ def test_clips_that_look_alike_across_splits_are_found_by_the_features(study, ta
     found = {"train": train, "selection": train[1:2] * 1.01, "report": np.array([[-1.0, 2, 1]])}
     monkeypatch.setattr(baselines, "pooled_features", lambda folder, ids: found[Path(folder).name])
     text = "\n".join(lines(config))
-    assert "1 held-out clips look like a train clip" in text
+    assert "1 clips look like one of another split" in text
     assert "selection selection0 and train train1 (1.000)" in text
 
 

@@ -257,6 +257,17 @@ def seconds_of(label: Mapping[str, Any], key: str) -> float | None:
     return seconds
 
 
+def segment_of(label: Mapping[str, Any], keys: LabelKeys) -> tuple[float | None, float | None]:
+    """Start and end of a segment in seconds, None where there is none.
+
+    LabelError: no such numbers, or the end does not follow the start.
+    """
+    start, end = seconds_of(label, keys.start), seconds_of(label, keys.end)
+    if end is not None and end <= (start or 0.0):
+        raise LabelError(f"broken label: a segment from {start or 0:g} s to {end:g} s")
+    return start, end
+
+
 def is_utf8(text: str) -> bool:
     """Whether a text can be written at all: a lone surrogate cannot."""
     try:

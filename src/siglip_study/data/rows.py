@@ -20,7 +20,7 @@ from siglip_study.data.labels import (
     lookup,
     nearest_key,
     optional_text,
-    seconds_of,
+    segment_of,
     text_of,
 )
 
@@ -82,9 +82,7 @@ def _listed(
     key = CAPTIONS if several else keys.caption
     found = finder.find(named)
     stem = str(PurePosixPath(found).with_suffix(""))
-    start, end = seconds_of(values, keys.start), seconds_of(values, keys.end)
-    if end is not None and end <= (start or 0.0):
-        raise LabelError(f"broken label: a segment from {start or 0:g} s to {end:g} s")
+    start, end = segment_of(values, keys)
     group = optional_text(values, keys.group, scan)
     is_segment = start is not None or end is not None
     return ListedClip(

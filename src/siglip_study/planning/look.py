@@ -15,7 +15,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, combinations, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from siglip_study.study import Study
 SAMPLED_FILES = 50
 #: Rejected examples, and names in a list.
 EXAMPLES = 10
-#: Cosine of two clips' pooled features, the train clips' mean removed, from which they look alike.
+#: Cosine of two clips' pooled features, the mean of one split removed, from which they look alike.
 ALIKE = 0.98
 _COLUMNS = ("split", "id", "path", "captions", "group", "category")
 _TIMES = ("start_s", "end_s", "duration_s")
@@ -225,7 +225,7 @@ def _across(clips: pl.DataFrame, column: str, what: str) -> Iterator[str]:
 
 
 def _near_duplicates(config: Config, clips: pl.DataFrame) -> Iterator[str]:
-    """Held-out clips that look like a train clip, by the features of the study's encoder."""
+    """Clips that look like one of another split, by the features of the study's encoder."""
     study = Study(config)
     splits = list(clips["split"].unique(maintain_order=True))
     folders = {split: study.paths.features(study.encoder_slug, split) for split in splits}
@@ -237,19 +237,18 @@ def _near_duplicates(config: Config, clips: pl.DataFrame) -> Iterator[str]:
     ids = {split: clips.filter(split=split)["id"].to_list() for split in splits}
     pooled = {split: pooled_features(folders[split], ids[split]) for split in splits}
     pairs = []
-    for split in splits:
-        if split != "train":
-            best, cosines = nearest(pooled[split], pooled["train"])
-            pairs += [
-                (float(cosine), f"{split} {clip} and train {ids['train'][i]} ({cosine:.3f})")
-                for clip, i, cosine in zip(ids[split], best, cosines, strict=True)
-                if cosine >= ALIKE
-            ]
+    for early, late in combinations(splits, 2):
+        best, cosines = nearest(pooled[late], pooled[early])
+        pairs += [
+            (float(cosine), f"{late} {clip} and {early} {ids[early][i]} ({cosine:.3f})")
+            for clip, i, cosine in zip(ids[late], best, cosines, strict=True)
+            if cosine >= ALIKE
+        ]
     if pairs:
         told = "; ".join(text for _, text in sorted(pairs, reverse=True)[:EXAMPLES])
-        yield f"{len(pairs)} held-out clips look like a train clip (cosine ≥ {ALIKE}): {told}"
+        yield f"{len(pairs)} clips look like one of another split (cosine ≥ {ALIKE}): {told}"
     else:
-        yield f"No held-out clip looks like a train clip (cosine ≥ {ALIKE})."
+        yield f"No clip looks like one of another split (cosine ≥ {ALIKE})."
 
 
 def _examples(rejected: Sequence[Rejection]) -> Iterator[str]:

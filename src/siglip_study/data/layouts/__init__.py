@@ -1,7 +1,8 @@
 """Layouts of datasets: one file each, named as the layout is; it holds the function ``read``.
 
 Which layouts there are is told from file names, so that adding one edits nothing else. A file may
-also hold ``KEYS``, where its labels have what the config's keys do not name.
+also hold ``KEYS``, where its labels have what the config's keys do not name, and ``UNREAD``, the
+names of those keys of the config that it has no use for: giving one is an error.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import importlib.util
 import pkgutil
 import sys
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from siglip_study.base.errors import StudyError
@@ -25,8 +26,17 @@ def layout_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def get_layout(name: str) -> tuple[Reader, LabelKeys]:
-    """The reader of exactly this name, and the keys of its labels.
+@dataclass(frozen=True)
+class ReadableLayout:
+    """A reader, where its labels have what the config does not name, and keys it does not read."""
+
+    read: Reader
+    keys: LabelKeys
+    unread: frozenset[str]
+
+
+def get_layout(name: str) -> ReadableLayout:
+    """The layout of exactly this name.
 
     ``module:function`` names a reader of one's own, in the working directory or on PYTHONPATH.
 
@@ -48,8 +58,9 @@ def get_layout(name: str) -> tuple[Reader, LabelKeys]:
     reader: Reader | None = getattr(module, function or "read", None)
     if not callable(reader):
         raise StudyError(f"{file} has no function {function or 'read'}; expected one.")
-    keys: LabelKeys = getattr(module, "KEYS", LabelKeys())
-    return reader, keys
+    return Layout(
+        reader, getattr(module, "KEYS", LabelKeys()), getattr(module, "UNREAD", frozenset())
+    )
 
 
 def reader_code(name: str) -> str | None:
@@ -117,10 +128,17 @@ def scan_split(data: DataConfig, root: Path, folder: str) -> Scan:
     """What the dataset in ``root`` holds of the split in ``folder``.
 
     Raises:
-        StudyError: no such layout, or the split's files are missing or cannot be read.
+        StudyError: no such layout, the config gives a key that it does not read, or the split's
+            files are missing or cannot be read.
     """
-    reader, keys = get_layout(data.layout)
+    layout = get_layout(data.layout)
+    for name in sorted(layout.unread):
+        if getattr(data, name):
+            raise StudyError(
+                f"data.{name} is {getattr(data, name)!r}, and the layout '{data.layout}' does not "
+                "read it; expected it absent."
+            )
     try:
-        return reader(source_of(data, root, folder, keys))
+        return layout.read(source_of(data, root, folder, layout.keys))
     except LabelError as error:
         raise StudyError(f"split '{folder}' of {root}, layout '{data.layout}': {error}.") from error

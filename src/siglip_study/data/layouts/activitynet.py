@@ -10,6 +10,7 @@ from siglip_study.data.labels import LabelError, LabelKeys, Scan, Source, parse_
 from siglip_study.data.rows import LabelRow, clips_of
 
 KEYS = LabelKeys(path="video", group="video")
+UNREAD = frozenset(["label_folder", "ignore_keys"])
 
 
 def read(source: Source) -> Scan:

@@ -18,9 +18,11 @@ from siglip_study.data.labels import (
     nearest_key,
     optional_text,
     parse_label,
+    segment_of,
 )
 
 KEYS = LabelKeys(caption="annotation.description_kr", group="meta.source", category="meta.category")
+UNREAD = frozenset(["id_key", "path_key", "ignore_keys"])
 
 
 def read(source: Source) -> Scan:
@@ -45,7 +47,8 @@ def read(source: Source) -> Scan:
             captions = captions_of(lookup(found[clip], keys.caption), keys.caption, found[clip])
             group = optional_text(found[clip], keys.group, scan)
             category = optional_text(found[clip], keys.category, scan)
-            scan.clips.append(ListedClip(clip, video, captions, group or clip, category))
+            segment = segment_of(found[clip], keys)
+            scan.clips.append(ListedClip(clip, video, captions, group or clip, category, *segment))
         except LabelError as error:
             scan.reject(clip, label, str(error))
     _check_given(source, found)

@@ -10,6 +10,7 @@ from siglip_study.data.labels import LabelKeys, Scan, Source, parse_json
 from siglip_study.data.rows import LabelRow, clips_of, entries
 
 KEYS = LabelKeys(path="file_name", caption="captions")
+UNREAD = frozenset(["ignore_keys"])
 
 
 def read(source: Source) -> Scan:

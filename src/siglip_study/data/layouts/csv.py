@@ -12,6 +12,8 @@ from siglip_study.data.files import split_file
 from siglip_study.data.labels import Scan, Source, read_text
 from siglip_study.data.rows import LabelRow, check_columns, clips_of
 
+UNREAD = frozenset(["label_folder"])
+
 
 def read(source: Source) -> Scan:
     """Columns are named in the first line; every value is a text, an empty one is absent.

@@ -15,7 +15,10 @@ from siglip_study.data.labels import (
     optional_text,
     parse_label,
     read_text,
+    segment_of,
 )
+
+UNREAD = frozenset(["id_key", "path_key", "ignore_keys", "video_folder", "label_folder"])
 
 
 def read(source: Source) -> Scan:
@@ -44,7 +47,8 @@ def read(source: Source) -> Scan:
                 captions = captions_of(lookup(found, keys.caption), keys.caption, found)
             group = optional_text(found, keys.group, scan)
             category = optional_text(found, keys.category, scan)
-            scan.clips.append(ListedClip(clip, video, captions, group or clip, category))
+            segment = segment_of(found, keys)
+            scan.clips.append(ListedClip(clip, video, captions, group or clip, category, *segment))
         except LabelError as error:
             scan.reject(clip, label, str(error))
     return scan

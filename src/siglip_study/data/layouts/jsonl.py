@@ -6,6 +6,8 @@ from siglip_study.data.files import split_file
 from siglip_study.data.labels import LabelError, Scan, Source, parse_label
 from siglip_study.data.rows import LabelRow, check_columns, clips_of
 
+UNREAD = frozenset(["label_folder"])
+
 
 def read(source: Source) -> Scan:
     """Columns are the keys of the lines' objects; ``captions`` may hold a list.

@@ -11,6 +11,7 @@ from siglip_study.data.rows import LabelRow, clips_of, entries
 
 #: Clips were cut from YouTube videos: ``url``. They lie cut, so their times there are not read.
 KEYS = LabelKeys(id="video_id", caption="captions", group="url")
+UNREAD = frozenset(["ignore_keys"])
 
 
 def read(source: Source) -> Scan:

@@ -12,6 +12,7 @@ from siglip_study.data.rows import LabelRow, clips_of
 #: ``-4wsuPCjDBc_5_15`` is cut from the YouTube video ``-4wsuPCjDBc``.
 _NAME = re.compile(r"(?P<source>.+)_\d+_\d+")
 KEYS = LabelKeys(id="name", caption="captions", group="source")
+UNREAD = frozenset(["label_folder", "ignore_keys"])
 
 
 def read(source: Source) -> Scan:

@@ -11,6 +11,8 @@ from siglip_study.data.files import split_file
 from siglip_study.data.labels import Scan, Source
 from siglip_study.data.rows import LabelRow, check_columns, clips_of
 
+UNREAD = frozenset(["label_folder"])
+
 
 def read(source: Source) -> Scan:
     """Lists, structs and numbers are read as they are; only columns that are known are loaded.

@@ -11,6 +11,7 @@ from siglip_study.data.rows import LabelRow, clips_of, entries
 #: ``Ptf_2VRj-V0_000122_000132`` is cut from the YouTube video ``Ptf_2VRj-V0``.
 _NAME = re.compile(r"(?P<source>.+)_\d{6}_\d{6}")
 KEYS = LabelKeys(id="videoID", caption="enCap", group="source")
+UNREAD = frozenset(["label_folder", "ignore_keys"])
 
 
 def read(source: Source) -> Scan:

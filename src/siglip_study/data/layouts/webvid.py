@@ -11,6 +11,7 @@ from siglip_study.data.rows import LabelRow, clips_of
 KEYS = LabelKeys(id="videoid", caption="name")
 #: Columns as published, which a table may have lost some of.
 COLUMNS = ("videoid", "contentUrl", "duration", "page_dir", "name")
+UNREAD = frozenset(["label_folder"])
 
 
 def read(source: Source) -> Scan:
