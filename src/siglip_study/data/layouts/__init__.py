@@ -58,9 +58,8 @@ def get_layout(name: str) -> ReadableLayout:
     reader: Reader | None = getattr(module, function or "read", None)
     if not callable(reader):
         raise StudyError(f"{file} has no function {function or 'read'}; expected one.")
-    return Layout(
-        reader, getattr(module, "KEYS", LabelKeys()), getattr(module, "UNREAD", frozenset())
-    )
+    keys: LabelKeys = getattr(module, "KEYS", LabelKeys())
+    return ReadableLayout(reader, keys, getattr(module, "UNREAD", frozenset()))
 
 
 def reader_code(name: str) -> str | None:
