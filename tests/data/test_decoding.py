@@ -7,9 +7,10 @@ import pytest
 
 from siglip_study.base.errors import StudyError
 from siglip_study.data import decoding, sample_frames
+from siglip_study.data.bitstream import is_hidden
 from siglip_study.data.clips import ClipFile, frame_indices, frame_times
 from siglip_study.data.decoding import read_frames, require_decoder, timeline
-from siglip_study.data.probing import CONTAINERS, ClipError, is_hidden, probe_clip
+from siglip_study.data.probing import CONTAINERS, ClipError, probe_clip
 from siglip_study.data.vetting import vet
 
 # Those before "mirrored" are read by decord under its name.

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from siglip_study.base.errors import ClipError
-from siglip_study.data import vetting
+from siglip_study.data import vetting, vetting_processes
 from siglip_study.data.clips import ClipFile
-from siglip_study.data.vetting import VetProcess, vet, vet_clips
+from siglip_study.data.vetting import vet
+from siglip_study.data.vetting_processes import VetProcess, vet_clips
 
 # A worker that dies on one clip, hangs on another and works long on a third, as decoders may; its
 # first word comes late, since it imports nothing.
@@ -93,7 +94,7 @@ def test_the_worker_answers_line_by_line(clips, broken, monkeypatch, capfd):
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     kept = os.dup(1)
     try:
-        vetting.main([2])
+        vetting_processes.main([2])
     finally:
         os.dup2(kept, 1)
         os.close(kept)

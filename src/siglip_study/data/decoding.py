@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siglip_study.base.errors import ClipError, StudyError
+from siglip_study.data.bitstream import starts_anew
 from siglip_study.data.clips import ClipFile, frame_indices
 from siglip_study.data.probing import (
     ClipInfo,
@@ -31,7 +32,6 @@ from siglip_study.data.probing import (
     end_of,
     open_clip,
     probe_container,
-    starts_anew,
     video_stream,
 )
 from siglip_study.data.stills import is_still, read_still

@@ -17,7 +17,7 @@ from siglip_study.data.clips import ClipFile
 from siglip_study.data.labels import ListedClip, Rejection
 from siglip_study.data.layouts import scan_split
 from siglip_study.data.stills import is_still
-from siglip_study.data.vetting import vet_clips
+from siglip_study.data.vetting_processes import vet_clips
 
 MANIFEST_SCHEMA: dict[str, pl.DataType] = {
     **{name: pl.String() for name in ("id", "split", "group", "category", "path")},
