@@ -143,9 +143,9 @@ def tokenizer_names(language: str) -> dict[str, str]:
     if language == "ko":
         name = f"kiwipiepy {version('kiwipiepy')}"
         return names | {"content": f"{name}, content morphemes", "all": f"{name}, morphemes"}
-    words = "words" if language == "en" else "words (characters in scripts without blanks)"
+    words = "words" if language == "en" else "words and unspaced characters"
     return names | {
-        "content": f"{words}, without punctuation (lower case)",
+        "content": f"{words} without punctuation (lower case)",
         "all": f"{words} (lower case)",
     }
 
