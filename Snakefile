@@ -36,12 +36,9 @@ rule presets:
         [PATHS.run(cell.name) / "captions.json" for cell in STUDY.presets],
 
 
+# Why a study stopped, and how it goes on, is told by the console (docs/console.md).
 onsuccess:
     if PATHS.manifest_summary.exists():
         print(f"{read_summary(PATHS.manifest_summary).line(PATHS.rejected)}.")
-
-
-onerror:
-    print(
-        "The study stopped. The same command continues where it was; nothing finished is lost."
-    )
+    if PATHS.report.exists():
+        print(f"The report: {PATHS.report}")

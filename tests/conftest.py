@@ -30,6 +30,17 @@ if _PROCESSES > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _CORES // _PROCESSES)))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that is marked ``gpu`` where there are not so many."""
+    marker = item.get_closest_marker("gpu")
+    if marker is not None:
+        import torch
+
+        wanted, found = marker.kwargs.get("count", 1), torch.cuda.device_count()
+        if found < wanted:
+            pytest.skip(f"needs {wanted} GPU(s), found {found}")
+
+
 class MadeFeatures:
     """Features made from the id alone: what a FeatureStore gives, without files."""
 

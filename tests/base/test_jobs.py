@@ -1,20 +1,26 @@
 """A user's mistake is one sentence; a defect keeps its traceback. As in a real process."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+from siglip_study.base.jobs import CONSOLE, last_sentence
 
 
-def run(tmp_path, body):
+def run(tmp_path, body, **env):
+    """How a job of this body ended, and its log without the line that begins each life."""
     code = (
         "import logging\nfrom siglip_study.base.errors import StudyError\n"
         f"from siglip_study.base.jobs import job\nwith job({str(tmp_path / 'logs' / 'a.log')!r}):\n"
         + "".join(f"    {line}\n" for line in body.splitlines())
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **env}
     )
-    return done, (tmp_path / "logs" / "a.log").read_text(encoding="utf-8")
+    log = (tmp_path / "logs" / "a.log").read_text(encoding="utf-8")
+    return done, re.sub(r"^---- [\d-]{10} [\d:]{8}\n", "", log, flags=re.M)
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_1(tmp_path):
@@ -29,6 +35,25 @@ def test_a_defect_keeps_its_traceback_on_the_terminal_and_in_the_log(tmp_path):
     assert done.returncode == 1
     for text in (done.stderr, log):
         assert "Traceback" in text and "KeyError: 'gone'" in text
+
+
+def test_under_a_console_the_terminal_is_left_alone_and_the_log_ends_in_the_sentence(tmp_path):
+    for body, sentence in (
+        ("raise StudyError('llm.model: 없음;\\nexpected one.')", "llm.model: 없음; expected one."),
+        ("{}['gone']", "KeyError: 'gone' (a defect or an interruption; the traceback is in the log)."),
+    ):
+        done, log = run(tmp_path, body, **{CONSOLE: "1"})
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+        assert log.splitlines()[-1] == f"siglip-study: {sentence}"
+        assert last_sentence(tmp_path / "logs" / "a.log") == f"siglip-study: {sentence}"
+    assert "Traceback" in log
+
+
+def test_a_sentence_of_an_earlier_life_is_not_the_last(tmp_path):
+    run(tmp_path, "raise StudyError('old.')")
+    run(tmp_path, "print('killed'); sys.stdout.flush(); os._exit(9)".replace("print", "import os, sys; print"))
+    assert last_sentence(tmp_path / "logs" / "a.log") is None
+    assert last_sentence(Path("no.log")) is None
 
 
 def test_a_gpu_without_room_is_one_sentence_and_a_traceback_in_the_log_alone(tmp_path):

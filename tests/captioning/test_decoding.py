@@ -223,10 +223,8 @@ def test_captions_end_at_the_first_eos(numbers, row, n_tokens, truncated):
 
 # ---- Steps recorded as CUDA graphs give the captions that steps taken one by one give.
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
-
-@needs_gpu
+@pytest.mark.gpu
 def test_recorded_steps_give_the_same_ids(make_family, ours, monkeypatch, family):
     """In fp64, in which the two kernels of attention agree on every token; rows leave on the way,
     and the position passes several bounds."""
@@ -245,7 +243,7 @@ def test_recorded_steps_give_the_same_ids(make_family, ours, monkeypatch, family
     assert len(set(map(id, recorded))) > 2  # recorded anew, and replayed
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_adapters_in_fp32_are_recorded_under_autocast(make_family, ours):
     """As captions are made between two epochs: what autocast casts once is not lost."""
     model = make_family("qwen3", dtype=torch.bfloat16)

@@ -144,7 +144,7 @@ def test_imports_stay_cheap(modules, unused):
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_copies_beside_the_work_change_nothing(dataset, towers, tmp_path):
     encoder = VisionEncoder(str(towers["clip"]), device="cuda")
     run(dataset, encoder, tmp_path, batch_clips=1)

@@ -145,7 +145,7 @@ def test_leaving_early_ends_the_thread():
     assert not threads()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_batches_arrive_whole_on_a_gpu_at_work():
     made = [torch.full((512, 1024), float(i)) for i in range(16)]
     device = torch.device("cuda")

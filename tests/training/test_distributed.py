@@ -26,12 +26,7 @@ from siglip_study.training.distributed import launch, require_same_weights
 from siglip_study.training.stages import StageJob, run_stage
 
 SIZES = {"train": 11, "selection": 3}
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-    ),
-]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu(count=2))]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config", "workflow", "report", "resources", "environment.yml")
+PARTS = ("Snakefile", "config", "profiles", "workflow", "report", "resources", "environment.yml")
 
 
 @dataclass

@@ -98,7 +98,7 @@ def test_the_catalogue_s_entry_plans_the_same(house: Any) -> None:
 
 
 def test_the_profile_is_accepted(house: Any) -> None:
-    run = house.snakemake("--workflow-profile", "workflow/profiles/local", "--dry-run")
+    run = house.snakemake("--workflow-profile", "profiles/local", "--dry-run")
     assert run.status == 0, run.text
 
 

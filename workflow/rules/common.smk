@@ -2,8 +2,6 @@
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 from siglip_study.base.errors import StudyError
 
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
@@ -14,29 +12,38 @@ from siglip_study.study.cells import HELD_OUT, SPLITS
 from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
 
+
+
+def refuse(sentence):
+    """End before anything runs, in one sentence; an exception would come with its file and line."""
+    raise SystemExit(f"siglip-study: {sentence}")
+
+
 # What Snakemake's jobs cannot be started with; everything else in a path works.
 HOUSE = Path(str(workflow.current_basedir)).parent.parent
 if "{" in str(HOUSE) or "}" in str(HOUSE):
-    raise WorkflowError(
+    refuse(
         f"the study lies in {HOUSE}; expected a folder without braces, which Snakemake takes for "
         "wildcards."
     )
 if any(c.isspace() or c in "\\'\"$&;()<>|`*?#!" for c in sys.executable):
-    raise WorkflowError(
+    refuse(
         f"Python is {sys.executable}; expected an environment in a folder without blanks, quotes "
         "and the like, with which Snakemake cannot start jobs (the study itself may lie in one)."
     )
 
 try:
     STUDY = Study(parsed(config))
-    STUDY.cells
+    for cell in STUDY.cells.values():
+        # Found by name alone, without building it.
+        training_code(cell.run.projector)
     # A reader of one's own counts with its code for what runs again.
     READER = reader_code(STUDY.config.data.layout)
     DATASET = dataset_fingerprint(
         STUDY.config.data_root, STUDY.config.data.follow_links
     )
 except StudyError as error:
-    raise WorkflowError(str(error)) from None
+    refuse(error)
 
 CONFIG = STUDY.config
 PATHS = STUDY.paths

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from siglip_study.base.jobs import job
+from siglip_study.base.jobs import job, log
 
 with job(snakemake.log[0]):
     from siglip_study.base.io import atomic_path
@@ -13,5 +13,7 @@ with job(snakemake.log[0]):
     check = read_check(path)
     if snakemake.params.stop:
         stop_if_blind(check, path)
+    told = wording.scorer_check(check.deciding)
     with atomic_path(Path(snakemake.output.verdict)) as partial:
-        partial.write_text(wording.scorer_check(check.deciding) + "\n", encoding="utf-8")
+        partial.write_text(told + "\n", encoding="utf-8")
+    log.info("%s", told)

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from siglip_study.base.jobs import job
+from siglip_study.base.jobs import job, log
 from siglip_study.config import parse
 from siglip_study.study.grid import Study, read_choice
 
 with job(snakemake.log[0]):
     from siglip_study.ranking.from_scores import rank_projectors
     from siglip_study.ranking.gate import GateThresholds
+    from siglip_study.ranking.procedure import read_ranking
     from siglip_study.ranking.scorer_check import read_check
     from siglip_study.ranking.selection import read_selection
+    from siglip_study.report import wording
     from siglip_study.report.tables import build_tables
 
     study = Study(parse(snakemake.config))
@@ -33,3 +35,4 @@ with job(snakemake.log[0]):
         out=Path(snakemake.output.ranking),
     )
     build_tables(paths.root, study.by_role(choice), thresholds)
+    log.info("%s", wording.answer(read_ranking(Path(snakemake.output.ranking))))

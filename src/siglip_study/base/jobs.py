@@ -1,6 +1,7 @@
 """How a process of this project runs and ends: jobs of the workflow, commands, and their imports.
 
 A job has a log, a clock, and one sentence on a user's mistake; a command has the sentence alone.
+The sentence is the last line of the log, where the console of the workflow finds it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -21,13 +23,19 @@ from siglip_study.base.errors import StudyError, first_line, is_out_of_memory
 log = logging.getLogger("siglip_study")
 _log_path: str | None = None
 
+#: Set where a console tells at the end why jobs failed; they then leave the terminal alone.
+CONSOLE = "SIGLIP_STUDY_CONSOLE"
+_PREFIX = "siglip-study: "
+# Begins the line above which a log tells of an earlier life of its job.
+_LIFE = "---- "
+
 
 def exit_status(work: Callable[[], int | None]) -> int:
     """Run ``work``; its own status, 0 for none, or 1 with the sentence on standard error."""
     try:
         return work() or 0
     except StudyError as error:
-        print(f"siglip-study: {error}", file=sys.stderr)
+        print(f"{_PREFIX}{error}", file=sys.stderr)
         return 1
 
 
@@ -57,7 +65,8 @@ def job(log_path: str) -> Iterator[None]:
 
     A StudyError ends the process with its one sentence, in the log and on the terminal, and exit
     code 1; so does a GPU without room, whose traceback is in the log as well. Any other exception
-    is a defect: its traceback goes to the log and to the terminal.
+    is a defect: its traceback goes to the log and to the terminal. Under a :data:`CONSOLE` the
+    terminal gets neither: the log's last line is told there when everything has ended.
     """
     # Read when torch is imported. OpenMP's threads wait for each other in loops, milliseconds long:
     # on a machine that others use as well, training on its CPU takes three times as long. Asleep at
@@ -67,27 +76,53 @@ def job(log_path: str) -> Iterator[None]:
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
     with log_to(log_path) as file:
+        print(f"{_LIFE}{datetime.now().isoformat(' ', 'seconds')}", file=file)
         began = time.monotonic()
         try:
             yield
             log.debug("done in %.1f s", time.monotonic() - began)
         except BaseException as error:
-            sentence = str(error) if isinstance(error, StudyError) else None
-            if sentence is None:
+            known, sentence = _sentence(Path(log_path).stem, error)
+            if not isinstance(error, StudyError):
                 traceback.print_exc(file=file)
-                if not is_out_of_memory(error):
-                    sys.stdout, sys.stderr = sys.__stdout__, terminal
+            print(f"{_PREFIX}{sentence}", file=file, flush=True)
+            sys.stdout, sys.stderr = sys.__stdout__, terminal
+            if CONSOLE not in os.environ:
+                if not known:
                     raise
-                sentence = out_of_memory(Path(log_path).stem, error)
-            log.error("siglip-study: %s", sentence)
-            file.flush()
-            # SystemExit, not a traceback: the sentence above is all a user needs.
-            sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-            raise SystemExit(1) from None
+                print(f"{_PREFIX}{sentence}", file=terminal, flush=True)
+            # SystemExit, not a traceback: the sentence is all a user needs.
+            raise SystemExit(_status(error)) from None
         finally:
             # The process ends here: what it holds need not be searched for garbage, for seconds.
             gc.freeze()
         sys.stdout, sys.stderr = sys.__stdout__, terminal
+
+
+def _sentence(job: str, error: BaseException) -> tuple[bool, str]:
+    """Whether an exception is one that users are meant to see, and the sentence on it."""
+    if isinstance(error, StudyError):
+        return True, " ".join(str(error).splitlines())
+    if is_out_of_memory(error):
+        return True, out_of_memory(job, error)
+    told = f"{type(error).__name__}: {first_line(error)}"
+    return False, f"{told} (a defect or an interruption; the traceback is in the log)."
+
+
+def _status(error: BaseException) -> int:
+    return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+
+
+def last_sentence(log_path: Path) -> str | None:
+    """The sentence that a job ended with, as :func:`job` left it in its log; None without one."""
+    if not log_path.is_file():
+        return None
+    for line in reversed(log_path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        if line.startswith(_PREFIX):
+            return line
+        if line.startswith(_LIFE):
+            break
+    return None
 
 
 def out_of_memory(job: str, error: BaseException) -> str:

@@ -221,8 +221,10 @@ def pick_device(choice: str | torch.device, gpus: int = 1) -> torch.device:
 def limit_memory(device: torch.device, memory_gb: float | None) -> None:
     """Bind PyTorch's allocator to ``memory_gb`` GiB: past them a job fails as on a smaller GPU."""
     if memory_gb is not None and device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, memory_gb * 2**30 / total), device)
+        # Only a device with an index is taken.
+        index = torch.cuda.current_device() if device.index is None else device.index
+        total = torch.cuda.get_device_properties(index).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, memory_gb * 2**30 / total), index)
 
 
 def free_bytes(device: torch.device, memory_gb: float | None) -> int:

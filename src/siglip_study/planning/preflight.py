@@ -70,14 +70,17 @@ class Finding:
 def preflight(config: Config) -> list[Finding]:
     """Every finding of every check; one that cannot be finished is a failure, not the end."""
     forecast = Forecast(config)
-    findings = []
+    findings: list[Finding] = []
+    ended: dict[str, list[str]] = {}
     for what, check in CHECKS.items():
         try:
             for level, told in check(forecast):
                 findings.append(Finding(level, what, told))
         except StudyError as error:
-            findings.append(Finding("failed", what, str(error)))
-    return findings
+            ended.setdefault(str(error), []).append(what)
+    # One mistake may end several checks: it is told once, with all of them.
+    ends = [Finding("failed", ", ".join(checks), told) for told, checks in ended.items()]
+    return [*findings, *ends]
 
 
 def verdict(findings: list[Finding]) -> tuple[bool, str]:

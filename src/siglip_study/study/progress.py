@@ -1,4 +1,4 @@
-"""How far a study has come: trainings and captionings done, to do, and the time they will take."""
+"""How far a study has come: cells done, to do, and the time they will take."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def _milestones(study: Study) -> dict[str, list[Path]]:
 
 
 def progress_line(study: Study) -> str:
-    """For example ``job 17 of 66, about 4 min to go``; jobs are trainings and captionings."""
-    done, total, remaining = 0, 0, 0.0
-    known = True
-    for files in _milestones(study).values():
+    """For example ``cell 7 of 22, about 4 min to go``; a cell with captions is done."""
+    remaining, known = 0.0, True
+    milestones = _milestones(study)
+    for files in milestones.values():
         finished = [path for path in files if path.exists()]
-        done += len(finished)
-        total += len(files)
         told = (json.loads(path.read_text(encoding="utf-8")).get("wall_s") for path in finished)
         seconds = [float(value) for value in told if value is not None]
         if seconds:
             remaining += (len(files) - len(finished)) * sum(seconds) / len(seconds)
         elif files:
             known = False
-    eta = f", about {max(1, round(remaining / 60))} min to go" if known and done else ""
-    return f"job {min(done + 1, total)} of {total}{eta}"
+    cells = milestones["captions"]
+    done, total = sum(path.exists() for path in cells), len(cells)
+    eta = f", about {max(1, round(remaining / 60))} min to go" if known else ""
+    return f"cell {min(done + 1, total)} of {total}{eta}"

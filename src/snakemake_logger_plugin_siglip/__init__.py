@@ -1,0 +1,144 @@
+"""The study's console: a line a job, a failure's sentence last.
+
+Snakemake finds this package by its name and uses it where ``--logger siglip`` is set, as in
+``profiles/``. Its own console prints some ten lines a job, and a mistake first, then a dozen lines
+of what followed from it; no choice of ``--quiet`` leaves the one without the other. A dry run, and
+``--verbose``, show everything: job table, reasons, files. ``.snakemake/log/`` keeps it of every run.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from logging import ERROR, WARNING, LogRecord
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from siglip_study.base.jobs import CONSOLE, last_sentence
+
+#: Rules whose jobs tell by themselves that they work, where they have work at all.
+_TELL_THEMSELVES = {"all", "presets", "captions"}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that failed: what it was doing, its logs, and what Snakemake knows of its end."""
+
+    what: str
+    logs: tuple[str, ...]
+    cause: str
+
+    def sentence(self) -> str:
+        """What the job says itself, or that it ended without a word."""
+        said = [found for log in self.logs if (found := last_sentence(Path(log)))]
+        return said[-1] if said else f"siglip-study: it ended without a word ({self.cause})."
+
+
+class LogHandler(LogHandlerBase):
+    """Snakemake's events as lines; see the module."""
+
+    def __post_init__(self) -> None:
+        settings = self.common_settings
+        self._shows_all = settings.dryrun or settings.verbose
+        self._stream = sys.stdout if settings.stdout else sys.stderr
+        self._jobs: dict[int, Any] = {}
+        self._failures: dict[int, Failure] = {}
+        self._untold: list[str] = []
+        self._errors: list[str] = []
+        if not self._shows_all:
+            os.environ[CONSOLE] = "1"  # jobs inherit it, and leave their sentence to the end
+
+    # Snakemake's own filter and format are used, for what --quiet names and for a dry run.
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = False
+    has_formatter = False
+    needs_rulegraph = False
+
+    def filter(self, record: LogRecord) -> bool | LogRecord:
+        """What --quiet leaves, and every job that failed."""
+        return _event(record) is LogEvent.JOB_ERROR or super().filter(record)
+
+    def emit(self, record: LogRecord) -> None:
+        event = _event(record)
+        if self._shows_all:
+            if event is not LogEvent.WORKFLOW_STARTED and (text := self.format(record)):
+                self._print(f"\n{text}" if event is LogEvent.JOB_INFO else text)
+        elif event is LogEvent.JOB_INFO:
+            self._begins(record)
+        elif event is LogEvent.JOB_FINISHED:
+            self._ends(getattr(record, "job_id", -1))
+        elif event is LogEvent.JOB_ERROR:
+            self._fails(record)
+        elif record.levelno >= ERROR:
+            # What follows from a job that failed is not told; what does not, is told at the end.
+            self._errors.append(self.format(record))
+        elif record.levelno >= WARNING or "Nothing to be done" in str(record.msg):
+            self._print(self.format(record))
+
+    def _begins(self, record: Any) -> None:
+        self._jobs[record.jobid] = record
+        for what in self._untold:
+            self._print(f"failed: {what}; more at the end")
+        self._untold.clear()
+        if record.rule_name not in _TELL_THEMSELVES:
+            self._print(_what(record))
+
+    def _ends(self, job: int) -> None:
+        """Of jobs elsewhere, whose own lines do not come here, the end is told as well."""
+        self._failures.pop(job, None)  # tried again, with success
+        begun = self._jobs.get(job)
+        if begun is not None and not begun.local:
+            self._print(f"done: {_what(begun)}")
+
+    def _fails(self, record: Any) -> None:
+        what = _what(self._jobs.get(record.jobid, record))
+        cause = self._errors[-1].strip().splitlines()[-1] if self._errors else "no exit status"
+        self._errors.clear()
+        self._failures[record.jobid] = Failure(what, tuple(record.log), cause)
+        self._untold.append(what)
+
+    def close(self) -> None:
+        """Say how to go on and, last, why the study stopped. Called once more at exit."""
+        if self._failures:
+            same: dict[str, list[Failure]] = {}
+            for failure in self._failures.values():
+                same.setdefault(failure.sentence(), []).append(failure)
+            self._print(
+                "\nThe study stopped; nothing finished is lost. Once mended, it goes on with:\n"
+                f"    {_command(sys.argv)}"
+            )
+            for sentence, failures in same.items():
+                for failure in failures:
+                    self._print(f"{failure.what}: failed, see {', '.join(failure.logs)}")
+                self._print(sentence)
+        else:
+            for text in self._errors:
+                self._print(text)
+        self._failures.clear()
+        self._errors.clear()
+        super().close()
+
+    def _print(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+def _event(record: LogRecord) -> LogEvent | None:
+    return getattr(record, "event", None)
+
+
+def _what(record: Any) -> str:
+    """What a job does, in the words of its rule."""
+    return str(getattr(record, "rule_msg", None) or record.rule_name)
+
+
+def _command(argv: list[str]) -> str:
+    """The command as it was typed, ready to be typed again."""
+    program = Path(argv[0])
+    called = ["python", "-m", "snakemake"] if program.name == "__main__.py" else [argv[0]]
+    return shlex.join([*called, *argv[1:]])
