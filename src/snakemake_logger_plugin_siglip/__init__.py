@@ -3,7 +3,7 @@
 Snakemake finds this package by its name and uses it where ``--logger siglip`` is set, as in
 ``profiles/``. Its own console prints some ten lines a job, and a mistake first, then a dozen lines
 of what followed from it; no choice of ``--quiet`` leaves the one without the other. A dry run, and
-``--verbose``, show everything: job table, reasons, files. ``.snakemake/log/`` keeps it of every run.
+``--verbose``, show everything: job table, reasons, files. ``.snakemake/log/`` keeps all of a run.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class LogHandler(LogHandlerBase):
         self._failures: dict[int, Failure] = {}
         self._untold: list[str] = []
         self._errors: list[str] = []
+        self._remarks: list[str] = []
         if not self._shows_all:
             os.environ[CONSOLE] = "1"  # jobs inherit it, and leave their sentence to the end
 
@@ -60,9 +61,9 @@ class LogHandler(LogHandlerBase):
     has_formatter = False
     needs_rulegraph = False
 
-    def filter(self, record: LogRecord) -> bool | LogRecord:
+    def filter(self, record: LogRecord) -> bool:
         """What --quiet leaves, and every job that failed."""
-        return _event(record) is LogEvent.JOB_ERROR or super().filter(record)
+        return _event(record) is LogEvent.JOB_ERROR or bool(super().filter(record))
 
     def emit(self, record: LogRecord) -> None:
         event = _event(record)
@@ -78,23 +79,28 @@ class LogHandler(LogHandlerBase):
         elif record.levelno >= ERROR:
             # What follows from a job that failed is not told; what does not, is told at the end.
             self._errors.append(self.format(record))
-        elif record.levelno >= WARNING or "Nothing to be done" in str(record.msg):
+        elif record.levelno >= WARNING:
             self._print(self.format(record))
+        elif event is None and not self._jobs:
+            self._remarks.append(self.format(record))
 
     def _begins(self, record: Any) -> None:
         self._jobs[record.jobid] = record
         for what in self._untold:
             self._print(f"failed: {what}; more at the end")
         self._untold.clear()
-        if record.rule_name not in _TELL_THEMSELVES:
-            self._print(_what(record))
+        self._tell("", record)
 
     def _ends(self, job: int) -> None:
         """Of jobs elsewhere, whose own lines do not come here, the end is told as well."""
         self._failures.pop(job, None)  # tried again, with success
         begun = self._jobs.get(job)
         if begun is not None and not begun.local:
-            self._print(f"done: {_what(begun)}")
+            self._tell("done: ", begun)
+
+    def _tell(self, prefix: str, record: Any) -> None:
+        if record.rule_name not in _TELL_THEMSELVES:
+            self._print(prefix + _what(record))
 
     def _fails(self, record: Any) -> None:
         what = _what(self._jobs.get(record.jobid, record))
@@ -105,6 +111,10 @@ class LogHandler(LogHandlerBase):
 
     def close(self) -> None:
         """Say how to go on and, last, why the study stopped. Called once more at exit."""
+        if not self._jobs:
+            # Nothing to be done, or another command (--unlock, --lint): Snakemake's own words.
+            for text in self._remarks:
+                self._print(text)
         if self._failures:
             same: dict[str, list[Failure]] = {}
             for failure in self._failures.values():
@@ -120,8 +130,8 @@ class LogHandler(LogHandlerBase):
         else:
             for text in self._errors:
                 self._print(text)
-        self._failures.clear()
-        self._errors.clear()
+        for kept in (self._failures, self._errors, self._remarks):
+            kept.clear()
         super().close()
 
     def _print(self, text: str) -> None:

@@ -40,7 +40,10 @@ def test_a_defect_keeps_its_traceback_on_the_terminal_and_in_the_log(tmp_path):
 def test_under_a_console_the_terminal_is_left_alone_and_the_log_ends_in_the_sentence(tmp_path):
     for body, sentence in (
         ("raise StudyError('llm.model: 없음;\\nexpected one.')", "llm.model: 없음; expected one."),
-        ("{}['gone']", "KeyError: 'gone' (a defect or an interruption; the traceback is in the log)."),
+        (
+            "{}['gone']",
+            "KeyError: 'gone' (a defect or an interruption; the traceback is in the log).",
+        ),
     ):
         done, log = run(tmp_path, body, **{CONSOLE: "1"})
         assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
@@ -51,7 +54,7 @@ def test_under_a_console_the_terminal_is_left_alone_and_the_log_ends_in_the_sent
 
 def test_a_sentence_of_an_earlier_life_is_not_the_last(tmp_path):
     run(tmp_path, "raise StudyError('old.')")
-    run(tmp_path, "print('killed'); sys.stdout.flush(); os._exit(9)".replace("print", "import os, sys; print"))
+    run(tmp_path, "import os\nos._exit(9)")
     assert last_sentence(tmp_path / "logs" / "a.log") is None
     assert last_sentence(Path("no.log")) is None
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,6 +177,32 @@ def test_a_forked_worker_does_not_keep_its_parents_gpu(machine, tmp_path):
     finally:
         os.close(reads)
         os.close(writes)
+
+
+def test_a_limit_is_laid_on_the_device_of_this_process_by_its_index(monkeypatch):
+    gib, laid = 2**30, []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    total = SimpleNamespace(total_memory=80 * gib)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: total)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda *given: laid.append(given)
+    )
+    for device, limit in (("cuda", 20.0), ("cuda:1", 500.0), ("cuda", None), ("cpu", 20.0)):
+        devices.limit_memory(torch.device(device), limit)
+    assert laid == [(0.25, 0), (1.0, 1)]
+
+
+@pytest.mark.gpu
+def test_past_its_limit_a_job_finds_no_room():
+    device = devices.pick_device("cuda")
+    held = torch.cuda.memory_reserved(device)
+    try:
+        devices.limit_memory(device, 1 + held / 2**30)
+        torch.empty(2**29, dtype=torch.uint8, device=device)
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(2**31, dtype=torch.uint8, device=device)
+    finally:
+        devices.limit_memory(device, 1e6)
 
 
 def test_free_memory_counts_what_is_cached_and_the_limit(monkeypatch):

@@ -16,6 +16,7 @@ from siglip_study.base.io import read_json
 from siglip_study.config import parse
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.features.store import FeatureStore
+from siglip_study.models.devices import limit_memory
 from siglip_study.runs.run import LoadedRun, use_device
 from siglip_study.study import Study
 from siglip_study.training import stages
@@ -204,6 +205,48 @@ def test_recomputed_layers_learn_the_same(world):
         out = stage(2, world, world.cells["control_untrained"], how, runtime=runtime)
         losses.append(pl.read_parquet(out / "steps.parquet")["loss"].to_list())
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+# ---- Every key of ``runtime``, through a stage: speed and memory alone.
+
+CUDA = {"device": "cuda", "eval_batch_clips": 4}
+
+
+def losses_with(world, out, **settings):
+    runtime = RuntimeConfig(**{"device": "cpu", "eval_batch_clips": 4, **settings})
+    folder = stage(1, world, world.cell, out, runtime=runtime)
+    columns = [
+        pl.read_parquet(folder / file)[column].to_list()
+        for file, column in (("steps.parquet", "loss"), ("epochs.parquet", "val_loss"))
+    ]
+    return [*columns[0], *columns[1]]
+
+
+def test_no_runtime_key_changes_what_is_learned(world):
+    """All of them at once; the workflow's tests set them as well."""
+    changed = {"memory_gb": 1, "compile": "off", "eval_batch_clips": 1, "save_minutes": 1e-9}
+    plain, found = losses_with(world, "plain"), losses_with(world, "changed", **changed)
+    assert found == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"memory_gb": 4}, {"checkpointing": "all"}, {"checkpointing": "none"}),
+        *({"compile": "on"}, {"compile": "off"}, {"eval_batch_clips": 1}, {"save_minutes": 1e-9}),
+        {"device": "auto"},
+    ],
+    ids=str,
+)
+def test_no_runtime_key_changes_what_is_learned_on_a_gpu(world, changed):
+    """In bf16, so beyond its rounding."""
+    plain = losses_with(world, "plain", **CUDA)
+    try:
+        found = losses_with(world, "changed", **CUDA | changed)
+    finally:
+        limit_memory(torch.device("cuda"), 1e6)
+    assert found == pytest.approx(plain, rel=2e-2)
 
 
 # ---- What a training must not import: each job of a study pays for it again.

@@ -1,5 +1,8 @@
 """What Snakemake plans, before anything has run."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,7 +91,15 @@ def test_a_wrong_config_ends_in_one_sentence(house: Any) -> None:
     run = house.snakemake("--dry-run", config=config)
     assert run.status != 0 and "Traceback" not in run.text
     assert "unknown key 'projektors'; did you mean 'projectors'?" in run.text
-    assert len([line for line in run.text.splitlines() if line.strip()]) <= 4, run.text
+    assert run.text.splitlines()[-1].startswith("siglip-study: config: unknown key")
+
+
+def test_an_unknown_projector_is_named_before_anything_runs(house: Any) -> None:
+    config = house.write_config("unknown.yaml", projectors={"mine": {"type": "query_abstracter"}})
+    run = house.snakemake("--dry-run", config=config)
+    assert run.status != 0 and "Traceback" not in run.text
+    expected = "siglip-study: projector 'query_abstracter' is unknown; expected 'query_abstractor'"
+    assert run.text.splitlines()[-1].startswith(expected)
 
 
 def test_the_catalogue_s_entry_plans_the_same(house: Any) -> None:
@@ -100,6 +111,39 @@ def test_the_catalogue_s_entry_plans_the_same(house: Any) -> None:
 def test_the_profile_is_accepted(house: Any) -> None:
     run = house.snakemake("--workflow-profile", "profiles/local", "--dry-run")
     assert run.status == 0, run.text
+
+
+RESOURCES = """
+import json, sys
+from pathlib import Path
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
+with SnakemakeApi(OutputSettings(stdout=True)) as api:
+    made = api.workflow(
+        resource_settings=ResourceSettings(cores=1),
+        config_settings=ConfigSettings(configfiles=[Path(sys.argv[1])]),
+        snakefile=Path("Snakefile"),
+    )
+    made.dag()
+    keys = ("gpu", "mem_mb", "runtime")
+    asked = {r.name: [r.resources.get(key).value for key in keys] for r in made._workflow.rules}
+print(json.dumps(asked))
+"""
+
+
+def test_jobs_on_a_gpu_ask_for_the_memory_and_time_of_the_config(house: Any) -> None:
+    runtime = {"mem_mb": 3001, "runtime_minutes": 31, "gpus": 2}
+    config = house.write_config("asked.yaml", runtime=runtime)
+    done = subprocess.run(
+        [sys.executable, "-c", RESOURCES, config], cwd=house.folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    asked = json.loads(done.stdout.splitlines()[-1])
+    for rule in ("stage1", "stage2"):
+        assert asked[rule] == [2, 3001, 31], asked
+    for rule in ("vision_features", "scorer_features", "captions"):
+        assert asked[rule] == [1, 3001, 31], asked
+    assert asked["score"] == [None] * 3
 
 
 def test_one_held_out_split_is_scored_on_both_halves_and_then_chosen(house: Any) -> None:

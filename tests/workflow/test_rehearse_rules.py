@@ -31,12 +31,18 @@ def test_preflight_shows_every_line_and_can_be_run_again(house: Any) -> None:
         assert "the demo's clips will be made" in run.text and "preflight: ready" in run.text
 
 
-def test_preflight_fails_with_its_count_after_all_checks(house: Any) -> None:
+def test_preflight_tells_a_mistake_once_and_ends_with_its_count(house: Any) -> None:
+    """As every failure of a study ends: how to go on, the log, and the sentence last."""
     config = house.write_config("lost.yaml", vision={"model": "./nowhere", "frames": 2})
     run = house.snakemake("preflight", config=config)
-    assert run.status == 1
-    assert "vision.model is './nowhere'" in run.text and "report.html can be written" in run.text
-    assert "Traceback" not in run.text
+    assert run.status == 1 and "report.html can be written" in run.text
+    assert run.text.count("vision.model is './nowhere'") == 1
+    *_, command, failed, sentence = run.text.splitlines()
+    assert command.startswith("    python -m snakemake preflight --cores 1")
+    assert command.endswith("/lost.yaml")
+    assert failed.endswith(": failed, see results/logs/preflight/all.log")
+    assert sentence.startswith("siglip-study: preflight: not ready (1 failed")
+    assert run.text.count("not ready") == 1 and "Traceback" not in run.text
 
 
 def test_equal_gpu_time_is_laid_over_the_config(house: Any, tmp_path: Any) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from siglip_study.config import load
+from siglip_study.config.study import RuntimeConfig
+
 BROKEN = {
     # id → file and bytes; the truncated clip and the broken label are made from real ones.
     "broken_empty": b"",
@@ -56,6 +59,40 @@ def test_it_ends_with_a_report(study: Any) -> None:
     # A run of one seed must not claim an order.
     ranking = json.loads((study.folder / "results/tables/ranking.json").read_text("utf-8"))
     assert ranking["answer"]["refusal"]["code"] == "one_seed"
+
+
+def test_every_runtime_key_was_tried_but_the_number_of_gpus(study: Any) -> None:
+    runtime, default = load(study.config).runtime, RuntimeConfig()
+    same = {
+        key for key in RuntimeConfig.model_fields if getattr(runtime, key) == getattr(default, key)
+    }
+    assert same == {"gpus"}  # tests/training/test_distributed.py
+    # 24 training clips, 7 a shard.
+    assert len(list(study.folder.glob("results/features/vision-*/train/*.safetensors"))) == 4
+
+
+def test_the_console_has_a_line_a_job_and_epoch_and_the_results(study: Any) -> None:
+    lines = [line for line in study.run.text.splitlines() if line]
+    for name in (path.parent.name for path in (study.folder / "results/runs").glob("*/cell.json")):
+        first, second = (line for line in lines if name in line and "stage 2" in line)
+        assert first == f"stage 2 of {name}: projector and LoRA"
+        assert re.fullmatch(
+            rf"{name} · stage 2 · epoch 1/1 · loss [\d.]+ · validation [\d.]+ · \d+ s · "
+            r"cell [1-4] of 4(, about \d+ min to go)?",
+            second,
+        )
+    told = (
+        "Usable clips: 24 train, 12 selection, 12 report; ",
+        "The scorer tells human captions of their own clip from those of others:",
+        "No order can be claimed: there is one run each",
+    )
+    for sentence in told:
+        assert any(line.startswith(sentence) for line in lines), sentence
+    assert lines[-1] == "The report: results/report.html"
+    # What Snakemake's own console adds to each job.
+    for chatter in ("Reason:", "Select jobs", "Finished jobid", "Job stats", "steps ("):
+        assert chatter not in study.run.text
+    assert len(lines) < 45, study.run.text
 
 
 def test_every_cell_was_trained_once_and_left_its_record(study: Any) -> None:

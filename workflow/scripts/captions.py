@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.io import remove_dir
-from siglip_study.base.jobs import job, loading
+from siglip_study.base.jobs import job, loading, log
 from siglip_study.captioning.handover import handover_folder, take_handover
 from siglip_study.config import parse
 from siglip_study.study import Study
@@ -18,6 +18,7 @@ with job(snakemake.log[0]):
     # Stage 2 has succeeded, so nothing will ask for its resume point again.
     remove_dir(study.stage2_resume(cell, training_code(cell.run.projector)))
     if not take_handover(handover_folder(study.paths, cell, checkpoint, config.captions), out):
+        log.info("captions of %s, from its checkpoint", cell.name)
         with loading():
             from siglip_study.captioning.cell import caption_from_checkpoint
             from siglip_study.runs.run import Inputs

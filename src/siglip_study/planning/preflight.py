@@ -78,9 +78,11 @@ def preflight(config: Config) -> list[Finding]:
                 findings.append(Finding(level, what, told))
         except StudyError as error:
             ended.setdefault(str(error), []).append(what)
-    # One mistake may end several checks: it is told once, with all of them.
-    ends = [Finding("failed", ", ".join(checks), told) for told, checks in ended.items()]
-    return [*findings, *ends]
+    # One mistake may end several checks: it is told once, and last.
+    for told, (first, *others) in ended.items():
+        also = f" So these cannot be checked: {', '.join(others)}." if others else ""
+        findings.append(Finding("failed", first, told + also))
+    return findings
 
 
 def verdict(findings: list[Finding]) -> tuple[bool, str]:

@@ -30,7 +30,7 @@ def _milestones(study: Study) -> dict[str, list[Path]]:
 
 
 def progress_line(study: Study) -> str:
-    """For example ``cell 7 of 22, about 4 min to go``; a cell with captions is done."""
+    """For example ``cell 7 of 22, about 4 min to go``; a trained cell is done."""
     remaining, known = 0.0, True
     milestones = _milestones(study)
     for files in milestones.values():
@@ -41,7 +41,7 @@ def progress_line(study: Study) -> str:
             remaining += (len(files) - len(finished)) * sum(seconds) / len(seconds)
         elif files:
             known = False
-    cells = milestones["captions"]
+    cells = milestones["stage 2"]
     done, total = sum(path.exists() for path in cells), len(cells)
     eta = f", about {max(1, round(remaining / 60))} min to go" if known else ""
     return f"cell {min(done + 1, total)} of {total}{eta}"
