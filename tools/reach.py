@@ -156,14 +156,19 @@ def _documented_names() -> set[str]:
 
 
 def unreached(found_by_file: tuple[str, ...]) -> list[str]:
-    """Definitions that no rule, script, documented command or public name leads to.
+    """Definitions that no rule, script, console, documented command or public name leads to.
 
     Args:
         found_by_file: rooms or packages whose files are found by name when the library runs;
             what they enter is decorated, or a layout's ``read`` and ``KEYS``.
     """
     reach = Reach()
-    for script in [*(ROOT / "workflow" / "scripts").glob("*.py"), *(ROOT / "tools").rglob("*.py")]:
+    scripts = [
+        *(ROOT / "workflow" / "scripts").glob("*.py"),
+        *(ROOT / "tools").rglob("*.py"),
+        *SOURCE.glob("snakemake_logger_plugin_*/*.py"),
+    ]
+    for script in scripts:
         reach.script(script)
     for rules in (ROOT / "workflow" / "rules").glob("*.smk"):
         for line in re.findall(r"^from .+", rules.read_text(encoding="utf-8"), re.M):
