@@ -31,6 +31,10 @@ def words(text: str) -> int:
         ("...", ["..."]),
         ("Wait... what?!", ["Wait...", "what?!"]),
         ("日本。中国！", ["日本。", "中国！"]),
+        ("공이 구른다 비가 온다", ["공이 구른다", "비가 온다"]),
+        ("공이 구른다, 비가 온다", ["공이 구른다,", "비가 온다"]),
+        ("배가 떠 있습니다 좋아요 끝", ["배가 떠 있습니다", "좋아요", "끝"]),
+        ("바다 위에 새가 개보다 많고 날마다 필요 없다", 1),
     ],
 )
 def test_sentences(text, sentences):
@@ -54,7 +58,7 @@ def test_a_character_that_cannot_fit_is_an_error():
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.text(alphabet="가나다 abcAB.?!…。\"'\n3 ", max_size=80),
+    st.text(alphabet="가있나다요, abcAB.?!…。\"'\n3 ", max_size=80),
     st.integers(min_value=5, max_value=30),
 )
 def test_nothing_is_lost_and_nothing_is_too_long(text, limit):
@@ -66,7 +70,7 @@ def test_nothing_is_lost_and_nothing_is_too_long(text, limit):
     assert re.sub(r"\s", "", "".join(chunks)) == re.sub(r"\s", "", text)
 
 
-@given(st.text(alphabet="가나 aB1.!?…。！？\n\"')」", max_size=20))
+@given(st.text(alphabet="가있다, aB1.!?…。！？\n\"')」", max_size=20))
 @settings(max_examples=500, deadline=None)
 def test_searching_for_marks_finds_every_end(text):
     assert [m.span() for m in _ends(text)] == [m.span() for m in _END.finditer(text)]

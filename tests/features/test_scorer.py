@@ -8,7 +8,6 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from siglip_study.base.errors import StudyError
-from siglip_study.features.chunking import chunk_text
 from siglip_study.features.scorer import Scorer, chunk_captions
 from siglip_study.features.store import read_frame_embeddings, write_frame_embeddings
 
@@ -82,11 +81,20 @@ def test_equal_texts_are_embedded_once(siglip, monkeypatch):
 
 
 def test_chunks_of_many_captions_are_those_of_each(siglip):
-    captions = [*TEXTS, "하늘에서 아주 큰 비가 온다. 끝. " * 3, "끝.", "x" * 40]
+    captions = ["하늘에서 아주 큰 비가 온다. 끝. " * 3, "끝.", "one two three. " * 9, "a. b. a."]
     together = chunk_captions(captions, siglip.tokenizer, siglip.max_positions)
     for caption, found in zip(captions, together, strict=True):
-        assert found == chunk_text(caption, lambda t: len(siglip.tokenizer(t)["input_ids"]), 16)
+        assert found == chunk_captions([caption], siglip.tokenizer, siglip.max_positions)[0]
+        assert all(len(siglip.tokenizer(chunk)["input_ids"]) <= 16 for chunk in found)
     assert chunk_captions([], siglip.tokenizer, 16) == []
+
+
+def test_a_caption_scores_alike_with_and_without_full_stops(siglip):
+    with_stops, *others = siglip.caption_embeddings(
+        ["공이 있다. 비가 옵니다. 끝.", "공이 있다 비가 옵니다 끝", "공이 있다, 비가 옵니다; 끝"]
+    )
+    for without in others:
+        assert torch.equal(with_stops[0], without[0]) and torch.equal(with_stops[1], without[1])
 
 
 def test_lower_case_is_a_flag(siglip, clip):
@@ -105,8 +113,8 @@ def test_captions_come_in_chunks_with_their_lengths(siglip):
     found = siglip.caption_embeddings(captions)
     assert [len(weights) for _, weights in found] == [2, 0, 1, 0]
     assert found[1][0].shape == (0, 32)
-    # One token a byte; the mark at the end of a text does not count.
-    assert found[0][1].tolist() == [9.0, 8.0]
+    # One token a byte, with the full stop that is set; the tokenizer's own mark does not count.
+    assert found[0][1].tolist() == [9.0, 9.0]
     assert torch.equal(found[0][0][1], found[2][0][0])
     assert torch.allclose(found[0][0][0], siglip.text_embeddings(["red ball."])[0], atol=1e-5)
     assert siglip.caption_embeddings([]) == []

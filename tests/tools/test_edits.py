@@ -1,4 +1,4 @@
-"""Edits of captions that change no meaning move D, and hardly M; no order turns."""
+"""Edits of captions that change no meaning may move D, and hardly M; no order turns."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,6 @@ from tools.simulation.edits import EDITS, figures
 
 CLIPS = 40
 FILL = ("one filler sentence", "three filler sentences")
-#: Without full stops the scorer reads two sentences at once, and here reads them better: M rises by
-#: 7 and 12 %, over the 3 % that are wanted (docs/ranking.md).
-UNSTOPPED = ("no inner full stops", "no full stops")
 #: All that change no meaning.
 SAME = [name for name in EDITS if name != "first sentence"]
 
@@ -43,13 +40,7 @@ def edited():
     }
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        pytest.param(edit, marks=pytest.mark.xfail(strict=True) if edit in UNSTOPPED else ())
-        for edit in SAME
-    ],
-)
+@pytest.mark.parametrize("edit", SAME)
 def test_an_edit_without_meaning_hardly_moves_m(edited, edit):
     for name, found in edited[edit].items():
         usual = edited["as they are"][name]["M"]
@@ -62,7 +53,6 @@ def test_an_edit_of_one_captioner_turns_no_order(edited, edit):
     assert edited["as they are"]["sees"]["M"] > edited[edit]["sees less"]["M"]
 
 
-def test_the_same_edits_move_d_by_half(edited):
+def test_filler_moves_d_by_half(edited):
     d = {edit: told["sees"]["D"] for edit, told in edited.items()}
-    assert d["no inner full stops"] > 1.3 * d["as they are"]
     assert d["three filler sentences"] < 0.6 * d["as they are"]

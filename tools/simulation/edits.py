@@ -41,6 +41,7 @@ EDITS: dict[str, Callable[[str], str]] = {
     "as they are": lambda caption: caption,
     "no inner full stops": without_inner_stops,
     "no full stops": lambda caption: re.sub(r"[.!?]", "", caption),
+    "commas for inner full stops": lambda caption: re.sub(r"[.!?](?=\s)", ",", caption),
     "a line a sentence": lambda caption: "\n".join(split_sentences(caption)),
     "one filler sentence": lambda caption: f"{caption} {FILLER[0]}",
     "three filler sentences": lambda caption: " ".join((caption, *FILLER)),

@@ -225,16 +225,22 @@ def _numbered(texts: Iterable[str]) -> tuple[list[int], dict[str, int]]:
 def chunk_captions(texts: Sequence[str], tokenizer: Any, max_tokens: int) -> list[list[str]]:
     """Sentence chunks of at most ``max_tokens``, special tokens included, of each text.
 
+    Every chunk ends in a mark, so that who leaves out a full stop is scored as who sets it.
     Sentences are counted in one call.
     """
     sentences = list(dict.fromkeys(s for text in texts for s in split_sentences(text)))
-    rows = tokenizer(sentences)["input_ids"] if sentences else []
+    rows = tokenizer([_stopped(s) for s in sentences])["input_ids"] if sentences else []
     known = {sentence: len(row) for sentence, row in zip(sentences, rows, strict=True)}
 
     def count(piece: str) -> int:
-        return known[piece] if piece in known else len(tokenizer(piece)["input_ids"])
+        return known[piece] if piece in known else len(tokenizer(_stopped(piece))["input_ids"])
 
-    return [chunk_text(text, count, max_tokens) for text in texts]
+    return [[_stopped(chunk) for chunk in chunk_text(text, count, max_tokens)] for text in texts]
+
+
+def _stopped(sentence: str) -> str:
+    bare = sentence.rstrip(",;")
+    return f"{bare}." if bare[-1:].isalnum() else sentence
 
 
 @contextmanager

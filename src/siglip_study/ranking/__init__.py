@@ -17,7 +17,7 @@ __all__ = ["Ranking", "rank"]
 VERSION = 3
 
 #: Raise it when the scorer check gives other figures, or its file another form.
-CHECK_VERSION = 3
+CHECK_VERSION = 4
 
 
 def __getattr__(name: str) -> Any:
