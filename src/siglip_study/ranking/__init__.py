@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Ranking", "rank"]
 
 #: Raise it when the same scores give another selection, or ``selection.json`` another form.
-VERSION = 3
+VERSION = 4
 
 #: Raise it when the scorer check gives other figures, or its file another form.
 CHECK_VERSION = 4

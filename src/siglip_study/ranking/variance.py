@@ -130,8 +130,9 @@ def contrast_variance(
 
     In the sum, U_seed counts with the variances it was made of: what is taken off them moves the
     estimate, and hardly its sampling error. A member that is charged its own counts S − 1; the
-    median of P counts P(S − 1)/2 (its variance is π/2 of the mean's or more). Those of the mean are
-    in :func:`_freedom_of_mean`. f of V is at least the smaller of its parts' (Satterthwaite's is,
+    median of P ≥ 3 counts min(P, 5)·(S − 1)/2: its variance is about twice the mean's, and where
+    half of many projectors are noisier it tells less than their number says. Those of the mean,
+    which the median of two is, are in :func:`_freedom_of_mean`. f of V is at least the smaller of its parts' (Satterthwaite's is,
     where a part is not larger than the whole; what is taken off can make it so).
     """
     scores = np.asarray(contrast, dtype=float)
@@ -145,7 +146,7 @@ def add_seeds(
     """``V`` and ``df`` of :func:`contrast_variance` from its U_clip, ``[...]``."""
     if noise is None:
         return clip_part, np.full(clip_part.shape, float(n_groups - 1))
-    n_projectors, n_seeds = noise.own.shape[-1], noise.n_seeds
+    n_seeds = noise.n_seeds
     least, least_spread = noise.least, noise.least_spread
     own = np.stack([noise.own[..., member] for member in members], axis=-1)
     charged_own = own > least[..., None]
@@ -155,10 +156,11 @@ def add_seeds(
     made_of = np.where(charged_own, noise.spread[..., list(members)], 0.0)
     pooled = (~charged_own).sum(axis=-1) * least_spread
     total = made_of.sum(axis=-1) + pooled
-    if noise.by_median:
+    if noise.by_median and noise.own.shape[-1] > 2:
+        counted = min(noise.own.shape[-1], 5)
         squares = np.square(made_of).sum(axis=-1) / (n_seeds - 1)
-        squares += np.square(pooled) / (n_projectors * (n_seeds - 1) / 2)
-        seed_df = np.full(clip_part.shape, float(n_projectors * (n_seeds - 1)))
+        squares += np.square(pooled) / (counted * (n_seeds - 1) / 2)
+        seed_df = np.full(clip_part.shape, counted * (n_seeds - 1.0))
         np.divide(np.square(total), squares, out=seed_df, where=squares > 0)
     else:
         seed_df = _freedom_of_mean(noise, members, charged_own)
@@ -176,19 +178,24 @@ def _freedom_of_mean(noise: SeedNoise, members: tuple[int, ...], charged_own: Ar
     P(S − 1) if all are equally noisy. Where one's noise dominates, Satterthwaite's formula applied
     to the v_p themselves gives (Σ c_p v_p)² / Σ (c_p v_p)²/(S − 1), with c_p the weight of v_p in
     U_seed; that is too low where noise is equal (since E(v²) exceeds σ⁴). The harmonic mean of the
-    two is used, for which the simulation in ``docs/ranking.md`` speaks.
+    two is used, for which the simulation in ``docs/ranking.md`` speaks; of two projectors with
+    three seeds or more the lower one, which costs no power there.
     """
     n_projectors, freedom = noise.own.shape[-1], noise.n_seeds - 1
+    # The median of two is their mean, and charged with its factor.
+    factor = freedom / special.chdtri(freedom, 0.5) if noise.by_median else 1.0
     weight = np.zeros(noise.own.shape)
     for place, member in enumerate(members):
         own = charged_own[..., place]
-        weight += np.where(own, 0.0, 1.0 / n_projectors)[..., None]
+        weight += np.where(own, 0.0, factor / n_projectors)[..., None]
         weight[..., member] += own
     shares = weight * noise.spread
     squares = np.square(shares).sum(axis=-1)
     equal = np.full(squares.shape, float(n_projectors * freedom))
     estimate = np.square(shares.sum(axis=-1)) * freedom
     effective = np.divide(estimate, squares, out=equal.copy(), where=squares > 0)
+    if noise.by_median:
+        return np.minimum(effective, equal)
     return np.asarray(2 / (1 / equal + 1 / np.minimum(effective, equal)))
 
 
