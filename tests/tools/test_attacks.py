@@ -17,7 +17,7 @@ from tools.simulation.attackers import ATTACKS, KIND, MEAN, NOTHING, Attack, Cli
 from tools.simulation.attacks import ATTACKER, BEGIN, END, Arena, fight, table
 from tools.simulation.edits import similarity
 
-PAGE = (Path(__file__).parents[2] / "docs/ranking.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/simulations.md").read_text(encoding="utf-8")
 #: What there is to see of a clip: its category, then five details.
 FACTS = [[f"c{v}" for v in range(4)], *([f"{k}{v}" for v in range(6)] for k in "defgh")]
 RUNS, TRAIN, SHOWN = 3, 120, 40

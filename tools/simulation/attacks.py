@@ -3,7 +3,7 @@
 Each is entered as one more projector beside those of a finished study, by the study's own metrics,
 gate and ranking. Run with:
 
-    python -m tools.simulation.attacks config/config.yaml --into docs/ranking.md
+    python -m tools.simulation.attacks config/config.yaml --into docs/simulations.md
 """
 
 from __future__ import annotations

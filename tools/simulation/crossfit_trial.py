@@ -153,7 +153,11 @@ def worlds() -> list[tuple[str, TunedWorld]]:
     kinds = [
         ("equal cells", equal),
         ("equal cells, 2 of each", replace(equal, n_cells=2)),
-        ("equal cells, all noise of the cell", replace(equal, cell_share=0.5, seed_sd=0.0)),
+        ("equal cells, half the noise of the cell", replace(equal, cell_share=0.5, seed_sd=0.0)),
+        (
+            "equal cells, all noise of the cell",
+            replace(equal, cell_share=1.0, interaction=0.0, seed_sd=0.0),
+        ),
         ("unequal cells", replace(equal, cell_spread=1.0)),
         ("one cell far better", replace(equal, cell_spread=20.0)),
         ("no seed noise", replace(equal, seed_sd=0.0)),

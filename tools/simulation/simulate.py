@@ -2,8 +2,8 @@
 
 Run with::
 
-    python -m tools.simulation.simulate                          # the tables of docs/ranking.md
-    python -m tools.simulation.simulate --into docs/ranking.md   # … put between its markers
+    python -m tools.simulation.simulate                          # the tables of docs/simulations.md
+    python -m tools.simulation.simulate --into docs/simulations.md   # … put between its markers
     python -m tools.simulation.simulate --rows                   # every kind of world
     python -m tools.simulation.simulate --quick                  # seconds
 
@@ -33,7 +33,7 @@ from tools.simulation import (
 )
 from tools.simulation.crossfit_trial import Design, TunedOutcome, TunedWorld, play
 from tools.simulation.crossfit_trial import worlds as tuned_worlds
-from tools.simulation.trial import Outcome, Tried, evaluate_all
+from tools.simulation.trial import Outcome, Tried, evaluate, evaluate_all
 from tools.simulation.worlds import Noise, World
 
 #: Name → method; ``None`` is the bootstrap over clips with one seed.
@@ -45,6 +45,9 @@ METHODS: dict[str, Tried] = {
 DESIGNS: tuple[Design, ...] = ("cross-fitted", "one half", "no split")
 #: What an interval at 95 % may cover before the table marks it.
 COVERED = (0.93, 0.97)
+#: So many kinds, those of the most false orders, are played again, in so many times as many worlds:
+#: the largest of some hundred shares is too large by chance.
+AGAIN, TIMES = 8, 10
 BEGIN, END = "<!-- simulation: begin -->", "<!-- simulation: end -->"
 
 Row = tuple[str, str, World, Outcome]
@@ -202,6 +205,33 @@ def tuned_summary(rows: Sequence[TunedRow]) -> list[str]:
     return lines
 
 
+def worst_again(rows: Sequence[Row], n_worlds: int, seed: int) -> list[tuple[str, World, Outcome]]:
+    """The kinds with the most false orders at three seeds and more, in new and more worlds."""
+    own = {
+        world: (outcome.false_order, family)
+        for name, family, world, outcome in rows
+        if METHODS[name] == "floor" and world.n_seeds >= 3
+    }
+    worst = sorted(own, key=lambda world: -own[world][0])[:AGAIN]
+    return [(own[w][1], w, evaluate(w, TIMES * n_worlds, seed + 1000)) for w in worst]
+
+
+def again_summary(rows: Sequence[tuple[str, World, Outcome]]) -> list[str]:
+    """Markdown table of :func:`worst_again`."""
+    lines = [
+        "| worlds | clips | projectors | seeds | seed SD | false order % | … gated % "
+        "| coverage of differences % |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for family, world, found in rows:
+        lines.append(
+            f"| {family} | {world.n_clips} | {world.n_projectors} | {world.n_seeds} "
+            f"| {world.seed_sd:g} | {100 * found.false_order:.1f} | {100 * found.false_gated:.1f} "
+            f"| {100 * found.coverage:.1f} |"
+        )
+    return lines
+
+
 def row(name: str, family: str, world: World, outcome: Outcome) -> str:
     """One tab-separated line for one method in one kind of world."""
     shares = (
@@ -260,6 +290,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     started = time.process_time()
     rows = simulate(options.worlds, options.seed, options.quick)
+    again = worst_again(rows, options.worlds, options.seed)
     tuned = simulate_tuned(options.worlds, options.seed, options.quick)
     categories = simulate_categories(options.worlds, options.seed, options.quick)
     chosen = simulate_selection(options.worlds, options.seed, options.quick)
@@ -277,6 +308,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{options.worlds:,} worlds of each kind, seed {options.seed}.",
             "",
             *summary(rows),
+            "",
+            f"The {AGAIN} kinds of the most false orders with three seeds or more, played again in "
+            f"{TIMES} times as many worlds:",
+            "",
+            *again_summary(again),
             "",
             f"Claims of {', '.join(neighbour_trial.PAIRS)} (%) among three projectors beside a "
             "fourth:",

@@ -178,7 +178,7 @@ def _freedom_of_mean(noise: SeedNoise, members: tuple[int, ...], charged_own: Ar
     P(S − 1) if all are equally noisy. Where one's noise dominates, Satterthwaite's formula applied
     to the v_p themselves gives (Σ c_p v_p)² / Σ (c_p v_p)²/(S − 1), with c_p the weight of v_p in
     U_seed; that is too low where noise is equal (since E(v²) exceeds σ⁴). The harmonic mean of the
-    two is used, for which the simulation in ``docs/ranking.md`` speaks; of two projectors with
+    two is used, for which the simulation in ``docs/simulations.md`` speaks; of two projectors with
     three seeds or more the lower one, which costs no power there.
     """
     n_projectors, freedom = noise.own.shape[-1], noise.n_seeds - 1
