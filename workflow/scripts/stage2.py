@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from siglip_study.base.forkserver import run_in_fork
 from siglip_study.base.io import remove_dir
 from siglip_study.base.jobs import job, loading
 from siglip_study.config import parse
@@ -51,5 +52,6 @@ def main():
 
 # Ranks that share a training run this file too, as a module.
 if __name__ == "__main__":
+    run_in_fork(parse(snakemake.config).runtime.keep_imported_s)
     with job(snakemake.log[0]):
         main()

@@ -261,6 +261,12 @@ class RuntimeConfig(Section):
     shard_clips: Count = Field(64, description="Clips a feature shard; a killed job keeps shards.")
     eval_batch_clips: Count = Field(32, description="Clips a validation batch.")
     save_minutes: Positive = Field(10.0, description="Longest work lost to a kill within an epoch.")
+    keep_imported_s: float = Field(
+        60.0,
+        ge=0.0,
+        description="Seconds a process that has the libraries imported waits for a next training "
+        "job, which starts as a fork of it; 0: each job imports them anew.",
+    )
     mem_mb: Count = Field(8000, description="Memory asked for by a GPU job.")
     runtime_minutes: Count = Field(60, description="Time asked for by a GPU job.")
 

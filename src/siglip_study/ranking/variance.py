@@ -132,8 +132,9 @@ def contrast_variance(
     estimate, and hardly its sampling error. A member that is charged its own counts S − 1; the
     median of P ≥ 3 counts min(P, 5)·(S − 1)/2: its variance is about twice the mean's, and where
     half of many projectors are noisier it tells less than their number says. Those of the mean,
-    which the median of two is, are in :func:`_freedom_of_mean`. f of V is at least the smaller of its parts' (Satterthwaite's is,
-    where a part is not larger than the whole; what is taken off can make it so).
+    which the median of two is, are in :func:`_freedom_of_mean`. f of V is at least the smaller of
+    its parts' (Satterthwaite's is, where a part is not larger than the whole; what is taken off can
+    make it so).
     """
     scores = np.asarray(contrast, dtype=float)
     n_groups = scores.shape[-1]
