@@ -79,7 +79,7 @@ def run_in_fork(keep_s: float, preload: Sequence[str] = PRELOADED) -> None:
         keep_s: seconds that the server waits for a next job.
         preload: modules that the server imports.
     """
-    if keep_s <= 0 or sys.platform != "linux" or os.environ.pop(_FORKED, None):
+    if keep_s <= 0 or sys.platform != "linux" or os.environ.pop(_FORKED, ""):
         return
     place = _folder() / f"{_key(preload)}.sock"
     task = {
@@ -277,8 +277,7 @@ def _fork(caller: socket.socket, others: list[socket.socket]) -> int | None:
 def _run(task: dict[str, Any], streams: list[int]) -> int:
     """Be the job's script; its exit status."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)

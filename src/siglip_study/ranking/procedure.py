@@ -371,8 +371,8 @@ def copied_runs(margins: Mapping[str, Array]) -> list[str]:
     """Projectors of which two runs have the same D on every clip, ``{projector: [S, n]}``.
 
     They are one run under two seeds: their agreement says nothing of what a seed does. Trainings
-    that differ at all differ in some clip by more than rounding. D of 0 everywhere is left out: captions
-    that are all the same have it, whatever they are.
+    that differ at all differ in some clip by more than rounding. D of 0 everywhere is left out:
+    captions that are all the same have it, whatever they are.
     """
     return [
         label
