@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from siglip_study.base.errors import StudyError
+from siglip_study.base.jobs import share_cores
 
 #: What a training job imports, first of all what takes long.
 PRELOADED = (
@@ -81,6 +82,7 @@ def run_in_fork(keep_s: float, preload: Sequence[str] = PRELOADED) -> None:
     """
     if keep_s <= 0 or sys.platform != "linux" or os.environ.pop(_FORKED, ""):
         return
+    share_cores()
     place = _folder() / f"{_key(preload)}.sock"
     task = {
         "argv": sys.argv,

@@ -59,6 +59,16 @@ def log_file() -> str | None:
     return _log_path
 
 
+def share_cores() -> None:
+    """Let OpenMP's threads wait for each other in short loops; before torch is imported.
+
+    They are milliseconds long: on a machine that others use as well, training on its CPU takes
+    three times as long. Asleep at once, it takes a quarter longer on a quiet one.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+
 @contextmanager
 def job(log_path: str) -> Iterator[None]:
     """Run a job: everything it prints goes to its log, progress also to the terminal.
@@ -68,11 +78,7 @@ def job(log_path: str) -> Iterator[None]:
     is a defect: its traceback goes to the log and to the terminal. Under a :data:`CONSOLE` the
     terminal gets neither: the log's last line is told there when everything has ended.
     """
-    # Read when torch is imported. OpenMP's threads wait for each other in loops, milliseconds long:
-    # on a machine that others use as well, training on its CPU takes three times as long. Asleep at
-    # once, it takes a quarter longer on a quiet one; so the loops are short.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    share_cores()
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
     with log_to(log_path) as file:
