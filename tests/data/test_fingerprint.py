@@ -1,70 +1,140 @@
-"""Changes of a dataset are told from names, sizes and times."""
+"""Changes of a dataset are told from what its reader takes, split by split."""
 
+import json
 import os
+import shutil
 
 import pytest
 
-from siglip_study.data.fingerprint import dataset_fingerprint, write_listing
+from siglip_study.config import parse
+from siglip_study.data.fingerprint import dataset_digests, write_listing
+
+MINIMAL = {"projectors": {"linear": {}}}
 
 
 @pytest.fixture
 def root(tmp_path):
     folder = tmp_path / "data"
-    (folder / "train" / "videos").mkdir(parents=True)
-    for name in ("a.mp4", "나.mp4"):
-        (folder / "train" / "videos" / name).write_bytes(b"12345")
+    for split in ("train", "selection", "report"):
+        folder.mkdir(exist_ok=True)
+        rows = []
+        for name in ("a", "나"):
+            clip = f"{split}-{name}"
+            (folder / f"{clip}.mp4").write_bytes(clip.encode() * 9)
+            rows.append({"id": clip, "path": f"{clip}.mp4", "caption": "공이 있다."})
+        text = "\n".join(json.dumps(row) for row in rows)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
     return folder
 
 
+@pytest.fixture
+def digests(root, tmp_path):
+    """The digests of the dataset in ``root`` or elsewhere, as a new process would find them."""
+
+    def found(at=root, **data):
+        splits = {split: split for split in ("train", "selection", "report")}
+        own = {"root": str(at), "layout": "jsonl", "splits": splits, **data}
+        return dataset_digests(
+            parse({**MINIMAL, "data": own, "output_dir": str(tmp_path / "data/results")})
+        )
+
+    return found
+
+
+def changed(before, after):
+    return {split for split in before.splits if before.splits[split] != after.splits[split]}
+
+
+def append(root, split, **row):
+    with (root / f"{split}.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n" + json.dumps(row))
+
+
+def test_nothing_changes_by_itself(digests):
+    assert digests() == digests()
+
+
 CHANGES = {
-    "added": lambda root: (root / "train" / "c.mp4").write_bytes(b"1"),
-    "removed": lambda root: (root / "train" / "videos" / "a.mp4").unlink(),
-    "another size": lambda root: (root / "train" / "videos" / "a.mp4").write_bytes(b"123456"),
-    "renamed": lambda root: (root / "train" / "videos" / "a.mp4").rename(root / "a.mp4"),
-    # A listing knows sizes alone: files of a dataset that was made are not replaced.
-    "another time": lambda root: os.utime(root / "train" / "videos" / "a.mp4", ns=(1, 1)),
+    "another content": (lambda root: (root / "train-a.mp4").write_bytes(b"new"), {"train"}),
+    "another caption": (
+        lambda root: append(root, "report", id="report-a", path="report-a.mp4", caption="새"),
+        {"report"},
+    ),
+    "a clip more": (
+        lambda root: (
+            (root / "new.mp4").write_bytes(b"new"),
+            append(root, "selection", id="new", path="new.mp4", caption="새"),
+        ),
+        {"selection"},
+    ),
+    # Whoever keeps it, both splits may change.
+    "a copy in another split": (
+        lambda root: (
+            shutil.copy(root / "train-a.mp4", root / "copy.mp4"),
+            append(root, "report", id="copy", path="copy.mp4", caption="새"),
+        ),
+        {"train", "report"},
+    ),
 }
 
 
-@pytest.mark.parametrize(
-    ("change", "listed"),
-    [*((change, False) for change in CHANGES), *((change, True) for change in list(CHANGES)[:-1])],
-)
-def test_a_change_is_seen(root, change, listed):
-    if listed:
-        write_listing(root)
-    before = dataset_fingerprint(root)
-    assert dataset_fingerprint(root) == before
-    CHANGES[change](root)
-    assert dataset_fingerprint(root) != before
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_counts_for_the_splits_it_may_touch(root, digests, name):
+    change, splits = CHANGES[name]
+    before = digests()
+    change(root)
+    after = digests()
+    assert changed(before, after) == splits
+    assert before.whole != after.whole
 
 
-def test_a_replacement_behind_a_link_is_seen(root, tmp_path):
-    elsewhere = tmp_path / "store.mp4"
-    elsewhere.write_bytes(b"12345")
-    (root / "train" / "linked.mp4").symlink_to(elsewhere)
-    before = dataset_fingerprint(root)
-    elsewhere.write_bytes(b"123456789")
-    changed = dataset_fingerprint(root)
-    assert changed != before
-    elsewhere.unlink()  # a link to nothing is still a file of the dataset
-    assert dataset_fingerprint(root) not in (before, changed)
+def test_what_no_reader_takes_is_no_change(root, digests):
+    before = digests()
+    (root / "notes.txt").write_text("note")
+    (root / "results").mkdir(exist_ok=True)
+    (root / "results/made.mp4").write_bytes(b"1")
+    assert digests() == before
 
 
-def test_making_the_dataset_is_no_change(root, tmp_path):
-    assert dataset_fingerprint(tmp_path / "not made yet") == "pristine"
-    write_listing(root)
-    assert dataset_fingerprint(root) == "pristine"
-    (root / "train" / ".half.partial.mp4").write_bytes(b"1")  # being written: not there yet
-    assert dataset_fingerprint(root) == "pristine"
+def test_a_copy_elsewhere_with_other_times_is_the_same(root, digests, tmp_path):
+    before = digests()
+    shutil.copytree(root, tmp_path / "copy", ignore=shutil.ignore_patterns("results"))
+    for path in (tmp_path / "copy").iterdir():
+        os.utime(path, (1, 1))
+    assert digests(tmp_path / "copy") == before
 
 
-def test_files_behind_a_linked_folder_count_where_links_are_followed(root, tmp_path):
-    elsewhere = tmp_path / "another disk"
-    elsewhere.mkdir()
-    (root / "far").symlink_to(elsewhere)
-    (root / "circle").symlink_to(root)
-    alone, followed = dataset_fingerprint(root), dataset_fingerprint(root, follow_links=True)
-    (elsewhere / "new.mp4").write_bytes(b"1")
-    assert dataset_fingerprint(root) == alone
-    assert dataset_fingerprint(root, follow_links=True) != followed
+def test_a_rejected_label_is_a_change_of_the_whole_alone(root, digests):
+    before = digests()
+    append(root, "train", id="gone", path="gone.mp4", caption="없다")
+    after = digests()
+    assert changed(before, after) == set() and after.whole != before.whole
+
+
+def test_how_clips_are_checked_counts_for_all(digests):
+    before, after = digests(), digests(min_frames=3)
+    assert changed(before, after) == {"train", "selection", "report"}
+
+
+def test_both_halves_of_a_held_out_split_change_together(root, digests):
+    splits = {"train": "train", "held_out": "report"}
+    before = digests(splits=splits)
+    append(root, "report", id="report-a", path="report-a.mp4", caption="새")
+    assert changed(before, digests(splits=splits)) == {"selection", "report"}
+
+
+def test_making_the_dataset_is_no_change(root, digests, tmp_path):
+    before = digests(tmp_path / "not made yet")
+    splits = {split: split for split in ("train", "selection", "report")}
+    own = {"root": str(root), "layout": "jsonl", "splits": splits}
+    write_listing(parse({**MINIMAL, "data": own, "output_dir": str(root / "results")}), root)
+    assert digests() == before
+    append(root, "report", id="report-a", path="report-a.mp4", caption="새")
+    assert changed(before, digests()) == {"report"}
+
+
+def test_an_unreadable_dataset_is_left_to_the_job_that_says_why(root, digests):
+    (root / "train.jsonl").unlink()
+    before = digests()
+    (root / "more.txt").write_text("1")
+    assert changed(before, digests()) == {"train", "selection", "report"}

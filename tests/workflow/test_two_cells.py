@@ -5,6 +5,7 @@ some twenty jobs.
 """
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -37,15 +38,26 @@ def spoil(clips: Path) -> None:
     (labels / "broken_label.json").write_bytes(label[: len(label) // 2])
 
 
+def own_clips(root: Path) -> dict[str, Any]:
+    """Keys of a study of clips in ``root``."""
+    return {"demo": None, "data": {"root": str(root)}}
+
+
 @pytest.fixture(scope="module")
 def study(new_house: Callable[[], Any]) -> Any:
-    """A house in which the small study has run, with its config and what the run printed."""
+    """A house in which the small study has run, with its config and what the run printed.
+
+    Its clips are those of a demo, and lie in ``clips`` as a user's own.
+    """
     house = new_house()
-    house.config = house.write_config("two_cells.yaml")
-    clips = house.folder / "results/demo"
-    made = house.snakemake("results/demo/files.json", config=house.config)
+    demo = house.write_config("demo.yaml")
+    made = house.snakemake("results/demo/files.json", config=demo)
     assert made.status == 0, made.text
-    spoil(clips)
+    house.clips = house.folder / "clips"
+    (house.folder / "results/demo").rename(house.clips)
+    (house.clips / "files.json").unlink()
+    spoil(house.clips)
+    house.config = house.write_config("two_cells.yaml", **own_clips(house.clips))
     house.run = house.snakemake(config=house.config)
     assert house.run.status == 0, house.run.text[-6000:]
     return house
@@ -151,7 +163,9 @@ def test_a_second_run_starts_no_job(study: Any) -> None:
 def test_one_more_learning_rate_runs_only_the_new_cells(study: Any) -> None:
     done = {path.parent.name for path in (study.folder / "results/runs").glob("*/cell.json")}
     grid = {"learning_rate": [5e-4, 2e-3], "epochs": [1]}
-    plan = study.snakemake("--dry-run", config=study.write_config("more.yaml", grid=grid))
+    plan = study.snakemake(
+        "--dry-run", config=study.write_config("more.yaml", grid=grid, **own_clips(study.clips))
+    )
     assert plan.status == 0, plan.text
     jobs = plan.jobs
     assert (jobs["stage2"], jobs["captions"]) == (2, 2)
@@ -161,7 +175,9 @@ def test_one_more_learning_rate_runs_only_the_new_cells(study: Any) -> None:
 
 def test_one_more_report_seed_runs_only_the_new_cells(study: Any) -> None:
     seeds = {"tuning": 0, "report": [1, 2]}
-    plan = study.snakemake("--dry-run", config=study.write_config("seeds.yaml", seeds=seeds))
+    plan = study.snakemake(
+        "--dry-run", config=study.write_config("seeds.yaml", seeds=seeds, **own_clips(study.clips))
+    )
     assert plan.status == 0, plan.text
     jobs = plan.jobs
     assert (jobs["stage1"], jobs["stage2"], jobs["captions"]) == (2, 2, 2)
@@ -169,7 +185,8 @@ def test_one_more_report_seed_runs_only_the_new_cells(study: Any) -> None:
 
 
 def test_page_settings_rewrite_only_the_page(study: Any) -> None:
-    config = study.write_config("title.yaml", report={"title": "다른 제목", "gallery_clips": 4})
+    own = {"report": {"title": "다른 제목", "gallery_clips": 4}, **own_clips(study.clips)}
+    config = study.write_config("title.yaml", **own)
     plan = study.snakemake("--dry-run", config=config)
     assert set(plan.jobs) <= {"report", "all"} and plan.jobs["report"] == 1
 
@@ -179,6 +196,67 @@ def test_a_comment_in_the_config_reruns_nothing(study: Any) -> None:
     config = study.config.with_name("comment.yaml")
     config.write_text("# a remark\n" + text, encoding="utf-8")
     assert study.snakemake("--dry-run", config=config).jobs == {}
+
+
+# ---- What a change of the data runs again.
+
+
+def stray(clips: Path) -> None:
+    (clips / "notes.txt").write_text("note")
+    (clips / "train/videos/.cache").mkdir()
+    (clips / "train/videos/.cache/x.mp4").write_bytes(b"x")
+
+
+def other_times(clips: Path) -> None:
+    for path in clips.rglob("*"):
+        os.utime(path, (1, 1))
+
+
+def one_more(split: str) -> Callable[[Path], None]:
+    def add(clips: Path) -> None:
+        for kind in ("videos", "labels"):
+            file = min((clips / split / kind).iterdir())
+            shutil.copy(file, file.with_stem("added"))
+
+    return add
+
+
+def no_change(clips: Path) -> None:
+    """A copy elsewhere is change enough."""
+
+
+JUDGED = {"scorer_check", "scorer_verdict", "baselines", "score", "tables", "report"}
+CAUSES: dict[str, tuple[Callable[[Path], None], set[str], set[str]]] = {
+    # change → rules that run, and rules that do not
+    "moved": (no_change, set(), {"manifest", *JUDGED}),
+    "copied with other times": (other_times, set(), {"manifest", *JUDGED}),
+    "a file that is nobody's": (stray, set(), {"manifest", *JUDGED}),
+    "a clip more in report": (
+        one_more("report"),
+        {"manifest", "vision_features", "scorer_features", "captions", *JUDGED},
+        {"stage1", "stage2"},
+    ),
+    "a clip more in train": (
+        one_more("train"),
+        {"manifest", "vision_features", "stage1", "stage2", "captions", *JUDGED},
+        {"scorer_features"},
+    ),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_change_of_the_data_runs_what_reads_it(study: Any, tmp_path: Path, cause: str) -> None:
+    change, run, not_run = CAUSES[cause]
+    copy = tmp_path / "copy"
+    shutil.copytree(study.clips, copy)
+    change(copy)
+    config = study.write_config("changed.yaml", **own_clips(copy))
+    plan = study.snakemake("--dry-run", config=config)
+    assert plan.status == 0, plan.text
+    if not run:
+        assert plan.jobs == {}
+    assert run <= set(plan.jobs) and not not_run & TRAINED & set(plan.jobs)
+    assert not not_run & set(plan.jobs)
 
 
 SOURCE = Path(__file__).parents[2] / "src"

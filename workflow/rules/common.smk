@@ -6,8 +6,7 @@ from siglip_study.base.errors import StudyError
 
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed
-from siglip_study.data.fingerprint import dataset_fingerprint
-from siglip_study.data.layouts import reader_code
+from siglip_study.data.fingerprint import dataset_digests
 from siglip_study.study.cells import HELD_OUT, SPLITS
 from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
@@ -37,11 +36,8 @@ try:
     for cell in STUDY.cells.values():
         # Found by name alone, without building it.
         training_code(cell.run.projector)
-    # A reader of one's own counts with its code for what runs again.
-    READER = reader_code(STUDY.config.data.layout)
-    DATASET = dataset_fingerprint(
-        STUDY.config.data_root, STUDY.config.data.follow_links
-    )
+    # What the clips of each split are. Jobs wait for the manifest and run again with these.
+    DATASET = dataset_digests(STUDY.config)
 except StudyError as error:
     refuse(error)
 
@@ -69,6 +65,7 @@ wildcard_constraints:
     cell=cell_pattern(STUDY.cells),
     stage1=cell_pattern(STUDY.stage1_cells),
     phase=cell_pattern(PHASES),
+    split="|".join(SPLITS),
 
 
 def stage1_run(wildcards):
@@ -77,6 +74,11 @@ def stage1_run(wildcards):
 
 def cell_of(wildcards):
     return STUDY.cells[wildcards.cell]
+
+
+def clips_of(splits):
+    """What a job that reads these splits runs again with."""
+    return [DATASET.splits[split] for split in splits]
 
 
 def captioned_features(wildcards):

@@ -37,11 +37,7 @@ rule manifest:
     conda:
         "../../environment.yml"
     params:
-        root=lambda wildcards: str(CONFIG.data_root),
-        data=CONFIG.data.model_dump(exclude={"workers", "cross_fit"}),
-        sampled=CONFIG.sampled_frames,
-        dataset=DATASET,
-        reader=READER,
+        dataset=DATASET.whole,
         version=MANIFEST_VERSION,
     message:
         "checking every clip and caption"

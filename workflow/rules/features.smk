@@ -3,38 +3,39 @@ from siglip_study.features import SCORER_VERSION, VISION_VERSION
 
 rule vision_features:
     input:
-        manifest=PATHS.manifest,
+        manifest=ancient(PATHS.manifest),
     output:
-        [directory(FEATURES[split]) for split in SPLITS],
+        features=directory(PATHS.features(STUDY.encoder_slug, "{split}")),
     log:
-        PATHS.log("vision_features"),
+        PATHS.log("vision_features", "{split}"),
     benchmark:
-        PATHS.benchmark("vision_features")
+        PATHS.benchmark("vision_features", "{split}")
     conda:
         "../../environment.yml"
     resources:
         **GPU,
     params:
         vision=CONFIG.vision.model_dump(),
-        root=str(CONFIG.data_root),
-        resume=str(PATHS.resume("features", CONFIG.vision.model_dump())),
+        resume=lambda wildcards: str(
+            PATHS.resume(f"features-{wildcards.split}", CONFIG.vision.model_dump())
+        ),
+        clips=lambda wildcards: clips_of([wildcards.split]),
         version=VISION_VERSION,
     message:
-        "encoding clips with the frozen vision encoder"
+        "encoding the {wildcards.split} clips with the frozen vision encoder"
     script:
         "../scripts/vision_features.py"
 
 
 rule scorer_features:
     input:
-        manifest=PATHS.manifest,
+        manifest=ancient(PATHS.manifest),
     output:
-        selection=SCORER_FEATURES["selection"],
-        report=SCORER_FEATURES["report"],
+        features=PATHS.scorer_features(STUDY.scorer_slug, "{split}"),
     log:
-        PATHS.log("scorer_features"),
+        PATHS.log("scorer_features", "{split}"),
     benchmark:
-        PATHS.benchmark("scorer_features")
+        PATHS.benchmark("scorer_features", "{split}")
     priority: 1  # its check comes before the larger encoder's work
     conda:
         "../../environment.yml"
@@ -42,9 +43,9 @@ rule scorer_features:
         **GPU,
     params:
         scorer=CONFIG.scorer.scoring_keys(),
-        root=str(CONFIG.data_root),
+        clips=lambda wildcards: clips_of([wildcards.split]),
         version=SCORER_VERSION,
     message:
-        "embedding frames with the scorer"
+        "embedding frames of the {wildcards.split} clips with the scorer"
     script:
         "../scripts/scorer_features.py"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from siglip_study.base.jobs import job
+from siglip_study.config import parse
 
 with job(snakemake.log[0]):
     from siglip_study.data.fingerprint import write_listing
@@ -11,4 +12,4 @@ with job(snakemake.log[0]):
     demo = dict(snakemake.params.demo)
     root = Path(snakemake.output.facts).parent
     write_dataset(root, seed=demo.pop("seed"), sizes=demo)
-    write_listing(root)
+    write_listing(parse(snakemake.config), root)

@@ -1,7 +1,5 @@
 """Check every clip and caption; list what is usable and what is not."""
 
-from pathlib import Path
-
 from siglip_study.base.jobs import job, log
 from siglip_study.config import parse
 
@@ -12,7 +10,7 @@ with job(snakemake.log[0]):
 
     config = parse(snakemake.config)
     data = config.data
-    built = build_manifest(Path(snakemake.params.root), data, config.sampled_frames)
+    built = build_manifest(config.data_root, data, config.sampled_frames)
     manifest = halve_split(built.clips) if "held_out" in data.splits else built.clips
     write_parquet(snakemake.output.manifest, manifest)
     write_parquet(snakemake.output.rejected, built.rejected)

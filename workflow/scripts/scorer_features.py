@@ -1,4 +1,4 @@
-"""Embed the held-out clips' frames once with the scorer."""
+"""Embed the frames of a held-out split once with the scorer."""
 
 from pathlib import Path
 
@@ -18,14 +18,13 @@ with job(snakemake.log[0]):
     settings, runtime = config.scorer, config.runtime
     scorer = Scorer.from_config(settings, pick_device(runtime.device))
     manifest = pl.read_parquet(snakemake.input.manifest)
-    for split in ("selection", "report"):
-        embed_split(
-            manifest.filter(pl.col("split") == split),
-            root=Path(snakemake.params.root),
-            read=read_frames,
-            scorer=scorer,
-            n_frames=settings.frames,
-            batch_clips=runtime.encode_batch_clips,
-            workers=config.data.workers,
-            path=Path(snakemake.output[split]),
-        )
+    embed_split(
+        manifest.filter(pl.col("split") == snakemake.wildcards.split),
+        root=config.data_root,
+        read=read_frames,
+        scorer=scorer,
+        n_frames=settings.frames,
+        batch_clips=runtime.encode_batch_clips,
+        workers=config.data.workers,
+        path=Path(snakemake.output.features),
+    )

@@ -1,10 +1,9 @@
-"""Encode every clip once with the frozen vision encoder."""
+"""Encode the clips of a split once with the frozen vision encoder."""
 
 from pathlib import Path
 
 from siglip_study.base.jobs import job, loading
 from siglip_study.config import parse
-from siglip_study.study.cells import SPLITS
 
 with job(snakemake.log[0]):
     with loading():
@@ -19,16 +18,15 @@ with job(snakemake.log[0]):
     vision, runtime = config.vision, config.runtime
     encoder = VisionEncoder.from_config(vision, pick_device(runtime.device))
     manifest = pl.read_parquet(snakemake.input.manifest)
-    for split, folder in zip(SPLITS, snakemake.output, strict=True):
-        encode_split(
-            manifest.filter(pl.col("split") == split),
-            root=Path(snakemake.params.root),
-            read=read_frames,
-            encoder=encoder,
-            n_frames=vision.frames,
-            batch_clips=runtime.encode_batch_clips,
-            workers=config.data.workers,
-            shard_clips=runtime.shard_clips,
-            folder=Path(folder),
-            resume_folder=Path(snakemake.params.resume) / split,
-        )
+    encode_split(
+        manifest.filter(pl.col("split") == snakemake.wildcards.split),
+        root=config.data_root,
+        read=read_frames,
+        encoder=encoder,
+        n_frames=vision.frames,
+        batch_clips=runtime.encode_batch_clips,
+        workers=config.data.workers,
+        shard_clips=runtime.shard_clips,
+        folder=Path(snakemake.output.features),
+        resume_folder=Path(snakemake.params.resume),
+    )

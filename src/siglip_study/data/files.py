@@ -45,10 +45,12 @@ def is_inside(root: Path, path: Path, follow_links: bool = False) -> bool:
     return _real(path).is_relative_to(_real(root))
 
 
-def walk(base: Path, follow_links: bool) -> Iterator[tuple[Path, str | None]]:
-    """Files below ``base``, hidden files apart, and folders behind links with why not to enter.
+def walk(
+    base: Path, follow_links: bool, skip: Path | None = None
+) -> Iterator[tuple[Path, str | None]]:
+    """Files below ``base``, hidden ones apart, and folders behind links with why not to enter.
 
-    A link to a folder above itself is never followed.
+    A link to a folder above itself is never followed, and the folder ``skip`` is left out.
 
     Raises:
         StudyError: a folder cannot be read.
@@ -62,9 +64,12 @@ def walk(base: Path, follow_links: bool) -> Iterator[tuple[Path, str | None]]:
             raise StudyError(f"{folder}: cannot be read ({error.strerror}).") from None
         for name in listed:
             path = folder / name
+            if name.startswith("."):
+                continue
             if not path.is_dir():
-                if not name.startswith("."):
-                    yield path, None
+                yield path, None
+            elif skip is not None and _real(path) == _real(skip):
+                continue
             elif not path.is_symlink():
                 pending.append((path, above | {_real(path)} if follow_links else above))
             elif not follow_links:
