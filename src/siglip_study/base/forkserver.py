@@ -6,7 +6,8 @@ a fork of it, with the job's own arguments, environment, folder, streams and exi
 that a job computes reaches another: a fork has its own memory. A job that is killed takes its fork
 along, and the server ends once nobody has asked for a while, or its host's jobs are over.
 
-Linux only, as forks of a process with threads or CUDA are not safe: the server imports and does
+For jobs on the CPU of Linux: where there is a GPU, imports are a small part of a job's start, and
+some library wakes CUDA as it is imported, which no fork survives. The server imports and does
 nothing else. One serves one user, interpreter and state of this code.
 """
 
@@ -73,14 +74,16 @@ _LENGTH = struct.Struct("!I")
 def run_in_fork(keep_s: float, preload: Sequence[str] = PRELOADED) -> None:
     """Run the calling script in a fork of the server, and end with its exit status.
 
-    Returns in the fork, and where there is no server to be (``keep_s`` 0, or no Linux): the script
-    goes on by itself. Call it before anything that must not happen twice.
+    Returns in the fork, and where there is no server to be (``keep_s`` 0, no Linux, or a GPU): the
+    script goes on by itself. Call it before anything that must not happen twice.
 
     Args:
         keep_s: seconds that the server waits for a next job.
         preload: modules that the server imports.
     """
-    if keep_s <= 0 or sys.platform != "linux" or os.environ.pop(_FORKED, ""):
+    if os.environ.pop(_FORKED, "") or keep_s <= 0:
+        return
+    if sys.platform != "linux" or Path("/dev/nvidiactl").exists():
         return
     share_cores()
     place = _folder() / f"{_key(preload)}.sock"
@@ -174,8 +177,6 @@ def _start(place: Path, keep_s: float, preload: Sequence[str]) -> None:
             stderr=log,
             pass_fds=[listening.fileno()],
             start_new_session=True,
-            # Whether there is a GPU is asked without starting CUDA, which no fork survives.
-            env=os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
         )
 
 
