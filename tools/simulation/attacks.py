@@ -18,7 +18,8 @@ import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config import load
-from siglip_study.data.decoding import Decoder
+from siglip_study.data.clips import ClipFile
+from siglip_study.data.decoding import read_frames
 from siglip_study.features.scorer import Scorer, TextScorer
 from siglip_study.features.store import read_frame_embeddings
 from siglip_study.metrics import siglip
@@ -212,9 +213,8 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _clips(study: Study, rows: pl.DataFrame, split: str) -> Clips:
-    decoder = Decoder(study.config.data.decoder)
     root = study.config.data_root
-    middle = [decoder.read(root / path, 1).mean(axis=(0, 1, 2)) for path in rows["path"]]
+    middle = [read_frames(ClipFile(root / path), 1).mean(axis=(0, 1, 2)) for path in rows["path"]]
     folder = study.paths.features(study.encoder_slug, split)
     return Clips(
         [texts[0] for texts in rows["captions"]],

@@ -264,8 +264,8 @@ class RuntimeConfig(Section):
     keep_imported_s: float = Field(
         60.0,
         ge=0.0,
-        description="On the CPU: seconds a process that has the libraries imported waits for a next "
-        "training job, which starts as a fork of it; 0: each job imports them anew.",
+        description="On the CPU: seconds that a process with the libraries imported waits for a "
+        "next training job, which starts as a fork of it; 0: each job imports them anew.",
     )
     mem_mb: Count = Field(8000, description="Memory asked for by a GPU job.")
     runtime_minutes: Count = Field(60, description="Time asked for by a GPU job.")
