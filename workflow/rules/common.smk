@@ -6,7 +6,7 @@ from siglip_study.base.errors import StudyError
 
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed
-from siglip_study.data.fingerprint import dataset_digests
+from siglip_study.data.fingerprint import dataset_digest
 from siglip_study.study.cells import HELD_OUT, SPLITS
 from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
@@ -36,8 +36,8 @@ try:
     for cell in STUDY.cells.values():
         # Found by name alone, without building it.
         training_code(cell.run.projector)
-    # What the clips of each split are. Jobs wait for the manifest and run again with these.
-    DATASET = dataset_digests(STUDY.config)
+    # What the clips and captions are; with another one the manifest is made again.
+    DATASET = dataset_digest(STUDY.config)
 except StudyError as error:
     refuse(error)
 
@@ -74,11 +74,6 @@ def stage1_run(wildcards):
 
 def cell_of(wildcards):
     return STUDY.cells[wildcards.cell]
-
-
-def clips_of(splits):
-    """What a job that reads these splits runs again with."""
-    return [DATASET.splits[split] for split in splits]
 
 
 def captioned_features(wildcards):

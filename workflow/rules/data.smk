@@ -37,7 +37,7 @@ rule manifest:
     conda:
         "../../environment.yml"
     params:
-        dataset=DATASET.whole,
+        dataset=DATASET,
         version=MANIFEST_VERSION,
     message:
         "checking every clip and caption"

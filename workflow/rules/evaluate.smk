@@ -7,7 +7,7 @@ from siglip_study.scoring import BASELINES_VERSION, VERSION as SCORES_VERSION
 rule scorer_check:
     input:
         **SCORER_FEATURES,
-        manifest=ancient(PATHS.manifest),
+        manifest=PATHS.manifest,
     output:
         check=PATHS.scorer_check,
     log:
@@ -20,7 +20,6 @@ rule scorer_check:
     params:
         scorer=CONFIG.scorer.scoring_keys(),
         alpha=CONFIG.gate.alpha,
-        clips=clips_of(HELD_OUT),
         version=CHECK_VERSION,
     message:
         "asking whether the scorer can tell right captions from wrong ones"
@@ -53,7 +52,7 @@ rule scorer_verdict:
 
 rule baselines:
     input:
-        manifest=ancient(PATHS.manifest),
+        manifest=PATHS.manifest,
         features=[FEATURES[split] for split in SPLITS],
         frames=[SCORER_FEATURES[half] for half in CHOOSING],
     output:
@@ -69,7 +68,6 @@ rule baselines:
         "../../environment.yml"
     params:
         scorer=CONFIG.scorer.scoring_keys(),
-        clips=clips_of(SPLITS),
         version=BASELINES_VERSION,
     message:
         "captions of the references, the nearest training clip and the blind adversaries"
@@ -79,7 +77,7 @@ rule baselines:
 
 rule score:
     input:
-        manifest=ancient(PATHS.manifest),
+        manifest=PATHS.manifest,
         frames=frames_scored,
         captions=captions_scored,
     output:
@@ -95,7 +93,6 @@ rule score:
         scorer=CONFIG.scorer.scoring_keys(),
         bertscore=CONFIG.bertscore and CONFIG.bertscore.model_dump(),
         language=CONFIG.data.language,
-        clips=lambda wildcards: clips_of(STUDY.scored_splits(wildcards.phase)),
         version=SCORES_VERSION,
         metrics=metric_versions(),
     message:

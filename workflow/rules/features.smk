@@ -3,7 +3,7 @@ from siglip_study.features import SCORER_VERSION, VISION_VERSION
 
 rule vision_features:
     input:
-        manifest=ancient(PATHS.manifest),
+        manifest=PATHS.manifest,
     output:
         features=directory(PATHS.features(STUDY.encoder_slug, "{split}")),
     log:
@@ -19,7 +19,6 @@ rule vision_features:
         resume=lambda wildcards: str(
             PATHS.resume(f"features-{wildcards.split}", CONFIG.vision.model_dump())
         ),
-        clips=lambda wildcards: clips_of([wildcards.split]),
         version=VISION_VERSION,
     message:
         "encoding the {wildcards.split} clips with the frozen vision encoder"
@@ -29,7 +28,7 @@ rule vision_features:
 
 rule scorer_features:
     input:
-        manifest=ancient(PATHS.manifest),
+        manifest=PATHS.manifest,
     output:
         features=PATHS.scorer_features(STUDY.scorer_slug, "{split}"),
     log:
@@ -43,7 +42,6 @@ rule scorer_features:
         **GPU,
     params:
         scorer=CONFIG.scorer.scoring_keys(),
-        clips=lambda wildcards: clips_of([wildcards.split]),
         version=SCORER_VERSION,
     message:
         "embedding frames of the {wildcards.split} clips with the scorer"

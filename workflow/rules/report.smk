@@ -47,7 +47,7 @@ rule report:
     input:
         tables=[PATHS.tables / f"{name}.parquet" for name in TABLES],
         ranking=PATHS.ranking,
-        manifest=ancient(PATHS.manifest),
+        manifest=PATHS.manifest,
         summary=PATHS.manifest_summary,
         template=REPORT_FILES,
     output:
@@ -61,7 +61,6 @@ rule report:
     params:
         report=CONFIG.report.model_dump(),
         templates=lambda wildcards: str(HOUSE / "report"),
-        clips=DATASET.whole,
         version=PAGE_VERSION,
     message:
         "writing the report"

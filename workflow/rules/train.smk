@@ -3,7 +3,7 @@ from siglip_study.captioning import VERSION as CAPTIONS_VERSION
 
 rule stage1:
     input:
-        manifest=ancient(PATHS.manifest),
+        manifest=PATHS.manifest,
         train=FEATURES["train"],
         selection=FEATURES["selection"],
         # Waited for, never a reason to train again.
@@ -23,7 +23,6 @@ rule stage1:
         **TRAINING_GPUS,
     params:
         run_keys=lambda wildcards: stage1_run(wildcards).stage1_keys(),
-        clips=clips_of(["train", "selection"]),
         resume=lambda wildcards: str(
             STUDY.stage1_resume(
                 STUDY.stage1_cells[wildcards.stage1],
@@ -39,7 +38,7 @@ rule stage1:
 
 rule stage2:
     input:
-        manifest=ancient(PATHS.manifest),
+        manifest=PATHS.manifest,
         train=FEATURES["train"],
         selection=FEATURES["selection"],
         verdict=ancient(PATHS.scorer_verdict),
@@ -62,7 +61,6 @@ rule stage2:
         **TRAINING_GPUS,
     params:
         run_keys=lambda wildcards: cell_of(wildcards).run.keys(),
-        clips=clips_of(["train", "selection"]),
         resume=lambda wildcards: str(
             STUDY.stage2_resume(
                 cell_of(wildcards), training_code(cell_of(wildcards).run.projector)
@@ -77,7 +75,7 @@ rule stage2:
 
 rule captions:
     input:
-        manifest=ancient(PATHS.manifest),
+        manifest=PATHS.manifest,
         # For the mean feature, a diagnostic.
         train=FEATURES["train"],
         features=captioned_features,
@@ -95,7 +93,6 @@ rule captions:
         **GPU,
     params:
         captions=CONFIG.captions.model_dump(exclude={"batch_size"}),
-        clips=lambda wildcards: clips_of(cell_of(wildcards).captioned),
         version=CAPTIONS_VERSION,
     message:
         "captions of {wildcards.cell}"
