@@ -34,11 +34,3 @@ rule all:
 rule presets:
     input:
         [PATHS.run(cell.name) / "captions.json" for cell in STUDY.presets],
-
-
-# Why a study stopped, and how it goes on, is told by the console (docs/console.md).
-onsuccess:
-    if PATHS.manifest_summary.exists():
-        print(f"{read_summary(PATHS.manifest_summary).line(PATHS.rejected)}.")
-    if PATHS.report.exists():
-        print(f"The report: {PATHS.report}")

@@ -1,5 +1,4 @@
 from siglip_study.data import VERSION as MANIFEST_VERSION
-from siglip_study.data.summary import read_summary
 from siglip_study.demo import VERSION as DEMO_VERSION
 
 if CONFIG.demo:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from siglip_study.base.jobs import job
+from siglip_study.base.jobs import job, log
 from siglip_study.config import parse, plain_config
 from siglip_study.study import Study
 
 with job(snakemake.log[0]):
+    from siglip_study.data.summary import read_summary
     from siglip_study.report.gallery import GallerySettings, clip_pictures
     from siglip_study.report.page import write_report
     from siglip_study.study import versions
@@ -39,3 +40,6 @@ with job(snakemake.log[0]):
         if config.presets
         else None,
     )
+    # Told when it was checked, far above by now.
+    log.info("%s.", read_summary(snakemake.input.summary).line(study.paths.rejected))
+    log.info("The report: %s", snakemake.output.report)
