@@ -12,7 +12,6 @@ from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
 
 
-
 def refuse(sentence):
     """End before anything runs, in one sentence; an exception would come with its file and line."""
     raise SystemExit(f"siglip-study: {sentence}")
