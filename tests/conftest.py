@@ -41,6 +41,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"needs {wanted} GPU(s), found {found}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole studies first: they wait for their jobs, while other processes have tests to run."""
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
+
+
 class MadeFeatures:
     """Features made from the id alone: what a FeatureStore gives, without files."""
 

@@ -114,7 +114,7 @@ def spread(world, monkeypatch):
     return lambda: world.score(workers=2)
 
 
-@pytest.mark.parametrize("splits", [("selection",), ("selection", "report")])
+@pytest.mark.parametrize("splits", [("selection", "report")])
 def test_two_processes_write_the_same_bytes(world, spread, splits):
     world.splits = splits
     world.language = "ko"

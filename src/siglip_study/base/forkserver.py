@@ -143,14 +143,24 @@ def _key(preload: Sequence[str]) -> str:
 def _connected(place: Path, keep_s: float, preload: Sequence[str]) -> socket.socket:
     """The server, which is started if there is none."""
     server = socket.socket(socket.AF_UNIX)
-    with _locked(place):
+    with _locked(place), _address(place) as address:
         try:
-            server.connect(str(place))
+            server.connect(address)
         except (FileNotFoundError, ConnectionRefusedError):
             place.unlink(missing_ok=True)
             _start(place, keep_s, preload)
-            server.connect(str(place))
+            server.connect(address)
     return server
+
+
+@contextlib.contextmanager
+def _address(place: Path) -> Iterator[str]:
+    """A short name of ``place``: the path of a socket may have 107 bytes."""
+    folder = os.open(place.parent, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{folder}/{place.name}"
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager
@@ -164,7 +174,8 @@ def _locked(place: Path) -> Iterator[None]:
 def _start(place: Path, keep_s: float, preload: Sequence[str]) -> None:
     """Start a server that listens at ``place``, outside of this job's session."""
     listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(place))
+    with _address(place) as address:
+        listening.bind(address)
     listening.listen(128)
     with listening, place.with_suffix(".log").open("wb") as log:
         subprocess.Popen(
