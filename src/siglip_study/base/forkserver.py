@@ -253,11 +253,9 @@ def _drained(end: socket.socket) -> bool:
 def _closed(listening: socket.socket, place: Path) -> bool:
     """Stop listening, unless somebody has asked just now."""
     with _locked(place):
-        listening.setblocking(False)
-        with contextlib.suppress(BlockingIOError), selectors.DefaultSelector() as waiting:
+        with selectors.DefaultSelector() as waiting:
             waiting.register(listening, selectors.EVENT_READ)
             if waiting.select(timeout=0):
-                listening.setblocking(True)
                 return False
         place.unlink(missing_ok=True)
         return True
