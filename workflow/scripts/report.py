@@ -20,6 +20,7 @@ with job(snakemake.log[0]):
         templates,
         Path(snakemake.output.report),
         title=config.report.title,
+        language=config.report.language,
         config=plain_config(config),
         provenance={
             "command": "snakemake --cores 1 --resources gpu=1 --configfile config.yaml",

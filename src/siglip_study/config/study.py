@@ -236,6 +236,9 @@ class ReportConfig(Section):
     """What the page shows beyond the numbers."""
 
     title: str = Field("Which projector?", description="Title of the report.")
+    language: Literal["en", "ko"] = Field(
+        "en", description="Language the page opens in; it holds both."
+    )
     gallery_clips: Annotated[int, Field(ge=0)] = Field(24, description="Clips with pictures.")
     gallery_frames: Count = Field(4, description="Pictures a clip.")
 

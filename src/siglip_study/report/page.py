@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,15 @@ from siglip_study.report.diagnosis import diagnosis_view
 from siglip_study.report.embed import content_policy, embedded_fonts, inline_script, json_island
 from siglip_study.report.evidence import evidence
 from siglip_study.report.gallery import GallerySettings, gallery_columns, gallery_island
+from siglip_study.report.language import Language, attribute
 from siglip_study.report.ledger import differences
 from siglip_study.report.results import ROLES, CellResult, only, part_names, read_cells
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import beyond_category, trust, truth
+from siglip_study.report.wording.labels import say
 
 #: The page's own scripts, in the order in which they run.
-SCRIPTS = ("script.js", "gallery.js")
+SCRIPTS = ("script.js", "language.js", "gallery.js")
 
 
 def write_report(
@@ -43,6 +46,7 @@ def write_report(
     provenance: dict[str, Any],
     gallery: GallerySettings,
     published: Path | None = None,
+    language: Language = "en",
 ) -> None:
     """Write the report of a study whose tables are built.
 
@@ -56,6 +60,7 @@ def write_report(
             version) have places of their own, other keys are listed.
         gallery: pictures and budgets of the gallery.
         published: rows of the published study (JSON), shown as published.
+        language: in which the page opens; it holds every language.
 
     Raises:
         StudyError: an input is missing or malformed, or the page cannot be kept within its budget.
@@ -82,7 +87,7 @@ def write_report(
     settings = gallery
     while True:
         view["islands"]["gallery"] = gallery_island(manifest, clips, columns, settings)
-        html = _render(template_dir, view, bundle)
+        html = _render(template_dir, view, bundle, language)
         size = len(html.encode())
         if size <= settings.page_bytes:
             break
@@ -208,7 +213,7 @@ def _headline(
     }
 
 
-def _render(template_dir: Path, view: dict[str, Any], bundle: str) -> str:
+def _render(template_dir: Path, view: dict[str, Any], bundle: str, language: Language) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -220,12 +225,14 @@ def _render(template_dir: Path, view: dict[str, Any], bundle: str) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {**words.FILTERS, **wording.FILTERS}
+    environment.globals |= {"say": say, "attribute": partial(attribute, language=language)}
     template = environment.get_template("template.html.j2")
     scripts = [bundle, *((template_dir / name).read_text(encoding="utf-8") for name in SCRIPTS)]
     scripts = [inline_script(source) for source in scripts]
     islands = {name: Markup(json_island(obj)) for name, obj in view["islands"].items()}
     context = {
         **view,
+        "language": language,
         "islands": islands,
         "scripts": [Markup(source) for source in scripts],
         "style": Markup((template_dir / "style.css").read_text(encoding="utf-8")),
