@@ -7,13 +7,9 @@ from string import Formatter
 import pytest
 
 from siglip_study.report.language import (
-    NOTHING,
     Text,
     attribute,
-    join,
-    listed,
     particles,
-    sentence,
 )
 from siglip_study.report.wording.labels import LABELS
 
@@ -34,29 +30,6 @@ def test_a_label_has_both_languages_with_the_same_figures(key: str) -> None:
 def test_a_text_is_filled_in_both_languages_and_may_hold_another() -> None:
     told = Text("{x}: {y}", "{x}^은/는 {y}").fill(x=Text("order", "순서"), y="a")
     assert told == Text("order: a", "순서는 a")
-
-
-@pytest.mark.parametrize(
-    ("names", "en", "ko"),
-    [
-        ([], "", ""),
-        (["a"], "a", "a"),
-        (["mlp", "linear"], "mlp and linear", "mlp와 linear"),
-        (["가슴", "b"], "가슴 and b", "가슴과 b"),
-        ("abc", "a, b and c", "a, b, c"),
-    ],
-)
-def test_a_list_of_names(names, en: str, ko: str) -> None:
-    assert listed(names) == Text(en, ko)
-
-
-def test_a_list_of_alternatives() -> None:
-    assert listed("abc", "or") == Text("a, b or c", "a, b 또는 c")
-
-
-def test_a_clause_becomes_a_sentence() -> None:
-    assert sentence(Text("a clause", "절")) == Text("A clause.", "절.")
-    assert sentence(None) == NOTHING and not NOTHING
 
 
 @pytest.mark.parametrize(
@@ -94,7 +67,3 @@ def test_an_attribute_stands_in_one_language_and_carries_both() -> None:
     told = attribute("title", Text('say "hi"', "안녕"), "ko")
     assert told == ('title="안녕" data-en-title="say &#34;hi&#34;" data-ko-title="안녕"')
     assert attribute("title", Text.same("x"), "en") == 'title="x"'
-
-
-def test_texts_one_after_the_other() -> None:
-    assert join(" · ", ["a", Text("b", "나")]) == Text("a · b", "a · 나")

@@ -7,7 +7,7 @@ the style shows the one that ``<html data-lang>`` names; nothing of that needs a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -61,52 +61,11 @@ class Text:
         return Text(self.en + other.en, self.ko + other.ko)
 
 
-NOTHING = Text("", "")
-
-
 def _within(figures: Mapping[str, Any], language: Language) -> dict[str, Any]:
     return {
         key: value.within(language) if isinstance(value, Text) else value
         for key, value in figures.items()
     }
-
-
-def text_of(words: str | Text) -> Text:
-    """``words`` as a text: a name is written alike in both languages."""
-    return words if isinstance(words, Text) else Text.same(words)
-
-
-def join(separator: str, parts: Sequence[str | Text]) -> Text:
-    """Texts one after the other with ``separator`` between them."""
-    texts = [text_of(part) for part in parts]
-    return Text(*(separator.join(t.within(language) for t in texts) for language in LANGUAGES))
-
-
-def listed(names: Sequence[str | Text], word: Literal["and", "or"] = "and") -> Text:
-    """``a``, ``a and b``, ``a, b and c``; Korean ``a``, ``a와 b``, ``a, b, c``."""
-    if not names:
-        return NOTHING
-    *first, last = [text_of(name) for name in names]
-    if not first:
-        return last
-    before = join(", ", first)
-    if word == "or":
-        return Text("{a} or {b}", "{a} 또는 {b}").fill(a=before, b=last)
-    korean = "{a}^과/와 {b}" if len(first) == 1 else "{a}, {b}"
-    return Text("{a} and {b}", korean).fill(a=before, b=last)
-
-
-def capital(text: Text) -> Text:
-    """``text`` with a capital at its start."""
-    return Text(*(words[:1].upper() + words[1:] for words in (text.en, text.ko)))
-
-
-def sentence(text: Text | None) -> Text:
-    """A clause as a sentence: a capital at its start, one full stop at its end."""
-    if not text:
-        return NOTHING
-    ended = (words.strip().rstrip(".") + "." for words in (text.en, text.ko))
-    return capital(Text(*ended))
 
 
 # ---- Korean particles, whose form hangs on the sound before them.
