@@ -31,7 +31,7 @@ from siglip_study.report.ledger import differences
 from siglip_study.report.results import ROLES, CellResult, only, part_names, read_cells
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import beyond_category, trust, truth
-from siglip_study.report.wording.labels import say
+from siglip_study.report.wording.labels import label
 
 #: The page's own scripts, in the order in which they run.
 SCRIPTS = ("script.js", "language.js", "gallery.js")
@@ -225,7 +225,7 @@ def _render(template_dir: Path, view: dict[str, Any], bundle: str, language: Lan
         lstrip_blocks=True,
     )
     environment.filters |= {**words.FILTERS, **wording.FILTERS}
-    environment.globals |= {"say": say, "attribute": partial(attribute, language=language)}
+    environment.globals |= {"say": label, "attribute": partial(attribute, language=language)}
     template = environment.get_template("template.html.j2")
     scripts = [bundle, *((template_dir / name).read_text(encoding="utf-8") for name in SCRIPTS)]
     scripts = [inline_script(source) for source in scripts]

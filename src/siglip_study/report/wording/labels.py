@@ -1,4 +1,4 @@
-"""Plain labels of the page, both languages side by side; ``say`` finds one by its key."""
+"""Plain labels of the page, both languages side by side; templates call :func:`label` as ``say``."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ FRAME: dict[str, Text] = {
 LABELS: dict[str, Text] = {**FRAME}
 
 
-def say(key: str, **figures: Any) -> Text:
+def label(key: str, **figures: Any) -> Text:
     """The label ``key``, filled in.
 
     Raises:
         KeyError: there is none of this name.
     """
-    label = LABELS[key]
-    return label.fill(**figures) if figures else label
+    found = LABELS[key]
+    return found.fill(**figures) if figures else found
