@@ -1,4 +1,4 @@
-"""Plain labels of the page, both languages side by side; templates call :func:`label` as ``say``."""
+"""Plain labels of the page, both languages side by side; templates call ``label`` as ``say``."""
 
 from __future__ import annotations
 
