@@ -1,61 +1,181 @@
-"""The gallery: pictures and every projector's caption, clip by clip, within a budget of bytes."""
+"""The clips of the report: what was said of each, by whom, packed for the page's own script.
+
+The page holds the text of every clip, compressed, and the pictures of as many as fit. Which clips
+are shown first is decided by a hash of their ids, never by a score.
+"""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
-import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 
-from siglip_study.data.clips import clip_files
-from siglip_study.data.decoding import read_frames
+from siglip_study.base.io import read_json
 from siglip_study.report.embed import json_island
+from siglip_study.report.pictures import Grid, sheet_grid
+from siglip_study.study.paths import Paths
 
-#: Width of a picture in pixels.
-WIDTH = 128
+#: Clips that are seen at once.
+AT_ONCE = 3
+#: The figure of a caption: what the ranking ranks by.
+MARGIN = "standardised_margin"
+#: Baselines that stand below the projectors: role → what the page calls them.
+BASELINES: dict[str, Literal["retrieval", "hot"]] = {
+    "control_retrieval": "retrieval",
+    "control_hot": "hot",
+}
 
 
 @dataclass(frozen=True)
 class GallerySettings:
-    """How much of the report split the gallery shows.
+    """What the page may hold of the clips.
 
     Attributes:
-        frames: clip id → JPEG files of its frames, in order of time; None for a gallery of text.
-        max_clips: clips with captions, at most.
-        max_picture_clips: clips with pictures, at most.
+        pictures: clip id → WebP sheet of its frames (``pictures.contact_sheet``); None: no pictures.
+        frames: frames on a sheet.
+        max_picture_clips: clips with pictures, at most; the first by hash.
         picture_bytes: budget of all pictures, as base64.
-        text_bytes: budget of all captions, as JSON.
+        text_bytes: budget of all text, as it lies in the page.
         page_bytes: size of the whole page; the budgets above shrink until it holds.
     """
 
-    frames: Callable[[str], Sequence[bytes]] | None = None
-    max_clips: int = 1000
+    pictures: Callable[[str], bytes] | None = None
+    frames: int = 8
     max_picture_clips: int = 200
-    picture_bytes: int = 1_500_000
-    text_bytes: int = 1_000_000
-    page_bytes: int = 5_000_000
+    picture_bytes: int = 4_000_000
+    text_bytes: int = 6_000_000
+    page_bytes: int = 12_000_000
 
 
-def jpeg_thumbnails(frames: np.ndarray) -> list[bytes]:
-    """Frames ``[F, H, W, 3]`` uint8 as JPEG files, :data:`WIDTH` pixels wide at most."""
-    from PIL import Image
+@dataclass(frozen=True)
+class Voice:
+    """Who captions: a projector with one cell a seed, or a baseline with one cell and no seed."""
 
-    files = []
-    for frame in frames:
-        image = Image.fromarray(frame)
-        if image.width > WIDTH:
-            height = max(1, round(image.height * WIDTH / image.width))
-            image = image.resize((WIDTH, height), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=55, optimize=True)
-        files.append(buffer.getvalue())
-    return files
+    name: str
+    kind: Literal["projector", "retrieval", "hot"]
+    cells: tuple[str, ...]
+    seeds: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One fact of the demo's world: what is true of the clip, and what a caption says of it."""
+
+    attribute: str
+    true: str
+    said: str | None
+
+    @property
+    def right(self) -> bool:
+        """Whether the caption states the fact, and no other value of it."""
+        return self.said == self.true
+
+
+@dataclass(frozen=True)
+class Said:
+    """One caption of one clip.
+
+    Attributes:
+        caption: as it was decoded.
+        margin: its M in SD; None where it has none.
+        truncated: the decoder ran out of tokens.
+        repeated: the same cell says exactly this of another clip as well.
+        misleading: it has the highest margin of all projectors, yet another of them knows more
+            facts (the demo alone has facts).
+        facts: one an attribute; empty where facts are not known.
+    """
+
+    caption: str
+    margin: float | None
+    truncated: bool = False
+    repeated: bool = False
+    misleading: bool = False
+    facts: tuple[Fact, ...] = ()
+
+    @property
+    def wrong(self) -> tuple[Fact, ...]:
+        """Facts that it does not state as they are."""
+        return tuple(fact for fact in self.facts if not fact.right)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip and all that is said of it: ``said`` has one entry a voice, of one entry a seed."""
+
+    id: str
+    group: str | None
+    category: str | None
+    seconds: float | None
+    references: tuple[str, ...]
+    human_margin: float | None
+    said: tuple[tuple[Said | None, ...], ...]
+    picture: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What the Clips part shows, and what its script reads.
+
+    Attributes:
+        voices: projectors in rank order, then baselines.
+        clips: those in the page, by hash; ``total`` are in the study.
+        attributes: facts that are known: attribute → its values.
+        grid: how frames lie on a picture.
+        frames: frames on a picture.
+    """
+
+    voices: tuple[Voice, ...]
+    clips: tuple[Clip, ...]
+    total: int
+    attributes: Mapping[str, tuple[str, ...]]
+    grid: Grid
+    frames: int
+
+    @property
+    def first(self) -> tuple[Clip, ...]:
+        """Those that the page shows without a script."""
+        return self.clips[:AT_ONCE]
+
+    @property
+    def pictured(self) -> int:
+        """How many clips have a picture."""
+        return sum(clip.picture is not None for clip in self.clips)
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds can be switched between."""
+        return max((len(voice.seeds) for voice in self.voices), default=0)
+
+    @property
+    def categories(self) -> list[str]:
+        """Categories of the clips, sorted."""
+        return sorted({clip.category for clip in self.clips if clip.category is not None})
+
+    def text(self) -> str:
+        """All that the script draws as JSON, for :func:`compressed`."""
+        return json_island(
+            {
+                "voices": [[v.name, v.kind, v.seeds] for v in self.voices],
+                "attributes": self.attributes,
+                "clips": [_packed(clip, self.attributes) for clip in self.clips],
+            }
+        )
+
+    def pictures(self) -> list[str | None]:
+        """Base64 of each clip's picture, as far as it has one."""
+        return [clip.picture and base64.b64encode(clip.picture).decode() for clip in self.clips]
+
+
+def compressed(text: str) -> str:
+    """Text as base64 of its gzip, which a script element can hold as it is."""
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
 
 
 def gallery_order(ids: Sequence[str]) -> list[str]:
@@ -63,96 +183,224 @@ def gallery_order(ids: Sequence[str]) -> list[str]:
     return sorted(ids, key=lambda clip: (hashlib.sha256(clip.encode()).hexdigest(), clip))
 
 
-def gallery_columns(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Captioners side by side: each projector's first report seed, retrieval, the hot control."""
-    columns: list[dict[str, Any]] = []
-    reports = [c for c in cells if c["role"] == "report"]
-    for cell in sorted(reports, key=lambda c: c["seed"] or 0):
-        if cell["projector"] not in (column["label"] for column in columns):
-            columns.append({"cell": cell["cell"], "label": cell["projector"], "seed": cell["seed"]})
-    columns.sort(key=lambda c: c["label"])
-    for role, label in (
-        ("control_retrieval", "retrieval baseline"),
-        ("control_hot", "hot positive control"),
-    ):
-        found = next((c for c in cells if c["role"] == role), None)
+def gallery_voices(cells: Sequence[Mapping[str, Any]], projectors: Sequence[str]) -> list[Voice]:
+    """Who captions, of rows of the ``cells`` table: ``projectors`` in this order, then baselines."""
+    reports: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(cells, key=lambda row: row["seed"] or 0):
+        if row["role"] == "report":
+            reports.setdefault(row["projector"], []).append(row)
+    order = {label: place for place, label in enumerate(projectors)}
+    voices = [
+        Voice(label, "projector", *(tuple(row[key] for row in own) for key in ("cell", "seed")))
+        for label, own in sorted(reports.items(), key=lambda o: (order.get(o[0], len(order)), o[0]))
+    ]
+    for role, kind in BASELINES.items():
+        found = next((row for row in cells if row["role"] == role), None)
         if found is not None:
-            columns.append({"cell": found["cell"], "label": label, "seed": None})
-    return columns
+            voices.append(Voice(found["cell"], kind, (found["cell"],), (None,)))
+    return voices
 
 
-def gallery_island(
-    manifest: list[dict[str, Any]],
-    clips: list[dict[str, Any]],
-    columns: list[dict[str, Any]],
+def read_gallery(
+    results: Path,
+    cells: Sequence[Mapping[str, Any]],
+    projectors: Sequence[str],
     settings: GallerySettings,
-) -> dict[str, Any]:
-    """What the page's script draws: ``{"columns", "clips", "total", "shown", "pictured"}``.
+) -> Gallery:
+    """The gallery of a study, its text within ``settings.text_bytes``, without pictures.
 
-    A clip is ``{"id", "group", "category", "references", "frames", "captions"}``; ``captions`` has
-    one ``[text, D, truncated]`` a column, null where that cell has no such clip.
+    Args:
+        results: output folder of the study.
+        cells: rows of the ``cells`` table that stand for something of their own.
+        projectors: in the order in which they are shown.
+        settings: budgets.
+    """
+    voices = gallery_voices(cells, projectors)
+    wanted = ["references", *(cell for voice in voices for cell in voice.cells)]
+    # Only the rows and columns that are shown: the whole table may be large.
+    rows = (
+        pl.scan_parquet(Paths(results).tables / "clips.parquet")
+        .select("cell", "id", "caption", MARGIN, "truncated")
+        .filter(pl.col("cell").is_in(wanted))
+        .collect()
+    )
+    facts_file = Paths(results).demo / "facts.json"
+    facts = read_json(facts_file, "facts/1") if facts_file.is_file() else {}
+    manifest = pl.read_parquet(Paths(results).manifest)
+    made = make_gallery(manifest.to_dicts(), rows.to_dicts(), voices, facts, settings.frames)
+    return within_budget(made, settings.text_bytes)
+
+
+def make_gallery(
+    manifest: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    voices: Sequence[Voice],
+    facts: Mapping[str, Mapping[str, str]],
+    frames: int,
+) -> Gallery:
+    """The gallery of these clips.
 
     Args:
         manifest: rows of the manifest.
-        clips: rows of the ``clips`` table.
-        columns: from :func:`gallery_columns`.
-        settings: budgets and pictures.
+        rows: rows of the ``clips`` table of the voices' cells, and of ``references``.
+        voices: who captions.
+        facts: clip id → attribute → value, as far as they are known.
+        frames: frames on a picture.
     """
-    wanted = {column["cell"] for column in columns}
-    by_clip: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in clips:
-        if row["cell"] in wanted:
+    shown = {cell for voice in voices for cell in voice.cells}
+    often = Counter((row["cell"], row["caption"]) for row in rows)
+    by_clip: dict[str, dict[str, Mapping[str, Any]]] = {}
+    human: dict[str, float | None] = {}
+    for row in rows:
+        if row["cell"] in shown:
             by_clip.setdefault(row["id"], {})[row["cell"]] = row
-    known = {row["id"]: row for row in manifest}
-    shown: list[dict[str, Any]] = []
-    text_left, pictures_left, pictured = settings.text_bytes, settings.picture_bytes, 0
+        elif row["cell"] == "references":
+            human[row["id"]] = _finite(row[MARGIN])
+    told = {row["id"]: row for row in manifest}
+
+    def said(clip: str, cell: str) -> Said | None:
+        row = by_clip[clip].get(cell)
+        if row is None:
+            return None
+        caption = row["caption"]
+        return Said(
+            caption=caption,
+            margin=_finite(row[MARGIN]),
+            truncated=bool(row["truncated"]),
+            repeated=often[cell, caption] > 1,
+            facts=_facts(caption, facts.get(clip)),
+        )
+
+    clips = []
     for clip in gallery_order(list(by_clip)):
-        if len(shown) >= settings.max_clips:
-            break
-        told = known.get(clip, {})
-        entry = {
-            "id": clip,
-            "group": told.get("group"),
-            "category": told.get("category"),
-            "references": list(told.get("captions") or []),
-            "frames": [],
-            "captions": [_caption(by_clip[clip].get(column["cell"])) for column in columns],
-        }
-        size = len(json_island(entry).encode())
-        if size > text_left:
-            break
-        text_left -= size
-        if settings.frames is not None and pictured < settings.max_picture_clips:
-            frames = [base64.b64encode(file).decode() for file in settings.frames(clip)]
-            size = sum(map(len, frames))
-            if size <= pictures_left:
-                pictures_left -= size
-                entry["frames"] = frames
-                pictured += bool(frames)
-            else:
-                pictures_left = 0
-        shown.append(entry)
-    counts = {"total": len(by_clip), "shown": len(shown), "pictured": pictured}
-    return {"columns": columns, "clips": shown, **counts}
+        own = told.get(clip, {})
+        clips.append(
+            Clip(
+                id=clip,
+                group=own.get("group"),
+                category=own.get("category"),
+                seconds=_finite(own.get("duration_s")),
+                references=tuple(own.get("captions") or ()),
+                human_margin=human.get(clip),
+                said=_with_misleading(
+                    voices, [tuple(said(clip, cell) for cell in v.cells) for v in voices]
+                ),
+            )
+        )
+    attributes: dict[str, tuple[str, ...]] = {}
+    if any(clip.id in facts for clip in clips):
+        from siglip_study.demo.world import ATTRIBUTES
+
+        attributes = dict(ATTRIBUTES)
+    return Gallery(tuple(voices), tuple(clips), len(clips), attributes, sheet_grid(frames), frames)
 
 
-def _caption(row: dict[str, Any] | None) -> list[Any] | None:
-    """``[text, D, truncated]`` of a row of the ``clips`` table."""
-    if row is None:
+def _finite(value: float | None) -> float | None:
+    return None if value is None or value != value else float(value)
+
+
+def _facts(caption: str, true: Mapping[str, str] | None) -> tuple[Fact, ...]:
+    """What a caption says of each known fact."""
+    if true is None:
+        return ()
+    from siglip_study.demo.facts import parse_facts
+
+    stated = parse_facts(caption)
+    return tuple(Fact(name, true[name], said) for name, said in stated.items())
+
+
+def _with_misleading(
+    voices: Sequence[Voice], said: list[tuple[Said | None, ...]]
+) -> tuple[tuple[Said | None, ...], ...]:
+    """``said`` with a mark on captions that the score puts first although another knows more."""
+    marked = [list(own) for own in said]
+    projectors = [i for i, voice in enumerate(voices) if voice.kind == "projector"]
+    for seed in range(max((len(said[i]) for i in projectors), default=0)):
+        heard = [
+            (i, own)
+            for i in projectors
+            if seed < len(said[i]) and (own := said[i][seed]) and own.margin is not None
+        ]
+        if not heard:
+            continue
+        first, best = max(heard, key=lambda one: one[1].margin or 0.0)
+        if best.wrong and any(len(own.wrong) < len(best.wrong) for _, own in heard):
+            marked[first][seed] = replace(best, misleading=True)
+    return tuple(tuple(own) for own in marked)
+
+
+# ---- Within the page's bytes.
+
+
+def within_budget(gallery: Gallery, text_bytes: int) -> Gallery:
+    """As much of a gallery's text as fits: all seeds, else the first; then fewer clips, by hash."""
+    size = len(compressed(gallery.text()))
+    if size > text_bytes and gallery.seeds > 1:
+        gallery = replace(
+            gallery,
+            voices=tuple(replace(v, cells=v.cells[:1], seeds=v.seeds[:1]) for v in gallery.voices),
+            clips=tuple(replace(c, said=tuple(own[:1] for own in c.said)) for c in gallery.clips),
+        )
+        size = len(compressed(gallery.text()))
+    while size > text_bytes and gallery.clips:
+        kept = int(0.95 * len(gallery.clips) * text_bytes / size)
+        gallery = replace(gallery, clips=gallery.clips[:kept])
+        size = len(compressed(gallery.text())) if kept else 0
+    return gallery
+
+
+def with_pictures(gallery: Gallery, settings: GallerySettings) -> Gallery:
+    """The gallery with pictures of its first clips, within their budget."""
+    if settings.pictures is None:
+        return gallery
+    left, clips = settings.picture_bytes, list(gallery.clips)
+    for i, clip in enumerate(clips[: settings.max_picture_clips]):
+        picture = settings.pictures(clip.id)
+        left -= 4 * -(-len(picture) // 3)
+        if left < 0:
+            break
+        clips[i] = replace(clip, picture=picture)
+    return replace(gallery, clips=tuple(clips))
+
+
+# ---- As the script reads it.
+
+#: What is marked of a caption, as bits of one number.
+_MARKS = ("truncated", "repeated", "misleading")
+
+
+def _packed(clip: Clip, attributes: Mapping[str, tuple[str, ...]]) -> list[Any]:
+    """``[id, group, category, seconds, references, human margin, truth, said]``.
+
+    ``said`` has one list a voice of one entry a seed: ``[caption, margin, marks, facts]``. Facts
+    are one character an attribute: the place of its value in ``attributes``, or ``-``.
+    """
+    truth = next((s.facts for own in clip.said for s in own if s), ())
+    return [
+        clip.id,
+        clip.group,
+        clip.category,
+        clip.seconds,
+        clip.references,
+        _short(clip.human_margin),
+        "".join(_place(attributes, fact.attribute, fact.true) for fact in truth),
+        [[_packed_said(one, attributes) for one in own] for own in clip.said],
+    ]
+
+
+def _packed_said(said: Said | None, attributes: Mapping[str, tuple[str, ...]]) -> list[Any] | None:
+    if said is None:
         return None
-    margin = row["grounding_margin"]
-    rounded = None if margin is None or margin != margin else round(float(margin), 4)
-    return [row["caption"], rounded, bool(row["truncated"])]
+    marks = sum(getattr(said, name) << bit for bit, name in enumerate(_MARKS))
+    facts = "".join(_place(attributes, fact.attribute, fact.said) for fact in said.facts)
+    return [said.caption, _short(said.margin), marks, facts]
 
 
-# ---- Pictures of clips for the gallery, decoded from the videos themselves.
+def _place(attributes: Mapping[str, tuple[str, ...]], attribute: str, value: str | None) -> str:
+    """The place of a value among those of its attribute; at most nine are told apart."""
+    values = attributes[attribute]
+    return str(values.index(value)) if value in values else "-"
 
 
-def clip_pictures(manifest: Path, root: Path, frames: int) -> Callable[[str], list[bytes]]:
-    """A function from a clip's id to JPEG files of ``frames`` frames, uniform in time."""
-    files = clip_files(pl.read_parquet(manifest), root)
-
-    def pictures(clip: str) -> list[bytes]:
-        return jpeg_thumbnails(read_frames(files[clip], frames))
-
-    return pictures
+def _short(margin: float | None) -> float | None:
+    return None if margin is None else round(margin, 3)
