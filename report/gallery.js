@@ -220,8 +220,11 @@
   }
 
   function remember(withClip) {
-    for (const name of CHOICES) link.write(name, chosen(name) === usual[name] ? null : chosen(name));
-    link.write("clip", withClip && found.length ? clips[found[at]][ID] : null);
+    const parts = Object.fromEntries(CHOICES.map((name) => [name, chosen(name) === usual[name] ? null : chosen(name)]));
+    parts.clip = withClip && found.length ? clips[found[at]][ID] : null;
+    // Browsers allow so many changes of an address a second: only what changed is written.
+    const before = link.read();
+    for (const [name, value] of Object.entries(parts)) if (before.get(name) !== value) link.write(name, value);
   }
 
   function move(by) {

@@ -21,8 +21,8 @@ window.study.link = {
 
   function show(language) {
     root.lang = root.dataset.lang = language;
-    for (const node of document.querySelectorAll(`[data-${language}-title], [data-${language}-aria-label], [data-${language}-placeholder], [data-${language}-alt]`))
-      for (const name of ["title", "aria-label", "placeholder", "alt"]) {
+    for (const node of document.querySelectorAll(`[data-${language}-title], [data-${language}-aria-label], [data-${language}-placeholder], [data-${language}-alt], [data-${language}-label]`))
+      for (const name of ["title", "aria-label", "placeholder", "alt", "label"]) {
         const words = node.getAttribute(`data-${language}-${name}`);
         if (words !== null) node.setAttribute(name, words);
       }

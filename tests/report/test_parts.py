@@ -1,4 +1,4 @@
-"""Small parts of the report: words, islands, fonts, curves, charts and the gallery."""
+"""Small parts of the report: words, islands, fonts, curves and charts."""
 
 import io
 import json
@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
-from support.clips import manifest_rows, write_video
 from support.made_study.ranking import verdict
 
 from siglip_study.base.errors import StudyError
@@ -24,13 +22,6 @@ from siglip_study.report.embed import (
     inline_script,
     json_island,
     subset_font,
-)
-from siglip_study.report.gallery import (
-    GallerySettings,
-    clip_pictures,
-    gallery_island,
-    gallery_order,
-    jpeg_thumbnails,
 )
 from siglip_study.report.wording import gate_reason
 
@@ -201,62 +192,3 @@ def test_names_that_would_cover_each_other_share_one_text():
     ]
     shown = json.dumps(scatter_chart(rows, ["a"], "D", "D"))
     assert '"label": "A, B"' in shown and '"label": "C"' in shown
-
-
-# ---- The gallery.
-
-
-def gallery(n, caption="말", labels="a", **settings):
-    """The gallery of ``n`` clips, all of them captioned by cell ``a`` alone."""
-    own = {"cell": "a", "caption": caption, "grounding_margin": 0.1, "truncated": False}
-    clips = [{**own, "id": f"c{i}"} for i in range(n)]
-    columns = [{"cell": label, "label": label, "seed": 1} for label in labels]
-    return gallery_island([], clips, columns, GallerySettings(**settings))
-
-
-def test_gallery_order_is_not_the_order_of_entry():
-    ids = [f"clip_{i}" for i in range(50)]
-    assert gallery_order(ids) == gallery_order(ids[::-1]) != ids
-
-
-def test_gallery_budgets_bound_text_and_pictures():
-    island = gallery(10, frames=lambda clip: [b"x" * 300], picture_bytes=1000)
-    assert island["pictured"] == 2 and island["shown"] == island["total"] == 10
-    island = gallery(10, "말" * 500, text_bytes=5000)
-    assert island["shown"] == 3 and len(json_island(island["clips"]).encode()) < 5100
-    assert gallery(0)["shown"] == 0
-
-
-def test_a_clip_that_a_cell_lacks_is_shown_as_absent():
-    assert gallery(1, labels="ab")["clips"][0]["captions"] == [["말", 0.1, False], None]
-
-
-@pytest.fixture
-def video(tmp_path):
-    """One clip of a second that is red, then blue, below a folder with a Korean name."""
-    pictures = np.zeros((20, 240, 320, 3), np.uint8)
-    pictures[:10, ..., 0] = pictures[10:, ..., 2] = 220
-    manifest_rows(["영상/clip.mp4"], ["한 클립"]).write_parquet(tmp_path / "manifest.parquet")
-    return write_video(tmp_path / "영상" / "clip.mp4", pictures, range(0, 600, 30))
-
-
-def test_pictures_are_small_jpegs_in_order_of_time(video, tmp_path):
-    taken = clip_pictures(tmp_path / "manifest.parquet", tmp_path, 3)
-    files = taken("한 클립")
-    assert len(files) == 3 and all(file.startswith(b"\xff\xd8") for file in files)
-    images = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
-    assert {image.size for image in images} == {(128, 96)}
-    first, *_, last = (image.getpixel((64, 48)) for image in images)
-    assert first[0] > 150 > 60 > first[2] and last[2] > 150 > 60 > last[0]
-    with pytest.raises(KeyError):  # the manifest alone says which clips there are
-        taken("../영상/clip.mp4")
-
-
-def test_small_frames_are_not_enlarged():
-    (file,) = jpeg_thumbnails(np.zeros((1, 4, 4, 3), np.uint8))
-    assert Image.open(io.BytesIO(file)).size == (4, 4)
-
-
-def test_no_video_is_opened_before_a_picture_is_asked_for(video, tmp_path):
-    video.unlink()
-    clip_pictures(tmp_path / "manifest.parquet", tmp_path, 2)

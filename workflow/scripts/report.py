@@ -8,8 +8,9 @@ from siglip_study.study import Study
 
 with job(snakemake.log[0]):
     from siglip_study.data.summary import read_summary
-    from siglip_study.report.gallery import GallerySettings, clip_pictures
+    from siglip_study.report.gallery import GallerySettings
     from siglip_study.report.page import write_report
+    from siglip_study.report.pictures import clip_pictures
     from siglip_study.study import versions
 
     study = Study(parse(snakemake.config))
@@ -29,11 +30,12 @@ with job(snakemake.log[0]):
             "versions": versions.versions(),
         },
         gallery=GallerySettings(
-            frames=clip_pictures(
+            pictures=clip_pictures(
                 Path(snakemake.input.manifest),
                 config.data_root,
                 config.report.gallery_frames,
             ),
+            frames=config.report.gallery_frames,
             max_picture_clips=config.report.gallery_clips,
         ),
         # Beside a study that repeats those runs; elsewhere they would only confuse.

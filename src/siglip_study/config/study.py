@@ -239,8 +239,8 @@ class ReportConfig(Section):
     language: Literal["en", "ko"] = Field(
         "en", description="Language the page opens in; it holds both."
     )
-    gallery_clips: Annotated[int, Field(ge=0)] = Field(24, description="Clips with pictures.")
-    gallery_frames: Count = Field(4, description="Pictures a clip.")
+    gallery_clips: Annotated[int, Field(ge=0)] = Field(200, description="Clips with pictures.")
+    gallery_frames: Count = Field(8, description="Frames of a picture.")
 
 
 class RuntimeConfig(Section):

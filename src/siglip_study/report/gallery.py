@@ -38,7 +38,7 @@ class GallerySettings:
     """What the page may hold of the clips.
 
     Attributes:
-        pictures: clip id → WebP sheet of its frames (``pictures.contact_sheet``); None: no pictures.
+        pictures: clip id → WebP sheet of its frames (``pictures.contact_sheet``); None: none.
         frames: frames on a sheet.
         max_picture_clips: clips with pictures, at most; the first by hash.
         picture_bytes: budget of all pictures, as base64.
@@ -170,7 +170,10 @@ class Gallery:
 
     def pictures(self) -> list[str | None]:
         """Base64 of each clip's picture, as far as it has one."""
-        return [clip.picture and base64.b64encode(clip.picture).decode() for clip in self.clips]
+        return [
+            None if clip.picture is None else base64.b64encode(clip.picture).decode()
+            for clip in self.clips
+        ]
 
 
 def compressed(text: str) -> str:
@@ -184,7 +187,7 @@ def gallery_order(ids: Sequence[str]) -> list[str]:
 
 
 def gallery_voices(cells: Sequence[Mapping[str, Any]], projectors: Sequence[str]) -> list[Voice]:
-    """Who captions, of rows of the ``cells`` table: ``projectors`` in this order, then baselines."""
+    """Who captions: ``projectors`` in this order, then baselines; ``cells`` is the table."""
     reports: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(cells, key=lambda row: row["seed"] or 0):
         if row["role"] == "report":
@@ -207,13 +210,13 @@ def read_gallery(
     projectors: Sequence[str],
     settings: GallerySettings,
 ) -> Gallery:
-    """The gallery of a study, its text within ``settings.text_bytes``, without pictures.
+    """The gallery of a study with pictures of its first clips, of whatever size.
 
     Args:
         results: output folder of the study.
         cells: rows of the ``cells`` table that stand for something of their own.
         projectors: in the order in which they are shown.
-        settings: budgets.
+        settings: which pictures.
     """
     voices = gallery_voices(cells, projectors)
     wanted = ["references", *(cell for voice in voices for cell in voice.cells)]
@@ -228,7 +231,13 @@ def read_gallery(
     facts = read_json(facts_file, "facts/1") if facts_file.is_file() else {}
     manifest = pl.read_parquet(Paths(results).manifest)
     made = make_gallery(manifest.to_dicts(), rows.to_dicts(), voices, facts, settings.frames)
-    return within_budget(made, settings.text_bytes)
+    if settings.pictures is None:
+        return made
+    pictured = [
+        replace(clip, picture=settings.pictures(clip.id))
+        for clip in made.clips[: settings.max_picture_clips]
+    ]
+    return replace(made, clips=(*pictured, *made.clips[len(pictured) :]))
 
 
 def make_gallery(
@@ -332,34 +341,30 @@ def _with_misleading(
 # ---- Within the page's bytes.
 
 
-def within_budget(gallery: Gallery, text_bytes: int) -> Gallery:
-    """As much of a gallery's text as fits: all seeds, else the first; then fewer clips, by hash."""
+def within_budget(gallery: Gallery, settings: GallerySettings) -> Gallery:
+    """As much of a gallery as fits.
+
+    Of its text all seeds, else the first; then fewer clips, the first by hash. Of its pictures
+    those of the first clips.
+    """
+    budget = settings.text_bytes
     size = len(compressed(gallery.text()))
-    if size > text_bytes and gallery.seeds > 1:
+    if size > budget and gallery.seeds > 1:
         gallery = replace(
             gallery,
             voices=tuple(replace(v, cells=v.cells[:1], seeds=v.seeds[:1]) for v in gallery.voices),
             clips=tuple(replace(c, said=tuple(own[:1] for own in c.said)) for c in gallery.clips),
         )
         size = len(compressed(gallery.text()))
-    while size > text_bytes and gallery.clips:
-        kept = int(0.95 * len(gallery.clips) * text_bytes / size)
+    while size > budget and gallery.clips:
+        kept = int(0.95 * len(gallery.clips) * budget / size)
         gallery = replace(gallery, clips=gallery.clips[:kept])
         size = len(compressed(gallery.text())) if kept else 0
-    return gallery
-
-
-def with_pictures(gallery: Gallery, settings: GallerySettings) -> Gallery:
-    """The gallery with pictures of its first clips, within their budget."""
-    if settings.pictures is None:
-        return gallery
     left, clips = settings.picture_bytes, list(gallery.clips)
-    for i, clip in enumerate(clips[: settings.max_picture_clips]):
-        picture = settings.pictures(clip.id)
-        left -= 4 * -(-len(picture) // 3)
+    for i, clip in enumerate(clips):
+        left -= 0 if clip.picture is None else 4 * -(-len(clip.picture) // 3)
         if left < 0:
-            break
-        clips[i] = replace(clip, picture=picture)
+            clips[i] = replace(clip, picture=None)
     return replace(gallery, clips=tuple(clips))
 
 

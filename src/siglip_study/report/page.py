@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import yaml
 
 from siglip_study.base.errors import StudyError
@@ -15,7 +14,7 @@ from siglip_study.base.io import atomic_path
 from siglip_study.data.summary import read_summary
 from siglip_study.ranking.procedure import Ranking, read_ranking
 from siglip_study.ranking.selection import read_selection
-from siglip_study.report import charts, runs, schema, wording, words
+from siglip_study.report import charts, gallery_view, runs, schema, wording, words
 from siglip_study.report.comparisons import (
     every_metric,
     metric_heading,
@@ -25,7 +24,13 @@ from siglip_study.report.comparisons import (
 from siglip_study.report.diagnosis import diagnosis_view
 from siglip_study.report.embed import content_policy, embedded_fonts, inline_script, json_island
 from siglip_study.report.evidence import evidence
-from siglip_study.report.gallery import GallerySettings, gallery_columns, gallery_island
+from siglip_study.report.gallery import (
+    Gallery,
+    GallerySettings,
+    compressed,
+    read_gallery,
+    within_budget,
+)
 from siglip_study.report.language import Language, attribute
 from siglip_study.report.ledger import differences
 from siglip_study.report.results import ROLES, CellResult, only, part_names, read_cells
@@ -35,6 +40,7 @@ from siglip_study.report.wording.labels import label
 
 #: The page's own scripts, in the order in which they run.
 SCRIPTS = ("script.js", "language.js", "gallery.js")
+STYLES = ("style.css", "gallery.css")
 
 
 def write_report(
@@ -72,22 +78,14 @@ def write_report(
         roles.setdefault(row["role"], []).append(row["cell"])
     cells = read_cells(results, roles)
     view = _view(results, tables, cells, title, config, provenance, published)
-    manifest = pl.read_parquet(results / "data" / "manifest.parquet").to_dicts()
     parts = part_names(cells)
-    columns = gallery_columns([row for row in tables["cells"] if row["cell"] not in parts])
-    # Only the rows and columns that the gallery shows: the whole table may be large.
-    clips = (
-        pl.scan_parquet(results / "tables" / "clips.parquet")
-        .select("cell", "id", "caption", "grounding_margin", "truncated")
-        .filter(pl.col("cell").is_in([column["cell"] for column in columns]))
-        .collect()
-        .to_dicts()
-    )
+    whole = [row for row in tables["cells"] if row["cell"] not in parts]
+    clips = read_gallery(results, whole, view["projectors"], gallery)
     bundle = charts.vega_bundle()
     settings = gallery
     while True:
-        view["islands"]["gallery"] = gallery_island(manifest, clips, columns, settings)
-        html = _render(template_dir, view, bundle, language)
+        clips = within_budget(clips, settings)
+        html = _render(template_dir, {**view, **_clips(clips)}, bundle, language)
         size = len(html.encode())
         if size <= settings.page_bytes:
             break
@@ -97,18 +95,27 @@ def write_report(
                 f"{out}: the page takes {size} bytes without its gallery; "
                 f"expected at most {settings.page_bytes}."
             )
-        settings = _shrink(settings, view["islands"]["gallery"], excess)
+        settings = _shrink(settings, clips, excess)
     with atomic_path(out) as partial:
         partial.write_text(html, encoding="utf-8")
 
 
-def _shrink(settings: GallerySettings, island: dict[str, Any], excess: int) -> GallerySettings:
+def _shrink(settings: GallerySettings, clips: Gallery, excess: int) -> GallerySettings:
     """Smaller budgets: pictures give way first, then captions."""
-    used = sum(len(f) for clip in island["clips"] for f in clip["frames"])
-    if used > excess:
-        return dataclasses.replace(settings, picture_bytes=used - excess)
-    text = max(0, min(settings.text_bytes, len(json_island(island).encode()) - used) - excess)
+    used = sum(len(picture) for picture in clips.pictures() if picture)
+    if used:
+        return dataclasses.replace(settings, picture_bytes=max(0, used - excess))
+    text = max(0, min(settings.text_bytes, len(compressed(clips.text()))) - excess)
     return dataclasses.replace(settings, picture_bytes=0, text_bytes=text)
+
+
+def _clips(clips: Gallery) -> dict[str, Any]:
+    """What the templates see of the clips."""
+    return {
+        "gallery": clips,
+        "gallery_choices": gallery_view.choices(clips),
+        "gallery_values": gallery_view.fact_values(clips),
+    }
 
 
 def _view(
@@ -229,17 +236,22 @@ def _render(template_dir: Path, view: dict[str, Any], bundle: str, language: Lan
     template = environment.get_template("template.html.j2")
     scripts = [bundle, *((template_dir / name).read_text(encoding="utf-8") for name in SCRIPTS)]
     scripts = [inline_script(source) for source in scripts]
-    islands = {name: Markup(json_island(obj)) for name, obj in view["islands"].items()}
+    clips: Gallery = view["gallery"]
+    islands = {**view["islands"], "clips": gallery_view.island(clips)}
+    text = clips.text()
     context = {
         **view,
         "language": language,
-        "islands": islands,
+        "islands": {name: Markup(json_island(obj)) for name, obj in islands.items()},
+        "packed_clips": Markup(compressed(text)),
         "scripts": [Markup(source) for source in scripts],
-        "style": Markup((template_dir / "style.css").read_text(encoding="utf-8")),
+        "style": Markup(
+            "\n".join((template_dir / name).read_text(encoding="utf-8") for name in STYLES)
+        ),
         "policy": content_policy(scripts),
         "fonts": [],
     }
     # The page decides which glyphs it needs, so it is written once without fonts.
-    text = template.render(context)
-    context["fonts"] = embedded_fonts(template_dir / "fonts", [text.replace(bundle, "")])
+    drawn = [template.render(context).replace(bundle, ""), text]
+    context["fonts"] = embedded_fonts(template_dir / "fonts", drawn)
     return template.render(context)

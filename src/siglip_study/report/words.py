@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
+
+from markupsafe import Markup
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -16,6 +20,26 @@ def number(value: float | None, digits: int = 3) -> str:
         text = text.removeprefix("-")
     # A minus sign has the width of a digit; a hyphen does not.
     return text.replace("-", "−")
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A figure with so many significant digits: 4.38, 0.0120."""
+    return f"{value:#.{digits}g}".rstrip(".").replace("-", "−")
+
+
+def visible(text: str) -> str:
+    """Text of the data as a page can hold it: no control characters, no halves of characters."""
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", "\ufffd", text)
+
+
+def spoken(text: str) -> Markup:
+    """The attribute that says in which language a caption is, as far as its letters tell."""
+    return Markup(' lang="ko"' if re.search("[가-힣]", text) else "")
+
+
+def base64(content: bytes) -> str:
+    """Bytes as a ``data:`` address has them."""
+    return b64encode(content).decode()
 
 
 def interval(low: float | None, high: float | None, digits: int = 3) -> str:
@@ -122,6 +146,10 @@ FILTERS: dict[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
         number,
+        significant,
+        visible,
+        spoken,
+        base64,
         interval,
         p_value,
         percent,

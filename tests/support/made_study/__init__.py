@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 
-from siglip_study.base.io import write_parquet
+from siglip_study.base.io import write_json, write_parquet
 from siglip_study.data.summary import summarise, write_summary
 from siglip_study.ranking.procedure import write_ranking
 from siglip_study.ranking.selection import (
@@ -42,18 +41,31 @@ PROJECTORS = (
     "query_perceiver",
     "perceiver",
     "query_abstractor",
+    *(f"variant_{i}" for i in range(1, 7)),
 )
+#: What is true of every other clip, where facts are known.
+FACTS = (
+    {
+        "thing": "ball", "colour": "red", "size": "small", "count": "1",
+        "motion": "left", "place": "field", "weather": "rain", "camera": "static",
+    },
+    {
+        "thing": "star", "colour": "blue", "size": "large", "count": "2",
+        "motion": "still", "place": "sea", "weather": "rain", "camera": "static",
+    },
+)  # fmt: skip
 
 
 def make_study(root: Path, template: Path | None = None, **size) -> SimpleNamespace:
     """Write a study of this size under ``root`` and build its tables; ``report()`` renders it."""
     from siglip_study.report.gallery import GallerySettings
     from siglip_study.report.page import write_report
+    from siglip_study.report.pictures import contact_sheet
     from siglip_study.report.tables import build_tables
 
     cells = write_study(root, **size)
     build_tables(root, cells)
-    pictures = [_jpeg(index) for index in range(4)]
+    sheet = contact_sheet(np.stack([_frame(index) for index in range(8)]))
 
     def report(**changes) -> str:
         given = {
@@ -65,13 +77,13 @@ def make_study(root: Path, template: Path | None = None, **size) -> SimpleNamesp
                 "versions": {"torch": "2.13.0"},
                 "note": HOSTILE,
             },
-            "gallery": GallerySettings(frames=lambda clip: pictures),
+            "gallery": GallerySettings(pictures=lambda clip: sheet),
             **changes,
         }
         write_report(root, template or HOUSE / "report", root / "report.html", **given)
         return (root / "report.html").read_text(encoding="utf-8")
 
-    return SimpleNamespace(house=HOUSE, root=root, cells=cells, report=report, pictures=pictures)
+    return SimpleNamespace(house=HOUSE, root=root, cells=cells, report=report, sheet=sheet)
 
 
 def write_study(
@@ -84,11 +96,16 @@ def write_study(
     steps: int = 60,
     truth: bool = True,
     words: int = 9,
+    facts: bool = False,
 ) -> dict[str, list[str]]:
     """Write every file the report reads under ``root``; returns role → cells."""
     ids = [HOSTILE_ID, *(f"clip_{i:04d}" for i in range(1, clips))]
     size = Size(root, ids, np.random.default_rng(0), steps, words)
     _write_data(size)
+    if facts:
+        write_json(
+            root / "demo/facts.json", {clip: FACTS[i % 2] for i, clip in enumerate(ids)}, "facts/1"
+        )
     cells: dict[str, list[str]] = {"references": ["references"], "control_retrieval": ["retrieval"]}
     selection: dict[str, Selection] = {}
     for p, label in enumerate(PROJECTORS[:projectors]):
@@ -160,12 +177,8 @@ def _write_data(size: Size) -> None:
     write_summary(size.root / "data/summary.json", summary)
 
 
-def _jpeg(index: int, size: int = 96) -> bytes:
-    """A small picture that differs by clip."""
-    from PIL import Image
-
+def _frame(index: int, size: int = 96) -> np.ndarray:
+    """One frame ``[size, size, 3]`` that differs from the others."""
     ramp = np.add.outer(np.arange(size), np.arange(size)) % 256
-    pixels = np.stack([ramp, np.roll(ramp, index * 7, 0), np.full_like(ramp, index * 31 % 256)], -1)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG", quality=60)
-    return buffer.getvalue()
+    pixels = [ramp, np.roll(ramp, index * 7, 0), np.full_like(ramp, index * 31 % 256)]
+    return np.stack(pixels, -1).astype(np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from siglip_study.report.language import Text
+from siglip_study.report.wording import clips
 
 #: Of all parts of the page together; a part with many has a file and a table of its own here.
 FRAME: dict[str, Text] = {
@@ -20,7 +21,7 @@ FRAME: dict[str, Text] = {
     "switch.light": Text("Light", "밝게"),
 }
 
-LABELS: dict[str, Text] = {**FRAME}
+LABELS: dict[str, Text] = {**FRAME, **clips.LABELS}
 
 
 def label(key: str, **figures: Any) -> Text:

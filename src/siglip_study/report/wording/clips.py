@@ -1,0 +1,95 @@
+"""What the Clips part says, in both languages; its script reads the same table."""
+
+from __future__ import annotations
+
+from siglip_study.report.language import Text
+
+#: Key → words. ``{…}`` are filled in by the template or the script.
+LABELS: dict[str, Text] = {
+    "clips.intro": Text(
+        "What each projector wrote. Clips are picked by a hash of their ids, never by a score.",
+        "각 프로젝터가 쓴 자막입니다. 영상은 점수와 무관하게 ID의 해시값으로 고릅니다.",
+    ),
+    "clips.cut": Text(
+        "{shown} of {total} clips are in this page, to keep it small; all captions are in "
+        "tables/clips.csv.",
+        "파일 크기를 줄이기 위해 영상 {total}개 중 {shown}개만 담았습니다. 전체 자막은 "
+        "tables/clips.csv에 있습니다.",
+    ),
+    "clips.pictured": Text("{pictured} have pictures.", "그림은 {pictured}개에 있습니다."),
+    "clips.no_script": Text(
+        "Moving on, searching and sorting need JavaScript; without it three clips are shown. All "
+        "captions are in tables/clips.csv.",
+        "다른 영상 보기, 검색, 정렬에는 JavaScript가 필요합니다. 없으면 세 영상만 표시됩니다. "
+        "전체 자막은 tables/clips.csv에 있습니다.",
+    ),
+    "clips.too_old": Text(
+        "This browser cannot unpack the other clips (it lacks DecompressionStream).",
+        "이 브라우저에서는 나머지 영상을 펼칠 수 없습니다(DecompressionStream 미지원).",
+    ),
+    "clips.position": Text("Clips {from}–{to} of {n}", "영상 {n}개 중 {from}–{to}"),
+    "clips.position_one": Text("Clip {from} of {n}", "영상 {n}개 중 {from}번째"),
+    "clips.none": Text("No clip matches.", "조건에 맞는 영상이 없습니다."),
+    "clips.reset": Text("Reset", "초기화"),
+    "clips.previous": Text("Previous clips", "이전 영상"),
+    "clips.next": Text("Next clips", "다음 영상"),
+    "clips.play": Text("Play", "재생"),
+    "clips.pause": Text("Pause", "정지"),
+    "clips.filters": Text("Choice of clips", "영상 고르기"),
+    "clips.search": Text("Search", "검색"),
+    "clips.search_hint": Text("id, category or words", "ID, 분류 또는 단어"),
+    "clips.frames": Text("{n} frames of {id}, in order of time", "{id}의 프레임 {n}장(시간순)"),
+    "clips.no_picture": Text("No picture: beyond the page's size.", "그림 없음: 파일 크기 제한"),
+    "clips.link": Text("Link to this clip", "이 영상의 링크"),
+    # What can be chosen.
+    "clips.sort": Text("Order", "정렬"),
+    "clips.sort.hash": Text("by hash of the id", "ID 해시순"),
+    "clips.sort.spread": Text("projectors disagree most", "프로젝터 간 차이가 큰 순"),
+    "clips.sort.low": Text("lowest margin first", "마진이 낮은 순"),
+    "clips.sort.high": Text("highest margin first", "마진이 높은 순"),
+    "clips.sort.misled": Text("score misled first", "점수가 틀린 자막을 고른 순"),
+    "clips.by": Text("Projector", "프로젝터"),
+    "clips.by.all": Text("all", "전체"),
+    "clips.is": Text("Caption", "자막"),
+    "clips.is.any": Text("any", "전체"),
+    "clips.is.elsewhere": Text("fits other clips as well", "다른 영상에도 맞는 자막"),
+    "clips.is.below": Text("below nearest training clip", "최근접 학습 영상보다 낮음"),
+    "clips.is.repeated": Text("said of another clip too", "다른 영상과 같은 자막"),
+    "clips.is.truncated": Text("cut off", "중간에 잘림"),
+    "clips.is.empty": Text("empty", "빈 자막"),
+    "clips.category": Text("Category", "분류"),
+    "clips.category.all": Text("all", "전체"),
+    "clips.fact": Text("Facts", "사실"),
+    "clips.fact.any": Text("any", "전체"),
+    "clips.fact.right": Text("all right", "모두 맞음"),
+    "clips.fact.wrong": Text("wrong: {name}", "틀림: {name}"),
+    "clips.seed": Text("Seed", "시드"),
+    "clips.mark": Text("Mark words", "단어 표시"),
+    "clips.mark.seeds": Text("that other seeds do not say", "다른 시드에는 없는 단어"),
+    "clips.mark.usual": Text("said of most clips", "대부분의 영상에 쓴 단어"),
+    "clips.mark.nothing": Text("none", "표시 안 함"),
+    # Of one caption.
+    "clips.human": Text("human", "사람"),
+    "clips.retrieval": Text("nearest training clip", "최근접 학습 영상"),
+    "clips.hot": Text("run made to collapse", "일부러 붕괴시킨 실행"),
+    "clips.margin": Text("margin", "마진"),
+    "clips.empty": Text("(empty caption)", "(빈 자막)"),
+    "clips.absent": Text("(no caption)", "(자막 없음)"),
+    "clips.truncated": Text("cut off", "중간에 잘림"),
+    "clips.repeated": Text("same for another clip", "다른 영상과 같은 자막"),
+    "clips.misleading": Text(
+        "highest margin, more facts wrong", "마진은 최고, 사실은 더 많이 틀림"
+    ),
+    "clips.facts": Text("{right} of {all} facts", "사실 {all}개 중 {right}개"),
+    "clips.said": Text("{name}: “{said}”, not “{true}”", "{name}: ‘{said}’(실제 ‘{true}’)"),
+    "clips.unsaid": Text("{name}: not said", "{name}: 언급 없음"),
+    # The demo's facts.
+    "clips.fact.thing": Text("thing", "사물"),
+    "clips.fact.colour": Text("colour", "색"),
+    "clips.fact.size": Text("size", "크기"),
+    "clips.fact.count": Text("count", "수"),
+    "clips.fact.motion": Text("motion", "움직임"),
+    "clips.fact.place": Text("place", "장소"),
+    "clips.fact.weather": Text("weather", "날씨"),
+    "clips.fact.camera": Text("camera", "카메라"),
+}
