@@ -1,0 +1,71 @@
+"""The whole page in a browser with the network blocked: languages, themes, paper, access."""
+
+from pathlib import Path
+
+import pytest
+from support import browser as browser_module
+
+pytestmark = pytest.mark.browser
+
+AXE = (Path(browser_module.__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
+DRAWN = "document.documentElement.dataset.drawn"
+
+
+@pytest.fixture
+def open_page(browser, page):
+    tabs = []
+
+    def opened(fragment="", at=None, **settings):
+        tab = browser.open(at or page, fragment, **settings)
+        tabs.append(tab)
+        tab.wait(DRAWN)
+        return tab
+
+    yield opened
+    for tab in tabs:
+        tab.close()
+
+
+def test_a_request_and_an_error_would_be_noticed(browser, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<img src='http://example.invalid/a.png'><script>console.error('no')</script>")
+    tab = browser.open(page)
+    assert tab.requests == ["http://example.invalid/a.png"] and "no" in tab.console
+    tab.close()
+
+
+@pytest.mark.parametrize("size", [(1366, 768), (360, 740)])
+def test_no_request_leaves_and_the_console_is_silent(open_page, size):
+    tab = open_page(size=size)
+    assert tab.requests == [] and tab.console == []
+
+
+def test_the_language_is_switched_and_the_link_remembers_it(open_page):
+    tab = open_page()
+    title = (
+        "[...document.querySelectorAll('#clips-title .t')].find((n) => n.checkVisibility()).lang"
+    )
+    assert tab.run(title) == "en"
+    tab.run("document.getElementById('language').click()")
+    assert tab.run(title) == "ko" and tab.run("document.documentElement.lang") == "ko"
+    assert tab.run("document.getElementById('clips-sort').options[0].label") == "ID 해시순"
+    again = open_page(tab.run("location.hash"))
+    assert again.run(title) == "ko"
+
+
+def test_the_theme_follows_the_reader_and_can_be_switched(open_page):
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light, dark = open_page(), open_page(dark=True)
+    assert light.run(ground) != dark.run(ground)
+    light.run("document.getElementById('theme').click()")
+    assert light.run(ground) == dark.run(ground)
+
+
+def test_everything_that_can_be_used_is_reached_by_keyboard(open_page):
+    tab = open_page()
+    reached = set()
+    for _ in range(60):
+        tab.press("Tab")
+        reached.add(tab.run("document.activeElement.id || document.activeElement.hash"))
+    wanted = {"language", "theme", "clips-next", "clips-q", "clips-sort", "clips-play"}
+    assert wanted <= reached
