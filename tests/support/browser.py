@@ -35,8 +35,8 @@ class Browser:
 
         self._process = subprocess.Popen(
             [
-                CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
-                "--disable-dev-shm-usage", "--disable-background-networking",
+                CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                "--disable-dev-shm-usage", "--disable-background-networking", "--hide-scrollbars",
                 "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND",
                 f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank",
             ],
