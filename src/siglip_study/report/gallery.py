@@ -106,7 +106,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Clip:
+class ShownClip:
     """A clip and all that is said of it: ``said`` has one entry a voice, of one entry a seed."""
 
     id: str
@@ -132,14 +132,14 @@ class Gallery:
     """
 
     voices: tuple[Voice, ...]
-    clips: tuple[Clip, ...]
+    clips: tuple[ShownClip, ...]
     total: int
     attributes: Mapping[str, tuple[str, ...]]
     grid: Grid
     frames: int
 
     @property
-    def first(self) -> tuple[Clip, ...]:
+    def first(self) -> tuple[ShownClip, ...]:
         """Those that the page shows without a script."""
         return self.clips[:AT_ONCE]
 
@@ -284,7 +284,7 @@ def make_gallery(
     for clip in gallery_order(list(by_clip)):
         own = told.get(clip, {})
         clips.append(
-            Clip(
+            ShownClip(
                 id=clip,
                 group=own.get("group"),
                 category=own.get("category"),
@@ -374,7 +374,7 @@ def within_budget(gallery: Gallery, settings: GallerySettings) -> Gallery:
 _MARKS = ("truncated", "repeated", "misleading")
 
 
-def _packed(clip: Clip, attributes: Mapping[str, tuple[str, ...]]) -> list[Any]:
+def _packed(clip: ShownClip, attributes: Mapping[str, tuple[str, ...]]) -> list[Any]:
     """``[id, group, category, seconds, references, human margin, truth, said]``.
 
     ``said`` has one list a voice of one entry a seed: ``[caption, margin, marks, facts]``. Facts
