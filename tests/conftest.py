@@ -23,11 +23,16 @@ CORPUS = [
 ]
 DIM, FRAMES, GRID = 12, 2, (2, 2)
 
-# The processes of one test run share the cores; said before any of them imports torch.
+# Each process of a test run has cores of its own, as has what it starts: threads of small models
+# would wait for each other most of the time. Said before any of them imports torch.
 _PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _PROCESSES > 1:
-    _CORES = len(os.sched_getaffinity(0))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _CORES // _PROCESSES)))
+    _CORES = sorted(os.sched_getaffinity(0))
+    _OWN = _CORES[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) :: _PROCESSES]
+    if _OWN:
+        os.sched_setaffinity(0, _OWN)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(_OWN))))
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -41,9 +46,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"needs {wanted} GPU(s), found {found}")
 
 
+#: Rooms whose files take long, so that several processes end together.
+_FIRST = ("workflow", "training", "models", "report", "planning")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest-xdist would hand files out by their number of tests; those with few take longest."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole studies first: they wait for their jobs, while other processes have tests to run."""
-    items.sort(key=lambda item: "workflow" not in item.path.parts)
+    """What takes long comes first: one process waits for jobs while others have tests to run."""
+    rooms = {room: place for place, room in enumerate(_FIRST)}
+    items.sort(key=lambda item: rooms.get(item.path.parent.name, len(rooms)))
 
 
 class MadeFeatures:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import sys
 
 import pytest
 import torch
@@ -58,24 +59,31 @@ def assert_same(model, features, losses, expected):
 
 
 @pytest.fixture
-def no_code_generation(monkeypatch):
+def compiler():
+    """torch's compiler as new before and after, and without a tracer, with which it takes twice."""
+    tracer = sys.gettrace()
+    torch.compiler.reset()
+    fast_layers._compiled.cache_clear()
+    sys.settrace(None)
+    yield
+    sys.settrace(tracer)
+    torch.compiler.reset()
+    fast_layers._compiled.cache_clear()
+
+
+@pytest.fixture
+def no_code_generation(compiler, monkeypatch):
     """Trace and differentiate as a compilation does, without the need for a C compiler."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    torch.compiler.reset()
-    fast_layers._compiled.cache_clear()
-    yield
-    torch.compiler.reset()
-    fast_layers._compiled.cache_clear()
 
 
-@pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize(
-    # One layer recomputed, one not: compiled, both kinds in one run.
-    ("compiled", "recomputed"),
-    [(False, 1), (False, 2), (True, 1)],
+    # One layer recomputed, one not: compiled, both kinds in one run, for half a minute.
+    ("compiled", "recomputed", "lora"),
+    [(False, 1, False), (False, 2, False), (False, 1, True), (False, 2, True), (True, 1, True)],
 )
 def test_no_setting_changes_losses_or_gradients(
-    make_model, features, lora, compiled, recomputed, no_code_generation
+    make_model, features, compiled, recomputed, lora, no_code_generation
 ):
     model = make_model(lora=lora).train()
     losses, expected = gradients(model, features)
@@ -200,9 +208,8 @@ def test_masks_look_random(seed):
         assert float(pair.mean()) == pytest.approx(RATE**2, abs=6 * RATE / math.sqrt(n))
 
 
-def test_all_layers_share_one_compilation(trained, features):
+def test_all_layers_share_one_compilation(trained, features, compiler):
     """A compilation a layer would take minutes, and past its limit torch gives up on compiling."""
-    torch.compiler.reset()
     graphs = []
 
     def count(graph, inputs):
@@ -217,7 +224,6 @@ def test_all_layers_share_one_compilation(trained, features):
         patch.setattr(fast_layers, "_compiled", lambda: run)
         set_layers(model.llm, compiled=True, recomputed=0)
         gradients(model, features)
-    torch.compiler.reset()
     assert len(graphs) == 1
 
 

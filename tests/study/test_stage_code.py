@@ -133,13 +133,10 @@ def test_a_new_metric_asks_only_to_be_recorded():
 
 
 def test_the_code_behind_every_version_is_the_recorded_one():
-    recorded = json.loads(stage_code.RECORD.read_text(encoding="utf-8"))
-    assert "\n".join(complaints(recorded, stage_code.today())) == ""
-
-
-def test_a_stage_that_is_gone_leaves_no_record():
-    recorded = json.loads(stage_code.RECORD.read_text(encoding="utf-8"))
-    assert set(recorded) <= set(stage_code.today()), "run python -m tools.stage_code --record"
+    recorded, today = json.loads(stage_code.RECORD.read_text("utf-8")), stage_code.today()
+    assert "\n".join(complaints(recorded, today)) == ""
+    # A stage that is gone leaves no record.
+    assert set(recorded) <= set(today), "run python -m tools.stage_code --record"
 
 
 def test_every_script_with_a_rule_that_keeps_results_has_a_stage():

@@ -52,8 +52,9 @@ def broken(accelerator):
     raise ZeroDivisionError("a defect")
 
 
-def killed(accelerator):
-    """Rank 1 dies while rank 0 waits for its message."""
+def listed_and_killed(accelerator, folder):
+    """Both write where they listen; then rank 1 dies while rank 0 waits for its message."""
+    write_listeners(accelerator, folder)
     if accelerator.process_index == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     accelerator.wait_for_everyone()

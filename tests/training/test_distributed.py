@@ -134,10 +134,16 @@ def test_ranks_end_with_their_killed_job_and_the_next_one_continues(world, ends,
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_rank_that_is_killed_is_the_sentence(device):
+def test_a_rank_that_is_killed_is_the_sentence_and_all_are_open_to_this_machine_alone(
+    device, tmp_path
+):
     sentence = r"^rank 1 of 2 \(process \d+\) ended by SIGKILL; expected [^\n]+\.$"
     with pytest.raises(StudyError, match=sentence):
-        launch(ranks.killed, 2, device)
+        launch(ranks.listed_and_killed, 2, device, tmp_path)
+    if device == "cpu" and Path("/proc/net/tcp").is_file():  # the kernel tells in /proc
+        for rank in (0, 1):
+            heard = json.loads((tmp_path / f"rank{rank}.json").read_text())
+            assert heard and all(address.startswith("0100007F:") for address in heard)
 
 
 def test_a_mistake_that_another_rank_finds_is_the_sentence_and_a_defect_its_traceback():
@@ -155,11 +161,3 @@ def test_ranks_with_other_weights_are_found():
     of_two.gather = lambda mine: torch.cat([mine, mine + 1])
     with pytest.raises(StudyError, match="after optimizer step 4, the weights of rank 1 differ"):
         require_same_weights(weights, 4, of_two)
-
-
-@pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="the kernel tells in /proc")
-def test_ranks_are_open_to_this_machine_alone(tmp_path):
-    launch(ranks.write_listeners, 2, "cpu", tmp_path)
-    for rank in (0, 1):
-        heard = json.loads((tmp_path / f"rank{rank}.json").read_text())
-        assert heard and all(address.startswith("0100007F:") for address in heard)

@@ -19,14 +19,27 @@ def house(new_house: Callable[[], Any]) -> Any:
     return new_house()
 
 
-def test_the_demo_plans_each_expensive_thing_once(house: Any) -> None:
+@pytest.fixture(scope="module")
+def demo_plan(house: Any) -> Any:
+    plan = house.snakemake("--dry-run")
+    assert plan.status == 0, plan.text
+    return plan
+
+
+@pytest.fixture(scope="module")
+def plain_plan(house: Any) -> Any:
+    """Of ``two_cells.yaml`` as it is."""
+    plan = house.snakemake("--dry-run", config=house.write_config("plain.yaml"))
+    assert plan.status == 0, plan.text
+    return plan
+
+
+def test_the_demo_plans_each_expensive_thing_once(house: Any, demo_plan: Any) -> None:
     config = yaml.safe_load((house.folder / "config/config.yaml").read_text("utf-8"))
     projectors, grid = len(config["projectors"]), config["grid"]
     cells = projectors * len(grid["learning_rate"]) * len(grid["epochs"])
     assert projectors >= 4 and cells >= 16
-    plan = house.snakemake("--dry-run")
-    assert plan.status == 0, plan.text
-    jobs = plan.jobs
+    plan, jobs = demo_plan, demo_plan.jobs
     once = ("demo", "manifest", "baselines", "select")
     assert {rule: jobs[rule] for rule in once} == dict.fromkeys(once, 1)
     # One a split that is encoded.
@@ -39,25 +52,27 @@ def test_the_demo_plans_each_expensive_thing_once(house: Any) -> None:
     assert (jobs["score"], jobs["tables"], jobs["report"]) == (2, 1, 1)
 
 
-def test_permuted_captions_are_trained_five_times_beside_one_report_seed(house: Any) -> None:
+def test_permuted_captions_are_trained_five_times_beside_one_report_seed(
+    house: Any, plain_plan: Any
+) -> None:
     controls = {"permuted_captions": "linear"}
-    plain = house.snakemake("--dry-run", config=house.write_config("plain.yaml"))
     config = house.write_config("permuted.yaml", controls=controls, seeds={"report": [1]})
     plan = house.snakemake("--dry-run", config=config)
     assert plan.status == 0, plan.text
-    drawn = plan.cells("stage 2") - plain.cells("stage 2")
+    drawn = plan.cells("stage 2") - plain_plan.cells("stage 2")
     assert len([cell for cell in drawn if cell.startswith("permuted.linear_")]) == 5
 
 
-def test_a_second_tuning_seed_trains_the_grid_again_and_renames_nothing(house: Any) -> None:
-    plain = house.snakemake("--dry-run", config=house.write_config("plain.yaml"))
+def test_a_second_tuning_seed_trains_the_grid_again_and_renames_nothing(
+    house: Any, plain_plan: Any
+) -> None:
     seeds = {"tuning": [0, 7], "report": [1]}
     config = house.write_config("twice.yaml", seeds=seeds)
     plan = house.snakemake("--dry-run", config=config)
     assert plan.status == 0, plan.text
     again = {second.name for _, second in Study(load(config)).points}
-    assert plain.cells("stage 2") < plan.cells("stage 2")
-    assert plan.cells("stage 2") - plain.cells("stage 2") == again
+    assert plain_plan.cells("stage 2") < plan.cells("stage 2")
+    assert plan.cells("stage 2") - plain_plan.cells("stage 2") == again
 
 
 def with_root(house: Any, name: str, root: Path) -> tuple[dict[str, Any], Path]:
@@ -104,15 +119,11 @@ def test_an_unknown_projector_is_named_before_anything_runs(house: Any) -> None:
     assert run.text.splitlines()[-1].startswith(expected)
 
 
-def test_the_catalogue_s_entry_plans_the_same(house: Any) -> None:
-    plan = house.snakemake("--snakefile", "workflow/Snakefile", "--dry-run")
+def test_the_catalogue_s_entry_plans_the_same_with_the_profile(house: Any, demo_plan: Any) -> None:
+    entry = ("--snakefile", "workflow/Snakefile", "--workflow-profile", "profiles/local")
+    plan = house.snakemake(*entry, "--dry-run")
     assert plan.status == 0, plan.text
-    assert plan.jobs == house.snakemake("--dry-run").jobs
-
-
-def test_the_profile_is_accepted(house: Any) -> None:
-    run = house.snakemake("--workflow-profile", "profiles/local", "--dry-run")
-    assert run.status == 0, run.text
+    assert plan.jobs == demo_plan.jobs
 
 
 RESOURCES = """
