@@ -70,8 +70,8 @@ def test_clips_are_h264_and_show_their_scenes(root):
         assert np.abs(frames.astype(float) - drawn).mean() < 8
 
 
-def test_same_seed_same_data_whatever_the_threads(root, tmp_path):
-    write_dataset(tmp_path / "again", SIZES, seed=7, threads=1)
+def test_same_seed_same_data_whatever_the_processes(root, tmp_path):
+    write_dataset(tmp_path / "again", SIZES, seed=7, processes=1)
     write_dataset(tmp_path / "other", SIZES, seed=8)
     assert fingerprint(tmp_path / "again") == fingerprint(root)
     labels, frames = fingerprint(tmp_path / "other")

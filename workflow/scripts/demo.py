@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+from siglip_study.base.forkserver import import_ahead
 from siglip_study.base.jobs import job
 from siglip_study.config import parse
 
 with job(snakemake.log[0]):
+    # While this job works, so that the first one with a model need not wait.
+    import_ahead(parse(snakemake.config).runtime.keep_imported_s)
     from siglip_study.data.fingerprint import write_listing
     from siglip_study.demo.dataset import write_dataset
 

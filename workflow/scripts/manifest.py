@@ -1,9 +1,12 @@
 """Check every clip and caption; list what is usable and what is not."""
 
+from siglip_study.base.forkserver import import_ahead
 from siglip_study.base.jobs import job, log
 from siglip_study.config import parse
 
 with job(snakemake.log[0]):
+    # While this job works, so that the first one with a model need not wait.
+    import_ahead(parse(snakemake.config).runtime.keep_imported_s)
     from siglip_study.base.io import write_parquet
     from siglip_study.data.manifest import build_manifest, halve_split
     from siglip_study.data.summary import summarise, write_summary

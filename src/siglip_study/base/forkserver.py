@@ -40,14 +40,15 @@ from typing import Any
 from siglip_study.base.errors import StudyError
 from siglip_study.base.jobs import share_cores
 
-#: What a training job imports, first of all what takes long.
+#: What jobs that load a model import, first of all what takes long.
 PRELOADED = (
-    "torch",
-    "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto",
-    "peft",
+    "siglip_study.models.libraries",
     "siglip_study.captioning.cell",
     "siglip_study.training.stages",
+    "siglip_study.features.pipeline",
+    "siglip_study.scoring.baselines",
+    "siglip_study.scoring.scores",
+    "siglip_study.ranking.scorer_check",
 )
 #: Variables that libraries read while they are imported: another value needs another server.
 _READ_ON_IMPORT = (
@@ -81,9 +82,7 @@ def run_in_fork(keep_s: float, preload: Sequence[str] = PRELOADED) -> None:
         keep_s: seconds that the server waits for a next job.
         preload: modules that the server imports.
     """
-    if os.environ.pop(_FORKED, "") or keep_s <= 0:
-        return
-    if sys.platform != "linux" or Path("/dev/nvidiactl").exists():
+    if os.environ.pop(_FORKED, "") or not _may_serve(keep_s):
         return
     share_cores()
     place = _folder() / f"{_key(preload)}.sock"
@@ -111,6 +110,20 @@ def run_in_fork(keep_s: float, preload: Sequence[str] = PRELOADED) -> None:
         os.kill(os.getpid(), -status)
     sys.stdout.flush()
     os._exit(status)
+
+
+def import_ahead(keep_s: float, preload: Sequence[str] = PRELOADED) -> None:
+    """Start the server for jobs to come, and do not wait for it: the calling job has other work.
+
+    Nothing where :func:`run_in_fork` would not use one; arguments as there.
+    """
+    if _may_serve(keep_s):
+        share_cores()
+        _connected(_folder() / f"{_key(preload)}.sock", keep_s, preload).close()
+
+
+def _may_serve(keep_s: float) -> bool:
+    return keep_s > 0 and sys.platform == "linux" and not Path("/dev/nvidiactl").exists()
 
 
 def _folder() -> Path:

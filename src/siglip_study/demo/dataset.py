@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -114,23 +116,23 @@ def _label(clip: Clip) -> dict[str, Any]:
     }
 
 
-def write_dataset(root: Path, sizes: dict[str, int], seed: int, threads: int = 2) -> None:
+def _write_clip(root: Path, clip: Clip) -> None:
+    frames = render_frames(clip.scene, clip.n_frames, SIDE)
+    _write_video(root / clip.split / "videos" / f"{clip.id}.mp4", frames)
+    write_json(root / clip.split / "labels" / f"{clip.id}.json", _label(clip), LABEL_SCHEMA)
+
+
+def write_dataset(root: Path, sizes: dict[str, int], seed: int, processes: int = 2) -> None:
     """Write ``<split>/videos/<id>.mp4``, ``<split>/labels/<id>.json`` and ``facts.json``.
 
     ``facts.json`` (schema ``facts/1``: id → facts) stands outside the labels, so that no reader of
     the layout can see the answers; it is written last, and its presence means that all is there.
 
     ``sizes`` and ``seed`` are those of :func:`plan_dataset`, whose errors are raised; the same seed
-    gives the same labels and the same frames, in however many ``threads``.
+    gives the same labels and the same frames, in however many ``processes``.
     """
     clips = plan_dataset(sizes, seed)
-
-    def write(clip: Clip) -> None:
-        frames = render_frames(clip.scene, clip.n_frames, SIDE)
-        _write_video(root / clip.split / "videos" / f"{clip.id}.mp4", frames)
-        label = root / clip.split / "labels" / f"{clip.id}.json"
-        write_json(label, _label(clip), LABEL_SCHEMA)
-
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        list(pool.map(write, clips))
+    # Forked, so that a job's script is not run again; threads would wait for each other in Python.
+    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+        list(pool.map(partial(_write_clip, root), clips, chunksize=8))
     write_json(root / "facts.json", {clip.id: facts(clip.scene) for clip in clips}, FACTS_SCHEMA)
