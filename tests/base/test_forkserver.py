@@ -57,6 +57,14 @@ def test_jobs_share_a_parent_that_is_none_of_them(run):
     assert told[0] == told[1] != str(os.getpid())
 
 
+def test_a_server_that_was_started_ahead_is_the_one_that_jobs_find(run, tmp_path):
+    run("forkserver.import_ahead(10, ['json'])", keep=0).communicate()
+    [place] = tmp_path.glob("siglip-study-*/*.sock")
+    server = place.stat().st_ino
+    assert run("print('ran')").communicate()[0] == "ran\n"
+    assert place.stat().st_ino == server
+
+
 def test_without_time_to_keep_the_script_runs_by_itself(run):
     job = run("print(os.getpid())", keep=0)
     assert job.communicate()[0].strip() == str(job.pid)

@@ -268,7 +268,7 @@ class RuntimeConfig(Section):
         60.0,
         ge=0.0,
         description="On the CPU: seconds that a process with the libraries imported waits for a "
-        "next training job, which starts as a fork of it; 0: each job imports them anew.",
+        "next job with a model, which starts as a fork of it; 0: each job imports them anew.",
     )
     mem_mb: Count = Field(8000, description="Memory asked for by a GPU job.")
     runtime_minutes: Count = Field(60, description="Time asked for by a GPU job.")
