@@ -1,4 +1,4 @@
-"""The libraries that load a model, and what each process makes in them once: imported ahead of jobs."""
+"""The libraries that load a model, and what each process makes in them once."""
 
 import peft  # noqa: F401
 import torch  # noqa: F401
