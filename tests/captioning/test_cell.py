@@ -74,7 +74,9 @@ def test_captions_handed_over_equal_those_of_the_checkpoint(study, tmp_path):
     save_checkpoint(checkpoint, model, {})
     caption_while_loaded(loaded, model, study.cell, SETTINGS, RUNTIME, checkpoint, paths)
     early, late = tmp_path / "early", tmp_path / "late"
-    assert take_handover(handover_folder(paths, study.cell, checkpoint, SETTINGS), early)
+    assert take_handover(
+        handover_folder(paths, study.cell, checkpoint, loaded.inputs.features, SETTINGS), early
+    )
     caption_from_checkpoint(study.cell, study.inputs, checkpoint, SETTINGS, RUNTIME, late)
     first, second = (read_json(f / "captions.json", "captions/1") for f in (early, late))
     assert first["records"] == second["records"]
@@ -173,6 +175,6 @@ def test_a_killed_captioning_leaves_nothing_to_take(study, tmp_path, monkeypatch
     save_checkpoint(checkpoint, model, {})
     with pytest.raises(KeyboardInterrupt):
         caption_while_loaded(loaded, model, study.cell, SETTINGS, RUNTIME, checkpoint, paths)
-    folder = handover_folder(paths, study.cell, checkpoint, SETTINGS)
+    folder = handover_folder(paths, study.cell, checkpoint, loaded.inputs.features, SETTINGS)
     assert not take_handover(folder, tmp_path / "out")
     assert not list(folder.parent.iterdir())

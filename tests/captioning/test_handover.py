@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.damage import DAMAGES
 
-from siglip_study.captioning.handover import handover_folder, take_handover
+from siglip_study.captioning.handover import hand_over, handover_folder, take_handover
 from siglip_study.config.study import CaptionConfig
 from siglip_study.study.cells import Cell, RunSpec
 from siglip_study.study.paths import Paths
+
+SPLITS = ("train", "selection", "report")
 
 
 @pytest.fixture
@@ -19,18 +22,38 @@ def checkpoint(tmp_path: Path) -> Path:
     (folder / "projector.safetensors").write_bytes(b"projector")
     (folder / "lora" / "adapter_model.safetensors").write_bytes(b"adapters")
     (folder / "checkpoint.json").write_text("{}")
+    for split in SPLITS:
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "index.json").write_text(split)
     return folder
 
 
 def path(checkpoint, role="report", seed=0, version=1, **settings) -> Path:
     cell = Cell("linear", role, RunSpec(projector="linear", seed=seed))
-    return handover_folder(Paths("out"), cell, checkpoint, CaptionConfig(**settings), version)
+    features = {split: checkpoint.parent / split for split in SPLITS}
+    settings = CaptionConfig(**settings)
+    return handover_folder(Paths("out"), cell, checkpoint, features, settings, version)
+
+
+@pytest.fixture
+def handover(tmp_path: Path) -> Path:
+    """Captions as training leaves them."""
+    with hand_over(tmp_path / "handover") as folder:
+        for name in ("captions.json", "losses.parquet"):
+            (folder / name).write_text(name)
+    return tmp_path / "handover"
 
 
 @pytest.mark.parametrize("name", ["projector.safetensors", "lora/adapter_model.safetensors"])
 def test_the_key_follows_the_weights(checkpoint, name):
     before = path(checkpoint)
     (checkpoint / name).write_bytes(b"other weights")
+    assert path(checkpoint) != before
+
+
+def test_the_key_follows_the_features(checkpoint):
+    before = path(checkpoint)
+    (checkpoint.parent / "report" / "index.json").write_text("encoded anew")
     assert path(checkpoint) != before
 
 
@@ -49,11 +72,8 @@ def test_the_key_follows_what_decides_captions_and_losses(checkpoint, change):
     assert path(checkpoint, **change) != path(checkpoint) == path(checkpoint, batch_size=1)
 
 
-def test_taking_moves_both_files(tmp_path):
-    handover, out = tmp_path / "handover", tmp_path / "runs" / "cell"
-    handover.mkdir()
-    for name in ("captions.json", "losses.parquet"):
-        (handover / name).write_text(name)
+def test_taking_moves_both_files(handover, tmp_path):
+    out = tmp_path / "runs" / "cell"
     inode = (handover / "captions.json").stat().st_ino
     assert take_handover(handover, out)
     assert (out / "captions.json").stat().st_ino == inode
@@ -62,13 +82,14 @@ def test_taking_moves_both_files(tmp_path):
     assert not take_handover(handover, out)
 
 
-@pytest.mark.parametrize("present", ["captions.json", "losses.parquet"])
-def test_half_of_the_files_are_not_taken(tmp_path, present):
-    handover, out = tmp_path / "handover", tmp_path / "out"
-    handover.mkdir()
-    (handover / present).write_text(present)
-    assert not take_handover(handover, out)
-    assert not out.exists()
+@pytest.mark.parametrize("name", ["captions.json", "losses.parquet", "handover.json"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_dropped_and_said(handover, tmp_path, caplog, name, damage):
+    damage(handover / name)
+    assert not take_handover(handover, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not handover.exists()
+    assert "made anew from the checkpoint" in caplog.text
 
 
 def test_nothing_heavy_is_imported():

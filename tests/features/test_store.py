@@ -2,6 +2,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.damage import DAMAGES, flip
 from support.features import write_features
 from torch import Tensor
 
@@ -42,6 +43,32 @@ def test_what_is_written_is_read(tmp_path):
         assert store[clip].dtype == torch.bfloat16 and torch.equal(store[clip], feature(clip))
     batch = store.batch(["장면 1", "b", "장면 1"])
     assert torch.equal(batch, torch.stack([feature(c) for c in ("장면 1", "b", "장면 1")]))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_shard_is_named_with_its_remedy(tmp_path, damage):
+    write_features(tmp_path / "out", tmp_path / "work", IDS, encoder([]), 3, FACTS)
+    damage(tmp_path / "out" / "shard-00001.safetensors")
+    store = FeatureStore(tmp_path / "out")
+    assert torch.equal(store["b"], feature("b"))
+    with pytest.raises(StudyError, match=r"(?s)shard-00001.*damaged.*delete .*out and run"):
+        store.batch(IDS)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["shard-00001.safetensors", "shard-00001.json", "plan.json"])
+def test_damaged_unfinished_work_is_done_again(tmp_path, damage, name):
+    with pytest.raises(KeyboardInterrupt):
+        write_features(tmp_path / "o", tmp_path / "w", IDS, encoder([], IDS[5]), 2, FACTS)
+    damage(tmp_path / "w" / name)
+    if damage is flip and name.endswith("safetensors"):  # seen where it is read
+        write_features(tmp_path / "o", tmp_path / "w", IDS, encoder([]), 2, FACTS)
+        with pytest.raises(StudyError, match=r"shard-00001.*damaged"):
+            FeatureStore(tmp_path / "o").batch(IDS)
+        return
+    write_features(tmp_path / "o", tmp_path / "w", IDS, encoder([]), 2, FACTS)
+    store = FeatureStore(tmp_path / "o")
+    assert torch.equal(store.batch(IDS), torch.stack([feature(clip) for clip in IDS]))
 
 
 def test_an_id_that_is_not_there_is_named(tmp_path):

@@ -48,6 +48,7 @@ def test_an_error_keeps_whole_shards_and_drops_the_begun_one(tmp_path):
         raise RuntimeError("encoder")
     assert sorted(p.name for p in (tmp_path / "work").iterdir()) == [
         "plan.json",
+        "shard-00000.json",
         "shard-00000.safetensors",
     ]
     again = opened(tmp_path)

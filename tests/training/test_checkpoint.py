@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.damage import DAMAGES
 from support.kept import checkpoint_facts
 
 from siglip_study.base.errors import StudyError
@@ -50,6 +51,18 @@ def test_merging_before_or_after_the_file_is_the_same_to_the_bit(trained, llm_co
     merged = dict(merge_adapters(trained.llm, llm_config).named_parameters())
     assert loaded.keys() == merged.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in merged.items())
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "name", ["projector.safetensors", "lora/adapter_model.safetensors", "checkpoint.json"]
+)
+def test_damage_is_named_before_anything_is_loaded(trained, tmp_path, damage, name):
+    save_checkpoint(tmp_path / "c", trained, {"stage": 2})
+    damage(tmp_path / "c" / name)
+    # (One bit of the JSON's end is a brace or a line's end.)
+    with pytest.raises(StudyError, match=rf"{name}: "):
+        load_projector(tmp_path / "c", trained)
 
 
 def test_stage_one_has_no_adapters_and_no_llm_weights(make_model, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.damage import DAMAGES
 
 from siglip_study.base import io
 from siglip_study.base.errors import StudyError
@@ -146,6 +147,29 @@ def test_half_written_folders_are_ignored(stage, undisturbed, tmp_path):
         (tmp_path / "resume" / name).mkdir(parents=True)
         (tmp_path / "resume" / name / "state.json").write_text("{")
     assert_same(stage(), undisturbed)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
+def test_a_damaged_point_is_dropped_and_said(
+    stage, killed, undisturbed, tmp_path, caplog, damage, name
+):
+    with pytest.raises(killed):
+        stage(pace=0.0, dies=1)
+    [point] = (tmp_path / "resume").glob("step-*")
+    damage(point / name)
+    assert_same(stage(), undisturbed)
+    assert "Training starts afresh" in caplog.text
+
+
+def test_a_point_of_another_origin_is_dropped_and_said(tmp_path, caplog):
+    before, after = (module.ResumePoint(tmp_path, origin) for origin in ("before", "after"))
+    weights = {"w": torch.nn.Parameter(torch.ones(2))}
+    optimizer = torch.optim.AdamW(weights.values())
+    before.save(module.Position(step=3), weights, {}, optimizer, {})
+    assert before.load(weights, {}, optimizer)[0].step == 3
+    assert after.load(weights, {}, optimizer)[0].step == 0
+    assert "features" in caplog.text and "Training starts afresh" in caplog.text
 
 
 def test_one_point_is_kept(make_model, train, tmp_path):

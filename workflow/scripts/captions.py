@@ -17,14 +17,15 @@ with job(snakemake.log[0]):
     out = Path(snakemake.output.captions).parent
     # Stage 2 has succeeded, so nothing will ask for its resume point again.
     remove_dir(study.stage2_resume(cell, training_code(cell.run.projector)))
-    if not take_handover(handover_folder(study.paths, cell, checkpoint, config.captions), out):
+    shown = dict(zip(cell.captioned, map(Path, snakemake.input.features), strict=True))
+    features = {"train": Path(snakemake.input.train), **shown}
+    handover = handover_folder(study.paths, cell, checkpoint, features, config.captions)
+    if not take_handover(handover, out):
         log.info("captions of %s, from its checkpoint", cell.name)
         with loading():
             from siglip_study.captioning.cell import caption_from_checkpoint
             from siglip_study.runs.run import Inputs
 
-        shown = dict(zip(cell.captioned, map(Path, snakemake.input.features), strict=True))
-        features = {"train": Path(snakemake.input.train), **shown}
         caption_from_checkpoint(
             cell,
             Inputs(Path(snakemake.input.manifest), features),

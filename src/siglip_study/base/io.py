@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import hashlib
 import json
 import os
 import shutil
@@ -19,23 +22,60 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _beside(path: Path) -> Path:
-    # The suffix is kept last: some writers choose their format by it.
-    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+def _beside(path: Path, kind: str = "partial") -> Path:
+    """A name beside ``path`` that is this process's own; what dead ones of this host left goes.
+
+    The suffix is kept last: some writers choose their format by it.
+    """
+    own = f".{path.stem}.{os.uname().nodename}."
+    for left in path.parent.glob(f"{glob.escape(own)}*.*{glob.escape(path.suffix)}"):
+        process = left.name.removeprefix(own).split(".")[0]
+        if process.isdigit() and not _lives(int(process)):
+            _drop(left)
+    return path.with_name(f"{own}{os.getpid()}.{kind}{path.suffix}")
+
+
+def _drop(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk: a rename must not overtake what it names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to; rename it onto ``path`` only if the block succeeds.
 
-    A reader therefore sees the old file, the new file, or none, never half of one.
+    A reader therefore sees the old file, the new file, or none, never half of one, even after the
+    power fails.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(target)
     try:
         yield partial
+        _sync(partial)
         partial.replace(target)
+        _sync(target.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -46,29 +86,46 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(target)
-    shutil.rmtree(partial, ignore_errors=True)
+    _drop(partial)
     partial.mkdir()
     try:
         yield partial
-        if target.exists():
-            # Rename cannot replace a folder that is not empty, so the old one steps aside first.
-            old = target.with_name(f".{target.name}.{os.getpid()}.old")
-            target.replace(old)
-            partial.replace(target)
-            shutil.rmtree(old)
-        else:
-            partial.replace(target)
+        for written in (*partial.rglob("*"), partial):
+            _sync(written)
+        # Rename cannot replace a folder that is not empty, so the old one steps aside first.
+        remove_dir(target)
+        partial.replace(target)
+        _sync(target.parent)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _drop(partial)
 
 
 def remove_dir(path: str | Path) -> None:
-    """Remove a folder, if it is there, so that no half of it is ever found under its name."""
+    """Remove a folder, if it is there, so that no half of it is ever found under its name.
+
+    Another process may do the same at the same time.
+    """
     path = Path(path)
-    aside = path.with_name(f".{path.name}.removed")
-    shutil.rmtree(aside, ignore_errors=True)
-    if path.exists():
-        shutil.rmtree(path.replace(aside))
+    aside = _beside(path, "removed")
+    with contextlib.suppress(FileNotFoundError):  # nothing there, or somebody else was faster
+        path.replace(aside)
+    _drop(aside)
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file, as hex.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Relative name → SHA-256 of every file below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
 
 
 def write_json(path: str | Path, obj: dict[str, Any], schema: str) -> None:

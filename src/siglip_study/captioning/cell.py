@@ -11,10 +11,10 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from siglip_study.base.io import atomic_dir, write_json, write_parquet
+from siglip_study.base.io import write_json, write_parquet
 from siglip_study.base.jobs import loading
 from siglip_study.captioning.generate import generate_captions
-from siglip_study.captioning.handover import handover_folder
+from siglip_study.captioning.handover import hand_over, handover_folder
 from siglip_study.captioning.losses import condition_losses
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.study import CaptionConfig, RuntimeConfig
@@ -62,7 +62,8 @@ def caption_while_loaded(
     checkpoint may differ by rounding.
     """
     model.llm = weights_for_captions(model.llm, cell.run.llm, runtime.memory_gb)
-    with atomic_dir(handover_folder(paths, cell, checkpoint, settings)) as partial:
+    features = loaded.inputs.features
+    with hand_over(handover_folder(paths, cell, checkpoint, features, settings)) as partial:
         write_captions(loaded, model, cell, settings, runtime, partial)
 
 

@@ -7,38 +7,73 @@ taking them costs no model and no GPU.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from siglip_study.base.errors import StudyError
+from siglip_study.base.io import (
+    atomic_dir,
+    file_digest,
+    file_digests,
+    read_json,
+    remove_dir,
+    write_json,
+)
 from siglip_study.captioning import VERSION
 from siglip_study.config.study import CaptionConfig
 from siglip_study.study.cells import Cell
 from siglip_study.study.paths import Paths
 
+log = logging.getLogger(__name__)
+
 _FILES = ("captions.json", "losses.parquet")
+_INDEX, _SCHEMA = "handover.json", "handover/1"
 
 
 def handover_folder(
-    paths: Paths, cell: Cell, checkpoint: Path, settings: CaptionConfig, version: int = VERSION
+    paths: Paths,
+    cell: Cell,
+    checkpoint: Path,
+    features: dict[str, Path],
+    settings: CaptionConfig,
+    version: int = VERSION,
 ) -> Path:
-    """Where they lie, by what they depend on: weights, run, splits, settings and the code."""
-    weights = [
-        hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(checkpoint.rglob("*.safetensors"))
-    ]
+    """Where they lie, by what they depend on: weights, features, run, splits, settings and code."""
+    weights = [file_digest(path) for path in sorted(checkpoint.rglob("*.safetensors"))]
+    shown = [file_digest(features[split] / "index.json") for split in ("train", *cell.captioned)]
     chosen = settings.model_dump(exclude={"batch_size"})
-    key = [cell.name, *cell.captioned, json.dumps(chosen), weights, version]
+    key = [cell.name, *cell.captioned, json.dumps(chosen), weights, shown, version]
     return paths.handover(cell.name, key)
 
 
+@contextmanager
+def hand_over(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder for the captions' files; it appears whole, with their digests."""
+    with atomic_dir(folder) as partial:
+        yield partial
+        write_json(partial / _INDEX, {"files": file_digests(partial)}, _SCHEMA)
+
+
 def take_handover(handover: Path, out: Path) -> bool:
-    """Move captions to where their job declares them; whether there were any."""
-    if not all((handover / name).is_file() for name in _FILES):
+    """Move captions to where their job declares them; whether there were any.
+
+    Damaged ones are dropped, with a line in the log.
+    """
+    if not handover.is_dir():
         return False
-    out.mkdir(parents=True, exist_ok=True)
-    for name in _FILES:
-        (handover / name).replace(out / name)
-    shutil.rmtree(handover)
-    return True
+    try:
+        wanted = read_json(handover / _INDEX, _SCHEMA)["files"]
+        whole = {name: file_digest(handover / name) for name in _FILES} == wanted
+    except (StudyError, OSError):
+        whole = False
+    if whole:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in _FILES:
+            (handover / name).replace(out / name)
+    else:
+        log.warning("%s: damaged; its captions are made anew from the checkpoint", handover)
+    remove_dir(handover)
+    return whole

@@ -1,16 +1,19 @@
 """Features of a split on disk: bf16, sharded, read through memory maps, written once.
 
-A folder holds ``shard-00000.safetensors`` … and ``index.json`` (schema ``features/1``). Within a
+A folder holds ``shard-00000.safetensors`` … and ``index.json`` (schema ``features/2``). Within a
 shard a clip's tensor ``[F, P, V]`` is named by the clip's position in the split: ids are untrusted
-text and stand only in the index.
+text and stand only in the index. So does a CRC-32 of each clip's bytes, which is held against them
+when a process first reads the clip: disks turn bits, and a study would train on them.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import struct
+import zlib
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,11 +28,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path, read_json, write_json
+from siglip_study.base.io import atomic_path, read_json, remove_dir, write_json
 
-FEATURES_SCHEMA = "features/1"
+FEATURES_SCHEMA = "features/2"
+#: of studies finished before: no checksums
+_UNCHECKED_SCHEMA = "features/1"
 EMBEDDINGS_SCHEMA = "frame_embeddings/1"
-_PLAN, _PLAN_SCHEMA = "plan.json", "features_plan/1"
+_PLAN, _PLAN_SCHEMA = "plan.json", "features_plan/2"
+_SUMS_SCHEMA = "shard_sums/1"
 #: batches that may wait for the disk
 _DEPTH = 2
 
@@ -44,6 +50,10 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
+def _sums_name(number: int) -> str:
+    return f"shard-{number:05d}.json"
+
+
 class FeatureStore:
     """Features of a split by clip id."""
 
@@ -54,13 +64,16 @@ class FeatureStore:
             StudyError: the folder is not a finished feature folder.
         """
         self.folder = Path(folder)
-        index = read_json(self.folder / "index.json", FEATURES_SCHEMA)
+        index = read_json(self.folder / "index.json", FEATURES_SCHEMA, _UNCHECKED_SCHEMA)
         self.facts: dict[str, Any] = index["facts"]
         self.shape: tuple[int, int, int] = tuple(index["shape"])
         self._place: dict[str, tuple[int, str]] = {}
         for shard, ids in enumerate(index["shards"]):
             for clip in ids:
                 self._place[clip] = (shard, clip_name(len(self._place)))
+        sums = [clip for shard in index.get("sums", ()) for clip in shard]
+        #: checksums of clips that were not read yet
+        self._unread: dict[str, int] = dict(zip(self._place, sums, strict=bool(sums)))
         self._open: dict[int, Any] = {}
 
     @property
@@ -80,7 +93,7 @@ class FeatureStore:
         """bf16 ``[F, P, V]`` of one clip.
 
         Raises:
-            StudyError: the id is not stored.
+            StudyError: the id is not stored, or its shard is damaged.
         """
         if clip not in self._place:
             raise StudyError(
@@ -92,9 +105,19 @@ class FeatureStore:
             try:
                 self._open[shard] = safe_open(str(path), framework="pt")
             except (OSError, SafetensorError) as error:
-                raise StudyError(f"{path}: cannot be read as safetensors ({error}).") from None
+                raise self._damaged(path, str(error)) from None
         features: Tensor = self._open[shard].get_tensor(name)
+        expected = self._unread.get(clip)
+        if expected is not None and _checksum(features) != expected:
+            raise self._damaged(self.folder / shard_name(shard), f"other bytes for clip '{clip}'")
+        self._unread.pop(clip, None)
         return features
+
+    def _damaged(self, path: Path, found: str) -> StudyError:
+        return StudyError(
+            f"{path}: damaged ({found}); expected what was written: delete {self.folder} and run "
+            "the same command again to encode its clips anew."
+        )
 
     def batch(self, ids: Sequence[str]) -> Tensor:
         """bf16 ``[B, F, P, V]`` in the order of ``ids``.
@@ -103,6 +126,10 @@ class FeatureStore:
             StudyError: an id is not stored.
         """
         return torch.stack([self[clip] for clip in ids])
+
+
+def _checksum(features: Tensor) -> int:
+    return zlib.crc32(features.contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 class FeatureWriter:
@@ -142,14 +169,14 @@ class FeatureWriter:
         if not self._has_plan(plan):
             shutil.rmtree(self._work, ignore_errors=True)
             write_json(self._work / _PLAN, plan, _PLAN_SCHEMA)
-        # Shards appear by rename, so one that exists is whole.
         numbers = range(len(self._shards))
-        self._todo = [n for n in numbers if not (self._work / shard_name(n)).is_file()]
+        self._todo = [number for number in numbers if not self._is_done(number)]
         #: ids of each shard that is to be encoded, in order
         self.todo = [self._shards[n] for n in self._todo]
         done = sorted(set(numbers) - set(self._todo))
         self._shape = self._stored_shape(done[0]) if done else None
         self._position, self._rows = 0, 0
+        self._sums: list[int] = []
         self._file: BinaryIO | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feature-writer")
         self._waiting: deque[Future[None]] = deque()
@@ -218,24 +245,37 @@ class FeatureWriter:
         self.close()
         if self._position < len(self._todo):
             raise StudyError(f"{self._target}: not every clip was encoded.")
+        beside = [self._work / _sums_name(number) for number in range(len(self._shards))]
         index = {
             "facts": self._facts,
             "dtype": "bfloat16",
             "shape": self._shape,
             "shards": self._shards,
+            "sums": [read_json(path, _SUMS_SCHEMA)["sums"] for path in beside],
         }
         write_json(self._work / "index.json", index, FEATURES_SCHEMA)
-        if self._target.exists():
-            shutil.rmtree(self._target)
+        for path in (*beside, self._work / _PLAN, *self._work.glob("*.partial")):
+            path.unlink(missing_ok=True)
+        remove_dir(self._target)
         self._target.parent.mkdir(parents=True, exist_ok=True)
         self._work.replace(self._target)
-        (self._target / _PLAN).unlink()
 
     def _has_plan(self, plan: dict[str, Any]) -> bool:
-        path = self._work / _PLAN
         # As JSON gives it back, so that tuples and lists compare equal.
         wanted = {"schema": _PLAN_SCHEMA, **json.loads(json.dumps(plan))}
-        return path.is_file() and read_json(path, _PLAN_SCHEMA) == wanted
+        try:
+            return read_json(self._work / _PLAN, _PLAN_SCHEMA) == wanted
+        except StudyError:  # none, or half of one
+            return False
+
+    def _is_done(self, number: int) -> bool:
+        """Whether a shard of an earlier life is whole: it appears by rename after its checksums."""
+        try:
+            sums = read_json(self._work / _sums_name(number), _SUMS_SCHEMA)["sums"]
+            self._stored_shape(number)
+        except (StudyError, OSError, SafetensorError):  # not begun, or damaged since
+            return False
+        return len(sums) == len(self._shards[number])
 
     def _write(
         self,
@@ -261,11 +301,15 @@ class FeatureWriter:
                 self._file.write(shard_header(names, features.shape[1:]))
             # Bytes as they lie in memory: no copy, and Python's lock is free meanwhile.
             rows = features.to(torch.bfloat16).contiguous()
+            self._sums += [_checksum(row) for row in rows]
             self._file.write(rows.flatten().view(torch.uint8).numpy().data)
             if first + len(features) == len(clips):
+                self._file.flush()
+                os.fsync(self._file.fileno())
                 self._file.close()
+                write_json(self._work / _sums_name(number), {"sums": self._sums}, _SUMS_SCHEMA)
                 Path(self._file.name).replace(path)
-                self._file = None
+                self._file, self._sums = None, []
         except OSError as error:
             raise StudyError(
                 f"{path}: cannot be written ({error.strerror or error}); expected a disk with "

@@ -14,7 +14,7 @@ from torch import nn
 
 from siglip_study import projectors
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_dir, write_json
+from siglip_study.base.io import atomic_dir, file_digest, file_digests, read_json, write_json
 from siglip_study.base.seeds import derived_seed
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import LlmConfig
@@ -29,10 +29,12 @@ log = logging.getLogger(__name__)
 # ---- The checkpoint a stage leaves: projector, adapters, and what they were trained with.
 #
 # ``projector.safetensors`` holds the projector and the two scales, ``lora/`` is a standard peft
-# adapter, ``checkpoint.json`` says which run it is. (What a running stage needs beyond it,
-# optimizer and position, lives in its resume point.)
+# adapter, ``checkpoint.json`` says which run it is and what bytes the others hold. (What a running
+# stage needs beyond it, optimizer and position, lives in its resume point.)
 
-SCHEMA = "checkpoint/1"
+SCHEMA = "checkpoint/2"
+#: of studies finished before: no digests
+_UNCHECKED_SCHEMA = "checkpoint/1"
 
 
 def save_checkpoint(folder: Path, model: VisionLanguageModel, facts: dict[str, Any]) -> None:
@@ -49,18 +51,36 @@ def save_checkpoint(folder: Path, model: VisionLanguageModel, facts: dict[str, A
             model.llm.save_pretrained(  # type: ignore[operator]
                 partial / "lora", save_embedding_layers=False
             )
-        write_json(partial / "checkpoint.json", facts, SCHEMA)
+        files = {"files": file_digests(partial)}
+        write_json(partial / "checkpoint.json", facts | files, SCHEMA)
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Hold a checkpoint against what was written.
+
+    Raises:
+        StudyError: it is absent, or a file is absent or holds other bytes.
+    """
+    if not folder.is_dir():
+        raise StudyError(f"{folder}: no such checkpoint; expected stage 1 or 2 to have written it.")
+    facts = read_json(folder / "checkpoint.json", SCHEMA, _UNCHECKED_SCHEMA)
+    for name, digest in facts.get("files", {}).items():
+        path = folder / name
+        if not path.is_file() or file_digest(path) != digest:
+            raise StudyError(
+                f"{path}: {'damaged' if path.is_file() else 'missing'}; expected what was written: "
+                f"delete {folder} and run the same command again to train it anew."
+            )
 
 
 def load_projector(folder: Path, model: VisionLanguageModel) -> None:
     """Load projector and scales into ``model``.
 
     Raises:
-        StudyError: the checkpoint is absent, or was made for another architecture.
+        StudyError: the checkpoint is absent or damaged, or was made for another architecture.
     """
+    check_checkpoint(folder)
     path = folder / "projector.safetensors"
-    if not path.is_file():
-        raise StudyError(f"{path}: no such checkpoint; expected stage 1 or 2 to have written it.")
     tensors = load_file(path)
     expected = {k: v.shape for k, v in model.state_dict().items() if not k.startswith("llm.")}
     found = {k: v.shape for k, v in tensors.items()}

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_dir, read_json, remove_dir, write_json
+from siglip_study.base.io import atomic_dir, file_digest, read_json, remove_dir, write_json
 
 log = logging.getLogger(__name__)
 
-_SCHEMA = "resume/1"
+_SCHEMA = "resume/2"
 
 
 @dataclass
@@ -49,7 +50,7 @@ class ResumePoint:
     """The resume folder of one stage of one cell.
 
     ``origin`` names what the stage started from, as far as the folder's name does not: its clips,
-    captions and first weights. A point of another origin is dropped, never continued.
+    captions, features and first weights. A point of another origin is dropped, never continued.
     """
 
     def __init__(self, folder: Path, origin: str = "") -> None:
@@ -68,11 +69,18 @@ class ResumePoint:
             lock.seek(0)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise StudyError(
                     f"{self.folder}: process {lock.read().strip() or 'unknown'} is training this "
                     "cell; expected it to end before another starts."
                 ) from None
+            except OSError as error:
+                log.warning(
+                    "%s: this file system locks no files (%s); two jobs of one cell would not "
+                    "notice each other",
+                    self.folder,
+                    error.strerror,
+                )
             lock.truncate()
             lock.write(f"{os.getpid()} on {os.uname().nodename}")
             lock.flush()
@@ -98,7 +106,11 @@ class ResumePoint:
         with atomic_dir(target) as partial:
             whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
             save_file(whole, partial / "state.safetensors")
-            state = {"origin": self.origin, "position": vars(position)}
+            state = {
+                "origin": self.origin,
+                "position": vars(position),
+                "sha256": file_digest(partial / "state.safetensors"),
+            }
             write_json(partial / "state.json", state, _SCHEMA)
         for point in old - {target}:
             remove_dir(point)
@@ -109,17 +121,21 @@ class ResumePoint:
         buffers: dict[str, Tensor],
         optimizer: torch.optim.Optimizer,
     ) -> tuple[Position, dict[str, Tensor]]:
-        """Restore the newest point into the given objects; without one, the start."""
+        """Restore the newest point into the given objects; without one, the start.
+
+        A point that is damaged or started from something else is dropped, with a line in the log:
+        work is then lost, but nothing mixed and nothing blocked.
+        """
         points = self._points()
         if not points:
             return Position(), {}
-        state = read_json(points[-1] / "state.json", _SCHEMA)
-        if state["origin"] != self.origin:
-            log.info("%s: the data has changed since; training starts afresh", self.folder)
+        try:
+            position, tensors = self._read(points[-1])
+        except (StudyError, OSError, SafetensorError) as error:
+            log.warning("%s Training starts afresh.", error)
             for point in points:
                 remove_dir(point)
             return Position(), {}
-        tensors = load_file(points[-1] / "state.safetensors")
         best = {}
         with torch.no_grad():
             for key, value in tensors.items():
@@ -136,7 +152,19 @@ class ResumePoint:
                     on_cpu = moment == "step" and not optimizer.defaults.get("fused")
                     there = value if on_cpu else value.to(parameter.device)
                     optimizer.state[parameter][moment] = there
-        return Position(**state["position"]), best
+        return position, best
+
+    def _read(self, point: Path) -> tuple[Position, dict[str, Tensor]]:
+        state = read_json(point / "state.json", _SCHEMA)
+        if state["origin"] != self.origin:
+            raise StudyError(
+                f"{point}: clips, features, captions or first weights are others than when "
+                "it was saved; expected those it started from."
+            )
+        path = point / "state.safetensors"
+        if file_digest(path) != state["sha256"]:
+            raise StudyError(f"{path}: damaged; expected the bytes that were written.")
+        return Position(**state["position"]), load_file(path)
 
     def _points(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*"))
+        return sorted(p for p in self.folder.glob("step-*") if p.name[5:].isdigit() and p.is_dir())

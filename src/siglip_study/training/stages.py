@@ -119,7 +119,7 @@ def _train(accelerator: Accelerator, job: StageJob, began: float) -> None:
         plan,
         train,
         selection,
-        ResumePoint(job.resume, _origin(job.inputs.manifest, model)),
+        ResumePoint(job.resume, _origin(job.inputs, model)),
         accelerator,
         quick_look(loaded, selection),
         clip_diagnosis(loaded, selection),
@@ -187,12 +187,15 @@ def _first_model(job: StageJob, loaded: LoadedRun, train: Clips) -> VisionLangua
     return model
 
 
-def _origin(manifest: Path, model: VisionLanguageModel) -> str:
-    """Hash of the clips and of the weights a stage starts from (stage 2: those of stage 1).
+def _origin(inputs: Inputs, model: VisionLanguageModel) -> str:
+    """Hash of clips, features and weights that a stage starts from (stage 2: those of stage 1).
 
     The scales are left out: on another device their last bits may differ.
     """
-    digest = hashlib.sha256(manifest.read_bytes())
+    digest = hashlib.sha256(inputs.manifest.read_bytes())
+    for split in ("train", "selection"):
+        # The index holds a checksum of each clip's features.
+        digest.update((inputs.features[split] / "index.json").read_bytes())
     for name, parameter in model.projector.named_parameters():
         digest.update(name.encode())
         digest.update(parameter.detach().cpu().numpy().tobytes())
