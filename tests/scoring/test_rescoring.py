@@ -2,6 +2,7 @@
 
 import polars as pl
 import pytest
+from support.damage import DAMAGES, flip
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
@@ -47,6 +48,22 @@ def test_only_what_changed_is_scored_again(world):
         world.score()
         assert world.rewritten() == {"a"}
         assert world.metrics("a")["losses"]["matched"] == pytest.approx(matched + 2.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("clips.parquet", damage) for damage in DAMAGES]
+    + [("metrics.json", damage) for damage in DAMAGES if damage is not flip],
+)
+def test_damaged_scores_are_named_with_their_remedy_and_made_anew(world, damage, name):
+    world.score()
+    world.age()
+    before = world.contents()
+    damage(world.root / "b" / name)
+    with pytest.raises(StudyError, match=rf"{name}: .*delete tables/scores.*run the same command"):
+        score_files.read_scores(world.root / "b")
+    world.score()
+    assert world.rewritten() == {"b"} and world.contents() == before
 
 
 FACTS = {clip: {"colour": "red" if i % 2 else "blue"} for i, clip in enumerate(IDS)}

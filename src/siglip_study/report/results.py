@@ -13,7 +13,7 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
 from siglip_study.ranking.selection import StudySelection
-from siglip_study.scoring.score_files import of_half
+from siglip_study.scoring.score_files import of_half, read_metrics
 from siglip_study.study.paths import Paths
 
 #: Roles in reading order, with the words that a reader sees.
@@ -96,7 +96,7 @@ def read_cell(results: Path, name: str, role: str, half: str | None = None) -> C
     if role not in ROLES:
         raise StudyError(f"cell {name!r} has role {role!r}; expected one of {', '.join(ROLES)}.")
     folder = Paths(results).run(name)
-    metrics = read_json(folder / "metrics.json", schema="metrics/1")
+    metrics = read_metrics(folder)
     if metrics.get("parts"):
         return _joined(results, name, role, metrics)
     if half is not None:

@@ -26,6 +26,7 @@ from siglip_study.report.results import (
     read_cells,
     report_runs,
 )
+from siglip_study.scoring.score_files import read_clips, read_metrics
 from siglip_study.study.cells import HELD_OUT
 from siglip_study.study.paths import Paths
 
@@ -207,8 +208,8 @@ def _cell_rows(
 def _clips(results: Path, cells: list[CellResult]) -> pl.DataFrame:
     parts = []
     for cell in cells:
-        path = Paths(results).run(cell.name) / "clips.parquet"
-        table = _parquet(path)
+        folder = Paths(results).run(cell.name)
+        path, table = folder / "clips.parquet", read_clips(folder, read_metrics(folder))
         if "half" in table.columns:
             table = table.with_columns(split="half")
         # A training that reports one half has been scored on both.

@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json, write_json, write_parquet
+from siglip_study.base.io import file_digest, read_json, write_json, write_parquet
 from siglip_study.metrics.base import METRICS, Metric
 from siglip_study.metrics.grounding import mean_interval
 
@@ -72,17 +72,47 @@ def write_scores(
     body["truth"] = true and truth_of(clips["caption"].to_list(), true)
     (folder / "metrics.json").unlink(missing_ok=True)
     write_parquet(folder / "clips.parquet", clips)
+    body["clips_sha256"] = file_digest(folder / "clips.parquet")
     write_json(folder / "metrics.json", body, "metrics/1")
+
+
+_REMEDY = "delete tables/scores.*.json of the study and run the same command again to score anew."
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """``metrics.json``.
+
+    Raises:
+        StudyError: it is missing or damaged.
+    """
+    try:
+        return read_json(folder / "metrics.json", "metrics/1")
+    except StudyError as error:
+        raise StudyError(f"{str(error).removesuffix('.')}; {_REMEDY}") from None
+
+
+def read_clips(folder: Path, metrics: Mapping[str, Any]) -> pl.DataFrame:
+    """The rows of ``clips.parquet`` beside these ``metrics``.
+
+    Raises:
+        StudyError: it is missing, or not the file that was written with them.
+    """
+    path = folder / "clips.parquet"
+    if not path.is_file() or file_digest(path) != metrics.get("clips_sha256", file_digest(path)):
+        found = "damaged" if path.is_file() else "missing"
+        raise StudyError(f"{path}: {found}; expected what was written with metrics.json; {_REMEDY}")
+    return pl.read_parquet(path)
 
 
 def read_scores(folder: Path, half: str | None = None) -> tuple[dict[str, Any], pl.DataFrame]:
     """``metrics.json`` and the rows of ``clips.parquet`` in order of ids, of one half if named.
 
     Raises:
-        StudyError: a file is missing, or knows of no such half.
+        StudyError: a file is missing or damaged, or knows of no such half.
     """
-    metrics = read_json(folder / "metrics.json", "metrics/1")
-    clips = pl.read_parquet(folder / "clips.parquet").sort("id")
+    metrics = read_metrics(folder)
+    clips = read_clips(folder, metrics).sort("id")
+    metrics.pop("clips_sha256", None)  # it says nothing of a half
     if half is None:
         return metrics, clips
     return of_half(metrics, half, folder), clips.filter(pl.col("half") == half)

@@ -12,11 +12,11 @@ from typing import Any
 import polars as pl
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json, write_json
+from siglip_study.base.io import write_json
 from siglip_study.metrics import morphemes
 from siglip_study.metrics.base import metric_versions
 from siglip_study.metrics.tokens import folded
-from siglip_study.scoring.score_files import Facts, join_halves, of_half
+from siglip_study.scoring.score_files import Facts, join_halves, of_half, read_clips, read_metrics
 from siglip_study.scoring.split_scorer import (
     REFERENCES,
     Captioner,
@@ -73,8 +73,7 @@ def score_study(
     # Fitted in this job on clips that only choose, and where halves do so for each other.
     temperature = None
     if phase == "report" and not study.cross_fit:
-        chosen_with = study.references("tuning") / "metrics.json"
-        temperature = float(read_json(chosen_with, "metrics/1")["temperature"])
+        temperature = float(read_metrics(study.references("tuning"))["temperature"])
     scorers = [
         SplitScorer(
             split,
@@ -129,7 +128,7 @@ def score_captioners(
         _score_references(references, keys[references.name], scorers)
         n_scored += 1
     elif fresh:
-        metrics = read_json(references.scores / "metrics.json", "metrics/1")
+        metrics = read_metrics(references.scores)
         for one in scorers:
             halved = len(scorers) > 1
             own = of_half(metrics, one.split.name, references.scores) if halved else metrics
@@ -245,7 +244,10 @@ def _digest(*parts: Any) -> str:
 
 
 def _scored_key(captioner: Captioner) -> str | None:
-    if not all((captioner.scores / name).is_file() for name in ("metrics.json", "clips.parquet")):
+    """The key under which it was scored; none where its files are missing or damaged."""
+    try:
+        metrics = read_metrics(captioner.scores)
+        read_clips(captioner.scores, metrics)
+    except StudyError:
         return None
-    text = (captioner.scores / "metrics.json").read_text(encoding="utf-8")
-    return str(json.loads(text).get("inputs"))
+    return str(metrics.get("inputs"))
