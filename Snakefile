@@ -27,7 +27,9 @@ rule all:
     default_target: True
     input:
         PATHS.report,
+        PATHS.scorer_verdict,
         # Asked for here as well, so that controls need not wait until cells are chosen.
+        rules.baselines.output,
         [PATHS.captions(cell.name) for cell in STUDY.controls],
 
 

@@ -49,7 +49,7 @@ class Stage:
 
 STAGES = {
     "demo": Stage(("demo",), "demo"),
-    "manifest": Stage(("manifest",), "data"),
+    "clips": Stage(("clips", "halves", "manifest"), "data"),
     "vision features": Stage(("vision_features",), "features", "VISION_VERSION"),
     "scorer features": Stage(("scorer_features",), "features", "SCORER_VERSION"),
     "training": Stage(("stage1", "stage2"), "training", without=("captioning.cell",)),

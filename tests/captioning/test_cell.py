@@ -75,7 +75,10 @@ def test_captions_handed_over_equal_those_of_the_checkpoint(study, tmp_path):
     caption_while_loaded(loaded, model, study.cell, SETTINGS, RUNTIME, checkpoint, paths)
     early, late = tmp_path / "early", tmp_path / "late"
     assert take_handover(
-        handover_folder(paths, study.cell, checkpoint, loaded.inputs.features, SETTINGS), early
+        handover_folder(
+            paths, study.cell, checkpoint, study.inputs.clips, study.inputs.features, SETTINGS
+        ),
+        early,
     )
     caption_from_checkpoint(study.cell, study.inputs, checkpoint, SETTINGS, RUNTIME, late)
     first, second = (read_json(f / "captions.json", "captions/1") for f in (early, late))
@@ -175,6 +178,7 @@ def test_a_killed_captioning_leaves_nothing_to_take(study, tmp_path, monkeypatch
     save_checkpoint(checkpoint, model, {})
     with pytest.raises(KeyboardInterrupt):
         caption_while_loaded(loaded, model, study.cell, SETTINGS, RUNTIME, checkpoint, paths)
-    folder = handover_folder(paths, study.cell, checkpoint, loaded.inputs.features, SETTINGS)
+    inputs = study.inputs
+    folder = handover_folder(paths, study.cell, checkpoint, inputs.clips, inputs.features, SETTINGS)
     assert not take_handover(folder, tmp_path / "out")
     assert not list(folder.parent.iterdir())

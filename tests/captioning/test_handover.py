@@ -25,14 +25,16 @@ def checkpoint(tmp_path: Path) -> Path:
     for split in SPLITS:
         (tmp_path / split).mkdir()
         (tmp_path / split / "index.json").write_text(split)
+        (tmp_path / f"{split}.parquet").write_text(split)
     return folder
 
 
 def path(checkpoint, role="report", seed=0, version=1, **settings) -> Path:
     cell = Cell("linear", role, RunSpec(projector="linear", seed=seed))
     features = {split: checkpoint.parent / split for split in SPLITS}
-    settings = CaptionConfig(**settings)
-    return handover_folder(Paths("out"), cell, checkpoint, features, settings, version)
+    clips = {split: checkpoint.with_name(f"{split}.parquet") for split in SPLITS}
+    chosen = CaptionConfig(**settings)
+    return handover_folder(Paths("out"), cell, checkpoint, clips, features, chosen, version)
 
 
 @pytest.fixture
@@ -51,9 +53,12 @@ def test_the_key_follows_the_weights(checkpoint, name):
     assert path(checkpoint) != before
 
 
-def test_the_key_follows_the_features(checkpoint):
+@pytest.mark.parametrize("name", ["report/index.json", "report.parquet"])
+def test_the_key_follows_features_and_clips_of_what_is_captioned(checkpoint, name):
     before = path(checkpoint)
-    (checkpoint.parent / "report" / "index.json").write_text("encoded anew")
+    checkpoint.with_name("selection.parquet").write_bytes(b"other clips")
+    assert path(checkpoint) == before
+    (checkpoint.parent / name).write_text("made anew")
     assert path(checkpoint) != before
 
 

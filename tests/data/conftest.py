@@ -10,10 +10,9 @@ import av
 import numpy as np
 import polars as pl
 import pytest
-from support.clips import write_clip
+from support.clips import check_splits, write_clip
 
 from siglip_study.config.study import DataConfig
-from siglip_study.data.manifest import build_manifest
 
 
 def patch(source: Path, target: Path, atom: bytes, offset: int, data: bytes) -> Path:
@@ -105,14 +104,13 @@ def broken(tmp_path_factory):
 
 @pytest.fixture
 def build():
-    """``build_manifest`` of some splits (ours → folder) with one worker and other keys of data."""
+    """Manifest and rejected of some splits (ours → folder), each checked by itself."""
 
     def made(
         root: Path, splits: dict[str, str], **keys: object
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         data = DataConfig.model_construct(**{"splits": splits, "workers": 1, **keys})
-        built = build_manifest(root, data, (8,))
-        return built.clips, built.rejected
+        return check_splits(root, data, (8,))
 
     return made
 

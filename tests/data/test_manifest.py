@@ -4,7 +4,6 @@ import polars as pl
 import pytest
 
 from siglip_study.base.errors import StudyError
-from siglip_study.data.labels import Rejection
 from siglip_study.data.manifest import MANIFEST_SCHEMA, halve_split, settle_copies
 
 SPLITS = {"train": "train", "selection": "val", "report": "test"}
@@ -134,9 +133,8 @@ def row(clip: str, split: str, file: str, group: str | None = None) -> dict[str,
 
 def settled(*rows: dict[str, object]) -> tuple[dict[str, str], dict[str, str]]:
     """Groups of the kept by id, and reasons of the rejected."""
-    rejected: list[Rejection] = []
-    kept = settle_copies(list(rows), rejected)
-    return {str(r["id"]): r["group"] for r in kept}, {r.id: r.reason for r in rejected}
+    kept, dropped = settle_copies(list(rows))
+    return {str(r["id"]): r["group"] for r in kept}, {r.id: r.reason for _, r in dropped}
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ import polars as pl
 import pytest
 import yaml
 from PIL import Image
-from support.clips import write_video
+from support.clips import check_splits, write_video
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import DataConfig
 from siglip_study.data.layouts import layout_names
-from siglip_study.data.manifest import build_manifest, halve_split
+from siglip_study.data.manifest import halve_split
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "add-a-dataset.md").read_text(encoding="utf-8")
 RECIPES: dict[str, dict[str, Any]] = {
@@ -237,8 +237,7 @@ def manifest_of(tmp_path):
     def made(layout: str, **keys: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
         SETS[layout][0](Folder(tmp_path))
         recipe = {**RECIPES[layout], "root": str(tmp_path), "min_duration_s": 0.3, "workers": 1}
-        built = build_manifest(tmp_path, DataConfig.model_validate({**recipe, **keys}), (4,))
-        return built.clips, built.rejected
+        return check_splits(tmp_path, DataConfig.model_validate({**recipe, **keys}), (4,))
 
     return made
 
@@ -287,7 +286,7 @@ def test_a_segment_that_is_none_is_rejected_by_name(tmp_path):
     folder.text("train.json", {"v_QOlSCBRmfWY": {"duration": 1.0, **times}, **one_more(folder)})
     recipe = {**RECIPES["activitynet"], "min_duration_s": 0.3, "workers": 1}
     data = DataConfig.model_validate(recipe)
-    rejected = build_manifest(tmp_path, data, (4,)).rejected
+    _, rejected = check_splits(tmp_path, data, (4,))
     assert {clip: reason.split(":")[0] for clip, _, reason in rejected.iter_rows()} == {
         "v_QOlSCBRmfWY_0": "broken label",
         "v_QOlSCBRmfWY_1": "outside",
@@ -321,5 +320,5 @@ def test_another_schema_is_one_sentence(tmp_path, layout):
         folder.text("train_videodatainfo.json", {"a": 1})
         folder.text(f"{split}.txt", "clip\n")
     with pytest.raises(StudyError) as raised:
-        build_manifest(tmp_path, DataConfig.model_validate(recipe), (4,))
+        check_splits(tmp_path, DataConfig.model_validate(recipe), (4,))
     assert "\n" not in str(raised.value)

@@ -10,7 +10,7 @@ from support.features import write_features
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
-from siglip_study.scoring.baselines import nearest, pooled_features, write_baselines
+from siglip_study.scoring.baselines import nearest, pooled_features, write_retrieval
 
 FACTS = {"model": "made", "dim": 3, "grid": [1, 2], "patches": 2, "frames": 2}
 
@@ -68,23 +68,18 @@ def test_clip_vectors_average_patches_and_keep_frames_in_order(stores):
     np.testing.assert_array_equal(found[0][3:], -found[0][:3])
 
 
-def test_references_say_each_clips_first_caption_and_retrieval_that_of_a_train_clip(
-    manifest, stores, tmp_path
-):
-    out = tmp_path / "references.json", tmp_path / "retrieval.json"
-    write_baselines(manifest, stores, ("selection", "report"), *out)
-    references, retrieval = (read_json(path, "captions/1") for path in out)
+def test_retrieval_says_the_first_caption_of_a_train_clip(manifest, stores, tmp_path):
+    out = tmp_path / "retrieval.json"
+    write_retrieval(manifest, stores, ("selection", "report"), out)
+    told = read_json(out, "captions/1")
     first = {row["id"]: row["captions"][0] for row in manifest.to_dicts()}
-    held_out = manifest.filter(pl.col("split") != "train")["id"]
     seen = {value(clip): text for clip, text in first.items() if clip.startswith("train")}
-    for told, name in ((references, "references"), (retrieval, "retrieval")):
-        assert told["cell"] == name and len(told["records"]) == 10
-        assert {r["id"] for r in told["records"]} == set(held_out)
-        for record in told["records"]:
-            assert record["id"].startswith(record["split"])
-            assert record["condition"] == "matched" and record["truncated"] is False
-    assert all(record["caption"] == first[record["id"]] for record in references["records"])
-    for record in retrieval["records"]:
+    assert told["cell"] == "retrieval" and len(told["records"]) == 10
+    held_out = manifest.filter(pl.col("split") != "train")["id"]
+    assert {r["id"] for r in told["records"]} == set(held_out)
+    for record in told["records"]:
+        assert record["id"].startswith(record["split"])
+        assert record["condition"] == "matched" and record["truncated"] is False
         # Where a train clip looks exactly like it, that clip's.
         alike = seen.get(value(record["id"]))
         assert record["caption"] in ([alike] if alike else seen.values())
@@ -93,5 +88,5 @@ def test_references_say_each_clips_first_caption_and_retrieval_that_of_a_train_c
 def test_a_clip_without_features_is_named(manifest, stores, tmp_path):
     stores["report"] = stores["selection"]
     with pytest.raises(StudyError, match="no features of clip 'report-3'"):
-        write_baselines(manifest, stores, ("report",), tmp_path / "a", tmp_path / "b")
-    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+        write_retrieval(manifest, stores, ("report",), tmp_path / "a")
+    assert not (tmp_path / "a").exists()

@@ -10,8 +10,11 @@ import av
 import numpy as np
 import polars as pl
 
+from siglip_study.config.study import DataConfig
 from siglip_study.data import decoding
+from siglip_study.data.manifest import vet_split
 from siglip_study.data.probing import open_clip, probe_container
+from siglip_study.data.summary import Unused
 
 TICKS = 600  # a second, in the clips' time base
 
@@ -77,3 +80,12 @@ def picked(path: Path, wanted: list[int]) -> np.ndarray:
     """The frames of these numbers as the project reads them."""
     with open_clip(path) as container:
         return decoding.pick(container, path, probe_container(container), wanted)
+
+
+def check_splits(
+    root: Path, data: DataConfig, sampled: Sequence[int]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Manifest and rejected clips of a dataset, each split checked by itself, as jobs do."""
+    parts = [vet_split(root, data, split, sampled) for split in data.splits]
+    unused = Unused.joined(unused for _, unused in parts)
+    return pl.concat([clips for clips, _ in parts]), unused.table()

@@ -45,4 +45,7 @@ def write_inputs(
         ids = [row["id"] for row in rows if row["split"] == split]
         work = folder / f"work-{split}"
         write_features(folder / split, work, ids, features.batch, 4, features.facts)
-    return Inputs(folder / "manifest.parquet", {split: folder / split for split in sizes})
+    return Inputs(
+        dict.fromkeys(sizes, folder / "manifest.parquet"),
+        {split: folder / split for split in sizes},
+    )

@@ -55,7 +55,8 @@ def world(tmp_path_factory, micro_config, features):
 def live(world: Path, gpus: int, out: Path, device="cpu", progress=str, both=False):
     """Stage 1, or both, by so many ranks."""
     cell = Study(parse(json.loads((world / "config.json").read_text()))).tuning[0]
-    inputs = Inputs(world / "manifest.parquet", {split: world / split for split in SIZES})
+    clips = dict.fromkeys(SIZES, world / "manifest.parquet")
+    inputs = Inputs(clips, {split: world / split for split in SIZES})
     runtime = RuntimeConfig(device=device, gpus=gpus, eval_batch_clips=2, save_minutes=1e-9)
     run_stage(StageJob(1, cell, inputs, out / "s1", out / "r1", runtime, progress))
     if both:

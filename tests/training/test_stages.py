@@ -129,10 +129,11 @@ def test_a_resume_point_of_an_older_dataset_is_not_continued(world, monkeypatch,
         with pytest.raises(killed):
             stage(1, world, world.cell, "s1")
     assert list((world.root / "r-s1").glob("step-*"))
-    table = pl.read_parquet(world.inputs.manifest)
+    clips = world.inputs.clips["train"]
+    table = pl.read_parquet(clips)
     last = pl.col("id") == "train5"
     other = pl.when(last).then(pl.lit(["파란 상자"])).otherwise(pl.col("captions"))
-    table.with_columns(other.alias("captions")).write_parquet(world.inputs.manifest)
+    table.with_columns(other.alias("captions")).write_parquet(clips)
     resumed, fresh = (stage(1, world, world.cell, out) for out in ("s1", "fresh"))
     one, two = (f / "checkpoint" / "projector.safetensors" for f in (resumed, fresh))
     assert one.read_bytes() == two.read_bytes()

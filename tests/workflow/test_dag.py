@@ -40,10 +40,10 @@ def test_the_demo_plans_each_expensive_thing_once(house: Any, demo_plan: Any) ->
     cells = projectors * len(grid["learning_rate"]) * len(grid["epochs"])
     assert projectors >= 4 and cells >= 16
     plan, jobs = demo_plan, demo_plan.jobs
-    once = ("demo", "manifest", "baselines", "select")
+    once = ("demo", "manifest", "scorer_check", "training_may_begin", "baselines", "select")
     assert {rule: jobs[rule] for rule in once} == dict.fromkeys(once, 1)
-    # One a split that is encoded.
-    assert (jobs["vision_features"], jobs["scorer_features"]) == (3, 2)
+    # One a split that is checked and encoded.
+    assert (jobs["clips"], jobs["vision_features"], jobs["scorer_features"]) == (3, 3, 2)
     # Cells that differ in stage 2 only share their first stage; each control has its own.
     controls = sum(value not in (None, False) for value in config["controls"].values())
     assert jobs["stage1"] == projectors + controls
@@ -166,6 +166,8 @@ def test_one_held_out_split_is_scored_on_both_halves_and_then_chosen(house: Any)
     changes = {"data": data, "grid": grid, **stages}
     plan = house.snakemake("--dry-run", config=house.write_config("halved.yaml", **changes))
     assert plan.status == 0, plan.text
+    # The held-out clips are checked together, then halved.
+    assert (plan.jobs["clips"], plan.jobs["halves"]) == (2, 1)
     # Two projectors at two rates; the fresh seeds are planned when both halves have chosen.
     assert (plan.jobs["stage2"], plan.jobs["captions"], plan.jobs["select"]) == (4, 4, 1)
     assert (plan.jobs["score"], plan.jobs["tables"]) == (2, 1)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from siglip_study.base.io import read_json
 from siglip_study.config import load
@@ -105,8 +106,9 @@ def main() -> None:
     seed = study.config.seeds.report[0]
     chosen = chosen_cells(read_choice(paths.selection))
     names = {own.label: own.name for own in study.reported(chosen) if own.run.seed == seed}
-    names["people"] = "references"
     said = {label: report_captions(paths.run(name)) for label, name in names.items()}
+    shown = pl.read_parquet(paths.clips("report")).sort("id")
+    said["people"] = shown["captions"].list.first().to_list()
     frames = read_frame_embeddings(paths.scorer_features(study.scorer_slug, "report"))
     images = siglip.clip_vectors([frames[clip].numpy() for clip in sorted(frames)])
     scorer = Scorer.from_config(study.config.scorer, "cpu")

@@ -6,8 +6,8 @@ from siglip_study.base.errors import StudyError
 
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed
-from siglip_study.data.fingerprint import dataset_digest
-from siglip_study.study.cells import HELD_OUT, SPLITS
+from siglip_study.data.fingerprint import split_digests
+from siglip_study.study.cells import HELD_OUT, SPLITS, TRAINED_ON
 from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
 
@@ -35,8 +35,8 @@ try:
     for cell in STUDY.cells.values():
         # Found by name alone, without building it.
         training_code(cell.run.projector)
-    # What the clips and captions are; with another one the manifest is made again.
-    DATASET = dataset_digest(STUDY.config)
+    # What the clips and captions of each split are; with another one they are checked again.
+    LISTED = split_digests(STUDY.config)
 except StudyError as error:
     refuse(error)
 
@@ -52,6 +52,7 @@ TRAINING_GPUS = {**GPU, "gpu": CONFIG.runtime.gpus}
 REPORT_FILES = [
     str(path) for path in sorted((HOUSE / "report").rglob("*")) if path.is_file()
 ]
+CLIPS = {split: PATHS.clips(split) for split in SPLITS}
 FEATURES = {split: PATHS.features(STUDY.encoder_slug, split) for split in SPLITS}
 SCORER_FEATURES = {
     split: PATHS.scorer_features(STUDY.scorer_slug, split) for split in HELD_OUT
@@ -75,8 +76,14 @@ def cell_of(wildcards):
     return STUDY.cells[wildcards.cell]
 
 
-def captioned_features(wildcards):
-    return [FEATURES[split] for split in cell_of(wildcards).captioned]
+def captioned(wildcards, files):
+    """The files, one a split, of what a cell captions."""
+    return [files[split] for split in cell_of(wildcards).captioned]
+
+
+def captioned_beside(wildcards, files):
+    """The same of what its training has not read."""
+    return [files[split] for split in cell_of(wildcards).captioned_beside]
 
 
 def stage1_files(wildcards, name):
@@ -86,11 +93,20 @@ def stage1_files(wildcards, name):
 
 
 def captions_scored(wildcards):
-    """Captions that a scoring job scores; which are reported is known once cells are chosen."""
+    """Captions that a scoring job scores; which are reported is known once cells are chosen.
+
+    Those of the human references are the clips' own.
+    """
     choice = {}
     if wildcards.phase == "report":
         choice = read_choice(checkpoints.select.get().output.selection)
-    return [PATHS.captions(name) for name in STUDY.captioners(wildcards.phase, choice)]
+    names = STUDY.captioners(wildcards.phase, choice)
+    return [PATHS.captions(name) for name in names if name != "references"]
+
+
+def clips_scored(wildcards):
+    """The clips of a scoring job, and those that were trained on."""
+    return [CLIPS[split] for split in ("train", *STUDY.scored_splits(wildcards.phase))]
 
 
 def frames_scored(wildcards):

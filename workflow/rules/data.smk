@@ -22,23 +22,70 @@ if CONFIG.demo:
             "../scripts/demo.py"
 
 
-rule manifest:
+rule clips:
     input:
         [PATHS.demo / "files.json"] if CONFIG.demo else [],
+    output:
+        clips=PATHS.clips("{split}"),
+        unused=PATHS.unused("{split}"),
+    log:
+        PATHS.log("clips", "{split}"),
+    benchmark:
+        PATHS.benchmark("clips", "{split}")
+    wildcard_constraints:
+        split=cell_pattern(CONFIG.data.splits),
+    conda:
+        "../../environment.yml"
+    params:
+        listed=lambda wildcards: LISTED[wildcards.split],
+        version=MANIFEST_VERSION,
+    message:
+        "checking every {wildcards.split} clip and caption"
+    script:
+        "../scripts/clips.py"
+
+
+localrules:
+    manifest,
+
+
+if "held_out" in CONFIG.data.splits:
+
+    rule halves:
+        input:
+            clips=PATHS.clips("held_out"),
+        output:
+            **{split: CLIPS[split] for split in HELD_OUT},
+        log:
+            PATHS.log("halves"),
+        localrule: True
+        conda:
+            "../../environment.yml"
+        params:
+            version=MANIFEST_VERSION,
+        message:
+            "halving the held-out clips"
+        script:
+            "../scripts/halves.py"
+
+
+# For people, tables and page: no other job waits for all splits.
+rule manifest:
+    input:
+        clips=[CLIPS[split] for split in SPLITS],
+        unused=[PATHS.unused(split) for split in CONFIG.data.splits],
     output:
         manifest=PATHS.manifest,
         rejected=PATHS.rejected,
         summary=PATHS.manifest_summary,
     log:
         PATHS.log("manifest"),
-    benchmark:
-        PATHS.benchmark("manifest")
+    priority: 2  # what became of the clips is told early
     conda:
         "../../environment.yml"
     params:
-        dataset=DATASET,
         version=MANIFEST_VERSION,
     message:
-        "checking every clip and caption"
+        "listing the clips of all splits"
     script:
         "../scripts/manifest.py"

@@ -7,7 +7,7 @@ from siglip_study.scoring import BASELINES_VERSION, VERSION as SCORES_VERSION
 rule scorer_check:
     input:
         **SCORER_FEATURES,
-        manifest=PATHS.manifest,
+        clips=[CLIPS[split] for split in HELD_OUT],
     output:
         check=PATHS.scorer_check,
     log:
@@ -50,13 +50,26 @@ rule scorer_verdict:
         "../scripts/scorer_verdict.py"
 
 
+# The first verdict is waited for by every training. Later ones, of other clips or another scorer,
+# come early and end the study if they must, but stand before no training: Snakemake does not ask
+# what else has changed for whatever stands behind a job that is due.
+if not PATHS.training_may_begin.exists():
+
+    rule training_may_begin:
+        input:
+            PATHS.scorer_verdict,
+        output:
+            touch(PATHS.training_may_begin),
+        priority: 1
+        localrule: True
+
+
 rule baselines:
     input:
-        manifest=PATHS.manifest,
+        clips=[CLIPS[split] for split in SPLITS],
         features=[FEATURES[split] for split in SPLITS],
         frames=[SCORER_FEATURES[half] for half in CHOOSING],
     output:
-        references=PATHS.captions("references"),
         retrieval=PATHS.captions("retrieval"),
         generic=PATHS.captions("generic"),
         category=PATHS.captions("category"),
@@ -70,14 +83,14 @@ rule baselines:
         scorer=CONFIG.scorer.scoring_keys(),
         version=BASELINES_VERSION,
     message:
-        "captions of the references, the nearest training clip and the blind adversaries"
+        "captions of the nearest training clip and the blind adversaries"
     script:
         "../scripts/baselines.py"
 
 
 rule score:
     input:
-        manifest=PATHS.manifest,
+        clips=clips_scored,
         frames=frames_scored,
         captions=captions_scored,
     output:

@@ -3,7 +3,7 @@ from siglip_study.features import SCORER_VERSION, VISION_VERSION
 
 rule vision_features:
     input:
-        manifest=PATHS.manifest,
+        clips=PATHS.clips("{split}"),
     output:
         features=directory(PATHS.features(STUDY.encoder_slug, "{split}")),
     log:
@@ -28,7 +28,7 @@ rule vision_features:
 
 rule scorer_features:
     input:
-        manifest=PATHS.manifest,
+        clips=PATHS.clips("{split}"),
     output:
         features=PATHS.scorer_features(STUDY.scorer_slug, "{split}"),
     log:

@@ -1,13 +1,14 @@
 from siglip_study.captioning import VERSION as CAPTIONS_VERSION
 
 
+# Nothing that comes of the report's clips alone stands before a training, but what it captions while
+# it is loaded: a clip more there must not train again, nor hide what else has changed.
 rule stage1:
     input:
-        manifest=PATHS.manifest,
-        train=FEATURES["train"],
-        selection=FEATURES["selection"],
+        clips=[CLIPS[split] for split in TRAINED_ON],
+        features=[FEATURES[split] for split in TRAINED_ON],
         # Waited for, never a reason to train again.
-        verdict=ancient(PATHS.scorer_verdict),
+        begin=ancient(PATHS.training_may_begin),
     output:
         checkpoint=directory(PATHS.stage1("{stage1}") / "checkpoint"),
         steps=PATHS.stage1("{stage1}") / "steps.parquet",
@@ -38,12 +39,12 @@ rule stage1:
 
 rule stage2:
     input:
-        manifest=PATHS.manifest,
-        train=FEATURES["train"],
-        selection=FEATURES["selection"],
-        verdict=ancient(PATHS.scorer_verdict),
+        clips=[CLIPS[split] for split in TRAINED_ON],
+        features=[FEATURES[split] for split in TRAINED_ON],
+        begin=ancient(PATHS.training_may_begin),
         # Read only to caption while the model is loaded: a new report clip must not retrain.
-        captioned=lambda wildcards: ancient(captioned_features(wildcards)),
+        captioned_clips=lambda wildcards: ancient(captioned_beside(wildcards, CLIPS)),
+        captioned=lambda wildcards: ancient(captioned_beside(wildcards, FEATURES)),
         stage1=lambda wildcards: stage1_files(wildcards, "checkpoint"),
         stage1_facts=lambda wildcards: stage1_files(wildcards, "stage.json"),
     output:
@@ -75,10 +76,11 @@ rule stage2:
 
 rule captions:
     input:
-        manifest=PATHS.manifest,
+        clips=lambda wildcards: captioned(wildcards, CLIPS),
+        features=lambda wildcards: captioned(wildcards, FEATURES),
         # For the mean feature, a diagnostic.
+        train_clips=CLIPS["train"],
         train=FEATURES["train"],
-        features=captioned_features,
         checkpoint=PATHS.run("{cell}") / "checkpoint",
     output:
         captions=PATHS.run("{cell}") / "captions.json",

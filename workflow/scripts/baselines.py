@@ -15,16 +15,15 @@ with job(snakemake.log[0]):
         from siglip_study.features.scorer import Scorer
         from siglip_study.features.store import read_frame_embeddings
         from siglip_study.models.devices import pick_device
-        from siglip_study.scoring.baselines import write_adversaries, write_baselines
+        from siglip_study.scoring.baselines import write_adversaries, write_retrieval
 
     config = parse(snakemake.config)
-    manifest = pl.read_parquet(snakemake.input.manifest)
-    write_baselines(
+    manifest = pl.read_parquet(snakemake.input.clips)
+    write_retrieval(
         manifest=manifest,
         features=dict(zip(SPLITS, map(Path, snakemake.input.features), strict=True)),
         splits=HELD_OUT,
-        references_out=Path(snakemake.output.references),
-        retrieval_out=Path(snakemake.output.retrieval),
+        out=Path(snakemake.output.retrieval),
     )
     choosing = HELD_OUT if config.cross_fit else ("selection",)
     frames = dict(zip(choosing, map(read_frame_embeddings, snakemake.input.frames), strict=True))

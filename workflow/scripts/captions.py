@@ -17,9 +17,10 @@ with job(snakemake.log[0]):
     out = Path(snakemake.output.captions).parent
     # Stage 2 has succeeded, so nothing will ask for its resume point again.
     remove_dir(study.stage2_resume(cell, training_code(cell.run.projector)))
-    shown = dict(zip(cell.captioned, map(Path, snakemake.input.features), strict=True))
-    features = {"train": Path(snakemake.input.train), **shown}
-    handover = handover_folder(study.paths, cell, checkpoint, features, config.captions)
+    splits, read = ("train", *cell.captioned), snakemake.input
+    clips = dict(zip(splits, map(Path, (read.train_clips, *read.clips)), strict=True))
+    features = dict(zip(splits, map(Path, (read.train, *read.features)), strict=True))
+    handover = handover_folder(study.paths, cell, checkpoint, clips, features, config.captions)
     if not take_handover(handover, out):
         log.info("captions of %s, from its checkpoint", cell.name)
         with loading():
@@ -28,7 +29,7 @@ with job(snakemake.log[0]):
 
         caption_from_checkpoint(
             cell,
-            Inputs(Path(snakemake.input.manifest), features),
+            Inputs(clips, features),
             checkpoint,
             config.captions,
             config.runtime,

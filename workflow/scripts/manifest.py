@@ -1,22 +1,18 @@
-"""Check every clip and caption; list what is usable and what is not."""
+"""Join the clips of all splits and what is not used into tables for people, and count them."""
 
-from siglip_study.base.forkserver import import_ahead
 from siglip_study.base.jobs import job, log
 from siglip_study.config import parse
 
 with job(snakemake.log[0]):
-    # While this job works, so that the first one with a model need not wait.
-    import_ahead(parse(snakemake.config).runtime.keep_imported_s)
-    from siglip_study.base.io import write_parquet
-    from siglip_study.data.manifest import build_manifest, halve_split
-    from siglip_study.data.summary import summarise, write_summary
+    import polars as pl
 
-    config = parse(snakemake.config)
-    data = config.data
-    built = build_manifest(config.data_root, data, config.sampled_frames)
-    manifest = halve_split(built.clips) if "held_out" in data.splits else built.clips
+    from siglip_study.base.io import write_parquet
+    from siglip_study.data.summary import Unused, read_unused, summarise, write_summary
+
+    manifest = pl.read_parquet(snakemake.input.clips)
+    unused = Unused.joined(map(read_unused, snakemake.input.unused))
     write_parquet(snakemake.output.manifest, manifest)
-    write_parquet(snakemake.output.rejected, built.rejected)
-    summary = summarise(manifest, built.rejected, built.left_out, data.decoder)
+    write_parquet(snakemake.output.rejected, unused.table())
+    summary = summarise(manifest, unused, parse(snakemake.config).data.decoder)
     write_summary(snakemake.output.summary, summary)
     log.info("%s.", summary.line(snakemake.output.rejected))

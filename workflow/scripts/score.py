@@ -22,7 +22,7 @@ with job(snakemake.log[0]):
     score_study(
         study,
         snakemake.wildcards.phase,
-        manifest=pl.read_parquet(snakemake.input.manifest),
+        manifest=pl.read_parquet(snakemake.input.clips),
         frames={Path(path): read_frame_embeddings(path) for path in snakemake.input.frames},
         models=ScoreModels(
             ScoreSettings(

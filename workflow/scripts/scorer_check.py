@@ -20,7 +20,7 @@ with job(snakemake.log[0]):
     settings = config.scorer
     splits = {name: Path(snakemake.input[name]) for name in ("selection", "report")}
     check_references(
-        manifest=pl.read_parquet(snakemake.input.manifest),
+        manifest=pl.read_parquet(snakemake.input.clips),
         frames={
             split: {clip: frames.numpy() for clip, frames in read_frame_embeddings(path).items()}
             for split, path in splits.items()

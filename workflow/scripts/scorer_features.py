@@ -19,9 +19,8 @@ with job(snakemake.log[0]):
     config = parse(snakemake.config)
     settings, runtime = config.scorer, config.runtime
     scorer = Scorer.from_config(settings, pick_device(runtime.device))
-    manifest = pl.read_parquet(snakemake.input.manifest)
     embed_split(
-        manifest.filter(pl.col("split") == snakemake.wildcards.split),
+        pl.read_parquet(snakemake.input.clips),
         root=config.data_root,
         read=read_frames,
         scorer=scorer,

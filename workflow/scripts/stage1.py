@@ -7,6 +7,7 @@ from siglip_study.base.forkserver import run_in_fork
 from siglip_study.base.jobs import job, loading
 from siglip_study.config import parse
 from siglip_study.study import Study
+from siglip_study.study.cells import TRAINED_ON
 from siglip_study.study.progress import progress_line
 
 
@@ -17,14 +18,11 @@ def main():
 
     study = Study(parse(snakemake.config))
     cell = study.stage1_cells[snakemake.wildcards.stage1]
-    features = {"train": snakemake.input.train, "selection": snakemake.input.selection}
     run_stage(
         StageJob(
             number=1,
             cell=cell,
-            inputs=Inputs(
-                Path(snakemake.input.manifest), {k: Path(v) for k, v in features.items()}
-            ),
+            inputs=Inputs.of(TRAINED_ON, snakemake.input.clips, snakemake.input.features),
             out=Path(snakemake.output.stage).parent,
             resume=Path(snakemake.params.resume),
             runtime=study.config.runtime,

@@ -8,6 +8,7 @@ from siglip_study.base.io import remove_dir
 from siglip_study.base.jobs import job, loading
 from siglip_study.config import parse
 from siglip_study.study import Study
+from siglip_study.study.cells import TRAINED_ON
 from siglip_study.study.progress import progress_line
 
 
@@ -23,16 +24,16 @@ def main():
     cell = study.cells[snakemake.wildcards.cell]
     # Stage 1 has succeeded, so nothing will ask for its resume point again.
     remove_dir(study.stage1_resume(cell, training_code(cell.run.projector)))
-    features = {
-        "train": Path(snakemake.input.train),
-        "selection": Path(snakemake.input.selection),
-        **dict(zip(cell.captioned, map(Path, snakemake.input.captioned), strict=True)),
-    }
+    read = snakemake.input
     run_stage(
         StageJob(
             number=2,
             cell=cell,
-            inputs=Inputs(Path(snakemake.input.manifest), features),
+            inputs=Inputs.of(
+                (*TRAINED_ON, *cell.captioned_beside),
+                (*read.clips, *read.captioned_clips),
+                (*read.features, *read.captioned),
+            ),
             out=Path(snakemake.output.cell).parent,
             resume=Path(snakemake.params.resume),
             runtime=config.runtime,

@@ -19,9 +19,8 @@ with job(snakemake.log[0]):
     config = parse(snakemake.config)
     vision, runtime = config.vision, config.runtime
     encoder = VisionEncoder.from_config(vision, pick_device(runtime.device))
-    manifest = pl.read_parquet(snakemake.input.manifest)
     encode_split(
-        manifest.filter(pl.col("split") == snakemake.wildcards.split),
+        pl.read_parquet(snakemake.input.clips),
         root=config.data_root,
         read=read_frames,
         encoder=encoder,

@@ -62,8 +62,9 @@ def caption_while_loaded(
     checkpoint may differ by rounding.
     """
     model.llm = weights_for_captions(model.llm, cell.run.llm, runtime.memory_gb)
-    features = loaded.inputs.features
-    with hand_over(handover_folder(paths, cell, checkpoint, features, settings)) as partial:
+    clips, features = loaded.inputs.clips, loaded.inputs.features
+    handover = handover_folder(paths, cell, checkpoint, clips, features, settings)
+    with hand_over(handover) as partial:
         write_captions(loaded, model, cell, settings, runtime, partial)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,13 +37,18 @@ def handover_folder(
     paths: Paths,
     cell: Cell,
     checkpoint: Path,
-    features: dict[str, Path],
+    clips: Mapping[str, Path],
+    features: Mapping[str, Path],
     settings: CaptionConfig,
     version: int = VERSION,
 ) -> Path:
-    """Where they lie, by what they depend on: weights, features, run, splits, settings and code."""
+    """Where they lie, by what they depend on: weights, clips, features, run, settings and code.
+
+    ``clips`` and ``features`` are those of splits, train and what the cell captions among them.
+    """
     weights = [file_digest(path) for path in sorted(checkpoint.rglob("*.safetensors"))]
     shown = [file_digest(features[split] / "index.json") for split in ("train", *cell.captioned)]
+    shown += [file_digest(clips[split]) for split in cell.captioned]
     chosen = settings.model_dump(exclude={"batch_size"})
     key = [cell.name, *cell.captioned, json.dumps(chosen), weights, shown, version]
     return paths.handover(cell.name, key)

@@ -1,11 +1,10 @@
-"""A dataset folder → the manifest of usable clips and the list of rejected ones."""
+"""A dataset folder → the usable clips of each split, what is not used, and halves of a split."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import DataConfig
 from siglip_study.data.clips import ClipFile
-from siglip_study.data.labels import ListedClip, Rejection
-from siglip_study.data.layouts import scan_split
+from siglip_study.data.labels import Rejection
+from siglip_study.data.listing import list_dataset
 from siglip_study.data.stills import is_still
+from siglip_study.data.summary import Unused
 from siglip_study.data.vetting_processes import vet_clips
 
 MANIFEST_SCHEMA: dict[str, pl.DataType] = {
@@ -29,7 +29,6 @@ MANIFEST_SCHEMA: dict[str, pl.DataType] = {
     **{name: pl.Float64() for name in ("start_s", "end_s")},
     "reading": pl.String(),
 }
-REJECTED_SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("id", "path", "reason")}
 
 
 # ---- The same file under several ids: not trained on and reported, nor counted twice.
@@ -38,18 +37,23 @@ REJECTED_SCHEMA: dict[str, pl.DataType] = {name: pl.String() for name in ("id", 
 _DEARER = ("train", "selection", "report", "held_out")
 
 
-def settle_copies(rows: list[dict[str, Any]], rejected: list[Rejection]) -> list[dict[str, Any]]:
+def settle_copies(
+    rows: list[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[tuple[str, Rejection]]]:
     """Rows of the manifest without files that another split holds, copies being of one group.
 
     Files are the same if their SHA-256 is. A copy in another split is rejected there, as it would
     be trained or tuned on and then reported. Copies within a split stay, each with its own caption,
-    as clips of one source video: their groups are joined under the first name.
-    ``rejected`` gains a row for each copy that is left out; ``rows`` are left as they are.
+    as clips of one source video: their groups are joined under the first name. ``rows`` are left
+    as they are.
+
+    Returns:
+        What is kept, and (split, rejection) of each copy that is left out.
     """
     by_file: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_file[row["sha256"]].append(row)
-    dropped: set[str] = set()
+    dropped: dict[str, tuple[str, Rejection]] = {}
     joined: dict[str, str] = {}
 
     def name(group: str) -> str:
@@ -63,71 +67,56 @@ def settle_copies(rows: list[dict[str, Any]], rejected: list[Rejection]) -> list
         for row in same:
             if row["split"] != home:
                 reason = f"copy: the same file as '{kept[0]['id']}' in the split {home}"
-                rejected.append(Rejection(row["id"], row["path"], reason))
-                dropped.add(row["id"])
+                dropped[row["id"]] = row["split"], Rejection(row["id"], row["path"], reason)
         first, *others = sorted({name(row["group"]) for row in kept})
         joined.update(dict.fromkeys(others, first))
-    return [{**row, "group": name(row["group"])} for row in rows if row["id"] not in dropped]
+    kept = [{**row, "group": name(row["group"])} for row in rows if row["id"] not in dropped]
+    return kept, list(dropped.values())
 
 
 # ---- The tables.
 
 
-@dataclass(frozen=True, eq=False)
-class BuiltManifest:
-    """The usable clips of a dataset and what was left out."""
+def vet_split(
+    root: Path, data: DataConfig, split: str, sampled: Sequence[int]
+) -> tuple[pl.DataFrame, Unused]:
+    """Open and decode every clip of a split, and say of each one that is left out why.
 
-    #: ``MANIFEST_SCHEMA``, in the order of ``data.splits`` and then of ids
-    clips: pl.DataFrame
-    #: ``REJECTED_SCHEMA``, by path
-    rejected: pl.DataFrame
-    #: (key, what stood there) → labels whose value under an optional key was of no use
-    left_out: Counter[tuple[str, str]]
+    Clips of other splits are opened where one of these depends on them (:mod:`.listing`), so that a
+    split is the same whether or not the others are checked with it. The same file under several
+    ids: see :func:`settle_copies`. ``sampled`` are numbers of frames a clip on which ways of
+    reading it are compared. Paths are relative to ``root``.
 
-
-def build_manifest(root: Path, data: DataConfig, sampled: Sequence[int]) -> BuiltManifest:
-    """Read labels, open and decode every clip, and say of each one that is left out why.
-
-    An id that occurs twice, within a split or across splits, is rejected everywhere: there is no
-    telling which label belongs to it. The same file under several ids: see :func:`settle_copies`.
-    ``sampled`` are numbers of frames a clip on which ways of reading it are compared. Paths are
-    relative to ``root``.
+    Returns:
+        The usable clips (``MANIFEST_SCHEMA``) by id, and what is not used.
 
     Raises:
-        StudyError: a folder is missing, a split is left without a clip, or a source video has
+        StudyError: a folder is missing, the split is left without a clip, or a source video has
             clips in two splits.
     """
-    if not root.is_dir():
-        raise StudyError(f"data.root is {root}, which is no folder; expected a dataset.")
-    rejected: list[Rejection] = []
-    listed: list[tuple[str, ListedClip]] = []
-    left_out: Counter[tuple[str, str]] = Counter()
-    for split, folder in data.splits.items():
-        scan = scan_split(data, root, folder)
-        rejected += scan.rejected
-        left_out += scan.left_out
-        listed += [(split, clip) for clip in sorted(scan.clips, key=lambda clip: clip.id)]
-    listed = _without_shared_ids(listed, rejected)
+    listing, folders = list_dataset(data, root)[split], dict[str, str](data.splits.items())
+    listed = [*((split, clip) for clip in listing.clips), *listing.related]
     files = [ClipFile(root / clip.path, clip.start_s, clip.end_s) for _, clip in listed]
     answers = vet_clips(files, data.decoder, sampled, data.workers)
-    rows: list[dict[str, Any]] = []
+    rejected, rows = list(listing.rejected), list[dict[str, Any]]()
     for (home, clip), found in zip(listed, answers, strict=True):
         reason = found.get("reason") or (None if is_still(clip.path) else _too_short(found, data))
-        if reason:
-            rejected.append(Rejection(clip.id, clip.path, reason))
-        else:
+        if not reason:
             rows.append({**vars(clip), "split": home, "captions": list(clip.captions), **found})
-    rows = settle_copies(rows, rejected)
-    for split, folder in data.splits.items():
-        if all(row["split"] != split for row in rows):
-            examples = "; ".join(f"{r.path}: {r.reason}" for r in rejected[:2])
-            why = f", {len(rejected)} rejected in all ({examples})" if rejected else ""
-            raise StudyError(
-                f"{root / folder}: no usable clip for split '{split}'{why}; expected at least one."
-            )
+        elif home == split:
+            rejected.append(Rejection(clip.id, clip.path, reason))
+    rows, copies = settle_copies(rows)
+    rejected += [own for home, own in copies if home == split]
+    if all(row["split"] != split for row in rows):
+        examples = "; ".join(f"{r.path}: {r.reason}" for r in rejected[:2])
+        why = f", {len(rejected)} rejected ({examples})" if rejected else ""
+        raise StudyError(
+            f"{root / folders[split]}: no usable clip for split '{split}'{why}; expected at "
+            "least one."
+        )
     # Clips of one source video look alike: trained on and reported, they would leak.
     homes: dict[str, str] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (_DEARER.index(row["split"]), row["id"])):
         other = homes.setdefault(row["group"], row["split"])
         if other != row["split"]:
             raise StudyError(
@@ -135,23 +124,8 @@ def build_manifest(root: Path, data: DataConfig, sampled: Sequence[int]) -> Buil
                 f"(one is '{row['id']}'); expected each source in one split: move its clips, or "
                 "set data.group_key to the key that names the source."
             )
-    manifest = pl.DataFrame(rows, schema=MANIFEST_SCHEMA)
-    rejected.sort(key=lambda r: (r.path, r.id))
-    table = pl.DataFrame([vars(r) for r in rejected], schema=REJECTED_SCHEMA)
-    return BuiltManifest(manifest, table, left_out)
-
-
-def _without_shared_ids(
-    listed: list[tuple[str, ListedClip]], rejected: list[Rejection]
-) -> list[tuple[str, ListedClip]]:
-    by_id: dict[str, list[tuple[str, ListedClip]]] = defaultdict(list)
-    for split, clip in listed:
-        by_id[clip.id].append((split, clip))
-    for same in by_id.values():
-        if len(same) > 1:
-            reason = f"duplicate id: in the splits {', '.join(split for split, _ in same)}"
-            rejected += [Rejection(clip.id, clip.path, reason) for _, clip in same]
-    return [same[0] for same in by_id.values() if len(same) == 1]
+    own = [row for row in rows if row["split"] == split]
+    return pl.DataFrame(own, schema=MANIFEST_SCHEMA), Unused.of(rejected, listing.left_out)
 
 
 def _too_short(found: Mapping[str, Any], data: DataConfig) -> str | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, zip_longest
 from pathlib import Path
@@ -32,7 +32,7 @@ from siglip_study.data.layouts import scan_split
 from siglip_study.data.manifest import MANIFEST_SCHEMA
 from siglip_study.data.probing import container_seconds
 from siglip_study.data.stills import is_still
-from siglip_study.data.summary import summarise
+from siglip_study.data.summary import Unused, summarise
 from siglip_study.planning.estimate import Forecast
 from siglip_study.study import Study
 
@@ -53,8 +53,7 @@ class Found:
     source: str
     #: split, id, path, captions, group, category, start_s, end_s; duration_s once it is known
     clips: pl.DataFrame
-    rejected: tuple[Rejection, ...]
-    left_out: Mapping[tuple[str, str], int]
+    unused: Unused
 
 
 def find(config: Config) -> Found:
@@ -66,8 +65,8 @@ def find(config: Config) -> Found:
     paths, root = Study(config).paths, config.data_root
     if paths.manifest.is_file() and paths.rejected.is_file():
         rejected = pl.read_parquet(paths.rejected)
-        told = tuple(Rejection(*row) for row in rejected.iter_rows())
-        return Found(f"the manifest {paths.manifest}", pl.read_parquet(paths.manifest), told, {})
+        unused = Unused.of((Rejection(*row) for row in rejected.iter_rows()), {})
+        return Found(f"the manifest {paths.manifest}", pl.read_parquet(paths.manifest), unused)
     if not root.is_dir():
         raise StudyError(f"data.root is {root}, which is no folder; expected a dataset.")
     rows: list[dict[str, Any]] = []
@@ -80,7 +79,8 @@ def find(config: Config) -> Found:
         left_out += scan.left_out
     known = {name: MANIFEST_SCHEMA[name] for name in (*_COLUMNS, *_TIMES)}
     table = pl.DataFrame(rows, schema=known)
-    return Found(f"the labels in {root}; no clip was opened yet", table, tuple(kept), left_out)
+    unused = Unused.of(kept, left_out)
+    return Found(f"the labels in {root}; no clip was opened yet", table, unused)
 
 
 def lines(config: Config, every_duration: bool = False) -> Iterator[str]:
@@ -94,10 +94,7 @@ def lines(config: Config, every_duration: bool = False) -> Iterator[str]:
         StudyError: as :func:`find`.
     """
     found = find(config)
-    rejected = pl.DataFrame(
-        {"reason": [r.reason for r in found.rejected]}, schema={"reason": pl.String}
-    )
-    summary = summarise(found.clips, rejected, found.left_out)
+    summary = summarise(found.clips, found.unused)
     yield f"From {found.source}."
     yield f"{summary.line('below')}."
     for split in found.clips["split"].unique(maintain_order=True).to_list():
@@ -112,7 +109,7 @@ def lines(config: Config, every_duration: bool = False) -> Iterator[str]:
     yield from _across(found.clips, "group", "source videos")
     yield from _across(found.clips, "id", "ids")
     yield from _near_duplicates(config, found.clips)
-    yield from _examples(found.rejected)
+    yield from _examples(found.unused.rejected)
 
 
 # ---- A split.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,18 @@ def load_adapters(folder: Path, llm: nn.Module, config: LlmConfig) -> nn.Module:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files a run reads: the manifest and the feature folder of each split it needs."""
+    """Files a run reads: the clips and the feature folder of each split it needs."""
 
-    manifest: Path
-    features: dict[str, Path]
+    clips: Mapping[str, Path]
+    features: Mapping[str, Path]
+
+    @classmethod
+    def of(cls, splits: Sequence[str], clips: Sequence[str], features: Sequence[str]) -> Inputs:
+        """Files given in the order of ``splits``."""
+        return cls(
+            dict(zip(splits, map(Path, clips), strict=True)),
+            dict(zip(splits, map(Path, features), strict=True)),
+        )
 
 
 def use_device(runtime: RuntimeConfig) -> Accelerator:
@@ -153,7 +162,7 @@ class LoadedRun:
         """Clips of a split with their targets; spoiled where the run says so."""
         import polars as pl
 
-        rows = pl.read_parquet(self.inputs.manifest).filter(pl.col("split") == split)
+        rows = pl.read_parquet(self.inputs.clips[split]).filter(pl.col("split") == split)
         ids, captions = rows["id"].to_list(), rows["captions"].to_list()
         store = self.stores[split]
         if self.run.sabotage == "permuted_captions" and split == "train":

@@ -1,4 +1,4 @@
-"""Captioners that train nothing: the human references, and the nearest training clip's caption."""
+"""Captioners that train nothing: the nearest training clip's caption, and what sees no clip."""
 
 from __future__ import annotations
 
@@ -44,27 +44,20 @@ def pooled_features(folder: Path, ids: Sequence[str]) -> np.ndarray:
     return np.stack([store[clip].float().mean(dim=1).flatten().numpy() for clip in ids])
 
 
-def write_baselines(
-    manifest: pl.DataFrame,
-    features: dict[str, Path],
-    splits: Sequence[str],
-    references_out: Path,
-    retrieval_out: Path,
+def write_retrieval(
+    manifest: pl.DataFrame, features: dict[str, Path], splits: Sequence[str], out: Path
 ) -> None:
-    """Write ``captions/1`` files of both baselines over the held-out splits."""
+    """Caption each held-out clip with the first caption of the training clip that is nearest."""
     train = manifest.filter(split="train")
     keys = pooled_features(features["train"], train["id"].to_list())
-    references, retrieved = [], []
+    retrieved = []
     for split in splits:
         clips = manifest.filter(split=split)
         found, _ = nearest(pooled_features(features[split], clips["id"].to_list()), keys)
-        own = clips["captions"].list.first().to_list()
-        others = train["captions"].list.first().gather(found).to_list()
-        for clip, caption, other in zip(clips["id"], own, others, strict=True):
-            references.append(caption_record(clip, split, caption))
-            retrieved.append(caption_record(clip, split, other))
-    write_json(references_out, {"cell": "references", "records": references}, "captions/1")
-    write_json(retrieval_out, {"cell": "retrieval", "records": retrieved}, "captions/1")
+        captions = train["captions"].list.first().gather(found).to_list()
+        for clip, caption in zip(clips["id"], captions, strict=True):
+            retrieved.append(caption_record(clip, split, caption))
+    write_json(out, {"cell": "retrieval", "records": retrieved}, "captions/1")
 
 
 def caption_record(clip: str, split: str, caption: str) -> dict[str, object]:

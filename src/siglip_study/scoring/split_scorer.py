@@ -19,6 +19,7 @@ from siglip_study.config.study import BertScoreConfig, RuntimeConfig, ScorerConf
 from siglip_study.metrics import grounding, siglip
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.metrics.tokens import Tokens, tokenize
+from siglip_study.scoring.baselines import caption_record
 from siglip_study.scoring.score_captions import score_captions
 from siglip_study.scoring.score_files import Facts, SplitScores, mean_losses, write_scores
 
@@ -52,7 +53,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Captioner:
-    """One captioner: its name, role, folder of ``captions.json``, and where its scores go."""
+    """One captioner: its name, role, folder of ``captions.json``, and where its scores go.
+
+    The human references have no such file: their captions are the clips' own first ones.
+    """
 
     name: str
     role: str
@@ -192,6 +196,9 @@ class SplitScorer:
         )
 
     def _records(self, captioner: Captioner) -> list[dict[str, Any]]:
+        if captioner.role == REFERENCES:
+            said = zip(self.split.ids, self.split.references, strict=True)
+            return [caption_record(clip, self.split.name, texts[0]) for clip, texts in said]
         path = captioner.folder / "captions.json"
         records = [
             record

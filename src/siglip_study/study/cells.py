@@ -32,6 +32,8 @@ Role = Literal[
 Sabotage = Literal["none", "noise_features", "permuted_captions"]
 
 SPLITS = ("train", "selection", "report")
+# What a training reads: it learns of the first and watches the second.
+TRAINED_ON = ("train", "selection")
 # Under cross-fitting these are the halves A and B of the one held-out split.
 HELD_OUT = ("selection", "report")
 # Captioners that train nothing: name → role.
@@ -111,6 +113,11 @@ class Cell:
     def has_stage1(self) -> bool:
         """Whether stage 2 starts from a stage 1; an untrained projector has none."""
         return self.run.projector_trained
+
+    @property
+    def captioned_beside(self) -> tuple[str, ...]:
+        """The splits it captions that its training has not read."""
+        return tuple(split for split in self.captioned if split not in TRAINED_ON)
 
     @property
     def captioned(self) -> tuple[str, ...]:

@@ -22,8 +22,17 @@ class Paths:
         self.tables = self.root / "tables"
         self.scorer_check = self.tables / "scorer_check.json"
         self.scorer_verdict = self.tables / "scorer_verdict.txt"
+        self.training_may_begin = self.tables / "training_may_begin"
         self.selection = self.tables / "selection.json"
         self.ranking = self.tables / "ranking.json"
+
+    def clips(self, split: str) -> Path:
+        """The usable clips of a split, or of the one that is halved."""
+        return self.data / "clips" / f"{split}.parquet"
+
+    def unused(self, split: str) -> Path:
+        """What of a split is not used."""
+        return self.data / "clips" / f"{split}.unused.json"
 
     def features(self, slug: str, split: str) -> Path:
         return self.root / "features" / slug / split

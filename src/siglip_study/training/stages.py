@@ -27,7 +27,7 @@ from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips
 from siglip_study.runs.run import Inputs, LoadedRun, load_projector, save_checkpoint
 from siglip_study.study import versions
-from siglip_study.study.cells import Cell
+from siglip_study.study.cells import TRAINED_ON, Cell
 from siglip_study.training.diagnosis import clip_diagnosis, quick_look
 from siglip_study.training.distributed import launch, leave
 from siglip_study.training.loop import train_stage
@@ -192,8 +192,9 @@ def _origin(inputs: Inputs, model: VisionLanguageModel) -> str:
 
     The scales are left out: on another device their last bits may differ.
     """
-    digest = hashlib.sha256(inputs.manifest.read_bytes())
-    for split in ("train", "selection"):
+    digest = hashlib.sha256()
+    for split in TRAINED_ON:
+        digest.update(inputs.clips[split].read_bytes())
         # The index holds a checksum of each clip's features.
         digest.update((inputs.features[split] / "index.json").read_bytes())
     for name, parameter in model.projector.named_parameters():

@@ -1,0 +1,13 @@
+"""Divide the held-out clips into selection and report, never within a source video."""
+
+from siglip_study.base.jobs import job
+
+with job(snakemake.log[0]):
+    import polars as pl
+
+    from siglip_study.base.io import write_parquet
+    from siglip_study.data.manifest import halve_split
+
+    halved = halve_split(pl.read_parquet(snakemake.input.clips))
+    for split in ("selection", "report"):
+        write_parquet(snakemake.output[split], halved.filter(pl.col("split") == split))
