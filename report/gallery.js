@@ -128,19 +128,19 @@
   }
 
   const spoken = (node, text) => { if (/[가-힣]/.test(text)) node.lang = "ko"; else node.removeAttribute("lang"); return node; };
-  const figure = (value) => Number(value.toPrecision(3)).toString().replace("-", "\u2212");
+  const figure = (value) => value.toPrecision(3).replace("-", "\u2212");
   const withMargin = (margin) => (margin === null ? [] : [...say("clips.margin"), " " + figure(margin)]);
 
   function factNodes(clip, said) {
     if (!clip[TRUTH]) return [];
     const missed = wrong(clip, said);
-    const right = element("span", { class: "right" }, "✓ ", ...say("clips.facts", { right: names.length - missed.length, all: names.length }));
+    const right = element("span", { class: "right" }, "✓\u00a0", ...say("clips.facts", { right: names.length - missed.length, all: names.length }));
     const nodes = missed.map((name) => {
       const k = names.indexOf(name);
       const value = (place) => values[name][attributes[name][Number(place)]];
       const fills = { name: labels["clips.fact." + name], true: value(clip[TRUTH][k]) };
       const words = said[FACTS][k] === "-" ? say("clips.unsaid", fills) : say("clips.said", { ...fills, said: value(said[FACTS][k]) });
-      return element("span", { class: "wrong" }, "✗ ", ...words);
+      return element("span", { class: "wrong" }, "✗\u00a0", ...words);
     });
     return [element("p", { class: "facts" }, right, ...nodes.flatMap((node) => [" ", node]))];
   }
@@ -155,7 +155,9 @@
 
   function fill(article, index, wanted) {
     const clip = clips[index];
-    article.querySelector("h3").textContent = visible(clip[ID]);
+    const address = element("a", { text: visible(clip[ID]) });
+    address.href = "#clip=" + encodeURIComponent(clip[ID]);
+    article.querySelector("h3").replaceChildren(address);
     article.querySelector(".about").textContent = visible([clip[CATEGORY], clip[GROUP]].filter(Boolean).join(" · "));
     const screen = article.querySelector(".screen");
     screen.replaceChildren();
@@ -305,6 +307,7 @@
     move(step);
   });
   narrow.forEach((query) => query.addEventListener("change", draw));
+  field("choice").open = !narrow[1].matches;
   window.addEventListener("hashchange", fromLink);
   for (const node of document.querySelectorAll("#clips .scripted")) node.classList.remove("scripted");
   if (fromLink()) document.getElementById("clips").scrollIntoView();

@@ -165,7 +165,7 @@ window.study = {
 
   fillSelect();
   // Text is measured when a chart is laid out: the embedded font must be there first.
-  Promise.all([document.fonts.load('16px "Study Gothic"', "가A"), document.fonts.load('700 16px "Study Gothic"', "A")])
+  Promise.all([document.fonts.load('16px "Study Gothic"', "A"), document.fonts.load('16px "Study Gothic Hangul"', "가"), document.fonts.load('700 16px "Study Gothic"', "A")])
     .then(() => document.fonts.ready)
     .then(drawAll)
     .then(() => {

@@ -16,6 +16,7 @@ from siglip_study.report import runs, words
 from siglip_study.report.charts import scatter_chart
 from siglip_study.report.embed import (
     FAMILY,
+    HANGUL_FAMILY,
     REGULAR,
     content_policy,
     embedded_fonts,
@@ -110,7 +111,11 @@ def test_fonts_hold_the_glyphs_that_are_used_and_no_more(study, tmp_path):
     part = TTFont(io.BytesIO(subset_font(folder / REGULAR, {ord("뷁"), ord("A")}))).getBestCmap()
     assert {ord("뷁"), ord("A")} <= set(part) and ord("가") not in part
     faces = embedded_fonts(folder, ["파란 공"])
-    assert [face["weight"] for face in faces] == [400, 700]
+    assert [(face["family"], face["weight"]) for face in faces] == [
+        (FAMILY, 400),
+        (FAMILY, 700),
+        (HANGUL_FAMILY, 400),  # alone, so that a browser makes bold Hangul of it
+    ]
     assert sum(len(face["url"]) for face in faces) < 60_000
     with pytest.raises(StudyError, match="no such font"):
         embedded_fonts(tmp_path, ["가"])

@@ -72,9 +72,14 @@ def _finite(obj: Any) -> Any:
 
 #: Family name of the reduced fonts. The originals' names are reserved by their licence (OFL).
 FAMILY = "Study Gothic"
+#: Hangul has a family of its own and one weight: what is bold is then drawn bolder from it, and
+#: not looked for in the bold font, which has Latin alone.
+HANGUL_FAMILY = "Study Gothic Hangul"
 REGULAR = "StudyGothic-Regular.woff"
 BOLD = "StudyGothic-Bold-Latin.woff"
 
+#: First of the CJK symbols; Latin, Greek, punctuation and signs lie below.
+_BEYOND_LATIN = 0x3000
 #: Always kept: charts and tables draw figures that appear in no text of the page.
 ALWAYS = frozenset(range(0x20, 0x7F)) | {ord(c) for c in "−–—×±·…≤≥→↑↓°κΔ‘’“”"}
 
@@ -90,13 +95,18 @@ def embedded_fonts(folder: Path, text: Iterable[str]) -> list[dict[str, Any]]:
     used = set(ALWAYS)
     for part in text:
         used.update(map(ord, part))
+    hangul = {code for code in used if code >= _BEYOND_LATIN}
     faces = []
-    for name, weight in ((REGULAR, 400), (BOLD, 700)):
+    for family, name, weight, characters in (
+        (FAMILY, REGULAR, 400, used - hangul),
+        (FAMILY, BOLD, 700, used - hangul),
+        (HANGUL_FAMILY, REGULAR, 400, hangul),
+    ):
         path = folder / name
         if not path.is_file():
             raise StudyError(f"{path}: no such font; expected the one kept with the template.")
-        data = base64.b64encode(subset_font(path, used)).decode()
-        faces.append({"family": FAMILY, "weight": weight, "url": f"data:font/woff;base64,{data}"})
+        data = base64.b64encode(subset_font(path, characters)).decode()
+        faces.append({"family": family, "weight": weight, "url": f"data:font/woff;base64,{data}"})
     return faces
 
 

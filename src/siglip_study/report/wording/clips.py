@@ -7,8 +7,10 @@ from siglip_study.report.language import Text
 #: Key → words. ``{…}`` are filled in by the template or the script.
 LABELS: dict[str, Text] = {
     "clips.intro": Text(
-        "What each projector wrote. Clips are picked by a hash of their ids, never by a score.",
-        "각 프로젝터가 쓴 자막입니다. 영상은 점수와 무관하게 ID의 해시값으로 고릅니다.",
+        "What each projector wrote, under the caption of a person. The first clips are picked by "
+        "a hash of their ids, not by a score.",
+        "사람이 쓴 자막과 각 프로젝터가 쓴 자막입니다. 처음 보이는 영상은 점수와 무관하게 ID의 "
+        "해시값으로 골랐습니다.",
     ),
     "clips.cut": Text(
         "{shown} of {total} clips are in this page, to keep it small; all captions are in "
@@ -35,7 +37,7 @@ LABELS: dict[str, Text] = {
     "clips.next": Text("Next clips", "다음 영상"),
     "clips.play": Text("Play", "재생"),
     "clips.pause": Text("Pause", "정지"),
-    "clips.filters": Text("Choice of clips", "영상 고르기"),
+    "clips.filters": Text("Search and choose", "검색과 조건"),
     "clips.search": Text("Search", "검색"),
     "clips.search_hint": Text("id, category or words", "ID, 분류 또는 단어"),
     "clips.frames": Text("{n} frames of {id}, in order of time", "{id}의 프레임 {n}장(시간순)"),
@@ -65,7 +67,7 @@ LABELS: dict[str, Text] = {
     "clips.fact.wrong": Text("wrong: {name}", "틀림: {name}"),
     "clips.seed": Text("Seed", "시드"),
     "clips.mark": Text("Mark words", "단어 표시"),
-    "clips.mark.seeds": Text("that other seeds do not say", "다른 시드에는 없는 단어"),
+    "clips.mark.seeds": Text("not in other seeds", "다른 시드에 없는 단어"),
     "clips.mark.usual": Text("said of most clips", "대부분의 영상에 쓴 단어"),
     "clips.mark.nothing": Text("none", "표시 안 함"),
     # Of one caption.
