@@ -120,12 +120,13 @@ class Reach:
                     self.name(module.imports[node.id])
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 self.name(f"{module.imports.get(node.value.id, '')}.{node.attr}")
-            elif isinstance(node, ast.Constant) and str(node.value).startswith(f"{PACKAGE}."):
-                self.name(f"{node.value}.main")  # a module that is started as a process
-            elif isinstance(node, ast.Constant) and str(node.value).endswith(".py"):
-                beside = path.with_name(str(node.value))  # a file for another library
-                for inner in module_of(beside).definitions.values() if beside.is_file() else ():
-                    self.statement(beside, inner)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if node.value.startswith(f"{PACKAGE}."):
+                    self.name(f"{node.value}.main")  # a module that is started as a process
+                elif node.value.endswith(".py"):
+                    beside = path.with_name(node.value)  # a file for another library
+                    for inner in module_of(beside).definitions.values() if beside.is_file() else ():
+                        self.statement(beside, inner)
 
     def hash(self) -> str:
         """Neither the order of definitions nor the files that they stand in count."""

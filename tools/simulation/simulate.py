@@ -67,8 +67,9 @@ CLIPS = {
 def families() -> dict[str, World]:
     """The kinds of clips and seeds, by the name that the table gives them."""
     found = {}
+    every: tuple[Noise, ...] = get_args(Noise)
     for clips, kind in CLIPS.items():
-        for noise in get_args(Noise) if kind in (World(), World(interaction=0.0)) else ["equal"]:
+        for noise in every if kind in (World(), World(interaction=0.0)) else every[:1]:
             name = ", ".join(filter(None, (f"{noise} noise" if noise == "equal" else noise, clips)))
             found[name] = replace(kind, noise=noise)
     return found
