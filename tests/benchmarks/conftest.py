@@ -3,6 +3,7 @@
 from unittest import mock
 
 import pytest
+from support.tracing import untraced
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +19,7 @@ def kept(tmp_path_factory):
     names = ["training", "captions", "adapters", "tower", "decoding", "feature_job"]
     names += ["scoring", "study"]
     # One thread: nothing here is asserted about time, and several would wait for busy cores.
-    with mock.patch("os.sched_getaffinity", lambda _: {0}):
+    with mock.patch("os.sched_getaffinity", lambda _: {0}), untraced():
         run("micro", names, "cpu", out)
     torch.set_num_threads(threads)
     return read_json(out, SCHEMA)

@@ -2,12 +2,12 @@
 
 import functools
 import math
-import sys
 
 import pytest
 import torch
 from support.kept import layer_settings
 from support.tiny_models import stir_adapters
+from support.tracing import untraced
 from torch import nn
 
 from siglip_study.captioning.generate import generate_captions
@@ -60,13 +60,11 @@ def assert_same(model, features, losses, expected):
 
 @pytest.fixture
 def compiler():
-    """torch's compiler as new before and after, and without a tracer, with which it takes twice."""
-    tracer = sys.gettrace()
+    """torch's compiler as new before and after."""
     torch.compiler.reset()
     fast_layers._compiled.cache_clear()
-    sys.settrace(None)
-    yield
-    sys.settrace(tracer)
+    with untraced():
+        yield
     torch.compiler.reset()
     fast_layers._compiled.cache_clear()
 
