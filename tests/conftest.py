@@ -181,15 +181,3 @@ def make_clips(features, tokenizer):
         return Clips(ids, source, tokens, cut)
 
     return build
-
-
-@pytest.fixture(scope="session")
-def large_study(tmp_path_factory):
-    """A hundred cells of 12 projectors and 1,000 clips, with its page."""
-    from support.made_study import make_study
-
-    size = {"projectors": 12, "clips": 1000, "seeds": 3, "steps": 100, "words": 20}
-    rates = tuple(1e-4 * k for k in range(1, 6))
-    study = make_study(tmp_path_factory.mktemp("large"), rates=rates, budgets=(1,), **size)
-    study.report()
-    return study

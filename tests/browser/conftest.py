@@ -1,4 +1,4 @@
-"""Pages that a browser opens: the made-up study of tests/report, and a large one."""
+"""A browser, and the page of the made-up study of tests/report."""
 
 from __future__ import annotations
 
@@ -22,8 +22,3 @@ def page(tmp_path_factory):
     study = make_study(tmp_path_factory.mktemp("browser-study"), facts=True)
     study.report()
     return study.root / "report.html"
-
-
-@pytest.fixture(scope="session")
-def large_page(large_study):
-    return large_study.root / "report.html"

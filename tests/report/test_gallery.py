@@ -147,12 +147,12 @@ def test_where_facts_are_unknown_nothing_is_said_of_them():
 def test_packed_text_comes_back_whatever_is_in_it():
     hostile = "</script>\u2028\x00\ud800&"
     made = gallery([row("a", "c", hostile, None, truncated=True)], facts={"c": STILL})
-    packed = compressed(made.text())
+    packed = compressed(made.text)
     assert set(packed) <= set(map(chr, range(128))) - set("<>&")
     told = json.loads(gzip.decompress(b64decode(packed)))
     *_, truth, said = told["clips"][0]
     assert truth == "10000010" and said == [[[hostile, None, 1, "--------"]]]
-    assert packed == compressed(made.text())
+    assert packed == compressed(made.text)
 
 
 def test_text_of_the_data_is_shown_without_what_a_page_cannot_hold():
@@ -177,13 +177,13 @@ def test_text_beyond_its_budget_gives_up_seeds_before_clips():
     captions = [bytes(rng.integers(97, 123, 80, dtype=np.uint8)).decode() for _ in range(240)]
     rows = [row("abc"[i % 3], f"c{i // 3}", text) for i, text in enumerate(captions)]
     made = gallery(rows, projector("linear", *"abc"))
-    whole = len(compressed(made.text()))
+    whole = len(compressed(made.text))
     one = fitted(made, text_bytes=whole // 2)
     assert (len(one.clips), one.seeds) == (80, 1)
     few = fitted(made, text_bytes=whole // 10)
     assert 0 < len(few.clips) < 80 and few.total == 80
     assert few.clips == one.clips[: len(few.clips)]
-    assert len(compressed(few.text())) <= whole // 10
+    assert len(compressed(few.text)) <= whole // 10
     assert fitted(made, text_bytes=0).clips == ()
 
 

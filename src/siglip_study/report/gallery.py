@@ -12,6 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,6 +159,7 @@ class Gallery:
         """Categories of the clips, sorted."""
         return sorted({clip.category for clip in self.clips if clip.category is not None})
 
+    @cached_property
     def text(self) -> str:
         """All that the script draws as JSON, for :func:`compressed`."""
         return json_island(
@@ -348,18 +350,18 @@ def within_budget(gallery: Gallery, settings: GallerySettings) -> Gallery:
     those of the first clips.
     """
     budget = settings.text_bytes
-    size = len(compressed(gallery.text()))
+    size = len(compressed(gallery.text))
     if size > budget and gallery.seeds > 1:
         gallery = replace(
             gallery,
             voices=tuple(replace(v, cells=v.cells[:1], seeds=v.seeds[:1]) for v in gallery.voices),
             clips=tuple(replace(c, said=tuple(own[:1] for own in c.said)) for c in gallery.clips),
         )
-        size = len(compressed(gallery.text()))
+        size = len(compressed(gallery.text))
     while size > budget and gallery.clips:
         kept = int(0.95 * len(gallery.clips) * budget / size)
         gallery = replace(gallery, clips=gallery.clips[:kept])
-        size = len(compressed(gallery.text())) if kept else 0
+        size = len(compressed(gallery.text)) if kept else 0
     left, clips = settings.picture_bytes, list(gallery.clips)
     for i, clip in enumerate(clips):
         left -= 0 if clip.picture is None else 4 * -(-len(clip.picture) // 3)

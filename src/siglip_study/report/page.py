@@ -105,7 +105,7 @@ def _shrink(settings: GallerySettings, clips: Gallery, excess: int) -> GallerySe
     used = sum(len(picture) for picture in clips.pictures() if picture)
     if used:
         return dataclasses.replace(settings, picture_bytes=max(0, used - excess))
-    text = max(0, min(settings.text_bytes, len(compressed(clips.text()))) - excess)
+    text = max(0, min(settings.text_bytes, len(compressed(clips.text))) - excess)
     return dataclasses.replace(settings, picture_bytes=0, text_bytes=text)
 
 
@@ -238,7 +238,7 @@ def _render(template_dir: Path, view: dict[str, Any], bundle: str, language: Lan
     scripts = [inline_script(source) for source in scripts]
     clips: Gallery = view["gallery"]
     islands = {**view["islands"], "clips": gallery_view.island(clips)}
-    text = clips.text()
+    text = clips.text
     context = {
         **view,
         "language": language,

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from siglip_study.base.io import write_json, write_parquet
-from siglip_study.data.summary import summarise, write_summary
+from siglip_study.data.labels import Rejection
+from siglip_study.data.summary import Unused, summarise, write_summary
 from siglip_study.ranking.procedure import write_ranking
 from siglip_study.ranking.selection import (
     Selection,
@@ -172,9 +173,9 @@ def _write_data(size: Size) -> None:
     )
     write_parquet(size.root / "data/manifest.parquet", manifest)
     rejected = [{"id": "broken<i>", "path": "videos/broken.mp4", "reason": f"zero bytes {HOSTILE}"}]
-    write_parquet(size.root / "data/rejected.parquet", pl.DataFrame(rejected))
-    summary = summarise(manifest, pl.DataFrame(rejected), {("category", "list"): 2})
-    write_summary(size.root / "data/summary.json", summary)
+    unused = Unused.of([Rejection(**row) for row in rejected], {("category", "list"): 2})
+    write_parquet(size.root / "data/rejected.parquet", unused.table())
+    write_summary(size.root / "data/summary.json", summarise(manifest, unused))
 
 
 def _frame(index: int, size: int = 96) -> np.ndarray:
