@@ -1,18 +1,6 @@
 // Language: which one is shown, kept in the link beside whatever else the link says.
 "use strict";
 
-// Parts of the link after #, as "name=value" with "&" between them.
-window.study.link = {
-  read: () => new URLSearchParams(location.hash.slice(1)),
-  write(name, value) {
-    const parts = window.study.link.read();
-    if (value === null) parts.delete(name);
-    else parts.set(name, value);
-    const kept = parts.toString().replace(/=(?=&|$)/g, "");
-    history.replaceState(null, "", kept ? "#" + kept : location.pathname + location.search);
-  },
-};
-
 (() => {
   const { link } = window.study;
   const root = document.documentElement;

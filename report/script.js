@@ -1,4 +1,4 @@
-// Charts, theme and navigation. Text from data reaches the page as text nodes only.
+// Charts, theme, navigation, tooltips and copying. Text from data reaches the page as text nodes only.
 "use strict";
 
 window.study = {
@@ -9,6 +9,18 @@ window.study = {
     if (options.text !== undefined) node.textContent = options.text;
     for (const child of children) node.append(child);
     return node;
+  },
+};
+
+// Parts of the link after #, as "name=value" with "&" between them.
+window.study.link = {
+  read: () => new URLSearchParams(location.hash.slice(1)),
+  write(name, value) {
+    const parts = window.study.link.read();
+    if (value === null) parts.delete(name);
+    else parts.set(name, value);
+    const kept = parts.toString().replace(/=(?=&|$)/g, "");
+    history.replaceState(null, "", kept ? "#" + kept : location.pathname + location.search);
   },
 };
 
@@ -137,21 +149,19 @@ window.study = {
   }
 
   const button = document.getElementById("theme");
-  const label = () => { button.textContent = isDark() ? "Light" : "Dark"; button.setAttribute("aria-label", button.textContent + " theme"); };
+  // Which theme the button offers is the style's business; it only has to know the one that is on.
+  const label = () => { root.dataset.shade = isDark() ? "dark" : "light"; };
+  button.hidden = false;
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
+    window.study.link.write("theme", root.dataset.theme);
     label();
     drawAll();
   });
   prefersDark.addEventListener("change", () => { label(); drawAll(); });
-  // A link may ask for the dark page; nothing is remembered between visits.
-  if (location.hash === "#dark") root.dataset.theme = "dark";
+  const asked = window.study.link.read().get("theme");
+  if (asked === "dark" || asked === "light") root.dataset.theme = asked;
   label();
-
-  // Paper has no fold-outs.
-  window.addEventListener("beforeprint", () => {
-    for (const node of document.querySelectorAll("details")) node.open = true;
-  });
 
   const links = new Map([...document.querySelectorAll(".top nav a")].map((a) => [a.hash.slice(1), a]));
   const watcher = new IntersectionObserver((entries) => {
@@ -173,4 +183,60 @@ window.study = {
       root.dataset.drawn = String(views.size);
       root.dataset.fonts = String([...document.fonts].filter((face) => face.status === "loaded").length);
     });
+})();
+
+// Tooltips of terms: beside the term where there is room; Escape puts them away.
+(() => {
+  const root = document.documentElement;
+  const place = (event) => {
+    const term = event.target.closest?.(".term");
+    if (!term) return;
+    root.classList.remove("quiet");
+    const tip = term.querySelector(".tip");
+    const at = term.getBoundingClientRect();
+    const left = Math.max(8, Math.min(at.left, innerWidth - tip.offsetWidth - 8));
+    const below = at.bottom + 6 + tip.offsetHeight < innerHeight;
+    tip.style.setProperty("--x", left + "px");
+    tip.style.setProperty("--y", (below ? innerHeight - at.bottom - 6 - tip.offsetHeight : innerHeight - at.top + 6) + "px");
+  };
+  document.addEventListener("mouseover", place);
+  document.addEventListener("focusin", place);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") root.classList.add("quiet");
+  });
+})();
+
+// A button that copies the block it stands in.
+for (const button of document.querySelectorAll("button[data-copies]")) {
+  button.hidden = !navigator.clipboard;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copies).textContent);
+    button.classList.add("done");
+    setTimeout(() => button.classList.remove("done"), 1500);
+  });
+}
+
+// On a narrow screen a row of a wide table becomes a block: each value takes its column's name along.
+(() => {
+  const narrow = window.matchMedia("(max-width: 820px)");
+  function stack() {
+    if (!narrow.matches) return;
+    for (const table of document.querySelectorAll(".table-wrap > table:not(.stacked)")) {
+      const heads = [...(table.tHead?.rows[0]?.cells ?? [])];
+      if (heads.length < 4) continue;
+      for (const body of table.tBodies) for (const row of body.rows) {
+        if (row.cells.length !== heads.length) continue;
+        [...row.cells].forEach((cell, i) => {
+          if (cell.tagName !== "TD" || !cell.textContent.trim()) return;
+          const name = document.createElement("span");
+          name.className = "k";
+          name.append(...[...heads[i].childNodes].map((node) => node.cloneNode(true)));
+          cell.prepend(name);
+        });
+      }
+      table.classList.add("stacked");
+    }
+  }
+  narrow.addEventListener("change", stack);
+  stack();
 })();

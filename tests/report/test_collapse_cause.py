@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
+from support.page import part
 
 from siglip_study.report.collapse_cause import CAUSES, chance_overlap, why
 from siglip_study.report.diagnosis import FIGURES, chart_rows, run_name
@@ -216,7 +217,7 @@ def test_runs_of_one_seed_that_report_a_half_each_are_told_apart():
 
 
 def test_the_page_shows_the_sentences_and_draws_the_figures(page):
-    section = page.split('<section id="diagnosis">')[1].split("</section>")[0]
+    section = part(page, "runs")
     assert "became alike in epoch 2 of stage 1" in section
     assert "one learned constant for every video, by design" in section
     specs = json.loads(page.split('id="data-specs">')[1].split("</script>")[0])
@@ -224,7 +225,8 @@ def test_the_page_shows_the_sentences_and_draws_the_figures(page):
         drawn = name != "diag-attention"  # no projector there attends
         assert (name in specs) == drawn == (f'id="chart-{name}"' in section)
     # Every line has a colour of its own.
-    colours = re.findall(r"--c: (#\w+)", section)
+    legend = section.split('aria-label="Colours of the diagnosis"')[1].split("</ul>")[0]
+    colours = re.findall(r"--c: (#\w+)", legend)
     assert len(colours) == len(set(colours)) > 1
 
 

@@ -53,7 +53,7 @@ def test_every_projector_stands_between_chance_and_people():
     assert r1["means"][1] == {"value": None, "low": None, "high": None}
     assert gain["means"][0] == {"value": pytest.approx(0.2), "low": None, "high": None}
     assert gain["human"] is None
-    assert metric_heading(rows["retrieval_r1"])["note"] == "higher is better, 0 to 1"
+    assert metric_heading(rows["retrieval_r1"])["note"].en == "higher is better, 0 to 1"
 
 
 @pytest.mark.parametrize(

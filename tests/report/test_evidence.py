@@ -7,6 +7,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 from support.made_study.ranking import made_ranking
+from support.page import part
 
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.caveats import Caveat
@@ -177,7 +178,7 @@ def test_metrics_stand_by_signal_to_noise_and_those_without_one_last() -> None:
 
 @pytest.fixture(scope="module")
 def section(page: str) -> str:
-    return " ".join(page.split('<section id="evidence">')[1].split("</section>")[0].split())
+    return " ".join(part(page, "evidence").split())
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,11 @@ from string import Formatter
 import pytest
 
 from siglip_study.report.language import (
+    NOTHING,
     Text,
     attribute,
+    join,
+    listed,
     particles,
 )
 from siglip_study.report.wording.labels import LABELS
@@ -30,6 +33,28 @@ def test_a_label_has_both_languages_with_the_same_figures(key: str) -> None:
 def test_a_text_is_filled_in_both_languages_and_may_hold_another() -> None:
     told = Text("{x}: {y}", "{x}^은/는 {y}").fill(x=Text("order", "순서"), y="a")
     assert told == Text("order: a", "순서는 a")
+
+
+@pytest.mark.parametrize(
+    ("names", "en", "ko"),
+    [
+        ([], "", ""),
+        (["a"], "a", "a"),
+        (["mlp", "linear"], "mlp and linear", "mlp와 linear"),
+        (["가슴", "b"], "가슴 and b", "가슴과 b"),
+        ("abc", "a, b and c", "a, b, c"),
+    ],
+)
+def test_a_list_of_names(names, en: str, ko: str) -> None:
+    assert listed(names) == Text(en, ko)
+
+
+def test_nothing_is_false() -> None:
+    assert not NOTHING and BOTH
+
+
+def test_a_list_of_alternatives() -> None:
+    assert listed("abc", "or") == Text("a, b or c", "a, b 또는 c")
 
 
 @pytest.mark.parametrize(
@@ -67,3 +92,7 @@ def test_an_attribute_stands_in_one_language_and_carries_both() -> None:
     told = attribute("title", Text('say "hi"', "안녕"), "ko")
     assert told == ('title="안녕" data-en-title="say &#34;hi&#34;" data-ko-title="안녕"')
     assert attribute("title", Text.same("x"), "en") == 'title="x"'
+
+
+def test_texts_one_after_the_other() -> None:
+    assert join(" · ", ["a", Text("b", "나")]) == Text("a · b", "a · 나")

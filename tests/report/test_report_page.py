@@ -1,17 +1,16 @@
 """The page: one inert, self-contained file that says what the numbers allow."""
 
 import base64
-import gzip
 import hashlib
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import polars as pl
 import pytest
 from support.made_study import HOSTILE, HOSTILE_ID
 from support.made_study.ranking import made_ranking, verdict
+from support.page import Page, part
 
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.pairs import PairInfluence
@@ -24,37 +23,6 @@ from siglip_study.ranking.procedure import (
 )
 from siglip_study.ranking.selection import StudySelection, read_selection, write_selection
 from siglip_study.report.gallery import GallerySettings
-
-
-class Page(HTMLParser):
-    """Elements, their attributes, visible text, and scripts by kind."""
-
-    def __init__(self, html):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.shown, self.scripts, self.islands = [], [], [], {}
-        self._script = None
-        self.feed(html)
-        self.text = " ".join(" ".join(self.shown).split())
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.elements.append((tag, attrs))
-        if tag == "script":
-            self._script = attrs
-
-    def handle_endtag(self, tag):
-        if tag == "script":
-            self._script = None
-
-    def handle_data(self, data):
-        if self._script is None:
-            self.shown.append(data)
-        elif self._script.get("type") == "application/gzip":
-            self.clips = json.loads(gzip.decompress(base64.b64decode(data)))["clips"]
-        elif self._script.get("type") == "application/json":
-            self.islands[self._script["id"]] = json.loads(data)
-        else:
-            self.scripts.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -101,29 +69,38 @@ def test_the_policy_forbids_network_and_eval_and_names_every_script(parsed):
         assert f"'sha256-{digest}'" in rules["script-src"]
 
 
-def test_every_section_and_its_link(parsed):
-    ids = {attrs["id"] for tag, attrs in parsed.elements if tag == "section"}
-    links = {attrs["href"][1:] for tag, attrs in parsed.elements if tag == "a"} - {"main"}
-    assert links == ids
-    assert ids == {
-        *("ranking", "trust", "evidence", "ledger", "sensitivity", "truth", "diagnosis", "curves"),
-        *("diversity", "tuning", "clips", "rejected", "glossary", "provenance"),
-    }
+PARTS = ["answer", "clips", "evidence", "runs", "reproduce"]
+
+
+def test_five_parts_and_the_links_to_them(parsed):
+    assert [attrs["id"] for tag, attrs in parsed.elements if tag == "section"] == PARTS
+    ids = {attrs["id"] for _, attrs in parsed.elements if "id" in attrs}
+    links = [attrs["href"][1:] for tag, attrs in parsed.elements if tag == "a"]
+    assert links[1:6] == PARTS and set(links) <= ids
+    assert {link for link in links if link.startswith("term-")}
+
+
+def test_no_two_elements_share_an_id(parsed):
+    ids = [attrs["id"] for _, attrs in parsed.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_special_term_of_the_first_screen_has_its_meaning_at_hand(page):
+    head = part(page, "answer").split("<thead>")[1].split("</thead>")[0]
+    assert head.count("<th") - 1 == head.count('class="tip" role="tooltip"') == 10
 
 
 @pytest.mark.parametrize(
     "said",
     [
         "mlp_2l and linear cannot be told apart; c_abstractor cannot be first.",
-        "human 0.18",
         "[0.10, 0.14]",
         "unranked",
-        "Clears the retrieval baseline.",
         "Cleared by mlp_2l.",
         "Noise features",
         "Gate: Collapsed: effective captions are",
         "as expected",
-        "METEOR gain higher is better, −1 to 1 kiwi content morphemes human 0.420",
+        "METEOR gain higher is better, −1 to 1 kiwi content morphemes",
         "Top cluster lower is better, 0 to 1",
         "no model configured",
         "snakemake --cores 1",
@@ -162,7 +139,7 @@ BLIND = replace(made_ranking(["linear"], 2).scorer, can_tell=False)
     [
         (
             {"answer": Answer("refused", refusal=Refusal("one_seed"))},
-            "No ranks are claimed. There is one run each, so the difference",
+            "No order can be claimed: there is one run each, so the difference",
         ),
         ({"scorer": BLIND}, "The scorer cannot tell; no verdict can be drawn from it."),
         ({"retrieval": RetrievalBar(0.2, ())}, "No projector clears it"),
@@ -197,10 +174,7 @@ def test_who_was_passed_over_stands_in_the_tuning_grid_with_the_reason(study, pa
         told["linear"], n_category_only=1, passed_over=(loud.cell,), cells=cells
     )
     write_selection(path, StudySelection(told))
-    before, after = (
-        html.split('<section id="tuning">')[1].split("</section>")[0]
-        for html in (page, study.report())
-    )
+    before, after = (part(html, "runs") for html in (page, study.report()))
     assert "0 of 4 cells collapsed, 1 category only" in after
     assert f"{loud.cell} was passed over. Category only: " in after
     assert after.count("struck") == before.count("struck") + 1

@@ -68,7 +68,7 @@ def test_every_code_has_words(kind, head: str, without: set[str]) -> None:
     ("names", "said"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), ("abc", "a, b and c")]
 )
 def test_a_list_of_names(names, said: str) -> None:
-    assert wording.listed(names) == said
+    assert wording.english_list(names) == said
 
 
 # ---- The gate.

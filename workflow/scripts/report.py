@@ -1,5 +1,6 @@
 """Write the one-file report."""
 
+import datetime
 from pathlib import Path
 
 from siglip_study.base.jobs import job, log
@@ -28,6 +29,7 @@ with job(snakemake.log[0]):
             "git_commit": versions.git_commit(),
             "source_hash": versions.source_hash(),
             "versions": versions.versions(),
+            "date": datetime.date.today().isoformat(),
         },
         gallery=GallerySettings(
             pictures=clip_pictures(

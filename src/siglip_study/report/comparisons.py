@@ -14,6 +14,7 @@ from siglip_study.ranking.gate import GateThresholds, gate_by_diversity_alone
 from siglip_study.ranking.orders import metric_orders
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.report import wording, words
+from siglip_study.report.language import Text, join
 from siglip_study.report.results import CellResult, mean, only, report_runs
 
 # ---- Every metric: what it means, and what each projector has of it.
@@ -50,13 +51,15 @@ def metric_rows(cells: list[CellResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def metric_heading(row: dict[str, Any]) -> dict[str, str]:
+def metric_heading(row: dict[str, Any]) -> dict[str, Any]:
     """What stands under the name of a metric, a row of the ``metrics`` table, at its column:
     direction and range, and its tokens; a reader need not hover."""
     tokens = row["tokenizer"] or ""
     return {
-        "note": f"{words.direction(row['higher_is_better'])}, "
-        f"{words.value_range(row['min'], row['max'])}",
+        "note": join(
+            ", ",
+            [words.direction(row["higher_is_better"]), words.value_range(row["min"], row["max"])],
+        ),
         # Versions and normal forms are in the glossary; a column has room for the kind of token.
         "tokens": "" if tokens == MODEL_TOKENS else re.sub(r" \(.*\)| [\d.]+,", "", tokens),
     }
@@ -116,15 +119,15 @@ M = "standardised_margin"
 KAPPA = "kappa"
 
 #: Measures that are compared, higher being better in each, with the digits they are shown with.
-MEASURES: dict[str, tuple[str, int]] = {
-    M: ("Standardised margin", 2),
-    "grounding_margin": ("Grounding D", 4),
-    "auc": ("AUC", 3),
-    "bits": ("Bits", 3),
-    "meteor_gain": ("METEOR gain", 3),
-    "cider_gain": ("CIDEr gain", 3),
-    "bertscore_f1": ("BERTScore", 3),
-    KAPPA: ("κ, mean of attributes", 3),
+MEASURES: dict[str, tuple[Text, int]] = {
+    M: (Text("margin M", "마진 M"), 2),
+    "grounding_margin": (Text("similarity margin D", "유사도 마진 D"), 3),
+    "auc": (Text.same("AUC"), 3),
+    "bits": (Text("bits told of the clip", "영상에 대한 정보량(비트)"), 2),
+    "meteor_gain": (Text("METEOR gain", "METEOR 이득"), 3),
+    "cider_gain": (Text("CIDEr gain", "CIDEr 이득"), 3),
+    "bertscore_f1": (Text.same("BERTScore"), 3),
+    KAPPA: (Text("facts (mean κ)", "사실(평균 κ)"), 3),
 }
 
 
@@ -186,13 +189,14 @@ def sensitivity_view(rows: list[dict[str, Any]], projectors: list[str]) -> dict[
                 "lead": metric == M,
                 "cells": [found.get(p) for p in projectors],
                 "same_top": next(iter(found.values()))["same_top"],
+                "top": tuple(p for p, row in found.items() if row["rank_by_mean"] == 1),
                 "tau": next(iter(found.values()))["kendall_tau"],
             }
             for metric, found in by_metric.items()
         ],
         "missing": [label for metric, (label, _) in MEASURES.items() if metric not in by_metric],
         "sentence": wording.metric_orders_sentence(
-            orders, M, {metric: label for metric, (label, _) in MEASURES.items()}
+            orders, M, {metric: label.en for metric, (label, _) in MEASURES.items()}
         ),
     }
 

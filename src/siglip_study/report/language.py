@@ -7,7 +7,7 @@ the style shows the one that ``<html data-lang>`` names; nothing of that needs a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -43,14 +43,12 @@ class Text:
             )
         )
 
-    def __html__(self) -> str:
+    def __html__(self) -> Markup:
         """Both languages as HTML, escaped; once where they are the same."""
         if self.en == self.ko:
-            return str(escape(self.en))
-        return "".join(
-            f'<span class="t" lang="{language}">{escape(self.within(language))}</span>'
-            for language in LANGUAGES
-        )
+            return escape(self.en)
+        span = Markup('<span class="t" lang="{}">{}</span>')
+        return Markup().join(span.format(own, self.within(own)) for own in LANGUAGES)
 
     def __bool__(self) -> bool:
         """Whether there is anything to read."""
@@ -61,11 +59,39 @@ class Text:
         return Text(self.en + other.en, self.ko + other.ko)
 
 
+NOTHING = Text("", "")
+
+
 def _within(figures: Mapping[str, Any], language: Language) -> dict[str, Any]:
     return {
         key: value.within(language) if isinstance(value, Text) else value
         for key, value in figures.items()
     }
+
+
+def _text(words: str | Text) -> Text:
+    """``words`` as a text: a name is written alike in both languages."""
+    return words if isinstance(words, Text) else Text.same(words)
+
+
+def join(separator: str, parts: Sequence[str | Text]) -> Text:
+    """Texts one after the other with ``separator`` between them."""
+    texts = [_text(part) for part in parts]
+    return Text(*(separator.join(t.within(language) for t in texts) for language in LANGUAGES))
+
+
+def listed(names: Sequence[str | Text], word: Literal["and", "or"] = "and") -> Text:
+    """``a``, ``a and b``, ``a, b and c``; Korean ``a``, ``a와 b``, ``a, b, c``."""
+    if not names:
+        return NOTHING
+    *first, last = [_text(name) for name in names]
+    if not first:
+        return last
+    before = join(", ", first)
+    if word == "or":
+        return Text("{a} or {b}", "{a} 또는 {b}").fill(a=before, b=last)
+    korean = "{a}^과/와 {b}" if len(first) == 1 else "{a}, {b}"
+    return Text("{a} and {b}", korean).fill(a=before, b=last)
 
 
 # ---- Korean particles, whose form hangs on the sound before them.

@@ -24,6 +24,7 @@ from siglip_study.report.comparisons import (
 from siglip_study.report.diagnosis import diagnosis_view
 from siglip_study.report.embed import content_policy, embedded_fonts, inline_script, json_island
 from siglip_study.report.evidence import evidence
+from siglip_study.report.first_screen import first_screen
 from siglip_study.report.gallery import (
     Gallery,
     GallerySettings,
@@ -36,6 +37,7 @@ from siglip_study.report.ledger import differences
 from siglip_study.report.results import ROLES, CellResult, only, part_names, read_cells
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import beyond_category, trust, truth
+from siglip_study.report.wording.glossary import TERMS, term
 from siglip_study.report.wording.labels import label
 
 #: The page's own scripts, in the order in which they run.
@@ -159,8 +161,15 @@ def _view(
     if diagnosis is not None:
         specs |= diagnosis.pop("specs")
     origin = {"command": None, "git_commit": None, "versions": {}, **provenance}
+    sensitivity = sensitivity_view(tables["sensitivity"], projectors)
+    orders = None
+    if sensitivity is not None:
+        others = [row for row in sensitivity["rows"] if not row["lead"]]
+        agree = [row for row in others if row["same_top"]]
+        orders = len(agree), [(row["label"], row["top"]) for row in others if row not in agree]
     return {
         "title": title,
+        "first": first_screen(ranking, tables, cells, config, provenance.get("date"), orders),
         "dataset": read_summary(results / "data" / "summary.json").line("tables/rejected.csv"),
         "tables": tables,
         "ranking": ranking,
@@ -173,7 +182,7 @@ def _view(
         "evidence": evidence(ranking, cells),
         "ledger": sorted(tables["ledger"], key=lambda row: projectors.index(row["projector"])),
         "unequal": differences(cells, selection),
-        "sensitivity": sensitivity_view(tables["sensitivity"], projectors),
+        "sensitivity": sensitivity,
         "projectors": projectors,
         "truth": truth(cells, projectors),
         "sight": beyond_category(results, ranking, tables["controls"], cells),
@@ -232,7 +241,12 @@ def _render(template_dir: Path, view: dict[str, Any], bundle: str, language: Lan
         lstrip_blocks=True,
     )
     environment.filters |= {**words.FILTERS, **wording.FILTERS}
-    environment.globals |= {"say": label, "attribute": partial(attribute, language=language)}
+    environment.globals |= {
+        "say": label,
+        "term": term,
+        "terms": TERMS,
+        "attribute": partial(attribute, language=language),
+    }
     template = environment.get_template("template.html.j2")
     scripts = [bundle, *((template_dir / name).read_text(encoding="utf-8") for name in SCRIPTS)]
     scripts = [inline_script(source) for source in scripts]

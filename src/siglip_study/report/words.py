@@ -10,6 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from siglip_study.report.language import Text
+
 
 def number(value: float | None, digits: int = 3) -> str:
     """A figure for a table cell: fixed decimals, an en dash where there is none."""
@@ -20,11 +22,6 @@ def number(value: float | None, digits: int = 3) -> str:
         text = text.removeprefix("-")
     # A minus sign has the width of a digit; a hyphen does not.
     return text.replace("-", "−")
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """A figure with so many significant digits: 4.38, 0.0120."""
-    return f"{value:#.{digits}g}".rstrip(".").replace("-", "−")
 
 
 def visible(text: str) -> str:
@@ -100,15 +97,16 @@ def flops(value: float | None) -> str:
     return f"{_with_prefix(value, prefixes) or f'{value:.0f} '}FLOP"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> Text:
     """Seconds for people: ``8.2 s``, ``4 min 05 s``, ``4 h 47 min``."""
     if seconds is None:
-        return "–"
+        return Text.same("–")
     if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+        return Text("{s:.1f} s", "{s:.1f}초").fill(s=seconds)
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if hours == 0:
+        return Text("{m} min {s:02d} s", "{m}분 {s}초").fill(m=minutes, s=int(seconds % 60))
+    return Text("{h} h {m:02d} min", "{h}시간 {m}분").fill(h=hours, m=minutes % 60)
 
 
 def rate(value: float | None) -> str:
@@ -119,26 +117,58 @@ def rate(value: float | None) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
-def rank_interval(low: int | None, high: int | None, ranked: bool, can_rank: bool) -> str:
+def rank_interval(low: int | None, high: int | None, ranked: bool, can_rank: bool) -> Text:
     """A rank interval: ``1``, ``2–4``, ``unranked`` (gated), ``no rank`` (cannot be claimed)."""
     if not can_rank:
-        return "no rank"
+        return Text("no rank", "순위 없음")
     if not ranked or low is None or high is None:
-        return "unranked"
-    return str(low) if low == high else f"{low}–{high}"
+        return Text("unranked", "순위 밖")
+    return Text.same(str(low) if low == high else f"{low}–{high}")
 
 
-def direction(higher_is_better: bool | None) -> str:
+def direction(higher_is_better: bool | None) -> Text:
     """The direction of a metric."""
     if higher_is_better is None:
-        return "neither"
-    return "higher is better" if higher_is_better else "lower is better"
+        return Text("neither", "방향 없음")
+    if higher_is_better:
+        return Text("higher is better", "높을수록 좋음")
+    return Text("lower is better", "낮을수록 좋음")
 
 
-def value_range(low: float | None, high: float | None) -> str:
+def value_range(low: float | None, high: float | None) -> Text:
     """The range of a metric: ``−1 to 1``, ``0 to ∞``."""
     ends = ("−∞" if low is None else f"{low:g}", "∞" if high is None else f"{high:g}")
-    return " to ".join(ends).replace("-", "−")
+    lower, upper = (end.replace("-", "−") for end in ends)
+    return Text("{a} to {b}", "{a} ~ {b}").fill(a=lower, b=upper)
+
+
+def significant(value: float | None) -> str:
+    """Three significant digits: ``4.42``, ``0.0333``, ``12.3``; whole from a hundred on."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}".replace("-", "−")
+    return f"{value:#.3g}".replace("-", "−")
+
+
+def span(low: float | None, high: float | None) -> str:
+    """An interval in three significant digits, or nothing where there is none."""
+    return "" if low is None or high is None else f"[{significant(low)}, {significant(high)}]"
+
+
+def whole_percent(share: float | None) -> str:
+    """A share in whole percent: ``97 %``."""
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def size(value: float | None) -> str:
+    """A count in three significant digits with a prefix: ``37.1 k``, ``205 M``, ``64``."""
+    if value is None:
+        return "–"
+    for prefix, unit in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= unit:
+            return f"{significant(value / unit)} {prefix}"
+    return significant(value)
 
 
 #: Templates call these by name: ``{{ row.value|number(4) }}``.
@@ -162,5 +192,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
         rank_interval,
         direction,
         value_range,
+        span,
+        whole_percent,
+        size,
     )
 }

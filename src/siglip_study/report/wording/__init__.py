@@ -270,7 +270,7 @@ def say(key: str, **figures: Any) -> str:
     return CATALOGUES[LANGUAGE][key].format(**figures)
 
 
-def listed(names: Sequence[str], word: str = "and") -> str:
+def english_list(names: Sequence[str], word: str = "and") -> str:
     """``a``, ``a and b``, ``a, b and c``; with another ``word`` of the catalogue's lists."""
     *first, last = names or [""]
     return say(f"list.{word}").join([", ".join(first), last] if first else [last])
@@ -403,7 +403,7 @@ def why_no_ranks(ranking: Ranking) -> str | None:
         return None
     if refusal.code == "scorer_cannot_tell" and ranking.scorer is not None:
         return scorer_check(ranking.scorer).rstrip(".")
-    return say(f"refusal.{refusal.code}", projectors=listed(refusal.projectors))
+    return say(f"refusal.{refusal.code}", projectors=english_list(refusal.projectors))
 
 
 def answer(ranking: Ranking) -> str:
@@ -411,7 +411,7 @@ def answer(ranking: Ranking) -> str:
     code, best = ranking.answer.code, ranking.answer.best
     ranked = [own.projector for own in ranking.projectors if own.ranked]
     among = [test for test in ranking.pairs if test.a in ranked and test.b in ranked]
-    figures: dict[str, Any] = {"first": best[0] if best else "", "best": listed(best)}
+    figures: dict[str, Any] = {"first": best[0] if best else "", "best": english_list(best)}
     if code == "refused":
         figures["why"] = why_no_ranks(ranking)
     elif code == "no_difference":
@@ -421,16 +421,16 @@ def answer(ranking: Ranking) -> str:
         human = ranking.human_margin or 0.0
         beyond = 0 < human <= min(missed)
         figures |= {
-            "pairs": say(f"answer.{kind}", projectors=listed(ranked), n=len(among)),
+            "pairs": say(f"answer.{kind}", projectors=english_list(ranked), n=len(among)),
             "missed": max(missed),
             "beyond": say(f"answer.beyond_{kind}", human=human) if beyond else "",
         }
     elif code == "no_first":
         below = [label for label in ranked if label not in best]
-        figures["below"] = say("answer.below", projectors=listed(below)) if below else ""
+        figures["below"] = say("answer.below", projectors=english_list(below)) if below else ""
     elif code == "unproven_first":
         own = [test for test in among if best[0] in (test.a, test.b) and not test.significant]
-        figures["unclear"] = listed([_other(test, best[0]) for test in own])
+        figures["unclear"] = english_list([_other(test, best[0]) for test in own])
     elif code == "first":
         own = [test for test in among if best[0] in (test.a, test.b)]
         closest = min(own, key=lambda test: abs(test.difference))
@@ -447,7 +447,7 @@ def answer(ranking: Ranking) -> str:
             "low": low,
             "high": high,
             "order": say("answer.order", order=order) if whole and len(ranked) > 2 else "",
-            "above": say(many, projectors=listed(above)) if above else "",
+            "above": say(many, projectors=english_list(above)) if above else "",
         }
     return say(f"answer.{code}", **figures)
 
@@ -456,7 +456,7 @@ def advice(ranking: Ranking) -> list[str]:
     """What the answer means for who must choose: sentences that follow it."""
     told, found = ranking.answer, []
     if told.guess is not None:
-        worse = listed(told.better_than)
+        worse = english_list(told.better_than)
         better = say("advice.better", projectors=worse) if worse else ""
         found.append(say("advice.guess", guess=told.guess, better=better))
     if told.avoid:
@@ -482,7 +482,7 @@ def advice(ranking: Ranking) -> list[str]:
     blind = ranking.time_order.blind if ranking.time_order else ()
     if blind:
         key = "advice.blind_one" if len(blind) == 1 else "advice.blind"
-        found.append(say(key, projectors=listed(blind)))
+        found.append(say(key, projectors=english_list(blind)))
     if told.guess is not None and ranking.n_seeds > 1:
         found.append(sound_runs(ranking.n_seeds, ranking.alpha))
     return found
@@ -523,10 +523,10 @@ def _caveat(caveat: Caveat, ranking: Ranking, crossed: bool) -> str:
         seeds=MIN_SEEDS,
         level=100 * (1 - ranking.alpha),
         more=say("caveat.more", asked=LEVEL) if ranking.alpha > LEVEL else "",
-        projectors=listed(caveat.projectors),
+        projectors=english_list(caveat.projectors),
         reason=reason,
         where=say("caveat.where_half" if crossed else "caveat.where_selection"),
-        shares=listed(
+        shares=english_list(
             [
                 say(each, label=label, share=share)
                 for label, share in zip(caveat.projectors, caveat.shares, strict=False)
@@ -553,7 +553,7 @@ def influence(found: Sequence[PairInfluence]) -> str:
         claimed = "influence.claimed" if pair.claimed else "influence.not_claimed"
         told.append(say(claimed, p=pair, group=group))
     pairs = say("influence.one_pair" if one else "influence.some_pairs", shaken=len(shaken), n=n)
-    return say("influence.some", pairs=pairs, told=listed(told), size=size)
+    return say("influence.some", pairs=pairs, told=english_list(told), size=size)
 
 
 def run_influence(found: Sequence[RunInfluence], names: Mapping[Run, str]) -> str:
@@ -570,11 +570,11 @@ def run_influence(found: Sequence[RunInfluence], names: Mapping[Run, str]) -> st
         say(
             "run_influence.one",
             p=pair,
-            runs=listed([names[run] for run in pair.lost_without], "or"),
+            runs=english_list([names[run] for run in pair.lost_without], "or"),
         )
         for pair in hanging
     ]
-    return say("run_influence.some", lost=len(hanging), claims=claims, told=listed(told))
+    return say("run_influence.some", lost=len(hanging), claims=claims, told=english_list(told))
 
 
 # ---- Single runs.
@@ -589,7 +589,9 @@ def failed_runs(projector: str, failed: Sequence[tuple[int | None, Verdict]], n_
     """Which of a projector's runs, by seed, the gate refused by themselves."""
     told = [say("runs.failed_one", seed=seed, verdict=gate_name(v).lower()) for seed, v in failed]
     key = "runs.failed_all" if len(failed) == n_seeds else "runs.failed"
-    return say(key, failed=len(failed), n_seeds=n_seeds, projector=projector, told=listed(told))
+    return say(
+        key, failed=len(failed), n_seeds=n_seeds, projector=projector, told=english_list(told)
+    )
 
 
 def sound_runs(n_seeds: int, alpha: float) -> str:
@@ -612,7 +614,7 @@ def metric_orders_sentence(
         return ""
     agree = [names[o.metric] for o in others if o.same_top]
     differ = [
-        say("orders.differs", measure=names[o.metric], best=listed(o.top))
+        say("orders.differs", measure=names[o.metric], best=english_list(o.top))
         for o in others
         if not o.same_top
     ]
@@ -620,9 +622,9 @@ def metric_orders_sentence(
     kind = "some_agree" if agree and differ else "all_agree" if agree else "none_agree"
     return say(
         f"orders.{kind}",
-        text=say(key, best=listed(first.top), lead=names[lead]),
-        agree=listed(agree),
-        differ=listed(differ),
+        text=say(key, best=english_list(first.top), lead=names[lead]),
+        agree=english_list(agree),
+        differ=english_list(differ),
     )
 
 
