@@ -1,5 +1,6 @@
 """A copy of the workflow in a folder of its own, and Snakemake run in it as a user would."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from siglip_study.planning.explain import Due, due_steps
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config", "profiles", "workflow", "report", "resources", "environment.yml")
@@ -83,6 +86,20 @@ class House:
             timeout=timeout,
         )
         return Run(done.returncode, done.stdout)
+
+    def due(self, config: Path, library: Path | None = None) -> list[Due]:
+        """The steps that a study would run, by another library's code if given."""
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake_logger_plugin_siglip.due_jobs", str(config)],
+            cwd=self.folder,
+            env=self._env | ({"PYTHONPATH": str(library)} if library else {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, done.stderr
+        return due_steps(json.loads(done.stdout)["jobs"])
 
     def start(self, *arguments: str | Path, config: Path | None = None) -> subprocess.Popen:
         """Start the same and do not wait."""

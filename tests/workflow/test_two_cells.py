@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from siglip_study.config import load
 from siglip_study.config.study import RuntimeConfig
+from siglip_study.planning.explain import STEPS, Due
 
 BROKEN = {
     # id → file and bytes; the truncated clip and the broken label are made from real ones.
@@ -160,37 +162,6 @@ def test_a_second_run_starts_no_job(study: Any) -> None:
     assert (study.folder / "results/report.html").stat().st_mtime_ns == before
 
 
-def test_one_more_learning_rate_runs_only_the_new_cells(study: Any) -> None:
-    done = {path.parent.name for path in (study.folder / "results/runs").glob("*/cell.json")}
-    grid = {"learning_rate": [5e-4, 2e-3], "epochs": [1]}
-    plan = study.snakemake(
-        "--dry-run", config=study.write_config("more.yaml", grid=grid, **own_clips(study.clips))
-    )
-    assert plan.status == 0, plan.text
-    jobs = plan.jobs
-    assert (jobs["stage2"], jobs["captions"]) == (2, 2)
-    assert not {"demo", "clips", "vision_features", "scorer_features", "stage1"} & set(jobs)
-    assert len(plan.cells("stage 2")) == 2 and not plan.cells("stage 2") & done
-
-
-def test_one_more_report_seed_runs_only_the_new_cells(study: Any) -> None:
-    seeds = {"tuning": 0, "report": [1, 2]}
-    plan = study.snakemake(
-        "--dry-run", config=study.write_config("seeds.yaml", seeds=seeds, **own_clips(study.clips))
-    )
-    assert plan.status == 0, plan.text
-    jobs = plan.jobs
-    assert (jobs["stage1"], jobs["stage2"], jobs["captions"]) == (2, 2, 2)
-    assert jobs["score"] == 1 and "select" not in jobs
-
-
-def test_page_settings_rewrite_only_the_page(study: Any) -> None:
-    own = {"report": {"title": "다른 제목", "gallery_clips": 4}, **own_clips(study.clips)}
-    config = study.write_config("title.yaml", **own)
-    plan = study.snakemake("--dry-run", config=config)
-    assert set(plan.jobs) <= {"report", "all"} and plan.jobs["report"] == 1
-
-
 def test_a_comment_in_the_config_reruns_nothing(study: Any) -> None:
     text = study.config.read_text("utf-8")
     config = study.config.with_name("comment.yaml")
@@ -198,7 +169,50 @@ def test_a_comment_in_the_config_reruns_nothing(study: Any) -> None:
     assert study.snakemake("--dry-run", config=config).jobs == {}
 
 
-# ---- What a change of the data runs again.
+# ---- What one change runs again: the table of docs/what-runs-again.md, row by row.
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src"
+TABLE = (ROOT / "docs/what-runs-again.md").read_text("utf-8").split("<!-- causes: ")[1]
+ROWS = {
+    cells[0]: tuple(cells[1:])
+    for line in TABLE.splitlines()[3:]
+    if (cells := [cell.strip() for cell in line.strip("| ").split(" | ")])[1:]
+}
+#: keys of the config, and the library's folder where its code changed
+Changed = tuple[dict[str, Any], Path | None]
+Change = Callable[[Any, Path], Changed]
+
+
+def data(edit: Callable[[Path], None], **keys: Any) -> Change:
+    """A copy of the clips, edited."""
+
+    def change(study: Any, folder: Path) -> Changed:
+        shutil.copytree(study.clips, folder / "copy")
+        edit(folder / "copy")
+        return {**own_clips(folder / "copy"), **keys}, None
+
+    return change
+
+
+def code(edit: Callable[[Path], None]) -> Change:
+    """The library, edited."""
+
+    def change(study: Any, folder: Path) -> Changed:
+        library = folder / "library"
+        shutil.copytree(SOURCE, library, ignore=shutil.ignore_patterns("__pycache__"))
+        edit(library)
+        return own_clips(study.clips), library
+
+    return change
+
+
+def config(**keys: Any) -> Change:
+    return lambda study, folder: ({**own_clips(study.clips), **keys}, None)
+
+
+def no_change(clips: Path) -> None:
+    """A copy elsewhere is change enough."""
 
 
 def stray(clips: Path) -> None:
@@ -212,6 +226,11 @@ def other_times(clips: Path) -> None:
         os.utime(path, (1, 1))
 
 
+def results_inside(clips: Path) -> None:
+    (clips / "results/demo/train").mkdir(parents=True)
+    shutil.copy(min(clips.glob("train/videos/*")), clips / "results/demo/train")
+
+
 def one_more(split: str) -> Callable[[Path], None]:
     def add(clips: Path) -> None:
         for kind in ("videos", "labels"):
@@ -221,46 +240,6 @@ def one_more(split: str) -> Callable[[Path], None]:
     return add
 
 
-def no_change(clips: Path) -> None:
-    """A copy elsewhere is change enough."""
-
-
-TRAINED = {"vision_features", "scorer_features", "stage1", "stage2", "captions"}
-JUDGED = {"baselines", "score", "tables", "report", "all"}
-CAUSES: dict[str, tuple[Callable[[Path], None], set[str]]] = {
-    # change → rules that run
-    "moved": (no_change, set()),
-    "copied with other times": (other_times, set()),
-    "a file that is nobody's": (stray, set()),
-    "a clip more in report": (
-        one_more("report"),
-        {"clips", "manifest", "vision_features", "scorer_features", "scorer_check"}
-        | {"scorer_verdict", "captions", *JUDGED},
-    ),
-    "a clip more in train": (
-        one_more("train"),
-        {"clips", "manifest", "vision_features", "stage1", "stage2", "captions", *JUDGED}
-        | {"select"},
-    ),
-}
-
-
-@pytest.mark.parametrize("cause", CAUSES)
-def test_a_change_of_the_data_runs_what_reads_it(study: Any, tmp_path: Path, cause: str) -> None:
-    change, run = CAUSES[cause]
-    copy = tmp_path / "copy"
-    shutil.copytree(study.clips, copy)
-    change(copy)
-    config = study.write_config("changed.yaml", **own_clips(copy))
-    plan = study.snakemake("--dry-run", config=config)
-    assert plan.status == 0, plan.text
-    assert set(plan.jobs) == run
-    assert not run or plan.jobs["clips"] == plan.jobs["vision_features"] == 1
-
-
-SOURCE = Path(__file__).parents[2] / "src"
-
-
 def add_projector(library: Path) -> None:
     folder = library / "siglip_study/projectors"
     text = (folder / "linear.py").read_text("utf-8")
@@ -268,7 +247,7 @@ def add_projector(library: Path) -> None:
 
 
 def add_metric(library: Path) -> None:
-    guide = (SOURCE.parent / "docs/add-a-metric.md").read_text("utf-8")
+    guide = (ROOT / "docs/add-a-metric.md").read_text("utf-8")
     block = re.search(r"^```python\n(.*?)^```$", guide, re.M | re.S)
     assert block is not None
     (library / "siglip_study/metrics/length.py").write_text(block[1], "utf-8")
@@ -297,38 +276,70 @@ def raise_training_version(library: Path) -> None:
     path.write_text(text, "utf-8")
 
 
-@pytest.fixture
-def plan_after(study: Any, tmp_path: Path) -> Callable[[Callable[[Path], None]], Any]:
-    """The jobs that a finished study asks for once the library was edited."""
-
-    def plan(edit: Callable[[Path], None]) -> Any:
-        library = tmp_path / "library"
-        shutil.copytree(SOURCE, library, ignore=shutil.ignore_patterns("__pycache__"))
-        edit(library)
-        plan = study.snakemake("--dry-run", config=study.config, library=library)
-        assert plan.status == 0, plan.text
-        return plan
-
-    return plan
-
-
-@pytest.mark.parametrize("edit", [add_projector, reword_errors, rename_module])
-def test_code_that_computes_the_same_runs_nothing(plan_after: Any, edit: Any) -> None:
-    assert plan_after(edit).jobs == {}
-
-
-def test_a_new_metric_scores_again_and_trains_nothing(plan_after: Any) -> None:
-    jobs = set(plan_after(add_metric).jobs)
-    assert "score" in jobs and not jobs & TRAINED
+RATES = {"learning_rate": [5e-4, 2e-3], "epochs": [1]}
+CHANGES: dict[str, Change] = {
+    "a file that is nobody's, among the data": data(stray),
+    "the data moved": data(no_change),
+    "the data copied, with other times": data(other_times),
+    "results inside the data's folder": data(results_inside),
+    "a new projector's file": code(add_projector),
+    "an error reworded": code(reword_errors),
+    "a module renamed": code(rename_module),
+    "a new metric": code(add_metric),
+    "a projector's code": code(change_projector),
+    "the version of training": code(raise_training_version),
+    "a clip more in report": data(one_more("report")),
+    "a clip more in selection": data(one_more("selection")),
+    "a clip more in train": data(one_more("train")),
+    "a learning rate more": config(grid=RATES),
+    "a report seed more": config(seeds={"tuning": 0, "report": [1, 2]}),
+    "a clip more in report, and a learning rate more": data(one_more("report"), grid=RATES),
+    "the page's title": config(report={"title": "다른 제목", "gallery_clips": 4}),
+}
 
 
-def test_a_changed_projector_trains_its_own_cells(plan_after: Any) -> None:
-    plan = plan_after(change_projector)
-    trained = plan.cells("stage 1") | plan.cells("stage 2")
-    assert trained and all(name.startswith("linear") for name in trained)
+def told(study: Any, steps: list[Due]) -> tuple[str, str, str]:
+    """The last columns of the table: cells trained and captioned, and what runs besides."""
+    records = (study.folder / "results/runs").glob("*/cell.json")
+    roles = {path.parent.name: json.loads(path.read_text("utf-8"))["role"] for path in records}
+    kinds = {
+        "none": set(),
+        "of the report": {name for name, role in roles.items() if role == "report"},
+        # Those of the report come on top once cells are chosen.
+        "all": {name for name, role in roles.items() if role == "tuning"},
+    }
+    kinds["its own"] = {name for name in kinds["all"] if name.startswith("linear")}
+
+    def kind(rule: str) -> str:
+        cells = {step.of for step in steps if step.rule == rule}
+        found = [name for name, own in kinds.items() if own == cells]
+        return found[0] if found else "the new" if not cells & set(roles) else str(cells)
+
+    besides: dict[str, list[str]] = {}
+    for step in steps:
+        if step.rule not in ("stage1", "stage2", "captions"):
+            besides.setdefault(STEPS[step.rule], []).extend([step.of] if step.of else [])
+    listed = (f"{name} ({', '.join(of)})" if of else name for name, of in besides.items())
+    return kind("stage2"), kind("captions"), ", ".join(listed) or "nothing"
 
 
-def test_a_raised_version_of_training_trains_every_cell(plan_after: Any) -> None:
-    plan = plan_after(raise_training_version)
-    trained = {name.split("_")[0] for name in plan.cells("stage 2")}
-    assert trained == {"linear", "query"}
+def test_the_table_has_a_row_a_change() -> None:
+    assert list(ROWS) == list(CHANGES)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_runs_what_depends_on_it(study: Any, tmp_path: Path, name: str) -> None:
+    keys, library = CHANGES[name](study, tmp_path)
+    steps = study.due(study.write_config("changed.yaml", **keys), library)
+    assert told(study, steps) == ROWS[name]
+
+
+def test_what_is_explained_is_what_snakemake_would_run(study: Any, tmp_path: Path) -> None:
+    keys, _ = CHANGES["a clip more in report, and a learning rate more"](study, tmp_path)
+    config = study.write_config("changed.yaml", **keys)
+    plan = study.snakemake("--dry-run", config=config)
+    due = study.due(config)
+    assert Counter(step.rule for step in due) == {k: n for k, n in plan.jobs.items() if k != "all"}
+    assert {step.of for step in due if step.rule == "stage2"} == plan.cells("stage 2")
+    (why,) = {step.why for step in due if step.rule == "clips"}
+    assert why == ("clips or labels of report changed, or how they are checked",)
