@@ -22,7 +22,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from siglip_study.base.jobs import CONSOLE, last_sentence
 
 #: Rules whose jobs tell by themselves that they work, where they have work at all.
-_TELL_THEMSELVES = {"all", "presets", "captions", "training_may_begin"}
+_TELL_THEMSELVES = {"all", "presets", "captions", "manifest", "training_may_begin"}
 
 
 @dataclass(frozen=True)

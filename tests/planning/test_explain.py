@@ -7,7 +7,7 @@ import pytest
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config import parse
-from siglip_study.planning.explain import Due, ask_snakemake, due_steps, lines
+from siglip_study.planning.explain import Due, ask_snakemake, due_steps, explained
 from siglip_study.study import Study
 
 LISTED = "clips or labels of report changed, or how they are checked"
@@ -56,16 +56,16 @@ def test_a_cause_is_told_in_words(rule, cause, why):
 
 def test_cells_come_first_then_causes_then_steps():
     study = Study(parse({"data": {"root": "."}, "projectors": {"linear": {}, "mlp": {}}}))
-    told = "\n".join(lines(study, due_steps(JOBS)))
+    told = "\n".join(explained(study, due_steps(JOBS)))
     assert told.startswith("2 of 11 cells would run: 1 trained, 1 captioned anew.")
     assert f"   1. {LISTED}\n   2. not made yet, or gone\n" in told
     assert "\n  1        vision features  report\n" in told
     assert "\n  1, 2     captions         linear_1\n" in told
     assert "once they are chosen" not in told
     assert "once they are chosen" in "\n".join(
-        lines(study, due_steps([job("select", ("inputs",))]))
+        explained(study, due_steps([job("select", ("inputs",))]))
     )
-    (nothing,) = lines(study, [])
+    (nothing,) = explained(study, [])
     assert nothing.startswith("Nothing would run")
 
 

@@ -131,7 +131,7 @@ def _told(rule: str, of: str, kind: str, about: Sequence[str]) -> str:
     return f"{', '.join(_KEYS.get(name, f'`{name}`') for name in about)} changed"
 
 
-def lines(study: Study, steps: Sequence[Due]) -> Iterator[str]:
+def explained(study: Study, steps: Sequence[Due]) -> Iterator[str]:
     """What would run, step by step, with numbered causes."""
     first = {cell.label: cell.name for cell in reversed(study.tuning)}
     n = len(study.tuning) + len(study.controls) + len(study.reported(first.values()))
@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def tell() -> None:
         study = Study(load(given.config))
-        print("\n".join(lines(study, due_steps(ask_snakemake(given.config)))))
+        print("\n".join(explained(study, due_steps(ask_snakemake(given.config)))))
 
     return exit_status(tell)
 
