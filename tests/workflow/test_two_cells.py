@@ -4,6 +4,8 @@ Takes two to four minutes on two cores: four trainings of three optimizer steps,
 some twenty jobs.
 """
 
+import base64
+import gzip
 import json
 import os
 import re
@@ -25,6 +27,26 @@ BROKEN = {
     "broken_empty": b"",
     "broken_text": "이것은 영상이 아닙니다.\n".encode(),
 }
+
+
+#: A name of some 120 characters with all that HTML, shells, globs and formats might read as theirs.
+HOSTILE = "{split}<img src=x onerror=alert(1)>&\"'`$(touch x);{{id}}%s*?[가] ".ljust(120, "_")
+#: What a caption may hold, too.
+HOSTILE_WORDS = "</script><script>alert(1)</script>\0 {{ config }} \u202e"
+
+
+def disguise(clips: Path) -> None:
+    """Give one clip of every split a hostile name, and its caption hostile words."""
+    for split in ("train", "selection", "report"):
+        video = max((clips / split / "videos").glob("*.mp4"))
+        label = clips / split / "labels" / f"{video.stem}.json"
+        name = HOSTILE.format(split=split)
+        told = json.loads(label.read_text("utf-8"))
+        told["info"]["filename"] = f"{name}.mp4"
+        told["annotation"]["description_kr"] += HOSTILE_WORDS
+        label.unlink()
+        label.with_name(f"{name}.json").write_text(json.dumps(told), "utf-8")
+        video.rename(video.with_name(f"{name}.mp4"))
 
 
 def spoil(clips: Path) -> None:
@@ -58,6 +80,7 @@ def study(new_house: Callable[[], Any]) -> Any:
     house.clips = house.folder / "clips"
     (house.folder / "results/demo").rename(house.clips)
     (house.clips / "files.json").unlink()
+    disguise(house.clips)
     spoil(house.clips)
     house.config = house.write_config("two_cells.yaml", **own_clips(house.clips))
     house.run = house.snakemake(config=house.config)
@@ -70,6 +93,11 @@ def test_it_ends_with_a_report(study: Any) -> None:
     assert page.lstrip().lower().startswith("<!doctype html>")
     for projector in ("linear", "query_abstractor"):
         assert projector in page
+    packed = re.search(r'id="packed-clips">([^<]*)<', page)
+    assert packed is not None
+    ids = [clip[0] for clip in json.loads(gzip.decompress(base64.b64decode(packed[1])))["clips"]]
+    assert HOSTILE.format(split="report") in ids and len(ids) == 12
+    assert "<img src=x" not in page and "<script>alert" not in page
     # A run of one seed must not claim an order.
     ranking = json.loads((study.folder / "results/tables/ranking.json").read_text("utf-8"))
     assert ranking["answer"]["refusal"]["code"] == "one_seed"
