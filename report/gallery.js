@@ -186,7 +186,7 @@
     });
   }
 
-  const narrow = [window.matchMedia("(max-width: 640px)"), window.matchMedia("(max-width: 1000px)")];
+  const narrow = [window.matchMedia("screen and (max-width: 640px)"), window.matchMedia("screen and (max-width: 1000px)")];
   const atOnce = () => (narrow[0].matches ? 1 : narrow[1].matches ? 2 : articles.length);
 
   function draw() {

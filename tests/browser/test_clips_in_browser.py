@@ -219,3 +219,10 @@ def test_without_scripts_three_clips_are_read_and_no_dead_control_is_seen(browse
     controls = "[...document.querySelectorAll('#clips :is(button, select, input)')]"
     assert not tab.run(f"{controls}.some((node) => node.checkVisibility())")
     tab.close()
+
+
+def test_paper_has_three_clips_and_no_controls_whatever_the_window_was(open_clips):
+    tab = open_clips(size=(360, 740))
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    assert len(tab.wait(f"{SHOWN}.length === 3 && {SHOWN}")) == 3
+    assert not tab.run("document.querySelector('.clips-bar').checkVisibility()")
