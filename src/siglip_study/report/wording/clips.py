@@ -12,6 +12,9 @@ LABELS: dict[str, Text] = {
         "사람이 쓴 자막과 각 프로젝터가 쓴 자막입니다. 처음 보이는 영상은 점수와 무관하게 ID의 "
         "해시값으로 골랐습니다.",
     ),
+    # Around the glossary's word for it.
+    "clips.before_margin": Text("The figure beside a caption is its", "자막 옆 수치는"),
+    "clips.after_margin": Text(".", "입니다."),
     "clips.cut": Text(
         "{shown} of {total} clips are in this page, to keep it small; all captions are in "
         "tables/clips.csv.",
