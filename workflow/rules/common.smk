@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 from siglip_study.base.errors import StudyError
+from siglip_study.base.kept import mark_head
 
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed
@@ -39,6 +40,9 @@ try:
     LISTED = split_digests(STUDY.config)
 except StudyError as error:
     refuse(error)
+
+# What jobs keep for each other ends with this process.
+mark_head()
 
 CONFIG = STUDY.config
 PATHS = STUDY.paths

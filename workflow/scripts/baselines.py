@@ -7,7 +7,7 @@ from siglip_study.base.jobs import job, loading
 from siglip_study.config import parse
 from siglip_study.study.cells import HELD_OUT, SPLITS
 
-run_in_fork(parse(snakemake.config).runtime.keep_imported_s)
+run_in_fork(parse(snakemake.config).runtime.keep_loaded_s)
 with job(snakemake.log[0]):
     with loading():
         import polars as pl

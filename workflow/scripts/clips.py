@@ -6,7 +6,7 @@ from siglip_study.config import parse
 
 with job(snakemake.log[0]):
     # While this job works, so that the first one with a model need not wait.
-    import_ahead(parse(snakemake.config).runtime.keep_imported_s)
+    import_ahead(parse(snakemake.config).runtime.keep_loaded_s)
     from siglip_study.base.io import write_parquet
     from siglip_study.data.manifest import vet_split
 

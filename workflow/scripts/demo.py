@@ -8,7 +8,7 @@ from siglip_study.config import parse
 
 with job(snakemake.log[0]):
     # While this job works, so that the first one with a model need not wait.
-    import_ahead(parse(snakemake.config).runtime.keep_imported_s)
+    import_ahead(parse(snakemake.config).runtime.keep_loaded_s)
     from siglip_study.data.fingerprint import write_listing
     from siglip_study.demo.dataset import write_dataset
 

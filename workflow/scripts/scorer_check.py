@@ -6,7 +6,7 @@ from siglip_study.base.forkserver import run_in_fork
 from siglip_study.base.jobs import job, loading
 from siglip_study.config import parse
 
-run_in_fork(parse(snakemake.config).runtime.keep_imported_s)
+run_in_fork(parse(snakemake.config).runtime.keep_loaded_s)
 with job(snakemake.log[0]):
     with loading():
         import polars as pl

@@ -3,8 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from siglip_study.base.forkserver import run_in_fork
 from siglip_study.base.jobs import job, loading
+from siglip_study.base.kept import run_where_loaded
 from siglip_study.config import parse
 from siglip_study.study import Study
 from siglip_study.study.cells import TRAINED_ON
@@ -33,6 +33,7 @@ def main():
 
 # Ranks that share a training run this file too, as a module.
 if __name__ == "__main__":
-    run_in_fork(parse(snakemake.config).runtime.keep_imported_s)
+    runtime = parse(snakemake.config).runtime
+    run_where_loaded(runtime.keep_loaded_s, runtime.device, runtime.gpus)
     with job(snakemake.log[0]):
         main()

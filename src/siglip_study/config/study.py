@@ -264,11 +264,11 @@ class RuntimeConfig(Section):
     shard_clips: Count = Field(64, description="Clips a feature shard; a killed job keeps shards.")
     eval_batch_clips: Count = Field(32, description="Clips a validation batch.")
     save_minutes: Positive = Field(10.0, description="Longest work lost to a kill within an epoch.")
-    keep_imported_s: float = Field(
+    keep_loaded_s: float = Field(
         60.0,
         ge=0.0,
-        description="On the CPU: seconds that a process with the libraries imported waits for a "
-        "next job with a model, which starts as a fork of it; 0: each job imports them anew.",
+        description="Seconds that a process with the libraries loaded (of trainings on a GPU: and "
+        "the LLM) waits for the next job with a model; 0: each job loads them anew.",
     )
     mem_mb: Count = Field(8000, description="Memory asked for by a GPU job.")
     runtime_minutes: Count = Field(60, description="Time asked for by a GPU job.")

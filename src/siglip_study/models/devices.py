@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import os
 import re
@@ -10,12 +12,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
+from siglip_study.base import kept
 from siglip_study.base.errors import StudyError
 
 log = logging.getLogger(__name__)
@@ -29,7 +32,8 @@ FOLDER = Path("/tmp/siglip-study-gpus")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 # Says to processes started by the holder that what they see is theirs.
 _TAKEN = "SIGLIP_STUDY_GPUS_TAKEN"
-_POLL_S, _REMIND_S = 2.0, 600.0
+_POLL_S, _REMIND_S = 1.0, 600.0
+_WAITING = "waiting.lock"
 
 _held: list[FileLock] = []  # until the process ends; a fork forgets them
 
@@ -82,15 +86,21 @@ def wait_for_gpus(count: int, gpus: Sequence[str], folder: Path | None = None) -
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o1777)  # every user of the machine takes part
     told = -_REMIND_S
+    waiting: BinaryIO | None = None
     while True:
         try:
             taken = _try(count, gpus, folder)
+            if taken is None and waiting is None:
+                waiting = _say_waiting(folder)
         except OSError as error:
             raise StudyError(
                 f"{folder}: {error.strerror or error}; expected a folder where every user of this "
                 "machine may lock files, or as many names in CUDA_VISIBLE_DEVICES as runtime.gpus."
             ) from None
         if taken is not None:
+            if waiting is not None:
+                waiting.close()
+            kept.given_up_if(lambda: gpu_is_wanted(folder))
             return taken
         if time.monotonic() - told >= _REMIND_S:
             told = time.monotonic()
@@ -99,6 +109,31 @@ def wait_for_gpus(count: int, gpus: Sequence[str], folder: Path | None = None) -
             )
             log.info("waiting for %d GPU(s); %s", count, holders)
         time.sleep(_POLL_S)
+
+
+def _say_waiting(folder: Path) -> BinaryIO:
+    """Hold, with others that wait, the lock by which idle holders see that somebody does."""
+    path = folder / _WAITING
+    # Not created anew where it is: in a shared folder the kernel may refuse that for others' files.
+    descriptor = os.open(path, os.O_RDWR if path.exists() else os.O_RDWR | os.O_CREAT, 0o666)
+    file = os.fdopen(descriptor, "rb+")
+    with contextlib.suppress(PermissionError):
+        path.chmod(0o666)  # whatever the umask; only its owner may
+    fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def gpu_is_wanted(folder: Path | None = None) -> bool:
+    """Whether a process of this machine, of any user, waits for a GPU."""
+    path = (folder or FOLDER) / _WAITING
+    if not path.is_file():
+        return False
+    with path.open("rb+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def gpus_of_machine() -> list[str]:

@@ -224,6 +224,13 @@ def _shards_here(model: str, revision: str | None) -> list[Path]:
     return [path for path in found if path is not None]
 
 
+def model_stamp(model: str, revision: str | None) -> tuple[tuple[str, int, int], ...]:
+    """Name, bytes and time of the config and weights on this machine: others are another model."""
+    config = _own(model, revision, _CONFIG)
+    files = [*([] if config is None else [config]), *_shards_here(model, revision)]
+    return tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+
+
 def architecture_source(model: str, revision: str | None = None) -> str:
     """Where :func:`architecture` finds a model: "folder", "hub cache", "packaged" or "absent"."""
     if _own(model, revision, _CONFIG) is not None:

@@ -20,7 +20,8 @@ from siglip_study.base.seeds import derived_seed
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import LlmConfig
 from siglip_study.models.devices import limit_memory, pick_device, single
-from siglip_study.models.llm import load_llm, load_tokenizer, merge_adapters, prompt_layout
+from siglip_study.models.lent_llm import borrow_llm
+from siglip_study.models.llm import load_tokenizer, merge_adapters, prompt_layout
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips, NoiseFeatures, derangement, tokenize_captions
 from siglip_study.study.cells import RunSpec
@@ -148,7 +149,7 @@ class LoadedRun:
         ``adapters``: a checkpoint whose adapters are put on the LLM, merged where that is exact.
         """
         run = self.run
-        llm = load_llm(run.llm, self.accelerator.device)
+        llm = borrow_llm(run.llm, self.accelerator.device)
         width = llm.config.get_text_config().hidden_size  # type: ignore[operator, union-attr]
         if adapters is not None:
             llm = load_adapters(adapters, llm, run.llm)

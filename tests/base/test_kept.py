@@ -1,0 +1,162 @@
+"""Scripts run one after the other in a process that is kept, each as it would by itself."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are told by Linux's")
+
+SCRIPT = """
+import os, sys, time
+from siglip_study.base import kept
+kept.run_in_kept_process({keep}, ["json"])
+{body}
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Write a script of a body, and start it below this process, the workflow's head."""
+    from siglip_study.base import kept
+
+    monkeypatch.delenv("SIGLIP_STUDY_HEAD", raising=False)
+    kept.mark_head()
+
+    def start(body: str, *arguments: str, keep: float = 3, **variables: str) -> subprocess.Popen:
+        package = str(Path(__file__).parents[2] / "src")
+        script = tmp_path / f"script{len(list(tmp_path.glob('*.py')))}.py"
+        script.write_text(SCRIPT.format(keep=keep, body=body), "utf-8")
+        return subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": package} | variables,
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def ends(pid: int) -> bool:
+    """Wait until a process is gone; whether it went."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            told = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return True
+        if told.rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+PID = "print(os.getpid(), flush=True)"
+
+
+def test_it_has_the_callers_arguments_streams_folder_and_status(run, tmp_path):
+    body = (
+        "print(sys.argv[1:], os.getcwd(), os.environ['COLOUR'], sys.stdin.read());"
+        "print('beside', file=sys.stderr); sys.exit(7)"
+    )
+    job = run(body, "a", "b c", COLOUR="red")
+    out, beside = job.communicate("given")
+    assert out.strip() == f"['a', 'b c'] {tmp_path} red given"
+    assert (beside.strip(), job.returncode) == ("beside", 7)
+
+
+def test_jobs_run_in_one_process_which_is_none_of_theirs(run):
+    jobs = [run(PID) for _ in range(1)]
+    told = [jobs[0].communicate()[0], run(PID).communicate()[0]]
+    assert told[0] == told[1] and int(told[0]) not in {job.pid for job in jobs}
+
+
+def test_what_is_kept_is_there_for_the_next_job(run):
+    run("from siglip_study.base import kept; kept.mine = 1").communicate()
+    found = run("print(kept.mine, kept.is_kept())").communicate()[0]
+    assert found == "1 True\n"
+
+
+def test_variables_of_a_job_are_its_own(run):
+    run("os.environ['MADE'] = '1'", GIVEN="1").communicate()
+    found = run("print(os.environ.get('GIVEN'), os.environ.get('MADE'))").communicate()[0]
+    assert found == "1 1\n" or found == "None 1\n"
+
+
+@pytest.mark.parametrize(
+    ("keep", "head"), [(0, None), (3, ""), (3, f"{2**22}:1")], ids=["no time", "none", "elsewhere"]
+)
+def test_nothing_is_kept(run, keep, head):
+    """A head that is no ancestor, as on a node of a cluster."""
+    job = run(PID, keep=keep, **({} if head is None else {"SIGLIP_STUDY_HEAD": head}))
+    assert int(job.communicate()[0]) == job.pid
+
+
+def test_jobs_at_the_same_time_have_a_process_each(run):
+    one, two = run(PID + "; sys.stdin.read()"), run(PID + "; sys.stdin.read()")
+    assert one.stdout.readline() != two.stdout.readline()
+    for job in (one, two):
+        job.communicate("")
+        assert job.returncode == 0
+
+
+def test_a_killed_job_takes_the_process_along_and_the_next_one_starts_another(run):
+    job = run(PID + "; time.sleep(600)")
+    first = int(job.stdout.readline())
+    job.kill()
+    job.communicate()
+    assert int(run(PID).communicate()[0]) != first
+    assert ends(first)
+
+
+def test_a_process_that_is_killed_fails_its_job_in_a_sentence(run):
+    job = run("import signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert "start the study again to continue" in job.communicate()[1]
+    assert job.returncode == 1
+
+
+def test_a_job_that_fails_ends_the_process(run):
+    job = run(PID + "; 1 / 0")
+    out, beside = job.communicate()
+    assert "ZeroDivisionError" in beside and job.returncode == 1
+    assert ends(int(out))
+
+
+def test_it_ends_when_idle(run):
+    assert ends(int(run(PID, keep=0.2).communicate()[0]))
+
+
+def test_it_ends_with_the_workflow(run, tmp_path):
+    """The head is a process between this one and the job."""
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT.format(keep=600, body=PID), "utf-8")
+    head = f"""
+import subprocess, sys
+from siglip_study.base import kept
+kept.mark_head()
+subprocess.run([sys.executable, {str(script)!r}], check=True)
+"""
+    package = str(Path(__file__).parents[2] / "src")
+    env = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": package}
+    env.pop("SIGLIP_STUDY_HEAD")
+    done = subprocess.run([sys.executable, "-c", head], env=env, capture_output=True, text=True)
+    assert ends(int(done.stdout))
+
+
+def test_it_ends_when_what_it_holds_is_wanted(run, tmp_path):
+    flag = tmp_path / "wanted"
+    body = f"from pathlib import Path; kept.given_up_if(Path({str(flag)!r}).exists); " + PID
+    process = int(run(body, keep=600).communicate()[0])
+    flag.touch()
+    assert ends(process)
+
+
+def test_the_next_job_waits_until_all_is_tidy(run, tmp_path):
+    run(f"kept.tidied_by(lambda: open({str(tmp_path / 'tidy')!r}, 'w').close())").communicate()
+    assert run(f"print(os.path.exists({str(tmp_path / 'tidy')!r}))").communicate()[0] == "True\n"
