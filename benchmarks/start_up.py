@@ -26,10 +26,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import polars as pl
-import torch
-
 DEMO = Path(__file__).parents[1] / "resources" / "demo"
 #: LLM, quantisation, grid of patches, features' width, training clips, words of a caption
 SIZES: dict[str, tuple[str | None, str, tuple[int, int], int, int, int]] = {
@@ -74,6 +70,10 @@ def make_study(folder: Path, size: str, keep_s: float) -> dict[str, Any]:
 
 
 def _write_inputs(folder: Path, grid: tuple[int, int], dim: int, clips: int, words: int) -> None:
+    import numpy as np
+    import polars as pl
+    import torch
+
     from siglip_study.features.store import FeatureWriter
 
     rng = np.random.default_rng(0)
@@ -147,7 +147,7 @@ def run_job(spec: dict[str, Any]) -> None:
 def busy_share() -> Iterator[list[float]]:
     """Samples of the GPU's utilisation, 0 to 1; none without a GPU."""
     samples: list[float] = []
-    if not torch.version.cuda or not Path("/dev/nvidiactl").exists():
+    if not Path("/dev/nvidiactl").exists():
         yield samples
         return
     import pynvml
@@ -196,7 +196,7 @@ def measure_series(folder: Path, size: str, keep_s: float) -> list[dict[str, Any
                     "training_s": round(facts["train_s"], 1),
                     "captions_s": round(facts["captions_s"], 1),
                     "overhead_s": round(wall - facts["train_s"] - facts["captions_s"], 1),
-                    "gpu_busy": round(float(np.mean(busy)), 2) if busy else None,
+                    "gpu_busy": round(sum(busy) / len(busy), 2) if busy else None,
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
