@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -177,6 +178,27 @@ def test_a_forked_worker_does_not_keep_its_parents_gpu(machine, tmp_path):
     finally:
         os.close(reads)
         os.close(writes)
+
+
+def test_who_holds_a_gpu_sees_that_somebody_waits_for_one(tmp_path):
+    """The waiting process has the GPU's lock against it; the kernel ends its wait with it."""
+    locks = tmp_path / "locks"
+    assert not devices.gpu_is_wanted(locks)
+    before = list(devices._held)
+    assert devices.wait_for_gpus(1, ["GPU-a"], locks) == ["GPU-a"]
+    assert not devices.gpu_is_wanted(locks)
+    code = (
+        "from pathlib import Path\nfrom siglip_study.models.devices import wait_for_gpus\n"
+        f"print(wait_for_gpus(1, ['GPU-a'], Path({str(locks)!r})))\n"
+    )
+    waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    while not devices.gpu_is_wanted(locks):
+        assert waiting.poll() is None
+        time.sleep(0.02)
+    while len(devices._held) > len(before):
+        devices._held.pop().release()
+    assert waiting.communicate()[0].strip() == "['GPU-a']"
+    assert not devices.gpu_is_wanted(locks)
 
 
 def test_a_limit_is_laid_on_the_device_of_this_process_by_its_index(monkeypatch):

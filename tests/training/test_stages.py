@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 from support.features import write_inputs
 from support.kept import checkpoint_facts
 
+from siglip_study.base import kept
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
+from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config import parse
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.features.store import FeatureStore
@@ -114,6 +116,27 @@ def test_a_repeated_stage_has_the_same_bits(world, done):
     again = stage(2, world, world.cell, "s2b", stage(1, world, world.cell, "s1b"))
     for name in ("projector.safetensors", "lora/adapter_model.safetensors"):
         one, two = (folder / "checkpoint" / name for folder in (done[1], again))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_stage_after_another_in_a_kept_process_has_the_bits_of_one_alone(
+    world, done, monkeypatch
+):
+    """The job before has merged its adapters into the model, as captioning does."""
+    ends = []
+    monkeypatch.setattr(kept, "is_kept", lambda: True)
+    monkeypatch.setattr(kept, "tidied_by", ends.append)
+
+    def merge(loaded, model):
+        model.llm = weights_for_captions(model.llm, world.cell.run.llm)
+
+    for out in ("before", "after"):
+        to, resume = world.root / out, world.root / f"r-{out}"
+        run_stage(StageJob(2, world.cell, world.inputs, to, resume, RUNTIME, str, done[0], merge))
+        for end in ends:
+            end()
+    for name in ("projector.safetensors", "lora/adapter_model.safetensors"):
+        one, two = (folder / "checkpoint" / name for folder in (done[1], world.root / "after"))
         assert one.read_bytes() == two.read_bytes()
 
 

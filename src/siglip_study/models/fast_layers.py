@@ -5,9 +5,12 @@ rounding.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,7 +92,21 @@ def _compiled() -> Callable[..., Any]:
     # One graph each for: with and without gradients or adapters, packed weights, a single clip.
     # Past the limit, 8 by default, torch would run the layers as they are without a word.
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    _keep_compilations()
     return torch.compile(_plain, dynamic=True)
+
+
+def _keep_compilations() -> None:
+    """Let torch keep what it compiles in the user's cache, and not where a reboot empties it.
+
+    Never in a study's folder: torch unpickles what it finds, and studies are passed on. Who has no
+    cache that can be written keeps torch's own place.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    compiled = cache / "siglip-study" / "compiled"
+    with contextlib.suppress(OSError, RuntimeError):
+        compiled.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled))
 
 
 # ---- LoRA in the training pass with fewer trips through GPU memory than peft's own layers make.
