@@ -40,7 +40,7 @@ def busy_share() -> Iterator[list[float]]:
     if not Path("/dev/nvidiactl").exists():
         yield samples
         return
-    import pynvml
+    import pynvml  # type: ignore[import-not-found]
 
     pynvml.nvmlInit()
     gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
