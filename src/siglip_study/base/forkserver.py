@@ -27,9 +27,8 @@ from siglip_study.base.servers import (
     HANDED_OVER,
     Task,
     address,
-    answer,
-    hand_over,
     has_gpu_driver,
+    let_server_run,
     locked_file,
     preload,
     receive,
@@ -37,6 +36,7 @@ from siglip_study.base.servers import (
     server_key,
     servers_folder,
     start_server,
+    tell_status,
 )
 
 #: What jobs that load a model import, first of all what takes long.
@@ -67,7 +67,7 @@ def run_in_fork(keep_s: float, modules: Sequence[str] = PRELOADED) -> None:
         return
     share_cores()
     place = servers_folder() / f"{server_key(modules)}.sock"
-    hand_over(_connected(place, keep_s, modules), place)
+    let_server_run(_connected(place, keep_s, modules), place)
 
 
 def import_ahead(keep_s: float, modules: Sequence[str] = PRELOADED) -> None:
@@ -102,7 +102,9 @@ def _connected(place: Path, keep_s: float, modules: Sequence[str]) -> socket.soc
 # ---- The server's side.
 
 
-def serve(listening: socket.socket, place: Path, keep_s: float, modules: Sequence[str]) -> None:
+def serve_forks(
+    listening: socket.socket, place: Path, keep_s: float, modules: Sequence[str]
+) -> None:
     """Import, then fork for whoever asks, until nobody has for ``keep_s``."""
     preload(modules)
 
@@ -142,7 +144,7 @@ def serve(listening: socket.socket, place: Path, keep_s: float, modules: Sequenc
                 caller = jobs.pop(pid)
                 events.unregister(caller)
                 with caller:
-                    answer(caller, os.waitstatus_to_exitcode(status))
+                    tell_status(caller, os.waitstatus_to_exitcode(status))
         last = time.monotonic() if jobs else last
         if not jobs and time.monotonic() - last >= keep_s and _closed(listening, place):
             return
@@ -203,4 +205,4 @@ def _run(task: Task, streams: list[int]) -> int:
 
 if __name__ == "__main__":
     fd, path, seconds, *names = sys.argv[1:]
-    serve(socket.socket(fileno=int(fd)), Path(path), float(seconds), names)
+    serve_forks(socket.socket(fileno=int(fd)), Path(path), float(seconds), names)

@@ -32,9 +32,8 @@ from siglip_study.base.servers import (
     HANDED_OVER,
     Task,
     address,
-    answer,
-    hand_over,
     has_gpu_driver,
+    let_server_run,
     locked_file,
     preload,
     read_on_import,
@@ -43,6 +42,7 @@ from siglip_study.base.servers import (
     server_key,
     servers_folder,
     start_server,
+    tell_status,
 )
 
 # ---- The workflow whose jobs these are: a process above them, told by its id and its start.
@@ -155,7 +155,7 @@ def _hand_over(taken: BinaryIO, place: Path, arguments: list[str]) -> None:
                 f"the process that runs jobs did not start ({place.with_suffix('.log')} may say "
                 "why); expected it to: set runtime.keep_loaded_s to 0."
             )
-        hand_over(server, place)
+        let_server_run(server, place)
 
 
 def _connected(place: Path) -> socket.socket | None:
@@ -196,7 +196,7 @@ def given_up_if(wanted: Callable[[], bool]) -> None:
 _POLL_S = 0.25
 
 
-def serve(listening: socket.socket, place: Path, keep_s: float, head: str) -> None:
+def serve_jobs(listening: socket.socket, place: Path, keep_s: float, head: str) -> None:
     """Run one job after the other until there is a reason to end."""
     while (caller := _next(listening, keep_s, head)) is not None:
         if not _serve(caller):
@@ -248,7 +248,7 @@ def _serve(caller: socket.socket) -> bool:
             status = run_script(task)
         with deciding:
             over.set()
-        answer(caller, status)
+        tell_status(caller, status)
         with contextlib.suppress(OSError):
             caller.shutdown(socket.SHUT_RDWR)  # wakes the watcher
         watcher.join()
@@ -309,6 +309,6 @@ if __name__ == "__main__":
     fd, path, seconds, workflow, *names = sys.argv[1:]
     kept._is_kept = True
     preload(names)
-    kept.serve(socket.socket(fileno=int(fd)), Path(path), float(seconds), workflow)
+    kept.serve_jobs(socket.socket(fileno=int(fd)), Path(path), float(seconds), workflow)
     sys.stdout.flush()
     os._exit(0)  # at once: what it holds is wanted

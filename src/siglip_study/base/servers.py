@@ -139,7 +139,7 @@ def start_server(place: Path, module: str, *arguments: str) -> None:
 # ---- The job's side.
 
 
-def hand_over(server: socket.socket, place: Path) -> NoReturn:
+def let_server_run(server: socket.socket, place: Path) -> NoReturn:
     """Let the server run the calling script, and end as it ends there.
 
     Raises:
@@ -187,7 +187,7 @@ def receive(caller: socket.socket) -> tuple[Task, list[int]] | None:
     return Task(**json.loads(message)), streams
 
 
-def answer(caller: socket.socket, status: int) -> None:
+def tell_status(caller: socket.socket, status: int) -> None:
     """Tell the exit status (negative: the signal), unless the caller has gone."""
     with contextlib.suppress(OSError):
         caller.sendall(_STATUS.pack(status))
