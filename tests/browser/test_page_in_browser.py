@@ -8,7 +8,7 @@ from support import browser as browser_module
 pytestmark = pytest.mark.browser
 
 AXE = (Path(browser_module.__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
-DRAWN = "document.documentElement.dataset.drawn"
+DRAWN = "document.documentElement.dataset.fonts"
 
 
 @pytest.fixture
@@ -69,3 +69,28 @@ def test_everything_that_can_be_used_is_reached_by_keyboard(open_page):
         reached.add(tab.run("document.activeElement.id || document.activeElement.hash"))
     wanted = {"language", "theme", "clips-next", "clips-q", "clips-sort", "clips-play"}
     assert wanted <= reached
+
+
+# ---- Figures.
+
+
+def test_a_figure_is_drawn_for_the_room_it_has(open_page):
+    shown = """[...document.querySelectorAll('.chart .plot')]
+      .filter((n) => n.checkVisibility()).map((n) => n.className)"""
+    assert set(open_page(size=(1366, 768)).run(shown)) == {"plot wide"}
+    assert set(open_page(size=(360, 740)).run(shown)) == {"plot narrow"}
+
+
+def test_a_focus_brings_one_projector_to_the_front_and_a_key_hides_it(open_page):
+    tab = open_page()
+    label = tab.run("document.querySelector('tr[data-p]').dataset.p")
+    tab.run(
+        """{ const bar = document.querySelector('#figure-intervals .wide [data-p]');
+        bar.dispatchEvent(new PointerEvent('pointerover', { bubbles: true })); }"""
+    )
+    first = tab.run("document.querySelector('#figure-intervals .wide .on').dataset.p")
+    assert label and first
+    told = "document.querySelector('#tip').textContent"
+    tip = "document.querySelector('#figure-intervals .wide [data-tip]')"
+    tab.run(f"{tip}.dispatchEvent(new PointerEvent('pointerover', {{ bubbles: true }}))")
+    assert tab.run(told) == tab.run(f"{tip}.dataset.tip")

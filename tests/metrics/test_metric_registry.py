@@ -95,4 +95,4 @@ def test_importing_metrics_loads_nothing_heavy():
         check=True,
     ).stdout.split()
     heavy = {"torch", "transformers", "evaluate", "datasets", "kiwipiepy", "bert_score", "nltk"}
-    assert not (heavy | {"scipy", "altair"}) & set(loaded)
+    assert not (heavy | {"scipy", "vl_convert"}) & set(loaded)

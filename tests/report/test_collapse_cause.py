@@ -1,6 +1,5 @@
 """The sentence that says why: planted histories, thresholds from both sides, and the section."""
 
-import json
 import re
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from support.page import part
 from siglip_study.report.collapse_cause import CAUSES, chance_overlap, why
 from siglip_study.report.diagnosis import FIGURES, chart_rows, run_name
 from siglip_study.report.results import LOST, History, lost_in
+from siglip_study.report.wording.labels import label
 
 
 def epoch(stage, number, share, *, start=0.4, before=0.5, **more):
@@ -182,7 +182,7 @@ def test_lost_is_a_tenth_of_what_was_there(share):
 
 def test_nothing_is_said_of_what_was_not_measured():
     bare = study({"stage": 1, "epoch": 1, "step": 1, "train_loss": 1.0, "val_loss": 1.0})
-    assert chart_rows(bare, "#000") == []
+    assert chart_rows(bare, {}) == []
     for history in (bare, study(epoch(1, 1, 0.4, diag_n=0))):
         assert why(history).startswith("Not measured")
 
@@ -201,18 +201,17 @@ def test_every_sentence_is_one():
 
 
 def test_points_begin_before_training_and_go_on_through_both_stages():
-    rows = chart_rows(study(epoch(1, 1, 0.3), epoch(1, 2, 0.2), epoch(2, 1, 0.1)), "#123456")
+    rows = chart_rows(study(epoch(1, 1, 0.3), epoch(1, 2, 0.2), epoch(2, 1, 0.1)), {})
     assert [row["x"] for row in rows] == [0, 1, 2, 3]
     assert [row["diag_video_share_after"] for row in rows] == [0.4, 0.3, 0.2, 0.1]
-    assert [row["when"] for row in rows][::3] == ["before training", "stage 2, epoch 1"]
     assert "grad_share_lora" not in rows[0]
 
 
 def test_runs_of_one_seed_that_report_a_half_each_are_told_apart():
     half = study(epoch(1, 1, 0.3), cell="mlp_a", role="report", seed=1, reports_half=True)
     assert run_name(half) == "Report run of one half (mlp_a)"
-    labels = {point["label"] for point in chart_rows(half, "#123456")}
-    assert labels == {"mlp · report run of one half (mlp_a) · seed 1"}
+    labels = {point["label"].en for point in chart_rows(half, {})}
+    assert labels == {"mlp · reported run · seed 1 · mlp_a"}
     assert run_name(study(epoch(1, 1, 0.3))) == "Tuning run"
 
 
@@ -220,14 +219,10 @@ def test_the_page_shows_the_sentences_and_draws_the_figures(page):
     section = part(page, "runs")
     assert "became alike in epoch 2 of stage 1" in section
     assert "one learned constant for every video, by design" in section
-    specs = json.loads(page.split('id="data-specs">')[1].split("</script>")[0])
-    for name in FIGURES:
-        drawn = name != "diag-attention"  # no projector there attends
-        assert (name in specs) == drawn == (f'id="chart-{name}"' in section)
-    # Every line has a colour of its own.
-    legend = section.split('aria-label="Colours of the diagnosis"')[1].split("</ul>")[0]
-    colours = re.findall(r"--c: (#\w+)", legend)
-    assert len(colours) == len(set(colours)) > 1
+    # No projector there attends, so five figures have a panel.
+    titles = [label(f"charts.diag.{name}").en for name in FIGURES]
+    drawn = section.split('<div class="plot wide"')[1].split("</svg>")[0]
+    assert [title in drawn for title in titles] == [name != "attention" for name in FIGURES]
 
 
 def test_a_study_that_measured_nothing_has_no_section(tmp_path, make_study):

@@ -13,7 +13,6 @@ from siglip_study.ranking.gate import RunGate
 from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
 from siglip_study.ranking.variance import Bounds
 from siglip_study.report import runs, words
-from siglip_study.report.charts import scatter_chart
 from siglip_study.report.embed import (
     FAMILY,
     HANGUL_FAMILY,
@@ -182,20 +181,3 @@ def test_tuning_grid_shows_every_seed_of_a_cell():
     )
     assert grid["seeds"] == "2 tuning seeds, each below"
     assert grid["rows"][2][0][0]["runs"] == (0.1, 0.1)
-
-
-def test_names_that_would_cover_each_other_share_one_text():
-    points = [("A", 0.02, 0.024), ("B", 0.03, 0.026), ("C", 0.9, 0.025), ("", 1.0, 1.0)]
-    rows = [
-        {
-            "projector": "a",
-            "state": "control",
-            "name": n,
-            "label": n,
-            "effective_captions": x,
-            "D": y,
-        }
-        for n, x, y in points
-    ]
-    shown = json.dumps(scatter_chart(rows, ["a"], "D", "D"))
-    assert '"label": "A, B"' in shown and '"label": "C"' in shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from string import Formatter
@@ -22,7 +21,6 @@ from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.variance import Bounds
 from siglip_study.ranking.within import DemandReason, WithinDemand
 from siglip_study.report import wording
-from siglip_study.report.charts import ranking_chart
 
 GROUNDED = verdict("linear")
 COLLAPSED = verdict("query_perceiver")
@@ -78,12 +76,6 @@ def test_a_list_of_names(names, said: str) -> None:
 def test_every_verdict_has_a_mark_and_a_colour(name: str) -> None:
     style = (Path(__file__).parents[2] / "report" / "style.css").read_text(encoding="utf-8")
     assert f".pill.{name}" in style
-    row = {"projector": "a", "standardised_margin": 0.1, "gate": name}
-    row |= {"standardised_margin_low": 0.0, "standardised_margin_high": 0.2}
-    chart = json.dumps(ranking_chart([row], {}, 0.3))
-    assert f'"domain": ["{name}"]' in chart
-    # An interval is called what it is, whatever the config's level.
-    assert "standardised margin M, 70 % interval" in chart
 
 
 DIVERSITY = "effective captions are 0.04 (limit 0.46), the top cluster holds 100% (limit 10%)"

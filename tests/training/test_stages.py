@@ -275,7 +275,7 @@ def test_no_runtime_key_changes_what_is_learned_on_a_gpu(world, changed):
 
 # ---- What a training must not import: each job of a study pays for it again.
 
-UNUSED = {"altair", "av", "datasets", "decord", "evaluate", "kiwipiepy", "nltk", "snakemake"}
+UNUSED = {"av", "datasets", "decord", "evaluate", "kiwipiepy", "nltk", "snakemake", "vl_convert"}
 # peft imports bitsandbytes wherever that is installed, and it the compiler: a second and more.
 ADAPTERS = {"bitsandbytes", "peft", "torch._inductor.compile_fx"}
 # What is imported while the model loads is searched for garbage from there on.

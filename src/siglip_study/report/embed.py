@@ -45,8 +45,8 @@ def content_policy(scripts: Iterable[str]) -> str:
     """Content-Security-Policy that lets the page's own scripts run and nothing reach the network.
 
     Scripts are allowed by hash alone, so text that slipped into the page would still not run, and
-    ``eval`` stays forbidden: charts use Vega's expression interpreter. Styles need
-    ``'unsafe-inline'`` because Vega sets style attributes on the elements that it draws.
+    ``eval`` stays forbidden. Styles need ``'unsafe-inline'``: colours of projectors and widths of
+    figures are style attributes.
     """
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -12,16 +12,20 @@ import yaml
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path
 from siglip_study.data.summary import read_summary
+from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.procedure import Ranking, read_ranking
 from siglip_study.ranking.selection import read_selection
-from siglip_study.report import charts, gallery_view, runs, schema, wording, words
+from siglip_study.report import gallery_view, runs, schema, wording, words
+from siglip_study.report.charts.figure import Canvas, figure_value
+from siglip_study.report.charts.marks import colour_style, projector_marks
+from siglip_study.report.charts.study import study_figures, write_figures
 from siglip_study.report.comparisons import (
     every_metric,
     metric_heading,
     published_view,
     sensitivity_view,
 )
-from siglip_study.report.diagnosis import diagnosis_view
+from siglip_study.report.diagnosis import diagnosis_view, told_histories
 from siglip_study.report.embed import content_policy, embedded_fonts, inline_script, json_island
 from siglip_study.report.evidence import evidence
 from siglip_study.report.first_screen import first_screen
@@ -41,8 +45,8 @@ from siglip_study.report.wording.glossary import TERMS, term
 from siglip_study.report.wording.labels import label
 
 #: The page's own scripts, in the order in which they run.
-SCRIPTS = ("script.js", "language.js", "gallery.js")
-STYLES = ("style.css", "gallery.css")
+SCRIPTS = ("script.js", "language.js", "charts.js", "gallery.js")
+STYLES = ("style.css", "charts.css", "gallery.css")
 
 
 def write_report(
@@ -55,6 +59,7 @@ def write_report(
     gallery: GallerySettings,
     published: Path | None = None,
     language: Language = "en",
+    figures: Path | None = None,
 ) -> None:
     """Write the report of a study whose tables are built.
 
@@ -69,6 +74,7 @@ def write_report(
         gallery: pictures and budgets of the gallery.
         published: rows of the published study (JSON), shown as published.
         language: in which the page opens; it holds every language.
+        figures: folder for the figures as files of their own, in that language.
 
     Raises:
         StudyError: an input is missing or malformed, or the page cannot be kept within its budget.
@@ -83,11 +89,10 @@ def write_report(
     parts = part_names(cells)
     whole = [row for row in tables["cells"] if row["cell"] not in parts]
     clips = read_gallery(results, whole, view["projectors"], gallery)
-    bundle = charts.vega_bundle()
     settings = gallery
     while True:
         clips = within_budget(clips, settings)
-        html = _render(template_dir, {**view, **_clips(clips)}, bundle, language)
+        html = _render(template_dir, {**view, **_clips(clips)}, language)
         size = len(html.encode())
         if size <= settings.page_bytes:
             break
@@ -100,6 +105,8 @@ def write_report(
         settings = _shrink(settings, clips, excess)
     with atomic_path(out) as partial:
         partial.write_text(html, encoding="utf-8")
+    if figures is not None:
+        write_figures(view["figures"].values(), figures, language, template_dir / "fonts")
 
 
 def _shrink(settings: GallerySettings, clips: Gallery, excess: int) -> GallerySettings:
@@ -133,35 +140,28 @@ def _view(
     ranking = read_ranking(results / "tables" / "ranking.json")
     selection = read_selection(results / "tables" / "selection.json")
     projectors = [row["projector"] for row in tables["ranking"]]
-    curve_data = runs.curve_island(results, tables["cells"])
+    curve_data = runs.curves(results, tables["cells"])
     parts = part_names(cells)
     # Two trainings that report a half each stand for nothing but what they are together.
     whole = [row for row in tables["cells"] if row["cell"] not in parts]
-    scatter = runs.scatter_rows(whole)
-    colours = charts.projector_colours(projectors)
+    # A projector's sign goes by its place in the config, whatever the results are.
+    canvas = Canvas(projectors, projector_marks(list(selection.projectors)))
     references, retrieval = only(cells, "references"), only(cells, "control_retrieval")
-    marks = {
-        "chance": 0.0,
-        "retrieval": retrieval.value("standardised_margin") if retrieval else None,
-        "human": references.value("standardised_margin") if references else None,
-    }
-    specs = {
-        "ranking": charts.ranking_chart(tables["ranking"], marks, ranking.alpha),
-        "scatter-grounding": charts.scatter_chart(
-            scatter, projectors, "grounding_margin", "grounding D"
-        ),
-        "scatter-siglip": charts.scatter_chart(
-            scatter, projectors, "siglip_cosine", "SigLIP cosine"
-        ),
-        "curve-stage1": charts.curve_chart("loss (nats a token)"),
-        "curve-stage2": charts.curve_chart("loss (nats a token)"),
-        "curve-diversity": charts.curve_chart("effective captions (quick)", share=True),
-    }
-    diagnosis = diagnosis_view(results, cells, tables, colours)
-    if diagnosis is not None:
-        specs |= diagnosis.pop("specs")
-    origin = {"command": None, "git_commit": None, "versions": {}, **provenance}
+    histories = told_histories(results, cells, tables)
     sensitivity = sensitivity_view(tables["sensitivity"], projectors)
+    facts = truth(cells, projectors)
+    figures = study_figures(
+        canvas,
+        tables,
+        cells,
+        ranking,
+        selection,
+        curve_data,
+        histories,
+        {"sensitivity": sensitivity, "truth": facts},
+        GateThresholds(**(config.get("gate") or {})),
+    )
+    origin = {"command": None, "git_commit": None, "versions": {}, **provenance}
     orders = None
     if sensitivity is not None:
         others = [row for row in sensitivity["rows"] if not row["lead"]]
@@ -184,16 +184,17 @@ def _view(
         "unequal": differences(cells, selection),
         "sensitivity": sensitivity,
         "projectors": projectors,
-        "truth": truth(cells, projectors),
+        "truth": facts,
         "sight": beyond_category(results, ranking, tables["controls"], cells),
-        "diagnosis": diagnosis,
+        "diagnosis": diagnosis_view(histories),
         "grids": runs.tuning_grids(selection),
         "cross_fitted": bool(selection.halves),
         "parts": parts,
         "every_metric": every_metric(tables["metrics"], cells, projectors, ranking),
         "costs": runs.costs(tables["cells"]),
         "published": published_view(published, whole, config.get("gate")),
-        "colours": colours,
+        "figures": figures,
+        "marks": canvas.marks,
         "bucket": curve_data["bucket"],
         "provenance": {
             **{key: origin.pop(key) for key in ("command", "git_commit", "versions")},
@@ -201,10 +202,7 @@ def _view(
             "other": origin,
             "config": yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100),
         },
-        "islands": {
-            "specs": specs,
-            "curves": {**curve_data, "colours": colours, "palette": charts.PALETTE},
-        },
+        "islands": {},
     }
 
 
@@ -229,7 +227,7 @@ def _headline(
     }
 
 
-def _render(template_dir: Path, view: dict[str, Any], bundle: str, language: Language) -> str:
+def _render(template_dir: Path, view: dict[str, Any], language: Language) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -240,7 +238,7 @@ def _render(template_dir: Path, view: dict[str, Any], bundle: str, language: Lan
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {**words.FILTERS, **wording.FILTERS}
+    environment.filters |= {**words.FILTERS, **wording.FILTERS, "figure_value": figure_value}
     environment.globals |= {
         "say": label,
         "term": term,
@@ -248,7 +246,7 @@ def _render(template_dir: Path, view: dict[str, Any], bundle: str, language: Lan
         "attribute": partial(attribute, language=language),
     }
     template = environment.get_template("template.html.j2")
-    scripts = [bundle, *((template_dir / name).read_text(encoding="utf-8") for name in SCRIPTS)]
+    scripts = [(template_dir / name).read_text(encoding="utf-8") for name in SCRIPTS]
     scripts = [inline_script(source) for source in scripts]
     clips: Gallery = view["gallery"]
     islands = {**view["islands"], "clips": gallery_view.island(clips)}
@@ -261,11 +259,12 @@ def _render(template_dir: Path, view: dict[str, Any], bundle: str, language: Lan
         "scripts": [Markup(source) for source in scripts],
         "style": Markup(
             "\n".join((template_dir / name).read_text(encoding="utf-8") for name in STYLES)
+            + colour_style()
         ),
         "policy": content_policy(scripts),
         "fonts": [],
     }
     # The page decides which glyphs it needs, so it is written once without fonts.
-    drawn = [template.render(context).replace(bundle, ""), text]
+    drawn = [template.render(context), text]
     context["fonts"] = embedded_fonts(template_dir / "fonts", drawn)
     return template.render(context)

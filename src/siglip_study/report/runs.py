@@ -11,7 +11,6 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.selection import StudySelection
 from siglip_study.report import wording, words
-from siglip_study.report.results import ROLES
 from siglip_study.study.paths import Paths
 
 
@@ -57,32 +56,6 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
     return grids
 
 
-def scatter_rows(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows for the scatter charts; the state decides the shape."""
-    rows = []
-    for c in cells:
-        control = c["role"].startswith("control_") and c["role"] != "control_retrieval"
-        state = {
-            "references": "human references",
-            "control_retrieval": "retrieval baseline",
-            "report": "report run",
-        }.get(c["role"], "control" if control else "tuning run")
-        if c["collapsed"]:
-            state = "collapsed"
-        rows.append(
-            {
-                "name": c["cell"],
-                "label": ROLES[c["role"]] if c["role"] not in ("report", "tuning") else "",
-                "projector": c["projector"] or ROLES[c["role"]],
-                "state": state,
-                "effective_captions": c["effective_captions"],
-                "siglip_cosine": c["siglip_cosine"],
-                "grounding_margin": c["grounding_margin"],
-            }
-        )
-    return rows
-
-
 def costs(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Runs, wall time, GPU time and peak memory a projector, all its cells together.
 
@@ -113,10 +86,10 @@ def _no_cost() -> dict[str, Any]:
 # ---- Training curves of every cell, thinned so that a hundred of them fit in the page.
 
 #: Points a curve; a curve that has more is averaged in buckets of equal length.
-POINTS = 60
+POINTS = 40
 
 
-def curve_island(results: Path, cells: list[dict[str, Any]]) -> dict[str, Any]:
+def curves(results: Path, cells: list[dict[str, Any]]) -> dict[str, Any]:
     """Curves for the page: ``{"cells": [...], "stage1": {name: curve}, "bucket": n}``.
 
     A curve has ``step``, ``loss`` (means of buckets), ``epoch_step``, ``val_loss`` and

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from siglip_study.report.language import Text
-from siglip_study.report.wording import clips
+from siglip_study.report.wording import charts, clips
 
 #: Of all parts of the page together; a part with many has a file and a table of its own here.
 FRAME: dict[str, Text] = {
@@ -71,6 +71,7 @@ EVIDENCE: dict[str, Text] = {
 }
 
 RUNS: dict[str, Text] = {
+    "runs.grids": Text("Every run, and what tuning passed over", "모든 학습과 선택되지 않은 설정"),
     "runs.diagnosis": Text("Why a projector collapsed", "프로젝터가 붕괴한 까닭"),
 }
 
@@ -81,7 +82,15 @@ REPRODUCE: dict[str, Text] = {
     "reproduce.rejected": Text("Rejected clips ({n})", "제외된 영상({n}개)"),
 }
 
-LABELS: dict[str, Text] = {**FRAME, **ANSWER, **EVIDENCE, **RUNS, **REPRODUCE, **clips.LABELS}
+LABELS: dict[str, Text] = {
+    **FRAME,
+    **ANSWER,
+    **EVIDENCE,
+    **RUNS,
+    **REPRODUCE,
+    **charts.LABELS,
+    **clips.LABELS,
+}
 
 
 def label(key: str, **figures: Any) -> Text:

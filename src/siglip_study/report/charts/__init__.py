@@ -1,0 +1,1 @@
+"""Figures: drawn to SVG when the page is made, told in words, and with their data beside them."""

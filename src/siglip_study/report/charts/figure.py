@@ -1,0 +1,146 @@
+"""A figure of the report: drawn wide and narrow, told in words, and as a table one click away."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from siglip_study.report.charts.drawing import INK, NORMAL, draw, told
+from siglip_study.report.charts.marks import Mark
+from siglip_study.report.charts.spec import Channel, Plot, field, marks, plain, value
+from siglip_study.report.language import Text
+
+#: Widths of drawings in pixels: half a desktop page, and a phone.
+WIDE, NARROW = 620, 330
+
+#: A figure's own numbers: text in a table's cell is a name or a word.
+Value: TypeAlias = str | Text | float | int | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        name: of its file and its anchor, in lower case with hyphens.
+        title: what it shows, in a few words.
+        alt: what it says, in sentences with its main figures.
+        wide: SVG for a page, both languages in it.
+        narrow: SVG for a phone; ``wide`` itself where that is small enough.
+        columns: headings of its data.
+        rows: its data; the first column names a row.
+    """
+
+    name: str
+    title: Text
+    alt: Text
+    wide: str
+    narrow: str
+    columns: tuple[Text, ...]
+    rows: tuple[tuple[Value, ...], ...]
+
+
+class Canvas:
+    """What the drawings of one study share: its projectors' signs, and their order."""
+
+    def __init__(self, ranked: Sequence[str], marks: Mapping[str, Mark]) -> None:
+        #: Labels in the order of the answer.
+        self.ranked = tuple(ranked)
+        self.marks = marks
+
+    def draw(self, chart: Plot, texts: Sequence[Text] = ()) -> str:
+        """A chart as SVG; texts that name a projector carry its label."""
+        names = {
+            shown(label, limit): label for label in self.marks for limit in (LONG, SHORT, SHORT + 5)
+        }
+        return draw(chart, texts, names)
+
+    def look(self, label: str) -> dict[str, str]:
+        """Colour and shape of a projector's mark, for the channels of :func:`signed`."""
+        mark = self.marks[label]
+        return {"projector": label, "colour": mark.colour, "shape": mark.shape}
+
+    def heading(self, words: str, label: str | None = None, above: int = 14) -> list[Plot]:
+        """A panel's title ``above`` it by so many pixels, with the sign of projector ``label``."""
+        place = {"x": value(14 if label else 0), "y": value(-above)}
+        bold = {
+            "align": "left", "baseline": "middle", "fontWeight": 600, "fontSize": NORMAL,
+            "text": words,
+        }  # fmt: skip
+        layers = [marks([{}], "text", bold, **place)]
+        if label is not None:
+            sign = {"filled": True, "opacity": 1, "size": 50}
+            layers.append(
+                marks(
+                    [{**self.look(label), "told": told("", label)}],
+                    "point",
+                    sign,
+                    x=value(5),
+                    y=place["y"],
+                    **signed(),
+                )
+            )
+        return layers
+
+
+def signed() -> dict[str, Channel]:
+    """Channels of a mark whose rows have the :meth:`Canvas.look` of a projector."""
+    return {"color": plain("colour"), "shape": plain("shape")}
+
+
+#: Letters of a name that a wide drawing, a narrow one and a panel have room for.
+LONG, SHORT, HEADING = 22, 15, 20
+
+
+def shown(name: str, limit: int = LONG) -> str:
+    """A name as a drawing has room for it, without what no XML can hold."""
+    clean = "".join(c if c.isprintable() else " " for c in name)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def digits(value: float | None, significant: int = 3) -> str:
+    """A figure with three significant digits: ``4.42``, ``0.118``, ``−0.06``; ``–`` for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if size >= significant:
+        return f"{round(value, significant - 1 - size):,.0f}".replace("-", "−")
+    # What rounds to nothing beside figures of order 1 is nothing to a reader.
+    decimals = min(significant - 1 - size, significant)
+    text = f"{value:.{decimals}f}"
+    return "0" if float(text) == 0 else text.replace("-", "−")
+
+
+def figure_value(found: Value) -> str | Text:
+    """A value of a figure's data, for its table."""
+    return found if isinstance(found, str | Text) else digits(found)
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """`` [4.26, 4.58]``, or nothing."""
+    return "" if low is None or high is None else f" [{digits(low)}, {digits(high)}]"
+
+
+def extent(values: Sequence[float | None], zero: bool = False) -> list[float]:
+    """Lowest and highest of the known values with a little room, so that every panel shares it."""
+    known = [v for v in values if v is not None and math.isfinite(v)] + ([0.0] if zero else [])
+    if not known:
+        return [0.0, 1.0]
+    low, high = min(known), max(known)
+    room = 0.04 * (high - low) or 0.5
+    return [low - room, high + room]
+
+
+def row_axis(names: Sequence[str], padding: int = 8) -> Channel:
+    """Rows by the field ``row`` (0, 1, …), with their names at the left."""
+    texts = json.dumps(list(names), ensure_ascii=True)
+    axis = {
+        "labelExpr": f"{texts}[datum.value]", "labelPadding": padding, "labelLimit": 0,
+        "labelFontSize": NORMAL, "labelColor": INK, "title": None, "grid": False,
+    }  # fmt: skip
+    return field("row:O", axis=axis, scale={"domain": list(range(len(names)))})
