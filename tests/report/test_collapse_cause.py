@@ -221,7 +221,7 @@ def test_the_page_shows_the_sentences_and_draws_the_figures(page):
     assert "one learned constant for every video, by design" in section
     # No projector there attends, so five figures have a panel.
     titles = [label(f"charts.diag.{name}").en for name in FIGURES]
-    drawn = section.split('<div class="plot wide"')[1].split("</svg>")[0]
+    drawn = section.split('id="figure-diagnosis"')[1].split("</svg>")[0]
     assert [title in drawn for title in titles] == [name != "attention" for name in FIGURES]
 
 
