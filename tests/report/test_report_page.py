@@ -86,7 +86,8 @@ def test_no_two_elements_share_an_id(parsed):
 
 
 def test_every_special_term_of_the_first_screen_has_its_meaning_at_hand(page):
-    head = part(page, "answer").split('class="lines"')[1].split("</thead>")[0]
+    table = part(page, "answer").split('class="lines"')[1]
+    head = table.split("<thead>")[1].split("</thead>")[0]
     assert head.count("<th") - 1 == head.count('class="tip" role="tooltip"') == 10
 
 

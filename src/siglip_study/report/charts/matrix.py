@@ -138,7 +138,7 @@ def both(
 # ---- Pairs.
 
 
-def pairs(canvas: Canvas, views: Sequence[PairView]) -> Figure | None:
+def pair_matrix(canvas: Canvas, views: Sequence[PairView]) -> Figure | None:
     """Whose mean is higher, by how much, and whether that is shown; ``None`` without pairs."""
     order = [label for label in canvas.ranked if any(label in (v.test.a, v.test.b) for v in views)]
     if not views:
@@ -195,7 +195,7 @@ def pairs(canvas: Canvas, views: Sequence[PairView]) -> Figure | None:
 # ---- Places under each measure.
 
 
-def measures(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None:
+def measure_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None:
     """The place of every projector under every measure; ``None`` where nothing is compared.
 
     Args:
@@ -245,7 +245,7 @@ def measures(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None:
 BLIND = 0.2
 
 
-def facts(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None:
+def fact_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None:
     """κ of every attribute by captioner; ``None`` where facts are not known.
 
     Args:
@@ -310,7 +310,7 @@ def _fact(attribute: str) -> Text:
 # ---- Learning rate and epochs.
 
 
-def tuning(canvas: Canvas, grids: Sequence[Mapping[str, Any]]) -> Figure | None:
+def tuning_matrix(canvas: Canvas, grids: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Mean margin by learning rate and epochs, a panel a projector; ``None`` without grids.
 
     Args:

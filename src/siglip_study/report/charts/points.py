@@ -308,7 +308,7 @@ def cost(canvas: Canvas, rows: Sequence[Mapping[str, Any]]) -> Figure | None:
         if seconds <= 0 or row["standardised_margin"] is None:
             continue
         margin = f"{digits(row['standardised_margin'])}"
-        tip = f"{row['projector']}: {margin}, {duration(seconds)}"
+        tip = join("", [f"{row['projector']}: {margin}, ", duration(seconds)])
         points.append(
             {
                 **canvas.look(row["projector"]), "x": seconds, "y": row["standardised_margin"],
@@ -325,8 +325,10 @@ def cost(canvas: Canvas, rows: Sequence[Mapping[str, Any]]) -> Figure | None:
     return Figure(
         name="cost",
         title=say("charts.cost.title"),
-        alt=say("charts.cost.alt", front=", ".join(
-            f"{p['projector']} ({duration(p['x'])}, {digits(p['y'])})" for p in front)),
+        alt=say("charts.cost.alt", front=join(", ", [
+            join("", [f"{p['projector']} (", duration(p["x"]), f", {digits(p['y'])})"])
+            for p in front
+        ])),
         wide=drawn[0],
         narrow=drawn[1],
         columns=(
