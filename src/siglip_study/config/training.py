@@ -52,6 +52,11 @@ class LlmConfig(ModelSection):
     quantization: Literal["nf4", "none"] = Field(
         "nf4", description="4-bit NF4 with double quantisation through bitsandbytes, or none."
     )
+    matmul: Literal["bf16", "fp8"] = Field(
+        "bf16",
+        description="How its frozen linear layers multiply in training: bf16 (fp32 on the CPU), or "
+        "e4m3 with a scale a row (an H100 or newer).",
+    )
     prompt: str = Field(
         "이 영상을 자세히 설명해주세요.", description="The question after the video."
     )

@@ -14,7 +14,8 @@ from siglip_study.base.errors import StudyError
 from siglip_study.config.training import LlmConfig, LoraConfig
 from siglip_study.models.families import llm_config
 from siglip_study.models.hub import load_part, load_weights, settings_of
-from siglip_study.models.quantization import forbid_repacking, nf4_config, random_llm
+from siglip_study.models.fp8 import why_no_fp8
+from siglip_study.models.quantization import forbid_repacking, nf4_config, random_llm, use_fp8
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,18 @@ def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     Of a multimodal model (Gemma 3 from 4B on) the language model alone is loaded.
 
     Raises:
-        StudyError: not at hand, incomplete, quantised, or of a family that is not supported.
+        StudyError: not at hand, incomplete, quantised, or of a family that is not supported; FP8
+            on a device that has none.
     """
+    if config.matmul == "fp8" and (reason := why_no_fp8(device)):
+        raise StudyError(reason)
+    model = _load(config, device)
+    if config.matmul == "fp8":
+        use_fp8(model)
+    return model
+
+
+def _load(config: LlmConfig, device: torch.device) -> nn.Module:
     random = config.weights == "random"
     settings = settings_of(config.model, config.revision, _KEY, random)
     kind, text = _causal_lm(settings, config)

@@ -1,5 +1,5 @@
-"""NF4 weights of the language model: one setting for all of them, how they are unpacked, and a
-model of random weights that is quantised as it is made."""
+"""Packed weights of the language model: NF4 and FP8, how they are unpacked, and a model of random
+weights that is quantised as it is made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from siglip_study.models.fast_layers import decoder_layers
+from siglip_study.models.fp8 import Fp8Linear
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -47,10 +50,21 @@ def dequantized_growth(llm: nn.Module) -> int:
 
 
 def dequantize(llm: nn.Module) -> None:
-    """Put plain linear layers in the place of NF4 ones: the same values, unpacked once."""
-    for name in names_of(llm, is_nf4):
+    """Put plain linear layers in the place of packed ones: the same values, unpacked once."""
+    for name in names_of(llm, lambda layer: is_nf4(layer) or isinstance(layer, Fp8Linear)):
         layer: Any = llm.get_submodule(name)
         replace(llm, name, plain_linear(unpacked_weight(layer), layer.bias))
+
+
+def use_fp8(llm: nn.Module) -> None:
+    """Let the linear layers of all decoder layers multiply in FP8, NF4 ones among them.
+
+    Call it before adapters are added. The head stays as it is.
+    """
+    for layer in decoder_layers(llm):
+        for name in names_of(layer, lambda module: isinstance(module, nn.Linear)):
+            linear: Any = layer.get_submodule(name)
+            replace(layer, name, Fp8Linear(unpacked_weight(linear), linear.bias))
 
 
 def names_of(llm: nn.Module, wanted: Callable[[Any], bool]) -> list[str]:
@@ -66,7 +80,8 @@ def replace(llm: nn.Module, name: str, new: nn.Module) -> None:
 def is_nf4(layer: Any) -> bool:
     """Whether a module is a linear layer with packed weights."""
     # Not by the attribute alone: a layer of peft passes on the weight of its base.
-    return isinstance(layer, nn.Linear) and hasattr(layer.weight, "quant_state")
+    weight = layer._parameters.get("weight") if isinstance(layer, nn.Linear) else None
+    return hasattr(weight, "quant_state")
 
 
 def unpacked_weight(layer: Any) -> Tensor:

@@ -1,0 +1,166 @@
+"""What products in FP8 cost in exactness on real weights, beside what bf16 costs.
+
+Run with: python -m benchmarks.fp8 <folder of an LLM> [--out results.json]
+
+The same model in fp32 judges both: losses of captions, gradients that reach projector and adapters,
+distributions of next tokens. All of them have the NF4 base that a study trains on; *nf4* says how
+far that lies from the weights it was made of. The "video" is text, embedded by the LLM itself, as
+a projector that is well trained would give it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+
+from benchmarks.exactness import compare
+from benchmarks.inputs import set_lora
+from benchmarks.tables import Result, Table
+from siglip_study import projectors
+from siglip_study.config.training import LlmConfig, LoraConfig
+from siglip_study.models.devices import pick_device
+from siglip_study.models.llm import add_lora, load_llm, load_tokenizer, prompt_layout
+from siglip_study.models.quantization import dequantize, use_fp8
+from siglip_study.models.vlm import VisionLanguageModel
+
+TEXTS = Path(__file__).parent / "texts.json"
+VIDEO_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of a way to compute, against fp32.
+
+    ``loss``: of the mean loss a token (nats). ``cosine`` and ``error``: of the gradient of the
+    projector, the latter relative in norm; ``lora_cosine``, ``lora_error``: of the adapters'.
+    ``kl``: mean KL(fp32 ‖ this) of next tokens (nats). ``agreement``: share of tokens with the same
+    most likely successor.
+    """
+
+    loss: float
+    cosine: float
+    error: float
+    lora_cosine: float
+    lora_error: float
+    kl: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one way computes."""
+
+    losses: Tensor
+    projector: Tensor
+    adapters: Tensor
+    distributions: list[Tensor]
+
+
+def run(folder: str, device: torch.device, texts: list[tuple[str, str]]) -> Result:
+    """All ways on ``texts``: pairs of what stands for the video, and its caption."""
+    exact = _seen(folder, device, texts, torch.float32, "nf4", lambda llm: None)
+    ways: dict[str, Seen] = {
+        "bf16": _seen(folder, device, texts, torch.bfloat16, "nf4", lambda llm: None),
+        "fp8": _seen(folder, device, texts, torch.bfloat16, "nf4", use_fp8),
+        "fp8, of the plain weights": _seen(folder, device, texts, torch.bfloat16, "none", use_fp8),
+    }
+    plain = _seen(folder, device, texts, torch.float32, "none", lambda llm: None)
+    ways["nf4"] = exact
+    captions = _captions(folder, texts)
+    table = Table(
+        f"Products in FP8 on real weights: {Path(folder).name}",
+        ["way", "against", "loss", "cosine of the projector's gradient", "its relative error"]
+        + ["cosine of the adapters' gradient", "its relative error", "KL, nats a token"]
+        + ["same likeliest token"],
+    )
+    result = Result([table])
+    for name, way in ways.items():
+        judge = plain if name in ("nf4", "fp8, of the plain weights") else exact
+        found = difference(judge, way, captions)
+        against = "fp32, plain weights" if judge is plain else "fp32, NF4"
+        table.rows.append([name, against, *astuple(found)])
+        result.parts |= {f"fp8/{name}/{key}": value for key, value in vars(found).items()}
+    table.notes = [
+        f"{len(texts)} captions of {sum(map(len, captions)) / len(texts):.0f} tokens on average, "
+        f"behind {VIDEO_TOKENS} tokens of text in the video's place; adapters not zero. Loss: mean "
+        f"in fp32 {float(exact.losses.mean()):.4g} nats a token."
+    ]
+    return result
+
+
+def _captions(folder: str, texts: list[tuple[str, str]]) -> list[list[int]]:
+    tokenizer = load_tokenizer(LlmConfig(model=folder))
+    eos = tokenizer.eos_token_id
+    return [[*tokenizer(c, add_special_tokens=False)["input_ids"], eos] for _, c in texts]
+
+
+def _seen(
+    folder: str,
+    device: torch.device,
+    texts: list[tuple[str, str]],
+    dtype: torch.dtype,
+    quantization: Any,
+    change: Callable[[nn.Module], None],
+) -> Seen:
+    config = LlmConfig(model=folder, quantization=quantization)
+    tokenizer = load_tokenizer(config)
+    plain = load_llm(config, device)
+    dequantize(plain)
+    llm: Any = nn.Module.to(plain, dtype=dtype)  # transformers refuses a model that has been NF4
+    change(llm)
+    llm = add_lora(llm, LoraConfig(dropout=0.0))
+    set_lora(llm, 0.01)
+    embedding = llm.get_input_embeddings()
+    width = embedding(torch.zeros(1, dtype=torch.long, device=device)).shape[-1]
+    shape = projectors.FeatureShape(1, (1, VIDEO_TOKENS), width)
+    projector = projectors.build("linear", shape, width)
+    with torch.no_grad():
+        for parameter in projector.parameters():
+            parameter.copy_(torch.eye(width) if parameter.dim() == 2 else torch.zeros(width))
+    model = VisionLanguageModel(projector, llm, prompt_layout(tokenizer, config)).to(device)
+    losses, distributions = [], []
+    for (video, _), caption in zip(texts, _captions(folder, texts), strict=True):
+        ids = tokenizer(video, add_special_tokens=False)["input_ids"]
+        ids = (ids * (1 + VIDEO_TOKENS // len(ids)))[:VIDEO_TOKENS]
+        features = model.embed([ids]).float()[None]
+        loss, _ = model.caption_loss(features, [caption])
+        (loss / len(caption)).sum().backward()
+        losses.append(float(loss) / len(caption))
+        with torch.no_grad():
+            prompt = model.prompt_embeddings(features)
+            inputs = torch.cat([prompt, model.embed([caption[:-1]])], dim=1)
+            hidden = model.backbone(inputs_embeds=inputs, use_cache=False).last_hidden_state
+            logits = model.head(hidden[0, prompt.shape[1] - 1 :].contiguous())
+            distributions.append(logits.float().log_softmax(dim=-1).cpu())
+    of = {name: p.grad.flatten().float().cpu() for name, p in model.trainable().items()}
+    adapters = torch.cat([grad for name, grad in of.items() if "lora_" in name])
+    mapping = torch.cat([grad for name, grad in of.items() if "lora_" not in name])
+    return Seen(torch.tensor(losses), mapping, adapters, distributions)
+
+
+def difference(exact: Seen, way: Seen, captions: list[list[int]]) -> Difference:
+    """How far ``way`` lies from ``exact``."""
+    tokens = compare(exact.distributions, way.distributions, captions)
+    return Difference(
+        loss=float((way.losses - exact.losses).mean()),
+        cosine=float(cosine_similarity(way.projector, exact.projector, dim=0)),
+        error=float((way.projector - exact.projector).norm() / exact.projector.norm()),
+        lora_cosine=float(cosine_similarity(way.adapters, exact.adapters, dim=0)),
+        lora_error=float((way.adapters - exact.adapters).norm() / exact.adapters.norm()),
+        kl=tokens.kl,
+        agreement=tokens.agreement,
+    )
+
+
+if __name__ == "__main__":
+    import json, sys
+    texts = [tuple(p) for p in json.loads(Path(sys.argv[2]).read_text())][: int(sys.argv[3])]
+    r = run(sys.argv[1], pick_device("cpu"), texts)
+    print(r.text())
