@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import torch
@@ -13,82 +13,104 @@ from benchmarks import inputs
 from benchmarks.inputs import Case, Size
 from benchmarks.published.captions import caption_one
 from benchmarks.published.train import prepare_llm
+from benchmarks.sides import Found, ratio_of
 from benchmarks.tables import Result, Table
-from benchmarks.timing import Timing, free, measure, synchronize
+from benchmarks.timing import Timing, measure, synchronize
 from siglip_study.captioning.generate import Caption, generate_captions
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.training import LlmConfig
-from siglip_study.models.llm import add_lora
+from siglip_study.models.llm import PromptLayout, add_lora
 
 PENALTY = 1.2
 
 
-@dataclass
-class Measured:
-    """Seconds of one call by token budget, memory, and the first clip's tokens."""
-
-    seconds: dict[int, float] = field(default_factory=dict)
-    peak_gib: float | None = None
-    text: str = ""
-    quick_s: float = 0.0  # the few short captions after an epoch, all together
-    ready_s: float = 0.0  # laying out the weights, once a cell
-
-    def add(self, budget: int, timing: Timing, text: str) -> None:
-        """Another budget; budgets ascend, so that the last one needs most memory."""
-        self.seconds[budget], self.peak_gib, self.text = timing.seconds, timing.peak_gib, text
+Figures = dict[str, Any]
 
 
-def run(size: Size, device: torch.device) -> Result:
-    """Time both sides on the same weights, adapters and features."""
-    ours = _project(size, device)
-    free(device)
-    theirs = _published(size, device)
-    free(device)
+def run_ours(size: Size, device: torch.device) -> Figures:
+    """Seconds a caption by token budget, of every projector."""
+    llm = _with_adapters(add_lora, inputs.llm(size, device), size)
+    # In training the quick captions come from the model as it trains; those of a trained cell are
+    # made after its weights were laid out for decoding, once.
+    quick = {case.projector: _quick(size, case, llm, device) for case in size.cases}
+    config = LlmConfig(quantization="nf4", lora=size.lora)
+    began = time.perf_counter()
+    llm = weights_for_captions(llm, config)
+    synchronize(device)
+    ready = time.perf_counter() - began
+    return {
+        case.projector: {
+            **_project_case(size, case, llm, device),
+            "quick": quick[case.projector],
+            "ready": ready,
+        }
+        for case in size.cases
+    }
+
+
+def run_published(size: Size, device: torch.device) -> Figures:
+    """Seconds of one clip by token budget, of every projector."""
+    llm = _with_adapters(prepare_llm, inputs.llm(size, device), size).eval()
+    return {case.projector: _published_case(size, case, llm, device) for case in size.cases}
+
+
+#: Each side runs in a process of its own.
+SIDES = {"published": run_published, "ours": run_ours}
+
+
+def table(size: Size, device: torch.device, found: Found) -> Result:
+    """Both sides beside each other."""
     result = Result()
-    table = Table(
-        "Captions",
-        ["captions", "published s each", "ours s each", "ratio", "published GiB", "ours GiB"],
-    )
+    columns = ["captions", "published s each", "ours s each", "ratio", "ratios seen"]
+    captions = Table("Captions", [*columns, "published GiB", "ours GiB"])
     for case in size.cases:
-        mine, published = ours[case.projector], theirs[case.projector]
-        tokens = inputs.projector(size, case.projector).tokens_per_video(size.frames)
-        for budget, seconds in mine.seconds.items():
-            each = seconds / size.clips
-            slow, measured = at_budget(published.seconds, budget)
+        name = case.projector
+        tokens = inputs.projector(size, name).tokens_per_video(size.frames)
+        for budget in size.caption_budgets:
+            each = found.each("ours", name, "seconds", str(budget))
+            slow, measured = [], True
+            for process in found.sides["published"]:
+                of_budgets = {int(k): v for k, v in process[name]["seconds"].items()}
+                seconds, measured = at_budget(of_budgets, budget)
+                slow.append(seconds)
+            ratio = ratio_of(slow, each)
             mark = "" if measured else " (extrapolated)"
-            table.rows.append(
+            captions.rows.append(
                 [
                     f"{budget} new tokens{mark}, {tokens} vision tokens, {size.clips} clips",
-                    slow,
-                    each,
-                    slow / each,
-                    published.peak_gib,
-                    mine.peak_gib,
+                    median(slow),
+                    median(each),
+                    ratio.middle,
+                    ratio.spread,
+                    found.first("published")[name]["peak_gib"],
+                    found.first("ours")[name]["peak_gib"],
                 ]
             )
-            key = f"captions/{case.projector}/{budget}"
-            result.parts |= {f"{key}/ours": each, f"{key}/published": slow}
-        result.parts |= {
-            f"captions/{case.projector}/quick/ours": mine.quick_s,
-            f"captions/{case.projector}/ready/ours": mine.ready_s,
-        }
-        alike = [a == b for a, b in zip(_words(published), _words(mine), strict=False)]
+            key = f"captions/{name}/{budget}"
+            result.parts |= {f"{key}/ours": median(each), f"{key}/published": median(slow)}
+        for part in ("quick", "ready"):
+            result.parts[f"captions/{name}/{part}/ours"] = found.middle("ours", name, part)
+        words = [found.first(side)[name]["text"].split() for side in ("published", "ours")]
+        alike = [a == b for a, b in zip(*words, strict=False)]
         first = alike.index(False) if False in alike else len(alike)
-        result.agreement[f"captions of {case.projector}, share of tokens after which they part"] = (
+        result.agreement[f"captions of {name}, share of tokens after which they part"] = (
             1 - first / max(len(alike), 1)
         )
     measured_at = " and ".join(map(str, size.published_budgets))
-    table.notes = [
+    quick = [
+        f"{found.middle('ours', c.projector, 'quick'):.3g} s ({c.projector})" for c in size.cases
+    ]
+    ready = found.middle("ours", size.cases[0].projector, "ready")
+    captions.notes = [
         f"Published: one clip a call, timed at {measured_at} new tokens; other budgets by the "
         "straight line through these, which leaves out the growth of attention with length. Ours: "
-        f"one call over all {size.clips} clips at the full budget, prefill included.",
+        f"one call over all {size.clips} clips at the full budget, prefill included. Each side in "
+        f"a process of its own, {len(found.sides['ours'])} rounds of changing order.",
         f"The {size.quick[0]} captions of {size.quick[1]} tokens after an epoch, all together: "
-        + ", ".join(f"{m.quick_s:.3g} s ({name})" for name, m in ours.items())
-        + f". Laying out the weights once a cell: {next(iter(ours.values())).ready_s:.3g} s, not "
-        "in the table.",
+        f"{', '.join(quick)}. Laying out the weights once a cell: {ready:.3g} s, not in the table.",
         f"Greedy, repetition penalty {PENALTY}, adapters not zero; no caption ends early.",
     ]
-    result.tables.append(table)
+    result.tables.append(captions)
     return result
 
 
@@ -100,22 +122,6 @@ def at_budget(measured: dict[int, float], budget: int) -> tuple[float, bool]:
     return b + (b - a) / (high - low) * (budget - high), False
 
 
-def _project(size: Size, device: torch.device) -> dict[str, Measured]:
-    llm = _with_adapters(add_lora, inputs.llm(size, device), size)
-    # In training the quick captions come from the model as it trains; those of a trained cell are
-    # made after its weights were laid out for decoding, once.
-    quick = {case.projector: _quick(size, case, llm, device) for case in size.cases}
-    config = LlmConfig(quantization="nf4", lora=size.lora)
-    began = time.perf_counter()
-    llm = weights_for_captions(llm, config)
-    synchronize(device)
-    ready = time.perf_counter() - began
-    found = {case.projector: _project_case(size, case, llm, device) for case in size.cases}
-    for name, measured in found.items():
-        measured.quick_s, measured.ready_s = quick[name], ready
-    return found
-
-
 def _quick(size: Size, case: Case, llm: Any, device: torch.device) -> float:
     caption = _captioner(size, case, llm)
     clips, tokens = size.quick
@@ -123,22 +129,29 @@ def _quick(size: Size, case: Case, llm: Any, device: torch.device) -> float:
     return _once(lambda n: caption(clips, n), tokens, device)[1].seconds
 
 
-def _project_case(size: Size, case: Case, llm: Any, device: torch.device) -> Measured:
+def _project_case(size: Size, case: Case, llm: Any, device: torch.device) -> Figures:
     caption = _captioner(size, case, llm)
     caption(min(4, size.clips), 4)
-    found = Measured()
+    found: Figures = {"seconds": {}}
     for budget in size.caption_budgets:
         made, timing = _once(lambda n: caption(size.clips, n), budget, device)
         short = [c.n_tokens for c in made if c.n_tokens != budget]
         assert not short, f"captions of {short} tokens; expected {budget}: nothing ends early"
-        found.add(budget, timing, made[0].text)
-        print(f"  ours, {case.projector}, {budget}: {timing.seconds:.4g} s", flush=True)
+        found["seconds"][str(budget)] = timing.seconds / size.clips
+        found["peak_gib"] = timing.peak_gib
+        print(f"    ours, {case.projector}, {budget}: {timing.seconds:.4g} s", flush=True)
+    # The published sequence, so that both sides' tokens can be compared.
+    alike = _captioner(size, case, llm, inputs.published_layout(size))
+    found["text"] = alike(1, size.published_budgets[-1])[0].text
     return found
 
 
-def _captioner(size: Size, case: Case, llm: Any) -> Callable[[int, int], list[Caption]]:
-    """Captions of so many clips with such a budget, as ``evaluation.captions`` asks for them."""
+def _captioner(
+    size: Size, case: Case, llm: Any, layout: PromptLayout | None = None
+) -> Callable[[int, int], list[Caption]]:
+    """Captions of so many clips with such a budget, as a cell asks for them."""
     model = inputs.vlm(size, case.projector, llm).eval()
+    model.layout = layout or model.layout
     features = inputs.MadeFeatures(size, size.clips)
 
     def caption(clips: int, budget: int) -> list[Caption]:
@@ -154,26 +167,23 @@ def _captioner(size: Size, case: Case, llm: Any) -> Callable[[int, int], list[Ca
     return caption
 
 
-def _published(size: Size, device: torch.device) -> dict[str, Measured]:
-    llm = _with_adapters(prepare_llm, inputs.llm(size, device), size).eval()
-    return {case.projector: _published_case(size, case, llm, device) for case in size.cases}
-
-
-def _published_case(size: Size, case: Case, llm: Any, device: torch.device) -> Measured:
+def _published_case(size: Size, case: Case, llm: Any, device: torch.device) -> Figures:
     projector = inputs.projector(size, case.projector).to(device).eval()
     clip = inputs.MadeFeatures(size, size.clips).batch(["0"])
-    layout = inputs.layout(size)
+    layout = inputs.published_layout(size)
 
     def caption(budget: int) -> list[int]:
         return caption_one(projector, llm, layout, clip, budget, PENALTY)
 
     caption(4)
-    found = Measured()
+    found: Figures = {"seconds": {}}
     for budget in size.published_budgets:
         tokens, timing = _once(caption, budget, device)
         assert len(tokens) == budget, f"{len(tokens)} tokens; expected {budget}"
-        found.add(budget, timing, inputs.NoTokenizer().decode(tokens))
-        print(f"  published, {case.projector}, {budget}: {timing.seconds:.4g} s", flush=True)
+        found["seconds"][str(budget)] = timing.seconds
+        found["peak_gib"] = timing.peak_gib
+        found["text"] = inputs.NoTokenizer().decode(tokens)
+        print(f"    published, {case.projector}, {budget}: {timing.seconds:.4g} s", flush=True)
     return found
 
 
@@ -190,7 +200,3 @@ def _with_adapters(add: Any, llm: Any, size: Size) -> Any:
     model = add(llm, size.lora)
     inputs.set_lora(model, 0.01)
     return model
-
-
-def _words(measured: Measured) -> list[str]:
-    return measured.text.split()

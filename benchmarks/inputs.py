@@ -65,7 +65,7 @@ class Size:
     grid: tuple[int, int]
     vision_dim: int
     # captions
-    caption_limit: int  # the published method pads every caption to this many tokens
+    text_limit: int  # the published method pads prompt and caption to this many tokens
     training_lengths: dict[str, tuple[int, int]]
     cases: tuple[Case, ...]
     small_memory_gb: dict[int, float]  # stage → GiB
@@ -101,7 +101,7 @@ FULL = Size(
     frames=8,
     grid=(24, 24),
     vision_dim=1024,
-    caption_limit=768,
+    text_limit=768,
     training_lengths={"120 to 400": (120, 400), "311 to 708": (311, 708)},
     cases=(Case("linear", 4), Case("query_abstractor", 16)),
     small_memory_gb={1: 14.9, 2: 18.6},  # 16 and 20 GB
@@ -125,7 +125,7 @@ MICRO = Size(
     frames=2,
     grid=(3, 3),
     vision_dim=24,
-    caption_limit=24,
+    text_limit=24,
     training_lengths={"5 to 12": (5, 12), "9 to 24": (9, 24)},
     cases=(Case("linear", 2), Case("query_abstractor", 3)),
     small_memory_gb={},
@@ -138,8 +138,8 @@ MICRO = Size(
 )
 SIZES = {size.name: size for size in (FULL, MICRO)}
 
-# The lengths of the chat template around the video with the published prompt.
-BEFORE, AFTER = 4, 22
+# The lengths of the chat template around the video with the published prompt, and of that prompt.
+BEFORE, AFTER, PROMPT = 4, 22, 10
 
 
 def layout(size: Size) -> PromptLayout:
@@ -149,14 +149,21 @@ def layout(size: Size) -> PromptLayout:
     return PromptLayout(before, after, before + after, eos=size.vocab - 2, pad=size.vocab - 1)
 
 
-def llm(size: Size, device: torch.device) -> nn.Module:
+def published_layout(size: Size) -> PromptLayout:
+    """The published sequence: no chat template, the question right behind the video."""
+    ours = layout(size)
+    asked = ours.after[:PROMPT]
+    return PromptLayout((), asked, asked, ours.eos, ours.pad)
+
+
+def llm(size: Size, device: torch.device, matmul: str = "bf16") -> nn.Module:
     """The frozen language model with random weights; the same at every call.
 
     The row of EOS in its head is zero, so that no caption ends before its budget.
     """
     from transformers import Qwen3Config
 
-    from siglip_study.models.quantization import random_llm
+    from siglip_study.models.quantization import random_llm, use_fp8
 
     config = Qwen3Config(
         vocab_size=size.vocab,
@@ -177,6 +184,8 @@ def llm(size: Size, device: torch.device) -> nn.Module:
     model: Any = random_llm(config, device, "nf4", SEED)
     with torch.no_grad():
         model.get_output_embeddings().weight[size.vocab - 2] = 0
+    if matmul == "fp8":
+        use_fp8(model)
     frozen: nn.Module = model.eval().requires_grad_(False)
     return frozen
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.inputs import SIZES
+from benchmarks.sides import ROUNDS, Start, compare, in_own_process
 from benchmarks.tables import Result
 from benchmarks.timing import describe, free
 from siglip_study.base.io import read_json, write_json
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--also", nargs="+", type=Path, default=[], help="other such files that the study may use"
     )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of processes, one a side")
     given = parser.parse_args(arguments)
     run(
         given.size,
@@ -51,13 +53,24 @@ def main(arguments: list[str] | None = None) -> None:
         given.device,
         given.out,
         given.also,
+        rounds=given.rounds,
     )
 
 
 def run(
-    size: str, names: list[str], device: str, out: Path | None, also: Sequence[Path] = ()
+    size: str,
+    names: list[str],
+    device: str,
+    out: Path | None,
+    also: Sequence[Path] = (),
+    *,
+    rounds: int = ROUNDS,
+    start: Start = in_own_process,
 ) -> dict[str, Any]:
-    """Run ``names``; each one's figures are on disk before the next begins."""
+    """Run ``names``; each one's figures are on disk before the next begins.
+
+    What has two sides is timed ``rounds`` times by ``start``, and all of it is kept.
+    """
     where = pick_device(device, SEVERAL_GPUS if SEVERAL & set(names) else 1)
     kept = read_json(out, SCHEMA) if out is not None and out.is_file() else {"benchmarks": {}}
     found: dict[str, Any] = kept["benchmarks"]
@@ -71,15 +84,27 @@ def run(
             if entry["size"] == size
         }
         chosen = SIZES[size]
-        result: Result = (
-            module.project(chosen, earlier) if name == "study" else module.run(chosen, where)
-        )
+        sides: dict[str, Any] = {}
+        if name == "study":
+            result: Result = module.project(chosen, earlier)
+        elif hasattr(module, "SIDES"):
+            compared = compare(name, chosen, where, rounds, start)
+            sides = {"sides": compared.sides}
+            result = module.table(chosen, where, compared)
+        else:
+            result = module.run(chosen, where)
         free(where)
-        found[name] = {"size": size, **result.as_json(), **facts(where)}
+        found[name] = {"size": size, **result.as_json(), **facts(where), **sides}
         print(result.text(), flush=True)
         if out is not None:
-            write_json(out, {"benchmarks": found}, SCHEMA)
+            keep(out, name, found[name])
     return found
+
+
+def keep(out: Path, name: str, entry: dict[str, Any]) -> None:
+    """Add a benchmark's figures to a file; what it holds of others stays."""
+    kept = read_json(out, SCHEMA) if out.is_file() else {"benchmarks": {}}
+    write_json(out, {"benchmarks": {**kept["benchmarks"], name: entry}}, SCHEMA)
 
 
 def facts(device: torch.device) -> dict[str, Any]:

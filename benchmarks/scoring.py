@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import torch
 from benchmarks.inputs import FULL, SEED, Size
 from benchmarks.models import scorer_folder
 from benchmarks.published.scoring import score_one
+from benchmarks.sides import Found
 from benchmarks.tables import Result, Table
-from benchmarks.timing import Timing, free, measure
+from benchmarks.timing import measure
 from siglip_study.features.images import load_transform
 from siglip_study.features.scorer import Scorer
 from siglip_study.metrics.siglip import Frames, clip_vectors, score_matrix, siglip_published
@@ -25,14 +25,7 @@ WORDS = [
 COMPARED = 2  # captions whose published score both codes compute
 
 
-@dataclass
-class Ours:
-    """The project's side: frames once, texts for every captioning; the published score as well."""
-
-    images: Timing
-    texts: Timing
-    chunks: float  # a caption, mean
-    audit: np.ndarray
+Figures = dict[str, Any]
 
 
 def captions(n: int, sentences: int) -> list[str]:
@@ -44,55 +37,66 @@ def captions(n: int, sentences: int) -> list[str]:
     ]
 
 
-def run(size: Size, device: torch.device) -> Result:
-    """Time both sides on the same weights, frames and captions."""
-    texts = captions(size.clips, 8 if size is FULL else 2)
-    some = min(16, size.clips)
-    with scorer_folder(size, device) as folder:
-        transform = load_transform(str(folder), None, "scorer.model")
-        shape = (some, size.frames, *transform.size, 3)
-        frames = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
-        mine = _project(folder, frames, texts, device)
-        free(device)
-        pixels = [transform.normalise(torch.from_numpy(clip)) for clip in frames[:COMPARED]]
-        published, scores = _published(folder, pixels, texts, size, device)
+def _work(size: Size, folder: Path) -> tuple[Any, np.ndarray, list[str]]:
+    """The scorer's image transform, ready frames, and captions."""
+    transform = load_transform(str(folder), None, "scorer.model")
+    shape = (min(16, size.clips), size.frames, *transform.size, 3)
+    frames = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
+    return transform, frames, captions(size.clips, 8 if size is FULL else 2)
 
-    each, image = mine.texts.seconds / size.clips, mine.images.seconds / some
+
+def run_ours(size: Size, device: torch.device) -> Figures:
+    """Frames once, texts for every captioning; the published score as well."""
+    with scorer_folder(size, device) as folder:
+        _, frames, texts = _work(size, folder)
+        return _project(folder, frames, texts, device)
+
+
+def run_published(size: Size, device: torch.device) -> Figures:
+    """Every caption with its frames."""
+    with scorer_folder(size, device) as folder:
+        transform, frames, texts = _work(size, folder)
+        pixels = [transform.normalise(torch.from_numpy(clip)) for clip in frames[:COMPARED]]
+        return _published(folder, pixels, texts, size, device)
+
+
+#: Each side runs in a process of its own.
+SIDES = {"published": run_published, "ours": run_ours}
+
+
+def table(size: Size, device: torch.device, found: Found) -> Result:
+    """Both sides beside each other."""
+    mine, theirs = found.first("ours"), found.first("published")
+    slow = found.middle("published", "seconds")
+    each, image = (found.middle("ours", key) for key in ("text", "image"))
     result = Result()
     result.agreement["the published score, by either code"] = max(
-        abs(float(a) - b) for a, b in zip(mine.audit, scores, strict=True)
+        abs(a - b) for a, b in zip(mine["audit"], theirs["scores"], strict=True)
     )
-    slow = published.seconds
-    table = Table(
+    shown = Table(
         f"Scoring, {size.clips} captions", ["a caption", "s", "published / this", "peak GiB"]
     )
-    table.rows = [
-        [
-            f"published: {size.frames} frames and the text, fp32, one caption a call",
-            slow,
-            1.0,
-            published.peak_gib,
-        ],
-        ["ours: frames cached", each, slow / each, mine.texts.peak_gib],
-        [
-            "ours: the first time, frames embedded as well",
-            each + image,
-            slow / (each + image),
-            mine.images.peak_gib,
-        ],
+    alone = f"published: {size.frames} frames and the text, fp32, one caption a call"
+    whole = each + image
+    shown.rows = [
+        [alone, slow, 1.0, theirs["peak_gib"]],
+        ["ours: frames cached", each, slow / each, mine["text_gib"]],
+        ["ours: the first time, frames embedded as well", whole, slow / whole, mine["image_gib"]],
     ]
-    table.notes = [
-        f"Captions of {mine.chunks:.3g} sentence chunks on average, all of which are scored "
+    shown.notes = [
+        f"Captions of {mine['chunks']:.3g} sentence chunks on average, all of which are scored "
         "against all clips; the published method reads the first 64 tokens of a caption and one "
         "clip. Left out on its side: reading and resizing the frames and loading the processor, "
-        "which it did anew for each caption.",
+        "which it did anew for each caption. Each side in a process of its own, "
+        f"{len(found.sides['ours'])} rounds of changing order; with frames cached the ratio was "
+        f"{found.ratio(['seconds'], ['text']).spread}.",
     ]
-    result.tables.append(table)
+    result.tables.append(shown)
     result.parts = {"scoring/ours": each, "scoring/ours/image": image, "scoring/published": slow}
     return result
 
 
-def _project(folder: Path, frames: np.ndarray, texts: list[str], device: torch.device) -> Ours:
+def _project(folder: Path, frames: np.ndarray, texts: list[str], device: torch.device) -> Figures:
     scorer = Scorer(str(folder), device=device)
     cached: list[np.ndarray] = []
     chunks: list[int] = []
@@ -116,12 +120,19 @@ def _project(folder: Path, frames: np.ndarray, texts: list[str], device: torch.d
         scorer.logit_scale,
         scorer.logit_bias,
     )
-    return Ours(images, spoken, float(np.mean(chunks)), audit)
+    return {
+        "image": images.seconds / len(frames),
+        "image_gib": images.peak_gib,
+        "text": spoken.seconds / len(texts),
+        "text_gib": spoken.peak_gib,
+        "chunks": float(np.mean(chunks)),
+        "audit": [float(score) for score in audit],
+    }
 
 
 def _published(
     folder: Path, pixels: list[torch.Tensor], texts: list[str], size: Size, device: torch.device
-) -> tuple[Timing, list[float]]:
+) -> Figures:
     from transformers import AutoTokenizer, SiglipModel
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -132,4 +143,8 @@ def _published(
         return score_one(model, tokenizer, pixels[i % COMPARED], texts[i % COMPARED])
 
     timing = measure(one, device, warmup=2, repeats=8 if size is FULL else 2)
-    return timing, [one(i) for i in range(COMPARED)]
+    return {
+        "seconds": timing.seconds,
+        "peak_gib": timing.peak_gib,
+        "scores": [one(i) for i in range(COMPARED)],
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,8 +14,9 @@ from torch import Tensor
 from benchmarks.inputs import FULL, SEED, Size, manifest_rows
 from benchmarks.models import tower_folder
 from benchmarks.published.tower import encode_one
+from benchmarks.sides import Found
 from benchmarks.tables import Result, Table
-from benchmarks.timing import Timing, free, measure
+from benchmarks.timing import measure
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.data.clips import ClipFile
 from siglip_study.features.images import load_transform
@@ -27,59 +27,76 @@ LAST = -1  # the layer that the published study read
 RUNTIME = RuntimeConfig()
 
 
-@dataclass
-class Ours:
-    """The project's side: frames to features in memory, the whole job, and the first clip."""
-
-    memory: Timing
-    account: Overlap
-    job: Timing  # None: this machine has no PyAV, which the job's decoders need
-    first: Tensor
+Figures = dict[str, Any]
+COMPARED = 4096  # values of the first clip's features that both sides tell
 
 
-def run(size: Size, device: torch.device) -> Result:
-    """Time both sides on the same weights and frames."""
+def _work(size: Size, folder: Path) -> tuple[int, int, Any, np.ndarray]:
+    """Clips, clips a call, the tower's image transform, and ready frames."""
     clips, batch = (256, RUNTIME.encode_batch_clips) if size is FULL else (6, 3)
-    with tower_folder(size, device) as folder:
-        transform = load_transform(str(folder), None, "vision.model")
-        shape = (min(clips, 16), size.frames, *transform.size, 3)
-        frames = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
-        mine = _project(folder, frames, clips, batch, device)
-        free(device)
-        pixels = transform.normalise(torch.from_numpy(frames[0]))
-        published, features = _published(folder, pixels, 10 if size is FULL else 2, device)
+    transform = load_transform(str(folder), None, "vision.model")
+    shape = (min(clips, 16), size.frames, *transform.size, 3)
+    frames = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
+    return clips, batch, transform, frames
 
-    busy = mine.account.busy_s / mine.account.clips
-    memory = mine.memory.seconds / clips
-    job = mine.job.seconds / clips
+
+def run_ours(size: Size, device: torch.device) -> Figures:
+    """Frames to features in memory, and the whole job."""
+    with tower_folder(size, device) as folder:
+        clips, batch, _, frames = _work(size, folder)
+        return _project(folder, frames, clips, batch, device)
+
+
+def run_published(size: Size, device: torch.device) -> Figures:
+    """One clip a call."""
+    with tower_folder(size, device) as folder:
+        transform, frames = _work(size, folder)[2:]
+        pixels = transform.normalise(torch.from_numpy(frames[0]))
+        return _published(folder, pixels, 10 if size is FULL else 2, device)
+
+
+#: Each side runs in a process of its own.
+SIDES = {"published": run_published, "ours": run_ours}
+
+
+def table(size: Size, device: torch.device, found: Found) -> Result:
+    """Both sides beside each other."""
+    mine, theirs = found.first("ours"), found.first("published")
+    slow = found.middle("published", "seconds")
+    busy, memory, job = (found.middle("ours", key) for key in ("busy", "memory", "job"))
     result = Result()
+    own, published = torch.tensor(mine["first"]), torch.tensor(theirs["first"])
     result.agreement["features (root mean square, relative)"] = float(
-        (mine.first - features).pow(2).mean().sqrt() / features.pow(2).mean().sqrt()
+        (own - published).pow(2).mean().sqrt() / published.pow(2).mean().sqrt()
     )
     columns = ["a clip", "s", "clips/s", "published / this", "peak GiB", "encoder busy"]
-    table = Table(f"Vision tower, {size.frames} frames a clip, decoding left out", columns)
     rows: list[tuple[str, float, float | None, float | None]] = [
-        ("published: fp32, one clip a call", published.seconds, published.peak_gib, None),
-        (f"ours: the tower alone, {batch} clips a call", busy, None, None),
-        ("ours: frames in memory to features in memory", memory, mine.memory.peak_gib, None),
+        ("published: fp32, one clip a call", slow, theirs["peak_gib"], None),
+        (f"ours: the tower alone, {mine['batch']} clips a call", busy, None, None),
+        (
+            "ours: frames in memory to features in memory",
+            *(memory, mine["peak_gib"], mine["busy_share"]),
+        ),
+        ("ours: frames in memory to a feature folder", job, None, min(1, busy / job)),
     ]
-    rows.append(("ours: frames in memory to a feature folder", job, None, min(1, busy / job)))
+    shown = Table(f"Vision tower, {size.frames} frames a clip, decoding left out", columns)
     for name, seconds, peak, share in rows:
-        table.rows.append([name, seconds, 1 / seconds, published.seconds / seconds, peak, share])
-    table.rows[2][-1] = mine.account.busy
-    table.notes = [
-        f"The last hidden layer, {clips} clips of ready frames. Published: frames already resized "
-        "and normalised, one copy to the device and back a clip. Ours: normalised on the device; "
-        "the lower rows include all copies, the last one also the disk.",
+        shown.rows.append([name, seconds, 1 / seconds, slow / seconds, peak, share])
+    shown.notes = [
+        f"The last hidden layer, {mine['clips']} clips of ready frames. Published: frames already "
+        "resized and normalised, one copy to the device and back a clip. Ours: normalised on the "
+        "device; the lower rows include all copies, the last one also the disk. Each side in a "
+        f"process of its own, {len(found.sides['ours'])} rounds of changing order; the last row's "
+        f"ratio was {found.ratio(['seconds'], ['job']).spread}.",
     ]
-    result.tables.append(table)
-    result.parts = {"tower/ours": job, "tower/published": published.seconds}
+    result.tables.append(shown)
+    result.parts = {"tower/ours": job, "tower/published": slow}
     return result
 
 
 def _project(
     folder: Path, frames: np.ndarray, clips: int, batch: int, device: torch.device
-) -> Ours:
+) -> Figures:
     encoder = VisionEncoder(str(folder), layer=LAST, device=device)
     names = [str(i) for i in range(clips)]
 
@@ -127,15 +144,28 @@ def _project(
 
     memory = measure(in_memory, device, warmup=1, repeats=3)
     job = measure(whole_job, device, warmup=1, repeats=1)
-    return Ours(memory, accounts[-1], job, first[0])
+    account = accounts[-1]
+    return {
+        "busy": account.busy_s / account.clips,
+        "busy_share": account.busy,
+        "memory": memory.seconds / clips,
+        "job": job.seconds / clips,
+        "peak_gib": memory.peak_gib,
+        "first": first[0].flatten()[:COMPARED].tolist(),
+        "clips": clips,
+        "batch": batch,
+    }
 
 
-def _published(
-    folder: Path, pixels: Tensor, repeats: int, device: torch.device
-) -> tuple[Timing, Tensor]:
+def _published(folder: Path, pixels: Tensor, repeats: int, device: torch.device) -> Figures:
     from transformers import CLIPVisionModel
 
     tower: Any = CLIPVisionModel.from_pretrained(folder, dtype=torch.float32)
     work: Callable[[int], Tensor] = lambda _: encode_one(tower, pixels)  # noqa: E731
     tower.to(device).eval()
-    return measure(work, device, warmup=1, repeats=repeats), work(0)
+    timing = measure(work, device, warmup=1, repeats=repeats)
+    return {
+        "seconds": timing.seconds,
+        "peak_gib": timing.peak_gib,
+        "first": work(0).flatten()[:COMPARED].tolist(),
+    }

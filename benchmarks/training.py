@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import inputs
 from benchmarks.inputs import Case, Size
 from benchmarks.published.train import PublishedTrainer, prepare_llm
+from benchmarks.sides import Found
 from benchmarks.tables import Result, Table
-from benchmarks.timing import Timing, free, matmul_rate, measure
+from benchmarks.timing import free, matmul_rate, measure
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import StageConfig
+from siglip_study.models.fp8 import why_no_fp8
 from siglip_study.models.llm import add_lora
 from siglip_study.models.sizes import SequenceShape, training_flops
 from siglip_study.models.vlm import VisionLanguageModel
@@ -26,6 +27,7 @@ from siglip_study.runs.clips import forward_passes
 from siglip_study.training.memory import MemoryPlan, plan_memory
 from siglip_study.training.step import make_optimizer, optimizer_step
 
+Figures = dict[str, Any]
 Batch = tuple[Tensor, list[tuple[int, ...]]]
 STAGES = (1, 2)
 
@@ -101,94 +103,16 @@ class ProjectTrainer:
         return losses
 
 
-@dataclass
-class Measured:
-    """One side, one stage, one case."""
-
-    timing: Timing
-    first_loss: float
-    flops: float  # a step, mean over the timed ones
-    startup_s: float = 0.0  # compilation and planning, once a job
-    validation_s: float = 0.0  # a clip
-    plan: MemoryPlan | None = None
-
-    @property
-    def rate(self) -> float:
-        """Useful TFLOP/s, over all timed steps."""
-        return self.flops * len(self.timing.runs) / sum(self.timing.runs) / 1e12
-
-
-def run(size: Size, device: torch.device) -> Result:
-    """Time both sides on the same weights and batches."""
-    peak_rate = matmul_rate(device, size.matmul)
-    ours = _project(size, device)
+def run_ours(size: Size, device: torch.device, matmul: str = "bf16") -> Figures:
+    """The project's side: every stage and case, and the rate that it is held against."""
+    found: Figures = {"matmul_rate": matmul_rate(device, size.matmul), "cases": {}}
     free(device)
-    theirs = _published(size, device)
-    free(device)
-
-    result = Result()
-    columns = ["step", "published s", "ours s", "ratio", "published GiB", "ours GiB"]
-    columns += ["ours TFLOP/s", "share of matmul rate", "clips a pass", "layers recomputed"]
-    table = Table("Training step", columns)
-    for (stage, case, lengths, memory), mine in ours.items():
-        published = theirs[stage, case]
-        at_most = "" if memory is None else f", at most {memory:.0f} GiB"
-        assert mine.plan is not None
-        table.rows.append(
-            [
-                f"stage {stage}, {case.name}, captions {lengths}{at_most}",
-                published.timing.seconds,
-                mine.timing.seconds,
-                published.timing.seconds / mine.timing.seconds,
-                published.timing.peak_gib,
-                mine.timing.peak_gib,
-                mine.rate,
-                mine.rate / peak_rate,
-                float(mine.plan.forward_clips),
-                float(mine.plan.recomputed),
-            ]
-        )
-        if memory is None:
-            key = f"training/{case.projector}/{stage}/{lengths}"
-            result.parts |= {
-                f"{key}/ours/step": mine.timing.seconds,
-                f"{key}/ours/validation": mine.validation_s,
-                f"{key}/ours/startup": mine.startup_s,
-                f"{key}/published/step": published.timing.seconds,
-            }
-            if lengths == next(iter(size.training_lengths)):
-                apart = abs(mine.first_loss / published.first_loss - 1)
-                result.agreement[f"loss of stage {stage}, {case.name}"] = apart
-    table.notes = [
-        f"Matmul rate: {peak_rate:.3g} TFLOP/s, {size.matmul}³ on random data"
-        f" ({'bf16' if device.type == 'cuda' else 'fp32'}).",
-        f"Median of {size.repeats} steps (ours) over batches of differing lengths, "
-        f"{_published_repeats(size)} (published, after one warm-up). The published step pads "
-        f"each caption to {size.caption_limit} tokens, so that its time does not depend on them; "
-        "it was timed once for both rows.",
-        "TFLOP/s counts useful work alone: no padding, no recomputation, causal attention.",
-    ]
-    result.tables.append(table)
-    startups = Table("Start-up of a training job: planning and compilation", ["job", "s"])
-    startups.rows = [
-        [f"stage {stage}, {case.name}", mine.startup_s]
-        for (stage, case, lengths, memory), mine in ours.items()
-        if memory is None and lengths == next(iter(size.training_lengths))
-    ]
-    result.tables.append(startups)
-    return result
-
-
-def _project(
-    size: Size, device: torch.device
-) -> dict[tuple[int, Case, str, float | None], Measured]:
-    found = {}
     for stage in STAGES:
         compiled = 0.0
-        small = size.small_memory_gb.get(stage)
+        small = size.small_memory_gb.get(stage) if matmul == "bf16" else None
         # A model for each: with room to spare, planning unpacks its weights for good.
         for memory in (small, None) if small and device.type == "cuda" else (None,):
-            llm: Any = inputs.llm(size, device)
+            llm: Any = inputs.llm(size, device, matmul)
             if stage == 2:
                 llm = add_lora(llm, size.lora)
             for case in size.cases if memory is None else size.cases[:1]:
@@ -196,12 +120,11 @@ def _project(
                 flops = projector_flops(model, size)
                 lengths_of_captions = list(size.training_lengths)
                 for lengths in lengths_of_captions if memory is None else lengths_of_captions[:1]:
-                    measured = _project_mode(model, size, stage, case, lengths, memory, flops)
+                    figures = _project_mode(model, size, stage, case, lengths, memory, flops)
                     # Compiled graphs are shared here, but not by the jobs of a study.
-                    compiled = max(compiled, measured.startup_s)
-                    measured.startup_s = compiled
-                    found[stage, case, lengths, memory] = measured
-                    _say(f"ours, stage {stage}, {case.name}, {lengths}, {memory}", measured)
+                    figures["startup"] = compiled = max(compiled, figures["startup"])
+                    found["cases"][_key(stage, case, lengths, memory)] = figures
+                    _say(f"{matmul}, stage {stage}, {case.name}, {lengths}, {memory}", figures)
             del llm, model
             free(device)
     return found
@@ -215,22 +138,25 @@ def _project_mode(
     lengths: str,
     memory: float | None,
     projector: int,
-) -> Measured:
+) -> Figures:
     low, high = size.training_lengths[lengths]
     model.projector.load_state_dict(inputs.projector(size, case.projector).state_dict())
     inputs.set_lora(model.llm, 0.0)
-    free(model.feature_scale.device)
+    device = model.feature_scale.device
+    free(device)
     began = time.perf_counter()
-    accelerator = make_accelerator(model.feature_scale.device)
+    accelerator = make_accelerator(device)
     plan = prepare(model, case.batch, high, size, memory, accelerator)
     trainer = ProjectTrainer(model, plan, accelerator)
     warmup = 2
-    work = _batches(size, case, low, high, warmup + size.repeats, trainer.device)
-    losses = [float(trainer.step(*work[0]))]
+    work = _batches(size, case, low, high, warmup + size.repeats, device)
+    # The published sequence, so that both sides' losses can be compared.
+    model.layout = inputs.published_layout(size)
+    first = trainer.validate(*work[0]).sum() / sum(map(len, work[0][1]))
+    model.layout = inputs.layout(size)
+    trainer.step(*work[0]).sum().item()
     startup = time.perf_counter() - began
-    timing = measure(
-        lambda i: trainer.step(*work[i]), trainer.device, warmup=warmup, repeats=size.repeats
-    )
+    timing = measure(lambda i: trainer.step(*work[i]), device, warmup=warmup, repeats=size.repeats)
     prompt = model.prompt_length(work[0][0])
     lora = size.shape.lora_parameters(size.lora.r, size.lora.targets) if stage == 2 else 0
     # Useful ones: padding, and layers that run again, count for nothing.
@@ -241,19 +167,22 @@ def _project_mode(
         )
         for _, captions in work[warmup:]
     ]
-    validation = measure(lambda i: trainer.validate(*work[i]), trainer.device, warmup=1, repeats=2)
-    return Measured(
-        timing,
-        losses[0],
-        sum(flops) / len(flops),
-        max(0.0, startup - timing.seconds),
-        validation.seconds / case.batch,
-        plan,
-    )
+    validation = measure(lambda i: trainer.validate(*work[i]), device, warmup=1, repeats=2)
+    return {
+        "step": timing.seconds,
+        "peak_gib": timing.peak_gib,
+        "first_loss": float(first),
+        "tflops": sum(flops) / sum(timing.runs) / 1e12,
+        "startup": max(0.0, startup - timing.seconds),  # compilation and planning, once a job
+        "validation": validation.seconds / case.batch,
+        "forward_clips": plan.forward_clips,
+        "recomputed": plan.recomputed,
+    }
 
 
-def _published(size: Size, device: torch.device) -> dict[tuple[int, Case], Measured]:
-    found = {}
+def run_published(size: Size, device: torch.device) -> Figures:
+    """The published side; its time does not depend on the captions' lengths."""
+    found: Figures = {"cases": {}}
     llm = prepare_llm(inputs.llm(size, device), size.lora)
     low, high = next(iter(size.training_lengths.values()))
     for stage in STAGES:
@@ -262,13 +191,17 @@ def _published(size: Size, device: torch.device) -> dict[tuple[int, Case], Measu
             trainer = PublishedTrainer(
                 inputs.projector(size, case.projector),
                 llm,
-                inputs.layout(size),
+                inputs.published_layout(size),
                 stage,
-                size.caption_limit,
+                size.text_limit,
                 device,
             )
-            repeats = _published_repeats(size)
-            work = _batches(size, case, low, high, 1 + repeats, device)
+            # One with and one without the optimizer's step, and another pair.
+            repeats = 4 if size is inputs.FULL else 2
+            work = [
+                (ready_for_copy(features.float().cpu()), captions)
+                for features, captions in _batches(size, case, low, high, 1 + repeats, device)
+            ]
             losses: list[float] = []
             timing = measure(
                 lambda i, t=trainer, w=work, seen=losses: seen.append(t.step(*w[i])),  # type: ignore[misc]
@@ -276,15 +209,111 @@ def _published(size: Size, device: torch.device) -> dict[tuple[int, Case], Measu
                 warmup=1,
                 repeats=repeats,
             )
-            found[stage, case] = Measured(timing, losses[0], 0.0)
-            _say(f"published, stage {stage}, {case.name}", found[stage, case])
+            figures = {
+                "step": timing.seconds,
+                "peak_gib": timing.peak_gib,
+                "first_loss": losses[0],
+            }
+            found["cases"][_key(stage, case)] = figures
+            _say(f"published, stage {stage}, {case.name}", figures)
             del trainer
     return found
 
 
-def _published_repeats(size: Size) -> int:
-    # Its steps are slow and always alike.
-    return 2 if size is inputs.FULL else size.repeats
+def run_fp8(size: Size, device: torch.device) -> Figures:
+    """The project's side with products in FP8; nothing where a GPU has none."""
+    if device.type == "cuda" and why_no_fp8(device):
+        return {"cases": {}}
+    return run_ours(size, device, "fp8")
+
+
+#: Each side runs in a process of its own.
+SIDES = {"published": run_published, "ours": run_ours, "fp8": run_fp8}
+
+
+def table(size: Size, device: torch.device, found: Found) -> Result:
+    """Both sides beside each other."""
+    result = Result()
+    columns = ["step", "published s", "ours s", "ratio", "ratios seen", "published GiB"]
+    columns += ["ours GiB", "ours TFLOP/s", "share of matmul rate", "clips a pass"]
+    columns += ["layers recomputed"]
+    steps = Table("Training step", columns)
+    startups = Table("Start-up of a training job: planning and compilation", ["job", "s", "again"])
+    rate = found.middle("ours", "matmul_rate")
+    first_lengths = next(iter(size.training_lengths))
+    for side in ("ours", "fp8"):
+        cases = found.first(side)["cases"]
+        for stage, case, lengths, memory in _modes(size):
+            key = _key(stage, case, lengths, memory)
+            if key not in cases:
+                continue
+            published, ours = ["cases", _key(stage, case), "step"], ["cases", key, "step"]
+            ratio, mine = found.ratio(published, ours, side), cases[key]
+            at_most = "" if memory is None else f", at most {memory:.0f} GiB"
+            fp8 = ", FP8" if side == "fp8" else ""
+            tflops = found.middle(side, "cases", key, "tflops")
+            steps.rows.append(
+                [
+                    f"stage {stage}, {case.name}, captions {lengths}{at_most}{fp8}",
+                    found.middle("published", *published),
+                    found.middle(side, *ours),
+                    ratio.middle,
+                    ratio.spread,
+                    found.first("published")["cases"][_key(stage, case)]["peak_gib"],
+                    mine["peak_gib"],
+                    tflops,
+                    tflops / rate,
+                    float(mine["forward_clips"]),
+                    float(mine["recomputed"]),
+                ]
+            )
+            if memory is not None:
+                continue
+            part = f"training/{case.projector}/{stage}/{lengths}"
+            for figure in ("step", "validation", "startup"):
+                seconds = found.middle(side, "cases", key, figure)
+                result.parts[f"{part}/{side}/{figure}"] = seconds
+            result.parts[f"{part}/published/step"] = found.middle("published", *published)
+            if lengths == first_lengths:
+                theirs = found.first("published")["cases"][_key(stage, case)]["first_loss"]
+                apart = abs(mine["first_loss"] / theirs - 1)
+                result.agreement[f"loss of stage {stage}, {case.name}{fp8}"] = apart
+                starts = found.each(side, "cases", key, "startup")
+                again = starts[-1] if len(starts) > 1 else None
+                startups.rows.append([f"stage {stage}, {case.name}{fp8}", starts[0], again])
+    steps.notes = [
+        f"Matmul rate: {rate:.3g} TFLOP/s, {size.matmul}³ on random data"
+        f" ({'bf16' if device.type == 'cuda' else 'fp32'}).",
+        f"Each side in a process of its own; {len(found.sides['ours'])} rounds, the published side "
+        f"first in one and ours first in the next. Median of {size.repeats} steps (ours) over "
+        "batches of differing lengths, 4 (published, after one warm-up); of the processes the "
+        "median again. Ratios seen: the lowest and highest of any two processes. The published "
+        f"step pads question and caption to {size.text_limit} tokens, so that its time does not "
+        "depend on them; it was timed once for both rows.",
+        "TFLOP/s counts useful work alone: no padding, no recomputation, causal attention.",
+    ]
+    startups.notes = ["Again: another process on the same machine finds the graphs compiled."]
+    result.tables += [steps, startups]
+    return result
+
+
+def _modes(size: Size) -> Iterator[tuple[int, Case, str, float | None]]:
+    first = next(iter(size.training_lengths))
+    for stage in STAGES:
+        if (small := size.small_memory_gb.get(stage)) is not None:
+            yield stage, size.cases[0], first, small
+        for case in size.cases:
+            for lengths in size.training_lengths:
+                yield stage, case, lengths, None
+
+
+def _key(stage: int, case: Case, lengths: str = "", memory: float | None = None) -> str:
+    return f"{stage}/{case.projector}/{lengths}/{memory or ''}"
+
+
+def ready_for_copy(tensor: Tensor) -> Tensor:
+    """In pinned memory where there is a GPU, as the published data loader leaves it."""
+    return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
 def _batches(
@@ -308,7 +337,7 @@ def projector_flops(model: VisionLanguageModel, size: Size) -> int:
     return int(counter.get_total_flops())
 
 
-def _say(what: str, measured: Measured) -> None:
-    peak = measured.timing.peak_gib
+def _say(what: str, figures: Figures) -> None:
+    peak = figures["peak_gib"]
     shown = "" if peak is None else f", {peak:.1f} GiB"
-    print(f"  {what}: {measured.timing.seconds:.4g} s a step{shown}", flush=True)
+    print(f"    {what}: {figures['step']:.4g} s a step{shown}", flush=True)

@@ -15,6 +15,6 @@ def encode_one(tower: Any, pixels: Tensor) -> Tensor:
     The last hidden state; the class token goes.
     """
     device = next(tower.parameters()).device
-    output = tower(pixel_values=pixels.to(device), output_hidden_states=True)
-    features: Tensor = output.hidden_states[-1][:, 1:].cpu()
+    output = tower(pixel_values=pixels.to(device))
+    features: Tensor = output.last_hidden_state[:, 1:].cpu()
     return features

@@ -24,6 +24,7 @@ def test_both_sides_are_timed(kept, name):
     parts = entry(kept, name)["parts"]
     sides = {side for key in parts for side in ("ours", "published") if f"/{side}" in key}
     assert sides == {"ours", "published"}
+    assert set(entry(kept, name)["sides"]) >= sides
     # A start-up is a difference of two times, which at this size is noise.
     assert all(v > 0 for k, v in parts.items() if not k.endswith("startup"))
     assert entry(kept, name)["tables"] and entry(kept, name)["machine"].startswith("CPU")
@@ -39,15 +40,22 @@ def test_both_sides_are_timed(kept, name):
     ],
 )
 def test_both_sides_compute_the_same(kept, name, limit):
-    agreement = entry(kept, name)["agreement"]
+    agreement = [v for k, v in entry(kept, name)["agreement"].items() if "FP8" not in k]
     assert agreement
-    assert max(agreement.values()) <= limit
+    assert max(agreement) <= limit
 
 
 def test_training_compares_every_stage_and_case(kept):
     found = entry(kept, "training")
-    assert len(found["agreement"]) == 4
-    assert len(found["tables"][0]["rows"]) == 8
+    # Two stages of two cases, by ours and in FP8, whose loss is another.
+    assert len(found["agreement"]) == 8
+    assert len(found["tables"][0]["rows"]) == 16
+
+
+def test_fp8_is_near_what_the_published_step_computes(kept):
+    """Random weights, two layers: an e4m3 number has a relative error of up to 6 %."""
+    apart = entry(kept, "training")["agreement"]
+    assert all(0 < value < 0.02 for name, value in apart.items() if "FP8" in name)
 
 
 def test_merged_adapters_and_recorded_steps_cost_nothing_in_fp32(kept):

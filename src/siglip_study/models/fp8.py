@@ -77,7 +77,8 @@ class Fp8Linear(nn.Linear):
             packed, scales = quantize_rows(factor.contiguous())
             self.register_buffer(f"{name}s", packed)
             self.register_buffer(f"{name}_scales", scales.t().contiguous())
-        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        kept = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self.register_parameter("bias", kept)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
