@@ -105,7 +105,7 @@ def table(size: Size, device: torch.device, found: Found) -> Result:
         f"Published: one clip a call, timed at {measured_at} new tokens; other budgets by the "
         "straight line through these, which leaves out the growth of attention with length. Ours: "
         f"one call over all {size.clips} clips at the full budget, prefill included. Each side in "
-        f"a process of its own, {len(found.sides['ours'])} rounds of changing order.",
+        f"processes of its own: {found.counted()}.",
         f"The {size.quick[0]} captions of {size.quick[1]} tokens after an epoch, all together: "
         f"{', '.join(quick)}. Laying out the weights once a cell: {ready:.3g} s, not in the table.",
         f"Greedy, repetition penalty {PENALTY}, adapters not zero; no caption ends early.",

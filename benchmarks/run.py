@@ -29,6 +29,8 @@ NAMES = (
     *("training", "captions", "adapters", "tower", "decoding", "feature_job"),
     *("scoring", "scores", "data_parallel", "study"),
 )
+#: Those that time two sides, each in a process of its own.
+COMPARED = ("training", "captions", "tower", "scoring")
 # Not part of a plain run: they need several GPUs, or many minutes of a CPU.
 ON_REQUEST = {"data_parallel", "scores"}
 SEVERAL = {"data_parallel"}
@@ -87,7 +89,7 @@ def run(
         sides: dict[str, Any] = {}
         if name == "study":
             result: Result = module.project(chosen, earlier)
-        elif hasattr(module, "SIDES"):
+        elif name in COMPARED:
             compared = compare(name, chosen, where, rounds, start)
             sides = {"sides": compared.sides}
             result = module.table(chosen, where, compared)

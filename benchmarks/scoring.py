@@ -87,8 +87,8 @@ def table(size: Size, device: torch.device, found: Found) -> Result:
         f"Captions of {mine['chunks']:.3g} sentence chunks on average, all of which are scored "
         "against all clips; the published method reads the first 64 tokens of a caption and one "
         "clip. Left out on its side: reading and resizing the frames and loading the processor, "
-        "which it did anew for each caption. Each side in a process of its own, "
-        f"{len(found.sides['ours'])} rounds of changing order; with frames cached the ratio was "
+        "which it did anew for each caption. Processes: "
+        f"{found.counted()}; with frames cached the ratio was "
         f"{found.ratio(['seconds'], ['text']).spread}.",
     ]
     result.tables.append(shown)

@@ -46,6 +46,10 @@ class Found:
 
     sides: dict[str, list[dict[str, Any]]]
 
+    def counted(self) -> str:
+        """How many processes there were of each side."""
+        return ", ".join(f"{len(each)} of {side}" for side, each in self.sides.items())
+
     def first(self, side: str) -> dict[str, Any]:
         """Figures of the first process."""
         return self.sides[side][0]

@@ -85,8 +85,8 @@ def table(size: Size, device: torch.device, found: Found) -> Result:
     shown.notes = [
         f"The last hidden layer, {mine['clips']} clips of ready frames. Published: frames already "
         "resized and normalised, one copy to the device and back a clip. Ours: normalised on the "
-        "device; the lower rows include all copies, the last one also the disk. Each side in a "
-        f"process of its own, {len(found.sides['ours'])} rounds of changing order; the last row's "
+        "device; the lower rows include all copies, the last one also the disk. Processes: "
+        f"{found.counted()}; the last row's "
         f"ratio was {found.ratio(['seconds'], ['job']).spread}.",
     ]
     result.tables.append(shown)

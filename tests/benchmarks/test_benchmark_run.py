@@ -10,7 +10,8 @@ import torch
 
 from benchmarks import data_parallel, results
 from benchmarks.inputs import MICRO
-from benchmarks.run import run
+from benchmarks.run import SCHEMA, run
+from siglip_study.base.io import read_json
 
 TIMED = ("training", "captions", "tower", "scoring")
 
@@ -124,3 +125,9 @@ def test_two_ranks_take_the_step_of_one(monkeypatch):
     found = data_parallel.run(MICRO, torch.device("cpu"))
     assert all(seconds > 0 for seconds in found.parts.values())
     assert max(found.agreement.values()) < 1e-5
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/speed.md"])
+def test_pages_claim_what_was_measured(page):
+    text = " ".join((results.HERE.parent / page).read_text(encoding="utf-8").split())
+    assert results.claim(read_json(results.CLAIMED, SCHEMA)) in text

@@ -45,8 +45,8 @@ def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     The largest magnitude of a row becomes :data:`LARGEST`, so nothing overflows.
     """
     scale = x.abs().amax(dim=1, keepdim=True).float().clamp(min=1e-12) / LARGEST
-    # Division may round past the largest value, which a cast would turn into NaN.
-    return (x.float() / scale).clamp(-LARGEST, LARGEST).to(E4M3), scale
+    # The product may round past the largest value, which a cast would turn into NaN.
+    return (x.float() * scale.reciprocal()).clamp(-LARGEST, LARGEST).to(E4M3), scale
 
 
 class Fp8Linear(nn.Linear):

@@ -13,8 +13,8 @@ from torch import nn
 from siglip_study.base.errors import StudyError
 from siglip_study.config.training import LlmConfig, LoraConfig
 from siglip_study.models.families import llm_config
-from siglip_study.models.hub import load_part, load_weights, settings_of
 from siglip_study.models.fp8 import why_no_fp8
+from siglip_study.models.hub import load_part, load_weights, settings_of
 from siglip_study.models.quantization import forbid_repacking, nf4_config, random_llm, use_fp8
 
 log = logging.getLogger(__name__)

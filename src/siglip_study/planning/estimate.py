@@ -375,7 +375,9 @@ class Forecast:
         trained = self.projectors[shape.connector][0] + self.lora_parameters(shape.stage)
         kept = kept_layers(config.runtime.checkpointing, llm.layers)
         a_pass = least_pass(self.training_pass(shape), kept)
-        held = llm_bytes(llm, config.llm.quantization) + 4.0 * trained
+        # In FP8 a weight is held twice, a byte each.
+        packing = "none" if config.llm.matmul == "fp8" else config.llm.quantization
+        held = llm_bytes(llm, packing) + 4.0 * trained
         return held + bytes_needed(a_pass, trained)
 
     def _caption(self, prompt: int, gpu: Gpu, new_tokens: int, batch: int) -> Cost:

@@ -31,6 +31,7 @@ from siglip_study.models.families import (
     tower_config,
     vision_family,
 )
+from siglip_study.models.fp8 import why_no_fp8
 from siglip_study.models.hub import (
     FETCH_HINT,
     architecture,
@@ -308,8 +309,12 @@ def check_disk(forecast: Forecast) -> Told:
 
 
 def check_gpu(forecast: Forecast) -> Told:
-    """The leanest training step of every shape fits the GPU's memory."""
+    """The leanest training step of every shape fits the GPU's memory; it can do what is asked."""
     runtime, here = forecast.config.runtime, torch.cuda.is_available()
+    if forecast.config.llm.matmul == "fp8":
+        device = "cuda" if here and runtime.device != "cpu" else "cpu"
+        if reason := why_no_fp8(torch.device(device)):
+            yield "failed", reason
     if runtime.device == "cpu":
         yield "ok", "runtime.device is cpu; none is needed."
     elif here:

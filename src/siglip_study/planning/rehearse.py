@@ -199,7 +199,7 @@ def existing_folder(path: Path) -> Path:
 
 _TIMED = (
     *("vision.model", "vision.frames"),
-    *("llm.model", "llm.quantization", "llm.lora.r", "llm.lora.targets"),
+    *("llm.model", "llm.quantization", "llm.matmul", "llm.lora.r", "llm.lora.targets"),
     "training.max_target_tokens",
     *(f"runtime.{key}" for key in ("device", "memory_gb", "checkpointing", "compile")),
     *("stage1.batch_size", "stage1.gradient_accumulation"),

@@ -93,6 +93,8 @@ EQUAL: tuple[tuple[str, Callable[[CellResult], Any], str], ...] = (
     ("encoder layer", _of_run("run", "vision", "layer"), ""),
     ("language model", _of_run("run", "llm", "model"), ""),
     ("quantisation", _of_run("run", "llm", "quantization"), ""),
+    # A run that is older than the key multiplied in bf16.
+    ("matrix products", lambda cell: _of_run("run", "llm", "matmul")(cell) or "bf16", ""),
     ("rank of the adapters", _of_run("run", "llm", "lora", "r"), ""),
     ("prompt", _of_run("run", "llm", "prompt"), ""),
     ("longest target (tokens)", _of_run("run", "training", "max_target_tokens"), ""),
