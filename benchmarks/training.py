@@ -288,9 +288,9 @@ def table(size: Size, device: torch.device, found: Found) -> Result:
         f" ({'bf16' if device.type == 'cuda' else 'fp32'}).",
         f"Each side in processes of its own: {found.counted()}. Median of {size.repeats} steps "
         "(ours) over batches of differing lengths, 2 (published, after one warm-up); of the "
-        "processes the median again. Ratios seen: the lowest and highest of any two processes. The published "
-        f"step pads question and caption to {size.text_limit} tokens, so that its time does not "
-        "depend on them; it was timed once for both rows.",
+        "processes the median again. Ratios seen: the lowest and highest of any two processes. "
+        f"The published step pads question and caption to {size.text_limit} tokens, so that its "
+        "time does not depend on them; it was timed once for both rows.",
         "TFLOP/s counts useful work alone: no padding, no recomputation, causal attention.",
     ]
     startups.notes = ["Again: another process on the same machine finds the graphs compiled."]

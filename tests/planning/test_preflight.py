@@ -111,6 +111,10 @@ def test_a_model_that_will_not_do(study, models, spoil, said):
             {"llm": {"model": LLM, "lora": {"targets": ["q_proj", "query_key_value"]}}},
             "llm.lora.targets: query_key_value is no linear layer of this model",
         ),
+        (
+            {"llm": {"model": LLM, "matmul": "fp8", "lora": {"targets": ["q_proj"]}}},
+            "gpu: llm.matmul is fp8, and the device is the CPU; expected an NVIDIA GPU",
+        ),
         ({"scorer": {"model": TOWER}}, "scorer: "),  # the encoder is no judge
         ({"data": {"root": "./none"}, "demo": None}, "there is no such folder"),
     ],

@@ -44,7 +44,7 @@ def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
     The largest magnitude of a row becomes :data:`LARGEST`, so nothing overflows.
     """
-    scale = x.abs().amax(dim=1, keepdim=True).float().clamp(min=1e-12) / LARGEST
+    scale = x.abs().amax(dim=1, keepdim=True).float().clamp(min=1e-30) / LARGEST
     # The product may round past the largest value, which a cast would turn into NaN.
     return (x.float() * scale.reciprocal()).clamp(-LARGEST, LARGEST).to(E4M3), scale
 
