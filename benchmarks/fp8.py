@@ -158,7 +158,11 @@ def _seen(
             hidden = model.backbone(inputs_embeds=inputs, use_cache=False).last_hidden_state
             logits = model.head(hidden[0, prompt.shape[1] - 1 :].contiguous())
             distributions.append(logits.float().log_softmax(dim=-1).cpu())
-    of = {name: p.grad.flatten().float().cpu() for name, p in model.trainable().items()}
+    of = {
+        name: p.grad.flatten().float().cpu()
+        for name, p in model.trainable().items()
+        if p.grad is not None
+    }
     adapters = torch.cat([grad for name, grad in of.items() if "lora_" in name])
     mapping = torch.cat([grad for name, grad in of.items() if "lora_" not in name])
     return Seen(torch.tensor(losses), mapping, adapters, distributions)
