@@ -115,8 +115,9 @@ def _product(
     return _multiply(x, scales, weight, weight_scales).to(dtype)
 
 
-@_product.register_fake
-def _(x: Tensor, scales: Tensor, weight: Tensor, weight_scales: Tensor, dtype: Any) -> Tensor:
+def _product_shape(
+    x: Tensor, scales: Tensor, weight: Tensor, weight_scales: Tensor, dtype: torch.dtype
+) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0], dtype=dtype)
 
 
@@ -133,8 +134,9 @@ def _linear(
     return _multiply(packed, scales, rows, row_scales).to(x.dtype)
 
 
-@_linear.register_fake
-def _(x: Tensor, packed: Tensor, scales: Tensor, rows: Tensor, *weights: Tensor) -> Tensor:
+def _linear_shape(
+    x: Tensor, packed: Tensor, scales: Tensor, rows: Tensor, *weights: Tensor
+) -> Tensor:
     return x.new_empty(x.shape[0], rows.shape[0])
 
 
@@ -148,4 +150,6 @@ def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return (of_x, None, None, None, None, None, None)
 
 
+_product.register_fake(_product_shape)
+_linear.register_fake(_linear_shape)
 _linear.register_autograd(_gradient, setup_context=_keep)
