@@ -22,10 +22,15 @@ rule tables:
         scorer_check=PATHS.scorer_check,
         rejected=PATHS.rejected,
     output:
+        [PATHS.tables / f"{name}.parquet" for name in TABLES],
         [
-            PATHS.tables / f"{name}.{kind}"
+            report(
+                PATHS.tables / f"{name}.csv",
+                caption="../report/tables.rst",
+                category="Tables",
+                labels={"table": name},
+            )
             for name in TABLES
-            for kind in ("parquet", "csv")
         ],
         ranking=PATHS.ranking,
     log:
@@ -51,7 +56,18 @@ rule report:
         summary=PATHS.manifest_summary,
         template=REPORT_FILES,
     output:
-        report=PATHS.report,
+        report=report(
+            PATHS.report,
+            caption="../report/report.rst",
+            category="Answer",
+        ),
+        figures=report(
+            directory(PATHS.figures),
+            patterns=["{name}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{name}"},
+        ),
     log:
         PATHS.log("report"),
     benchmark:

@@ -23,6 +23,7 @@ with job(snakemake.log[0]):
         Path(snakemake.output.report),
         title=config.report.title,
         language=config.report.language,
+        figures=Path(snakemake.output.figures),
         config=plain_config(config),
         provenance={
             "command": "snakemake --cores 1 --resources gpu=1 --configfile config.yaml",

@@ -14,6 +14,7 @@ class Paths:
     def __init__(self, output_dir: str | Path) -> None:
         self.root = Path(output_dir)
         self.report = self.root / "report.html"
+        self.figures = self.root / "figures"
         self.demo = self.root / "demo"
         self.data = self.root / "data"
         self.manifest = self.data / "manifest.parquet"
