@@ -163,7 +163,7 @@ def pair_matrix(canvas: Canvas, views: Sequence[PairView]) -> Figure | None:
         tip = join("", [f"{a} − {b}: {digits(difference)}{bounds(low, high)}, {p}: ", verdict])
         found.append(
             Square(
-                order.index(a), order.index(b), digits(difference),
+                order.index(a), order.index(b), digits(difference, 2 if len(order) > 7 else 3),
                 abs(difference) / top if view.better else 0.0, tip, a, view.better is not None,
             )
         )  # fmt: skip
@@ -293,7 +293,7 @@ def fact_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None
     return Figure(
         name="facts",
         title=say("charts.facts.title"),
-        alt=join(" ", blind[:4] or [say("charts.facts.all")]),
+        alt=join(" ", blind[:3] or [say("charts.facts.all")]),
         wide=wide,
         narrow=narrow,
         columns=(say("charts.captioner"), *columns),
