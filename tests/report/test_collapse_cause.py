@@ -13,6 +13,10 @@ from siglip_study.report.results import LOST, History, lost_in
 from siglip_study.report.wording.labels import label
 
 
+def english(*given) -> str:
+    return why(*given).en
+
+
 def epoch(stage, number, share, *, start=0.4, before=0.5, **more):
     return {
         "stage": stage,
@@ -99,7 +103,7 @@ def lost(share=0.001, **more):
             study(epoch(1, 1, 0.4), epoch(2, 1, 0.4, grad_share_lora=0.98), **COLLAPSED),
             [
                 "Tokens stay apart (40 % of them depends",
-                "(effective captions 0.03, people's 0.95): the language model ignores them",
+                "(distinct captions 0.03, people's 0.95): the language model ignores them",
                 "LoRA took 98 % of the squared gradient norm.",
             ],
         ),
@@ -114,12 +118,12 @@ def lost(share=0.001, **more):
     ],
 )
 def test_the_first_link_that_broke_is_named_with_its_figures(history, said):
-    text = why(history)
+    text = english(history)
     assert [part for part in said if part not in text] == []
 
 
 def test_a_share_of_the_gradient_is_lora_s_alone_above_its_threshold():
-    text = why(study(epoch(1, 1, 0.4), epoch(2, 1, 0.4), **COLLAPSED))
+    text = english(study(epoch(1, 1, 0.4), epoch(2, 1, 0.4), **COLLAPSED))
     assert "ignores them" in text and "LoRA" not in text
 
 
@@ -129,16 +133,16 @@ def test_scrambled_neighbours():
     assert (chance, spread) == (pytest.approx(5 / 31), pytest.approx(0.0290, abs=1e-4))
     assert chance_overlap(2) == (0.0, 0.0)
     for overlap, scrambled in ((0.2, True), (0.23, False)):
-        text = why(study(epoch(2, 1, 0.4, diag_neighbour_overlap=overlap), **COLLAPSED))
+        text = english(study(epoch(2, 1, 0.4, diag_neighbour_overlap=overlap), **COLLAPSED))
         assert ("the projector scrambled what the encoder saw" in text) == scrambled
 
 
 def test_learning_by_heart():
     epochs = [epoch(1, n, 0.9) for n in (1, 2)]
     epochs[1] |= {"train_loss": 0.98, "val_loss": 1.95}
-    text = why(study(*epochs, role="control_noise", grounded=False))
+    text = english(study(*epochs, role="control_noise", grounded=False))
     assert "learned by heart" in text and "(1.80 → 0.98)" in text and "(1.90 → 1.95)" in text
-    assert "No collapse" in why(study(*epochs, grounded=True))
+    assert "No collapse" in english(study(*epochs, grounded=True))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ def test_learning_by_heart():
     ],
 )
 def test_what_gradients_say_of_a_video_that_was_lost(norms, step, said):
-    text = why(study(epoch(1, 1, 0.001, step=step), norms=steps(1, norms), **COLLAPSED))
+    text = english(study(epoch(1, 1, 0.001, step=step), norms=steps(1, norms), **COLLAPSED))
     assert said in text if said else "exploded" not in text and "median" not in text
 
 
@@ -160,18 +164,18 @@ def test_what_gradients_say_of_a_video_that_was_lost(norms, step, said):
 )
 def test_attention_at_its_edges(entropy, said):
     healthy = study(epoch(1, 1, 0.4, diag_attention_entropy=entropy))
-    for text in (why(lost(diag_attention_entropy=entropy)), why(healthy)):
+    for text in (english(lost(diag_attention_entropy=entropy)), english(healthy)):
         assert ("attention entropy" in text) == (said is not None) and (said or "") in text
-    assert why(healthy).startswith("No collapse: ")
+    assert english(healthy).startswith("No collapse: ")
 
 
 def test_a_cooler_run_of_the_same_design_shows_that_the_rate_was_at_fault():
     hot = replace(lost(), stage1_rate=0.3)
     kept = study(epoch(1, 1, 0.4), stage1_rate=2e-3)
-    assert "at stage-1 rate 2e-3 the same design keeps the video" in why(hot, (hot, kept))
+    assert "at stage-1 rate 2e-3 the same design keeps the video" in english(hot, (hot, kept))
     cold = replace(hot, stage1_rate=2e-3)
     for other in (cold, replace(kept, design="other"), replace(kept, stage1_rate=0.5)):
-        assert "too high" not in why(hot, (hot, other))
+        assert "too high" not in english(hot, (hot, other))
 
 
 @pytest.mark.parametrize("share", [0.039, 0.041])
@@ -184,7 +188,7 @@ def test_nothing_is_said_of_what_was_not_measured():
     bare = study({"stage": 1, "epoch": 1, "step": 1, "train_loss": 1.0, "val_loss": 1.0})
     assert chart_rows(bare, {}) == []
     for history in (bare, study(epoch(1, 1, 0.4, diag_n=0))):
-        assert why(history).startswith("Not measured")
+        assert english(history).startswith("Not measured")
 
 
 def test_every_sentence_is_one():
@@ -196,7 +200,7 @@ def test_every_sentence_is_one():
         norms=steps(1, [0.5] * 6 + [9.0] * 4 + [0.001] * 10),
         **COLLAPSED,
     )
-    text = why(worst, (worst, study(epoch(1, 1, 0.4), stage1_rate=1e-4)))
+    text = english(worst, (worst, study(epoch(1, 1, 0.4), stage1_rate=1e-4)))
     assert re.findall(r"\.(?=\s|$)", text) == ["."] and "\n" not in text
 
 
@@ -209,10 +213,10 @@ def test_points_begin_before_training_and_go_on_through_both_stages():
 
 def test_runs_of_one_seed_that_report_a_half_each_are_told_apart():
     half = study(epoch(1, 1, 0.3), cell="mlp_a", role="report", seed=1, reports_half=True)
-    assert run_name(half) == "Report run of one half (mlp_a)"
+    assert run_name(half).en == "Report run of one half (mlp_a)"
     labels = {point["label"].en for point in chart_rows(half, {})}
     assert labels == {"mlp · reported run · seed 1 · mlp_a"}
-    assert run_name(study(epoch(1, 1, 0.3))) == "Tuning run"
+    assert run_name(study(epoch(1, 1, 0.3))).en == "Tuning run"
 
 
 def test_the_page_shows_the_sentences_and_draws_the_figures(page):

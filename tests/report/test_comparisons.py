@@ -16,6 +16,7 @@ from siglip_study.report.comparisons import (
     metric_rows,
     published_view,
 )
+from siglip_study.report.language import Text
 from siglip_study.report.results import CellResult
 from siglip_study.scoring.score_captions import metric_metadata
 
@@ -97,7 +98,7 @@ CELLS = [
 
 
 def labels(gate=None):
-    return {row["id"]: row["label"] for row in published_view(PUBLISHED, CELLS, gate)["rows"]}
+    return {row["id"]: row["label"].en for row in published_view(PUBLISHED, CELLS, gate)["rows"]}
 
 
 def test_compressors_collapsed_by_diversity_alone_and_the_others_prove_nothing():
@@ -126,7 +127,7 @@ def test_figures_are_the_published_ones():
 def test_ours_are_means_over_report_seeds():
     human, linear = published_view(PUBLISHED, CELLS)["own"]
     assert human == {
-        "label": "Human references",
+        "label": Text("Human captions", "사람 캡션"),
         **{"siglip_published": 0.4, "distinct_ratio": 1.0, "meteor_words": None},
     }
     assert linear["siglip_published"] == pytest.approx(0.15)

@@ -111,14 +111,14 @@ def test_failed_runs_are_named_by_their_seeds(verdicts: tuple, said: str | None)
         for own in RANKING.projectors
     )
     ranking = replace(RANKING, projectors=projectors)
-    *failed, sound = run_sentences(ranking, run_views(ranking, CELLS))
+    *failed, sound = (said.en for said in run_sentences(ranking, run_views(ranking, CELLS)))
     assert failed == ([said] if said else [])
     # 1 − √.05.
     assert sound == "2 sound seeds exclude a failure rate of a run above 78%, and no lower one."
 
 
 def test_one_seed_says_nothing_of_failures() -> None:
-    assert "how often a run fails is unknown" in wording.sound_runs(1, 0.05)
+    assert "how often a run fails is unknown" in wording.sound_runs(1, 0.05).en
 
 
 # ---- Leaving out one run.
@@ -146,8 +146,8 @@ def influence(a: str, b: str, claimed: bool, *lost: Run) -> RunInfluence:
 )
 def test_claims_that_hang_on_a_run_name_it(found: list, said: str) -> None:
     told = run_influences(replace(RANKING, run_influence=tuple(found)), run_views(RANKING, CELLS))
-    assert told is not None and said in told.sentence
-    assert told.pairs[0].run == "seed 9 of linear"
+    assert told is not None and said in told.sentence.en
+    assert told.pairs[0].run.en == "seed 9 of linear"
     assert len(told.pairs[0].lost_without) == len(found[0].lost_without)
 
 
@@ -185,8 +185,8 @@ def section(page: str) -> str:
     "said",
     [
         "linear − c_abstractor",
-        '<td class="num">[0.01, 0.07]</td>',  # jointly: .04 ± .029
-        '<td class="num">54 %</td><td class="num">0.02</td>',  # power, shrunken
+        '<td class="num">[0.0110, 0.0690]</td>',  # jointly: .04 ± .029
+        '<td class="num">54 %</td><td class="num">0.0200</td>',  # power, shrunken
         '<td class="num">93 %</td><td class="num">–</td>',
         "2 sound seeds exclude a failure rate of a run above 78%",
         "All 2 runs of query_perceiver failed by themselves (collapsed with seed 1 and",
@@ -222,6 +222,6 @@ def test_the_tables_hold_the_same_figures(study) -> None:
 def test_unlike_numbers_of_sentences_are_told_in_sentences() -> None:
     caveat = Caveat("unlike_sentences", ("linear", "mlp_2l"), (1.0, 2.5))
     ranking = replace(RANKING, caveats=(caveat, Caveat("frame_order")))
-    (said,) = wording.caveats(ranking, "unlike_sentences")
+    (said,) = (told.en for told in wording.caveats(ranking, "unlike_sentences"))
     assert "differ in sentences (linear 1.00 and mlp_2l 2.50 a caption)" in said
     assert said.endswith("and not by D or cosines.")

@@ -13,6 +13,7 @@ from siglip_study.report.language import (
     join,
     listed,
     particles,
+    sentence,
 )
 from siglip_study.report.wording.labels import LABELS
 
@@ -47,6 +48,11 @@ def test_a_text_is_filled_in_both_languages_and_may_hold_another() -> None:
 )
 def test_a_list_of_names(names, en: str, ko: str) -> None:
     assert listed(names) == Text(en, ko)
+
+
+def test_a_clause_becomes_a_sentence() -> None:
+    assert sentence(Text("a clause", "절")) == Text("A clause.", "절.")
+    assert sentence(None) == NOTHING
 
 
 def test_nothing_is_false() -> None:

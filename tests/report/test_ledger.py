@@ -13,6 +13,10 @@ from siglip_study.report.results import CellResult, shared
 from siglip_study.report.schema import frame
 
 
+def english(*given) -> list[str]:
+    return [said.en for said in differences(*given)]
+
+
 def tuned(projector: str, n_cells: int = 4, epochs: tuple[int, ...] = ()) -> Selection:
     """The choice of a projector among this many cells, one of which collapsed."""
     cells = tuple(TuningCell(f"{e}", projector, 0.1, "grounded", 1e-3, e) for e in epochs)
@@ -71,7 +75,7 @@ def test_both_stages_and_all_seeds_are_counted() -> None:
     ],
 )
 def test_runs_that_are_as_far_as_known_equal_raise_no_warning(changes: dict[str, Any]) -> None:
-    assert differences([run("a"), run("b", **changes)], SELECTION) == []
+    assert english([run("a"), run("b", **changes)], SELECTION) == []
 
 
 @pytest.mark.parametrize(
@@ -90,13 +94,13 @@ def test_runs_that_are_as_far_as_known_equal_raise_no_warning(changes: dict[str,
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_each_difference_is_one_sentence(change: dict[str, Any], sentence: str) -> None:
-    (found,) = differences([run("a"), run("b", **change)], SELECTION)
+    (found,) = english([run("a"), run("b", **change)], SELECTION)
     assert found.startswith(sentence)
 
 
 def test_seeds_of_one_projector_that_differ_are_a_difference_too() -> None:
     cells = [run("a", 1), run("a", 2, device="A100"), run("b", 1), run("b", 2)]
-    assert differences(cells, SELECTION) == [
+    assert english(cells, SELECTION) == [
         "Unequal device: A100 and H100 (a); H100 (b): rounding differs by device, and GPU-seconds "
         "cannot be compared."
     ]
@@ -104,8 +108,8 @@ def test_seeds_of_one_projector_that_differ_are_a_difference_too() -> None:
 
 def test_more_tuned_cells_are_a_difference() -> None:
     more = StudySelection({"a": tuned("a"), "b": tuned("b", 9)})
-    assert differences([run("a"), run("b")], more) == [
-        "Unequal number of tuned cells: 4 (a); 9 (b): more tries find a better one by chance."
+    assert english([run("a"), run("b")], more) == [
+        "Unequal number of tuned settings: 4 (a); 9 (b): more tries find a better one by chance."
     ]
 
 
@@ -120,7 +124,7 @@ def test_budgets_of_equal_gpu_time_are_not_called_tuned(
     offered: dict[str, tuple[int, ...]], why: str
 ) -> None:
     told = StudySelection({name: tuned(name, epochs=epochs) for name, epochs in offered.items()})
-    (found,) = differences([run("a"), run("b", samples_seen=900)], told)
+    (found,) = english([run("a"), run("b", samples_seen=900)], told)
     assert found.startswith(f"Unequal samples of stage 2: 300 (a); 900 (b): {why}")
 
 
@@ -133,7 +137,7 @@ def together(label: str, *halves: CellResult) -> CellResult:
 
 def test_two_trainings_that_took_the_same_as_one_are_equal_to_it() -> None:
     both = together("b", run("b", stage2__learning_rate=1e-5), run("b"))
-    assert differences([run("a"), both], SELECTION) == []
+    assert english([run("a"), both], SELECTION) == []
 
 
 def test_two_trainings_of_one_entry_that_differ_are_a_difference() -> None:
@@ -141,7 +145,7 @@ def test_two_trainings_of_one_entry_that_differ_are_a_difference() -> None:
     device, commit, samples = "device", "commit of the code", "samples of stage 2"
     found = {
         said.split(":")[0].removeprefix("Unequal "): said
-        for said in differences([run("a"), both], SELECTION)
+        for said in english([run("a"), both], SELECTION)
     }
     assert set(found) == {device, commit, samples}
     assert "H100 (a); A100 and H100 (b)" in found[device]

@@ -164,12 +164,14 @@ def test_tuning_grid_marks_chosen_and_leaves_holes():
     )
     chosen = Selection("x", 0.2, "grounded", 3, 1, 1, ("z",), cells)
     (grid,) = runs.tuning_grids(StudySelection({"p": chosen}))
-    assert grid["counted"] == "1 of 3 cells collapsed, 1 category only"
-    assert grid["passed_over"] == [f"z was passed over. {gate_reason(verdict('linear'))}"]
+    assert grid["counted"].en == "1 of 3 settings collapsed, 1 category only"
+    assert [said.en for said in grid["passed_over"]] == [
+        f"z was passed over. {gate_reason(verdict('linear')).en}"
+    ]
     assert grid["rates"] == [1e-3, 3e-3] and list(grid["rows"]) == [2, 4]
     (x,), none = grid["rows"][2]
     assert x["chosen"] and none == []
-    assert [c["word"] for c in grid["rows"][4][1]] == ["collapsed", "category only"]
+    assert [c["word"].en for c in grid["rows"][4][1]] == ["collapsed", "category only"]
     assert grid["rows"][4][1][0]["heat"] == 0
 
 
@@ -179,5 +181,5 @@ def test_tuning_grid_shows_every_seed_of_a_cell():
     (grid,) = runs.tuning_grids(
         StudySelection({"p": Selection("x", 0.1, "grounded", 1, 0, 0, (), (cell,))})
     )
-    assert grid["seeds"] == "2 tuning seeds, each below"
+    assert grid["seeds"].en == "2 tuning seeds, each below"
     assert grid["rows"][2][0][0]["runs"] == (0.1, 0.1)

@@ -160,7 +160,7 @@ def test_rankings_of_every_kind_are_shown(make_study, tmp_path, seeds, groups, s
     assert pairs.height == 6 and (pairs["better"].null_count() == 6) == (not found.can_rank)
     text = Page(study.report()).text
     assert shown in text
-    assert [said for said in wording.caveats(found) if said.split("'")[0] not in text] == []
+    assert [said for said in wording.caveats(found) if said.en.split("'")[0] not in text] == []
 
 
 def test_a_study_without_truth_rejections_or_retrieval(make_study, tmp_path):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+from support.page import Page
 
 from siglip_study.base.io import read_json, write_json, write_parquet
 from siglip_study.demo.captions import caption
@@ -62,15 +63,15 @@ def told(tmp_path_factory, make_study):
 
 
 def test_the_raw_score_of_one_caption_for_all_is_told_beside_its_margin(told):
-    sentence = told.view["generic"]
-    assert "SigLIP cosine of 9.000" in sentence and "its M is 0.0000" in sentence
+    sentence = told.view["generic"].en
+    assert "SigLIP cosine of 9 (" in sentence and "its M is 0," in sentence
     assert "above that of 11 of 11 trained runs" in sentence and "collapsed" in sentence
-    assert sentence in told.page
+    assert sentence in Page(told.page).text
 
 
 def test_what_knows_the_category_alone_is_a_bar(told):
-    sentence = told.view["category"]
-    assert "M 0.0500, of which 0.0000 within" in sentence
+    sentence = told.view["category"].en
+    assert "M 0.0500, of which 0 within" in sentence
     shown, rest = sentence.split("Shown to exceed it: ")[1].split(" Not shown to: ")
     # Skills of the made-up projectors: .16, .10, .05 and 0.
     assert "mlp_2l" in shown and "query_perceiver" in rest
@@ -94,7 +95,9 @@ def test_clips_compared_within_a_category_are_those_that_have_a_figure(tmp_path,
     adversary(made.root, "generic", 0.0, 0.0, 9.0, 0.99)
     cells = made.cells | {"control_generic": ["generic"]}
     build_tables(made.root, cells)
-    assert view(made.root, cells)["negatives_note"] == "3 of 6 clips, in 1 category of 3 or more."
+    assert (
+        view(made.root, cells)["negatives_note"].en == "3 of 6 clips, in 1 category of 3 or more."
+    )
 
 
 def test_what_is_said_without_a_video_is_text(told):
@@ -148,7 +151,7 @@ def test_a_margin_against_the_facts_is_told(difference, p, word, field, flip):
     }
     names, sign = (("guesses", "knows"), -1) if flip else (("knows", "guesses"), 1)
     found = check_order(kappas, [pair(*names, sign * difference, p)])
-    assert word in wording.truth_order(found)
+    assert word in wording.truth_order(found).en
     assert getattr(found, field) == found.told == (("knows", "guesses"),)
 
 
@@ -157,4 +160,4 @@ def test_facts_that_tell_nobody_apart_contradict_nobody():
     kappas = {name: rng.normal(0, 1, (3, 10)) for name in "ab"}
     found = check_order(kappas, [pair("a", "b", 0.1, 0.001)])
     assert found.told == ()
-    assert "none of 1 pairs" in wording.truth_order(found)
+    assert "none of 1 pairs" in wording.truth_order(found).en

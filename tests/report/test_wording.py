@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from string import Formatter
@@ -21,23 +22,36 @@ from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.variance import Bounds
 from siglip_study.ranking.within import DemandReason, WithinDemand
 from siglip_study.report import wording
+from siglip_study.report.language import Text
+from siglip_study.report.wording import claims, collapse, gate
+from siglip_study.report.wording.answer import SAID as ANSWERS
+from siglip_study.report.wording.glossary import TERMS
 
 GROUNDED = verdict("linear")
 COLLAPSED = verdict("query_perceiver")
 
 # ---- The catalogue.
 
+SENTENCES: dict[str, Text] = {**gate.SAID, **claims.SAID, **ANSWERS, **collapse.SAID}
+
 
 def fields(template: str) -> set[str]:
     return {name.partition(".")[0] for _, name, _, _ in Formatter().parse(template) if name}
 
 
-@pytest.mark.parametrize("language", wording.CATALOGUES)
-def test_a_language_has_every_template_with_its_figures(language: str) -> None:
-    found = wording.CATALOGUES[language]
-    assert set(found) == set(wording.ENGLISH)
-    for key, template in found.items():
-        assert fields(template) <= fields(wording.ENGLISH[key]), key
+@pytest.mark.parametrize("key", SENTENCES)
+def test_both_languages_say_the_same_figures(key: str) -> None:
+    told = SENTENCES[key]
+    assert told.en.strip() and told.ko.strip()
+    # English alone has plurals.
+    assert fields(told.en) - {"plural", "word"} == fields(told.ko)
+
+
+@pytest.mark.parametrize("key", TERMS)
+def test_every_term_is_explained_in_both_languages(key: str) -> None:
+    known = TERMS[key]
+    assert all(text.en and text.ko for text in (known.name, known.meaning))
+    assert re.search("[가-힣]", known.meaning.ko) and not re.search("[가-힣]", known.meaning.en)
 
 
 def codes(kind: object) -> set[str]:
@@ -59,14 +73,7 @@ def codes(kind: object) -> set[str]:
     ],
 )
 def test_every_code_has_words(kind, head: str, without: set[str]) -> None:
-    assert {f"{head}.{code}" for code in codes(kind) - without} <= set(wording.ENGLISH)
-
-
-@pytest.mark.parametrize(
-    ("names", "said"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), ("abc", "a, b and c")]
-)
-def test_a_list_of_names(names, said: str) -> None:
-    assert wording.english_list(names) == said
+    assert {f"{head}.{code}" for code in codes(kind) - without} <= set(SENTENCES)
 
 
 # ---- The gate.
@@ -78,9 +85,12 @@ def test_every_verdict_has_a_mark_and_a_colour(name: str) -> None:
     assert f".pill.{name}" in style
 
 
-DIVERSITY = "effective captions are 0.04 (limit 0.46), the top cluster holds 100% (limit 10%)"
-MARGIN = "M is 0.0040 (one-sided bounds -0.0080 and 0.0160, Holm p 0.3)"
-WITHIN = "and 0.1000 within a category (0.0500 and 0.1500), Holm p 0.3, decided by M within"
+DIVERSITY = (
+    "distinct captions are 0.04 of the clips (limit 0.46), the largest group of near-copies holds "
+    "100% (limit 10%)"
+)
+MARGIN = "M is 0.00400 (one-sided bounds −0.00800 and 0.0160, Holm's p 0.3)"
+WITHIN = "and 0.100 within a category (0.0500 and 0.150), Holm's p 0.3, decided by M within"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +104,7 @@ WITHIN = "and 0.1000 within a category (0.0500 and 0.1500), Holm p 0.3, decided 
         (
             {"verdict": "undetermined", "margin": Bounds(-1e-9, None, None, 1.0)},
             "Undetermined: ",
-            ("M is 0.0000 on one group of clips, so it has no bound",),
+            ("M is 0.00 on one group of clips, so it has no bound",),
         ),
         (
             {
@@ -104,45 +114,45 @@ WITHIN = "and 0.1000 within a category (0.0500 and 0.1500), Holm p 0.3, decided 
                 "decided_within": True,
             },
             "Grounded: ",
-            ("M is 0.0040 (one-sided bounds -0.0080 and 0.0160)", WITHIN),
+            ("M is 0.00400 (one-sided bounds −0.00800 and 0.0160)", WITHIN),
         ),
     ],
 )
 def test_the_gates_reason(changes: dict, head: str, figures: tuple[str, ...]) -> None:
     told = replace(COLLAPSED, **changes)
-    said = wording.gate_reason(told)
+    said = wording.gate_reason(told).en
     assert said.startswith(head)
     assert [figure for figure in figures if figure not in said] == []
     # Beside the verdict's name: what it means, then the same figures.
-    assert wording.gate_explained(told).endswith(wording.capital(said.removeprefix(head)))
+    assert wording.gate_explained(told).en.lower().endswith(said.removeprefix(head).lower())
 
 
 def test_few_captions_that_tell_categories_apart_are_not_said_to_have_no_tie() -> None:
-    assert "no tie to the clip" in wording.gate_explained(COLLAPSED)
-    assert "no tie" not in wording.gate_explained(replace(COLLAPSED, category_only=True))
+    assert "no tie to the clip" in wording.gate_explained(COLLAPSED).en
+    assert "no tie" not in wording.gate_explained(replace(COLLAPSED, category_only=True)).en
 
 
 def test_stamps_are_short_in_tables_and_at_length_on_the_page() -> None:
     told = replace(verdict("c_abstractor"), n_seeds=1)
-    assert wording.stamps(told) == ["templated", "clips only"]
-    long = wording.stamps(told, on_page=True)
+    assert [stamp.en for stamp in wording.stamps(told)] == ["templated", "clips only"]
+    long = [stamp.en for stamp in wording.stamps(told, on_page=True)]
     assert long[0].startswith("templated: ") and "one seed" in long[1]
     some = replace(
         GROUNDED, n_seeds=3, diversity=replace(GROUNDED.diversity, low_runs=(False, True, False))
     )
-    assert wording.stamps(some) == ["low diversity in 1 of 3 seeds"]
+    assert [stamp.en for stamp in wording.stamps(some)] == ["low diversity in 1 of 3 seeds"]
 
 
 @pytest.mark.parametrize(
     ("reason", "figure"),
     [
-        ("asked", "0.2000 (lower bound 0.1000)"),
-        ("not_shown", "0.2000 (lower bound 0.1000)"),
+        ("asked", "0.200 (lower bound 0.100)"),
+        ("not_shown", "0.200 (lower bound 0.100)"),
         ("few_videos", "29 of 60"),
     ],
 )
 def test_why_d_within_category_is_asked_for_or_not(reason: DemandReason, figure: str) -> None:
-    assert figure in wording.within_demand_sentence(WithinDemand(reason, 0.2, 0.1, 0.01, 29, 60))
+    assert figure in wording.within_demand_sentence(WithinDemand(reason, 0.2, 0.1, 0.01, 29, 60)).en
 
 
 @pytest.mark.parametrize(("alpha", "level"), [(0.05, "95"), (0.025, "97.5"), (0.1, "90")])
@@ -151,7 +161,7 @@ def test_why_d_within_category_is_asked_for_or_not(reason: DemandReason, figure:
 )
 def test_the_scorer_check_names_its_level(alpha, level, signal, head) -> None:
     scores = np.random.default_rng(0).normal(0.1, 0.03, (60, 60)) + signal * np.eye(60)
-    said = wording.scorer_check(check_scorer(scores, [f"v{i}" for i in range(60)], alpha=alpha))
+    said = wording.scorer_check(check_scorer(scores, [f"v{i}" for i in range(60)], alpha=alpha)).en
     assert said.startswith(head)
     assert f"({level}% interval " in said
 
@@ -177,7 +187,7 @@ def answered(answer: Answer, tests: list[tuple], human: float | None = None) -> 
         projectors.append(own)
     made = made_ranking(["linear"], 2)
     found = {"answer": answer, "projectors": tuple(projectors), "pairs": tuple(pairs)}
-    return wording.answer(replace(made, **found, human_margin=human))
+    return wording.answer(replace(made, **found, human_margin=human)).en
 
 
 TESTS = [
@@ -204,7 +214,7 @@ TESTS = [
             Answer("first", ("linear",), ("loud",)),
             [
                 "linear ranks first of 3",
-                "by 0.0100 in M over mlp (-0.2000 to 0.2000)",
+                "by 0.0100 in M over mlp (−0.200 to 0.200)",
                 "the whole order is linear > mlp > query",
                 "loud has a higher M and did not pass the gate",
             ],
@@ -223,12 +233,12 @@ def test_the_answer(answer: Answer, said: list[str]) -> None:
 @pytest.mark.parametrize(
     ("human", "detectable", "missed", "beyond"),
     [
-        (0.37, (0.05, 0.5, 0.4), "under 0.5000", None),  # the hardest pair decides
-        (0.37, (0.38, 0.5, 0.4), "under 0.5000", "every pair could miss one as large as"),
+        (0.37, (0.05, 0.5, 0.4), "under 0.500", None),  # the hardest pair decides
+        (0.37, (0.38, 0.5, 0.4), "under 0.500", "every pair could miss one as large as"),
         (0.4, (0.5,), "linear and mlp do not differ", "no less than the human captions' whole M"),
-        (None, (0.38, 0.5, 0.4), "under 0.5000", None),
-        (-0.1, (0.38, 0.5, 0.4), "under 0.5000", None),
-        (0.0, (0.38, 0.5, 0.4), "under 0.5000", None),
+        (None, (0.38, 0.5, 0.4), "under 0.500", None),
+        (-0.1, (0.38, 0.5, 0.4), "under 0.500", None),
+        (0.0, (0.38, 0.5, 0.4), "under 0.500", None),
     ],
 )
 def test_what_could_have_been_missed_beside_the_human_d(human, detectable, missed, beyond) -> None:
@@ -236,16 +246,18 @@ def test_what_could_have_been_missed_beside_the_human_d(human, detectable, misse
     said = answered(Answer("no_difference"), tests, human)
     assert missed in said and ("human" in said) == (beyond is not None)
     if beyond is not None:
-        assert beyond in said and f"{human:.4f}" in said
+        assert beyond in said and f"{human:.3g}" in said
 
 
 # ---- What limits it.
 
 
 def test_every_caveat_is_a_sentence() -> None:
-    first, second = wording.caveats(made_ranking(["linear", "query_perceiver"], 2))
+    first, second = (
+        said.en for said in wording.caveats(made_ranking(["linear", "query_perceiver"], 2))
+    )
     assert first.startswith("The scorer averages over frames")
-    assert second == f"query_perceiver is not ranked. {wording.gate_reason(COLLAPSED)}"
+    assert second == f"query_perceiver is not ranked. {wording.gate_reason(COLLAPSED).en}"
 
 
 @pytest.mark.parametrize(
@@ -254,8 +266,8 @@ def test_every_caveat_is_a_sentence() -> None:
 def test_a_lenient_level_is_warned_of(alpha: float, level: str, warned: bool) -> None:
     found = replace(made_ranking(["linear"], 2), alpha=alpha, caveats=(Caveat("other_level"),))
     (said,) = wording.caveats(found)
-    assert f"of the scorer check at {level};" in said
-    assert ("The procedure asks for 0.05" in said) == warned
+    assert f"of the scorer check at {level};" in said.en
+    assert ("The procedure asks for 0.05" in said.en) == warned
 
 
 def influence(flipped_by: tuple[str, ...], claimed: bool) -> PairInfluence:
@@ -278,7 +290,7 @@ def influence(flipped_by: tuple[str, ...], claimed: bool) -> PairInfluence:
     ],
 )
 def test_what_single_source_videos_carry(found, said: str) -> None:
-    sentence = wording.influence(found)
+    sentence = wording.influence(found).en
     assert said in sentence and "by 0.0100 in M at most (a and b, without 'v3')" in sentence
 
 
@@ -303,6 +315,6 @@ VALUES = {
 )
 def test_who_agrees_on_the_first_place(metrics: list[str], said: str) -> None:
     orders = metric_orders({metric: VALUES[metric] for metric in ("d", *metrics)}, "d")
-    names = {metric: metric for metric in VALUES} | {"d": "D"}
+    names = {metric: Text.same(metric) for metric in VALUES} | {"d": Text.same("D")}
     head = "a has the highest mean D" if said else ""
-    assert wording.metric_orders_sentence(orders, "d", names) == head + said
+    assert wording.metric_orders_sentence(orders, "d", names).en == head + said

@@ -239,6 +239,8 @@ class ReportConfig(Section):
     language: Literal["en", "ko"] = Field(
         "en", description="Language the page opens in; it holds both."
     )
+    dataset: str = Field("", description="Name of the dataset on the page; empty: its folder's.")
+    repository: str = Field("", description="Address that the page tells to clone the code from.")
     gallery_clips: Annotated[int, Field(ge=0)] = Field(200, description="Clips with pictures.")
     gallery_frames: Count = Field(8, description="Frames of a picture.")
 

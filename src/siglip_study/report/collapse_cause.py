@@ -13,8 +13,9 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from siglip_study.report.language import Text, join, sentence
 from siglip_study.report.results import LOST, NOTHING, History, lost_in
-from siglip_study.report.wording import sentence
+from siglip_study.report.wording.collapse import cause_clause
 from siglip_study.report.words import number, rate
 
 #: Encoder features of which less than this share differs between videos are alike.
@@ -33,66 +34,60 @@ ATTENTION_EDGE = 0.05
 LEARNED = 0.1
 
 
-def by_design(history: History) -> str | None:
+def by_design(history: History) -> Text | None:
     """A control whose tokens are the same for every video by construction."""
     if history.role != "control_blind":
         return None
-    return "its tokens are one learned constant for every video, by design"
+    return cause_clause("by_design")
 
 
-def encoder_alike(history: History) -> str | None:
+def encoder_alike(history: History) -> Text | None:
     """The encoder's own features hardly differ: there was nothing to pass on."""
     row = history.measured[0]
     share = row["diag_video_share_before"]
     if share is None or share >= ENCODER_ALIKE:
         return None
-    return (
-        f"the encoder's own features are alike ({_percent(share)} of them differs between videos, "
-        f"cosine {number(row['diag_cosine_before'], 2)}): there is nothing that a projector could "
-        "pass on"
-    )
+    cosine = number(row["diag_cosine_before"], 2)
+    return cause_clause("encoder_alike", share=_percent(share), cosine=cosine)
 
 
-def never_there(history: History) -> str | None:
+def never_there(history: History) -> Text | None:
     """Tokens were alike before training and stayed so."""
     first = history.start.get("diag_video_share_after")
     shares = [row["diag_video_share_after"] for row in history.measured]
     if first is None or max([first, *(s for s in shares if s is not None)]) >= NOTHING:
         return None
-    return (
-        f"tokens of all videos were alike before training ({_percent(first)} of them depended on "
-        "the video) and stayed so: its initialisation hides the video and training did not find it"
-    )
+    return cause_clause("never_there", share=_percent(first))
 
 
-def projector_lost_video(history: History) -> str | None:
+def projector_lost_video(history: History) -> Text | None:
     """Tokens of all videos became alike in an epoch."""
     row = lost_in(history)
     if row is None:
         return None
     place = history.measured.index(row)
     before = history.measured[place - 1] if place else history.start
-    changes = ", ".join(
-        f"{what} {number(before.get(key), digits)} → {number(row[key], digits)}"
+    changes = [
+        cause_clause(what)
+        + Text.same(f" {number(before.get(key), digits)} → {number(row[key], digits)}")
         for what, key, digits in (
-            ("share that depends on the video", "diag_video_share_after", 3),
-            ("between-video cosine", "diag_cosine_after", 2),
-            ("effective rank", "diag_rank_clips", 1),
+            ("lost.share", "diag_video_share_after", 3),
+            ("lost.cosine", "diag_cosine_after", 2),
+            ("lost.rank", "diag_rank_clips", 1),
         )
         if before.get(key) is not None and row[key] is not None
-    )
+    ]
     clauses = [
-        f"tokens of all videos became alike in epoch {row['epoch']} of stage {row['stage']} "
-        f"({changes}): the projector lost the video"
+        cause_clause("lost", epoch=row["epoch"], stage=row["stage"], changes=join(", ", changes))
     ]
     clauses += [text for rule in ASIDES if (text := rule(history, row))]
     last = history.measured[-1]["diag_video_share_after"]
     if last is not None and last >= LOST * history.start["diag_video_share_after"]:
-        clauses.append(f"some of it came back ({_percent(last)} at the end), too late")
-    return "; ".join(clauses)
+        clauses.append(cause_clause("lost.back", share=_percent(last)))
+    return join("; ", clauses)
 
 
-def mixed_up(history: History) -> str | None:
+def mixed_up(history: History) -> Text | None:
     """Tokens differ, but not as the videos do: neighbours survive no better than chance."""
     if history.low_diversity is False and history.grounded is not False:
         return None
@@ -101,11 +96,11 @@ def mixed_up(history: History) -> str | None:
     chance, spread = chance_overlap(row["diag_n"])
     if overlap is None or overlap >= chance + 2 * spread:
         return None
-    return (
-        f"tokens stay apart ({_percent(row['diag_video_share_after'])} of them depends on the "
-        "video), but videos that are alike no longer have tokens that are alike (of their nearest "
-        f"neighbours {_percent(overlap)} survive, by chance {_percent(chance)}): the projector "
-        "scrambled what the encoder saw"
+    return cause_clause(
+        "mixed_up",
+        share=_percent(row["diag_video_share_after"]),
+        overlap=_percent(overlap),
+        chance=_percent(chance),
     )
 
 
@@ -121,25 +116,28 @@ def chance_overlap(clips: int, neighbours: int = 5) -> tuple[float, float]:
     return chance, math.sqrt(chance * (1 - chance) / (k * clips))
 
 
-def language_model_ignores(history: History) -> str | None:
+def language_model_ignores(history: History) -> Text | None:
     """Tokens stay apart while captions do not."""
     if history.low_diversity is not True:
         return None
     row = history.measured[-1]
-    text = (
-        f"tokens stay apart ({_percent(row['diag_video_share_after'])} of them depends on the "
-        f"video, between-video cosine {number(row['diag_cosine_after'], 2)}), but captions do not "
-        f"(effective captions {number(history.effective_captions, 2)}, people's "
-        f"{number(history.reference_captions, 2)}): the language model ignores them"
-    )
+    clauses = [
+        cause_clause(
+            "ignored",
+            share=_percent(row["diag_video_share_after"]),
+            cosine=number(row["diag_cosine_after"], 2),
+            own=number(history.effective_captions, 2),
+            people=number(history.reference_captions, 2),
+        )
+    ]
     lora = row.get("grad_share_lora")
     if lora is not None and lora > LORA_TOOK:
-        text += f"; LoRA took {_percent(lora)} of the squared gradient norm"
+        clauses.append(cause_clause("ignored.lora", share=_percent(lora)))
     exploded = explosion(history, row)
-    return text if exploded is None else f"{text}; {exploded}"
+    return join("; ", clauses if exploded is None else [*clauses, exploded])
 
 
-def learned_by_heart(history: History) -> str | None:
+def learned_by_heart(history: History) -> Text | None:
     """Training loss fell, held-out loss did not: nothing that was learned holds for other clips."""
     if history.grounded is True or len(history.epochs) < 2:
         return None
@@ -147,18 +145,16 @@ def learned_by_heart(history: History) -> str | None:
     fell = first["train_loss"] - last["train_loss"]
     if fell < LEARNED or last["val_loss"] < first["val_loss"]:
         return None
-    return (
-        f"the training loss fell ({number(first['train_loss'], 2)} → "
-        f"{number(last['train_loss'], 2)}) and that of other clips did not "
-        f"({number(first['val_loss'], 2)} → {number(last['val_loss'], 2)}): the training clips "
-        "were learned by heart, and what the features say does not carry over"
+    train, other = (
+        f"{number(first[key], 2)} → {number(last[key], 2)}" for key in ("train_loss", "val_loss")
     )
+    return cause_clause("by_heart", train=train, other=other)
 
 
 # ---- What is said beside a cause.
 
 
-def explosion(history: History, row: dict[str, Any]) -> str | None:
+def explosion(history: History, row: dict[str, Any]) -> Text | None:
     """The gradient norm of a step up to the end of an epoch stands far above those before it."""
     steps = [s for s in history.steps if _order(s) <= _order(row)]
     for i in range(STEPS_BEFORE, len(steps)):
@@ -167,24 +163,21 @@ def explosion(history: History, row: dict[str, Any]) -> str | None:
             continue
         usual, norm = statistics.median(same), steps[i]["grad_norm"]
         if norm > EXPLODED * usual > 0:
-            return (
-                f"the gradient norm exploded at step {steps[i]['step']} of stage "
-                f"{steps[i]['stage']} ({norm:.2g}, until then {usual:.2g}): the learning "
-                "rate is too high"
-            )
+            where = {"step": steps[i]["step"], "stage": steps[i]["stage"]}
+            return cause_clause("exploded", **where, norm=norm, usual=usual)
     return None
 
 
-def saturated_attention(history: History, row: dict[str, Any]) -> str | None:
+def saturated_attention(history: History, row: dict[str, Any]) -> Text | None:
     """Every query reads one patch, or averages all of them."""
     entropy = row["diag_attention_entropy"]
     if entropy is None or ATTENTION_EDGE <= entropy <= 1 - ATTENTION_EDGE:
         return None
-    how = "each query reads a single patch" if entropy < 0.5 else "each query averages all patches"
-    return f"{how} (attention entropy {number(entropy, 2)})"
+    how = "attention.single" if entropy < 0.5 else "attention.all"
+    return cause_clause(how, entropy=number(entropy, 2))
 
 
-def vanished(history: History, row: dict[str, Any]) -> str | None:
+def vanished(history: History, row: dict[str, Any]) -> Text | None:
     """Once the video is lost, hardly any gradient leads back to it."""
     stage = [s for s in history.steps if s["stage"] == row["stage"]]
     after = [s["grad_norm"] for s in stage if _order(s) > _order(row)]
@@ -194,20 +187,17 @@ def vanished(history: History, row: dict[str, Any]) -> str | None:
     early, late = statistics.median(first), statistics.median(after)
     if late >= VANISHED * early:
         return None
-    return (
-        f"since then hardly any gradient leads back (median norm {early:.2g} in the first "
-        f"{STEPS_BEFORE} steps, {late:.2g} after it)"
-    )
+    return cause_clause("vanished", early=early, late=late, steps=STEPS_BEFORE)
 
 
-ASIDES: tuple[Callable[[History, dict[str, Any]], str | None], ...] = (
+ASIDES: tuple[Callable[[History, dict[str, Any]], Text | None], ...] = (
     explosion,
     saturated_attention,
     vanished,
 )
 
 #: From the encoder to the captions.
-CAUSES: tuple[Callable[[History], str | None], ...] = (
+CAUSES: tuple[Callable[[History], Text | None], ...] = (
     by_design,
     encoder_alike,
     never_there,
@@ -218,7 +208,7 @@ CAUSES: tuple[Callable[[History], str | None], ...] = (
 )
 
 
-def why(history: History, others: tuple[History, ...] = ()) -> str:
+def why(history: History, others: tuple[History, ...] = ()) -> Text:
     """One sentence on a cell: the cause of its failure, or that there is none to be seen.
 
     Args:
@@ -227,25 +217,23 @@ def why(history: History, others: tuple[History, ...] = ()) -> str:
             shows that the rate was at fault.
     """
     if not history.measured:
-        return "Not measured: training.diagnosis_clips is 0, or the run is older than it."
+        return cause_clause("not_measured")
     for cause in CAUSES:
         text = cause(history)
         if text is not None:
             calm = cooler(history, others) if cause is projector_lost_video else None
-            return sentence(f"{text}; {calm}" if calm else text)
+            return sentence(join("; ", [text, calm]) if calm else text)
     last = history.measured[-1]
     share = _percent(last["diag_video_share_after"])
-    kept = f"tokens follow the video to the end ({share} of them depends on it)"
+    kept = cause_clause("kept", share=share)
     reads = saturated_attention(history, last)
-    kept += f"; {reads}" if reads else ""
+    kept = join("; ", [kept, reads]) if reads else kept
     if history.collapsed:
-        return f"No cause to be seen in its training: {kept}."
-    if history.grounded is False:
-        return f"No collapse, but captions that were not shown to fit their clips: {kept}."
-    return f"No collapse: {kept}."
+        return cause_clause("no_cause", kept=kept)
+    return cause_clause("not_grounded" if history.grounded is False else "no_collapse", kept=kept)
 
 
-def cooler(history: History, others: tuple[History, ...]) -> str | None:
+def cooler(history: History, others: tuple[History, ...]) -> Text | None:
     """Whether the same design kept the video at a lower rate of stage 1."""
     if history.stage1_rate is None:
         return None
@@ -260,10 +248,7 @@ def cooler(history: History, others: tuple[History, ...]) -> str | None:
     ]
     if not kept:
         return None
-    return (
-        f"at stage-1 rate {rate(max(kept))} the same design keeps the video, so that rate "
-        f"{rate(history.stage1_rate)} is too high"
-    )
+    return cause_clause("cooler", calm=rate(max(kept)), own=rate(history.stage1_rate))
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int]:

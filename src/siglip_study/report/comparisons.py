@@ -15,7 +15,7 @@ from siglip_study.ranking.orders import metric_orders
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.report import wording, words
 from siglip_study.report.language import Text, join
-from siglip_study.report.results import CellResult, mean, only, report_runs
+from siglip_study.report.results import ROLES, CellResult, mean, only, report_runs
 
 # ---- Every metric: what it means, and what each projector has of it.
 
@@ -196,7 +196,7 @@ def sensitivity_view(rows: list[dict[str, Any]], projectors: list[str]) -> dict[
         ],
         "missing": [label for metric, (label, _) in MEASURES.items() if metric not in by_metric],
         "sentence": wording.metric_orders_sentence(
-            orders, M, {metric: label.en for metric, (label, _) in MEASURES.items()}
+            orders, M, {metric: label for metric, (label, _) in MEASURES.items()}
         ),
     }
 
@@ -231,11 +231,14 @@ def published_view(
     groups: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         if cell["role"] == "references":
-            groups.setdefault("Human references", []).append(cell)
+            groups.setdefault("references", []).append(cell)
         elif cell["role"] == "report":
             groups.setdefault(str(cell["projector"]), []).append(cell)
     own = [
-        {"label": label, **{name: mean([row[name] for row in found]) for name in BESIDE}}
+        {
+            "label": ROLES.get(label, Text.same(label)),
+            **{name: mean([row[name] for row in found]) for name in BESIDE},
+        }
         for label, found in groups.items()
     ]
     return {"rows": rows, "own": own}
@@ -258,7 +261,7 @@ def _published(run: dict[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:
         "meteor": final.get("meteor"),
         "wall": final.get("wall") or "–",
         "verdict": verdict.verdict if verdict else None,
-        "label": wording.say(f"published.{verdict.verdict if verdict else 'undetermined'}"),
+        "label": wording.published_name(verdict),
         "reason": wording.published_reason(verdict),
         "finished": bool(run["stage2"].get("finished")),
     }

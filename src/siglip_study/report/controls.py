@@ -14,6 +14,7 @@ from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.variance import MARGIN_ROUNDING, seed_noise, t_quantile, variance_of
 from siglip_study.ranking.within import known_group_means
 from siglip_study.report import wording
+from siglip_study.report.language import Text
 from siglip_study.report.results import ROLES, CellResult, mean, only, shared
 
 M = "standardised_margin"
@@ -37,22 +38,52 @@ DIVERSITY = ("effective_captions", "top_cluster_share")
 MUST_FAIL = ("control_blind", "control_noise", "control_permuted", "control_hot")
 #: Judged by the gate as if they were projectors; the last two train nothing.
 GATED = (*MUST_FAIL, "control_untrained", "control_generic", "control_category")
-SEES_MORE = "Above 0: more is seen than the category."
+SEES_MORE = Text("Above 0: more is seen than the category.", "0보다 크면 범주 이상을 봅니다.")
 
-EXPECTATIONS: dict[str, str] = {
-    "references": "M above 0: the scorer can tell a right caption from a wrong one.",
-    "control_retrieval": "A bar, not a test: a projector that sees should exceed its M.",
-    "control_generic": "Must not come out grounded: one caption for all has M = 0, whatever its"
-    " SigLIP.",
-    "control_category": "Must not come out grounded: it knows the category and no more, so its M"
-    " within the category is 0.",
-    "control_blind": "Must not come out grounded: language alone must not look like sight.",
-    "control_noise": "Must not come out grounded: noise must not look like sight.",
-    "control_permuted": "Must not come out grounded, all draws together: by chance, one draw of"
-    " other clips' captions may fit.",
-    "control_hot": "Must come out collapsed: it was made to, and the gate must catch it.",
-    "control_untrained": "A secondary bar, not a test: what adapters make of random projections.",
-    "report": "Loss gap above 0: the reference costs more with another clip's video.",
+EXPECTATIONS: dict[str, Text] = {
+    "references": Text(
+        "M above 0: the scorer can tell a right caption from a wrong one.",
+        "M이 0보다 커야 합니다. 채점 모델이 맞는 캡션과 틀린 캡션을 구별합니다.",
+    ),
+    "control_retrieval": Text(
+        "A bar, not a test: a projector that sees should exceed its M.",
+        "시험이 아니라 기준선입니다. 영상을 보는 프로젝터라면 이 M을 넘어야 합니다.",
+    ),
+    "control_generic": Text(
+        "Must not come out grounded: one caption for all has M = 0, whatever its SigLIP.",
+        "영상에 근거한다고 나오면 안 됩니다. 모두에게 같은 캡션은 SigLIP이 얼마든 M이 0입니다.",
+    ),
+    "control_category": Text(
+        "Must not come out grounded: it knows the category and no more, so its M within the "
+        "category is 0.",
+        "영상에 근거한다고 나오면 안 됩니다. 범주만 알므로 범주 안 M이 0입니다.",
+    ),
+    "control_blind": Text(
+        "Must not come out grounded: language alone must not look like sight.",
+        "영상에 근거한다고 나오면 안 됩니다. 언어만으로 본 것처럼 보여서는 안 됩니다.",
+    ),
+    "control_noise": Text(
+        "Must not come out grounded: noise must not look like sight.",
+        "영상에 근거한다고 나오면 안 됩니다. 잡음으로 본 것처럼 보여서는 안 됩니다.",
+    ),
+    "control_permuted": Text(
+        "Must not come out grounded, all draws together: by chance, one draw of other clips' "
+        "captions may fit.",
+        "여러 번 섞은 것을 합쳐 영상에 근거한다고 나오면 안 됩니다. 한 번은 우연히 맞을 수 "
+        "있습니다.",
+    ),
+    "control_hot": Text(
+        "Must come out collapsed: it was made to, and the gate must catch it.",
+        "붕괴했다고 나와야 합니다. 일부러 망가뜨렸으므로 검사가 잡아내야 합니다.",
+    ),
+    "control_untrained": Text(
+        "A secondary bar, not a test: what adapters make of random projections.",
+        "시험이 아니라 보조 기준선입니다. 무작위 투영으로 어댑터가 해내는 정도입니다.",
+    ),
+    "report": Text(
+        "Loss gap above 0: the reference costs more with another clip's video.",
+        "손실 차가 0보다 커야 합니다. 다른 영상을 보이면 기준 캡션의 손실이 커집니다.",
+    ),
 }
 
 
@@ -212,7 +243,7 @@ def control_rows(
         told = gates.get(cell.name)
         rows += [
             {
-                "control": ROLES[cell.role],
+                "control": ROLES[cell.role].en,
                 "cell": cell.name,
                 "role": cell.role,
                 "projector": cell.projector,
@@ -223,8 +254,8 @@ def control_rows(
                 "metric": metric,
                 **found,
                 "gate": told and told.verdict,
-                "gate_reason": told and wording.gate_reason(told),
-                "expectation": SEES_MORE if metric in WITHIN else EXPECTATIONS[cell.role],
+                "gate_reason": told and wording.gate_reason(told).en,
+                "expectation": (SEES_MORE if metric in WITHIN else EXPECTATIONS[cell.role]).en,
                 "as_expected": as_expected,
             }
             for metric, found, as_expected in shown

@@ -83,10 +83,12 @@ def diagnosis_lines(
     return lines, panels
 
 
-def run_name(history: History) -> str:
+def run_name(history: History) -> Text:
     """The role; with the cell, where runs of one projector and seed report a half each."""
     role = ROLES[history.role]
-    return f"{role}{OF_ONE_HALF} ({history.cell})" if history.reports_half else role
+    if not history.reports_half:
+        return role
+    return role + OF_ONE_HALF + Text.same(f" ({history.cell})")
 
 
 def chart_rows(history: History, marks: Mapping[str, Mark]) -> list[dict[str, Any]]:

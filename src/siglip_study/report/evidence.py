@@ -17,6 +17,7 @@ from siglip_study.ranking.pairs import PairTest, Run, RunInfluence
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import Components
 from siglip_study.report import wording
+from siglip_study.report.language import Text
 from siglip_study.report.results import CellResult, report_runs
 
 # ---- Pairs.
@@ -129,7 +130,7 @@ def _estimate(cell: CellResult, metric: str) -> Estimate:
     return Estimate(*(cell.value(metric, part) for part in ("value", "low", "high")))
 
 
-def run_sentences(ranking: Ranking, runs: Sequence[RunView]) -> list[str]:
+def run_sentences(ranking: Ranking, runs: Sequence[RunView]) -> list[Text]:
     """Whose runs failed, and what runs that are all sound can exclude."""
     failed: dict[str, list[tuple[int | None, RunVerdict]]] = {}
     for run in runs:
@@ -150,15 +151,15 @@ class RunInfluenceView:
     """
 
     found: RunInfluence
-    run: str
-    lost_without: tuple[str, ...]
+    run: Text
+    lost_without: tuple[Text, ...]
 
 
 @dataclass(frozen=True)
 class RunInfluences:
     """Every pair, in the ranking's order, and the finding in a sentence."""
 
-    sentence: str
+    sentence: Text
     pairs: tuple[RunInfluenceView, ...]
 
 
@@ -227,7 +228,7 @@ class Evidence:
 
     pairs: tuple[PairView, ...]
     runs: tuple[RunView, ...]
-    run_sentences: tuple[str, ...]
+    run_sentences: tuple[Text, ...]
     run_influence: RunInfluences | None
     variance: tuple[VarianceView, ...]
 

@@ -98,7 +98,7 @@ def first_screen(
         orders: how many other measures put the best guess first, and which do not, with theirs;
             ``None`` where there are none.
     """
-    motion = _motion(cells)
+    motion = motion_known(cells)
     parts = (
         told.avoid_sentence(ranking.answer.avoid, ranking.answer.guess),
         told.next_step_sentence(ranking.answer.guess, ranking.answer.next_step),
@@ -218,7 +218,7 @@ def _loudest(ranking: Ranking) -> tuple[str, float] | None:
     return (label, share) if share > LOUD else None
 
 
-def _motion(cells: list[CellResult]) -> dict[str, float]:
+def motion_known(cells: list[CellResult]) -> dict[str, float]:
     """κ of the motion in the captions by projector, which only the demo knows."""
     found = {}
     for label, runs in report_runs(cells).items():

@@ -43,6 +43,10 @@ class Text:
             )
         )
 
+    def lower(self) -> Text:
+        """The text in small letters, for the middle of a sentence."""
+        return Text(self.en.lower(), self.ko.lower())
+
     def __html__(self) -> Markup:
         """Both languages as HTML, escaped; once where they are the same."""
         if self.en == self.ko:
@@ -92,6 +96,24 @@ def listed(names: Sequence[str | Text], word: Literal["and", "or"] = "and") -> T
         return Text("{a} or {b}", "{a} 또는 {b}").fill(a=before, b=last)
     korean = "{a}^과/와 {b}" if len(first) == 1 else "{a}, {b}"
     return Text("{a} and {b}", korean).fill(a=before, b=last)
+
+
+def said(table: Mapping[str, Text], key: str, **figures: Any) -> Text:
+    """The text ``key`` of a table of a part's sentences, filled in."""
+    return table[key].fill(**figures)
+
+
+def capital(text: Text) -> Text:
+    """``text`` with a capital at its start."""
+    return Text(*(words[:1].upper() + words[1:] for words in (text.en, text.ko)))
+
+
+def sentence(text: Text | None) -> Text:
+    """A clause as a sentence: a capital at its start, one full stop at its end."""
+    if not text:
+        return NOTHING
+    ended = (words.strip().rstrip(".") + "." for words in (text.en, text.ko))
+    return capital(Text(*ended))
 
 
 # ---- Korean particles, whose form hangs on the sound before them.

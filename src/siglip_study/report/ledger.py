@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from siglip_study.ranking.selection import StudySelection
+from siglip_study.report.language import NOTHING, Text, join, listed, sentence
 from siglip_study.report.results import CellResult, chosen_text, mean, only, report_runs
 
 
@@ -75,41 +76,74 @@ def _clips_a_step(stage: str) -> Callable[[CellResult], Any]:
     return get
 
 
-_TUNED = "the budget is tuned, so each projector took the one that suited it best"
-_OWN = "the config gives projectors epochs of their own, as for equal GPU time"
+_TUNED = Text(
+    "the budget is tuned, so each projector took the one that suited it best",
+    "예산은 탐색해서 정하므로 프로젝터마다 가장 알맞은 것을 썼습니다",
+)
+_OWN = Text(
+    "the config gives projectors epochs of their own, as for equal GPU time",
+    "GPU 시간을 맞추는 등의 이유로 설정이 프로젝터마다 다른 에폭을 줍니다",
+)
 
-_SCORED = "clips scored"
+_SCORED = Text("clips scored", "채점한 영상")
 
 #: What should be equal: words, how to read it from a run, and what a difference may come from.
-EQUAL: tuple[tuple[str, Callable[[CellResult], Any], str], ...] = (
-    ("samples of stage 1", lambda cell: cell.stage1.get("samples_seen"), ""),
-    ("samples of stage 2", _of_run("samples_seen"), _TUNED),
-    ("optimizer steps of stage 1", lambda cell: cell.stage1.get("optimizer_steps"), ""),
-    ("optimizer steps of stage 2", _of_run("optimizer_steps"), _TUNED),
-    ("clips a step of stage 1", _clips_a_step("stage1"), ""),
-    ("clips a step of stage 2", _clips_a_step("stage2"), ""),
-    ("frames", _of_run("run", "vision", "frames"), ""),
-    ("vision encoder", _of_run("run", "vision", "model"), ""),
-    ("encoder layer", _of_run("run", "vision", "layer"), ""),
-    ("language model", _of_run("run", "llm", "model"), ""),
-    ("quantisation", _of_run("run", "llm", "quantization"), ""),
+EQUAL: tuple[tuple[Text, Callable[[CellResult], Any], Text], ...] = (
+    (
+        Text("samples of stage 1", "1단계 샘플"),
+        lambda cell: cell.stage1.get("samples_seen"),
+        NOTHING,
+    ),
+    (Text("samples of stage 2", "2단계 샘플"), _of_run("samples_seen"), _TUNED),
+    (
+        Text("optimizer steps of stage 1", "1단계 스텝"),
+        lambda cell: cell.stage1.get("optimizer_steps"),
+        NOTHING,
+    ),
+    (Text("optimizer steps of stage 2", "2단계 스텝"), _of_run("optimizer_steps"), _TUNED),
+    (Text("clips a step of stage 1", "1단계 스텝당 영상"), _clips_a_step("stage1"), NOTHING),
+    (Text("clips a step of stage 2", "2단계 스텝당 영상"), _clips_a_step("stage2"), NOTHING),
+    (Text("frames", "프레임"), _of_run("run", "vision", "frames"), NOTHING),
+    (Text("vision encoder", "비전 인코더"), _of_run("run", "vision", "model"), NOTHING),
+    (Text("encoder layer", "인코더 층"), _of_run("run", "vision", "layer"), NOTHING),
+    (Text("language model", "언어 모델"), _of_run("run", "llm", "model"), NOTHING),
+    (Text("quantisation", "양자화"), _of_run("run", "llm", "quantization"), NOTHING),
     # A run that is older than the key multiplied in bf16.
-    ("matrix products", lambda cell: _of_run("run", "llm", "matmul")(cell) or "bf16", ""),
-    ("rank of the adapters", _of_run("run", "llm", "lora", "r"), ""),
-    ("prompt", _of_run("run", "llm", "prompt"), ""),
-    ("longest target (tokens)", _of_run("run", "training", "max_target_tokens"), ""),
-    (_SCORED, lambda cell: cell.metrics.get("n_clips"), ""),
-    ("device", _of_run("device"), "rounding differs by device, and GPU-seconds cannot be compared"),
-    ("GPUs", _of_run("gpus"), ""),
-    ("commit of the code", _of_run("git_commit"), "was the code changed between runs?"),
-    ("torch", _of_run("versions", "torch"), ""),
-    ("transformers", _of_run("versions", "transformers"), ""),
-    ("peft", _of_run("versions", "peft"), ""),
-    ("siglip-study", _of_run("versions", "siglip-study"), ""),
+    (
+        Text("matrix products", "행렬곱"),
+        lambda cell: _of_run("run", "llm", "matmul")(cell) or "bf16",
+        NOTHING,
+    ),
+    (Text("rank of the adapters", "어댑터 랭크"), _of_run("run", "llm", "lora", "r"), NOTHING),
+    (Text("prompt", "프롬프트"), _of_run("run", "llm", "prompt"), NOTHING),
+    (
+        Text("longest target (tokens)", "목표 캡션의 최대 토큰"),
+        _of_run("run", "training", "max_target_tokens"),
+        NOTHING,
+    ),
+    (_SCORED, lambda cell: cell.metrics.get("n_clips"), NOTHING),
+    (
+        Text("device", "장치"),
+        _of_run("device"),
+        Text(
+            "rounding differs by device, and GPU-seconds cannot be compared",
+            "장치마다 반올림이 다르고 GPU 시간을 비교할 수 없습니다",
+        ),
+    ),
+    (Text("GPUs", "GPU 수"), _of_run("gpus"), NOTHING),
+    (
+        Text("commit of the code", "코드 커밋"),
+        _of_run("git_commit"),
+        Text("was the code changed between runs?", "학습 사이에 코드가 바뀌었습니까?"),
+    ),
+    (Text.same("torch"), _of_run("versions", "torch"), NOTHING),
+    (Text.same("transformers"), _of_run("versions", "transformers"), NOTHING),
+    (Text.same("peft"), _of_run("versions", "peft"), NOTHING),
+    (Text.same("siglip-study"), _of_run("versions", "siglip-study"), NOTHING),
 )
 
 
-def differences(cells: list[CellResult], selection: StudySelection) -> list[str]:
+def differences(cells: list[CellResult], selection: StudySelection) -> list[Text]:
     """A sentence for each thing that should be equal between the compared cells and is not."""
     runs = report_runs(cells)
     # Two trainings that report a half each: what they share says nothing of where they differ.
@@ -131,13 +165,24 @@ def differences(cells: list[CellResult], selection: StudySelection) -> list[str]
         values = {name: [read(cell) for cell in own] for name, own in compared.items()}
         said += _unequal(what, values, why)
     seeds = {name: [", ".join(sorted(str(c.seed) for c in own))] for name, own in runs.items()}
-    said += _unequal("seeds", seeds, "a seed fixes the order of the samples")
+    said += _unequal(
+        Text("seeds", "시드"),
+        seeds,
+        Text("a seed fixes the order of the samples", "시드가 샘플의 순서를 정합니다"),
+    )
     tuned = {name: [told[name].n_cells if name in told else None] for name in runs}
-    said += _unequal("number of tuned cells", tuned, "more tries find a better one by chance")
+    said += _unequal(
+        Text("number of tuned settings", "탐색한 설정 수"),
+        tuned,
+        Text(
+            "more tries find a better one by chance",
+            "많이 시도하면 우연히 더 좋은 것을 찾습니다",
+        ),
+    )
     return said
 
 
-def _unequal(what: str, found: dict[str, list[Any]], why: str) -> list[str]:
+def _unequal(what: Text, found: dict[str, list[Any]], why: Text) -> list[Text]:
     """One sentence if the values differ between or within projectors; unknown ones are left out."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for label, values in found.items():
@@ -146,6 +191,8 @@ def _unequal(what: str, found: dict[str, list[Any]], why: str) -> list[str]:
             groups.setdefault(known, []).append(label)
     if len({value for values in groups for value in values}) < 2:
         return []
-    listed = "; ".join(f"{' and '.join(v)} ({', '.join(names)})" for v, names in groups.items())
-    told = f"Unequal {what}: {listed}{f': {why}' if why else ''}"
-    return [told if told.endswith("?") else f"{told}."]
+    told = join("; ", [listed(v) + Text.same(f" ({', '.join(who)})") for v, who in groups.items()])
+    because = Text(": {why}", " - {why}").fill(why=why) if why else NOTHING
+    words = Text("Unequal {what}: {told}{why}", "{what}: 서로 다름. {told}{why}")
+    words = words.fill(what=what, told=told, why=because)
+    return [words if words.en.endswith("?") else sentence(words)]

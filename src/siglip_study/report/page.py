@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,11 @@ from siglip_study.report.comparisons import (
     published_view,
     sensitivity_view,
 )
+from siglip_study.report.controls import EXPECTATIONS
 from siglip_study.report.diagnosis import diagnosis_view, told_histories
 from siglip_study.report.embed import content_policy, embedded_fonts, inline_script, json_island
 from siglip_study.report.evidence import evidence
+from siglip_study.report.findings import findings
 from siglip_study.report.first_screen import first_screen
 from siglip_study.report.gallery import (
     Gallery,
@@ -36,13 +39,14 @@ from siglip_study.report.gallery import (
     read_gallery,
     within_budget,
 )
-from siglip_study.report.language import Language, attribute
+from siglip_study.report.language import Language, attribute, sentence
 from siglip_study.report.ledger import differences
-from siglip_study.report.results import ROLES, CellResult, only, part_names, read_cells
+from siglip_study.report.reproduction import citation, commands
+from siglip_study.report.results import OF_ONE_HALF, ROLES, CellResult, only, part_names, read_cells
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import beyond_category, trust, truth
 from siglip_study.report.wording.glossary import TERMS, term
-from siglip_study.report.wording.labels import label
+from siglip_study.report.wording.labels import LABELS, label
 
 #: The page's own scripts, in the order in which they run.
 SCRIPTS = ("script.js", "language.js", "charts.js", "gallery.js")
@@ -146,7 +150,7 @@ def _view(
     whole = [row for row in tables["cells"] if row["cell"] not in parts]
     # A projector's sign goes by its place in the config, whatever the results are.
     canvas = Canvas(projectors, projector_marks(list(selection.projectors)))
-    references, retrieval = only(cells, "references"), only(cells, "control_retrieval")
+    references = only(cells, "references")
     histories = told_histories(results, cells, tables)
     sensitivity = sensitivity_view(tables["sensitivity"], projectors)
     facts = truth(cells, projectors)
@@ -175,9 +179,13 @@ def _view(
         "ranking": ranking,
         "references": references,
         "roles": ROLES,
+        "one_half": OF_ONE_HALF,
+        "expectations": EXPECTATIONS,
+        "findings": findings(
+            ranking, tables["controls"], cells, sensitivity["sentence"] if sensitivity else None
+        ),
         "headings": {row["metric"]: metric_heading(row) for row in tables["metrics"]},
         "head": _headline(tables["ranking"], ranking, cells),
-        "bars": {"Human references": references, "Retrieval baseline": retrieval},
         "trust": trust(ranking, tables["controls"], cells),
         "evidence": evidence(ranking, cells),
         "ledger": sorted(tables["ledger"], key=lambda row: projectors.index(row["projector"])),
@@ -197,13 +205,20 @@ def _view(
         "marks": canvas.marks,
         "bucket": curve_data["bucket"],
         "provenance": {
+            "commands": commands(config, origin["command"], origin["git_commit"]),
+            "citation": citation(origin["git_commit"], origin.get("date")),
+            "config_file": base64.b64encode(_yaml(config).encode()).decode(),
             **{key: origin.pop(key) for key in ("command", "git_commit", "versions")},
             "trained_at": sorted({c["git_commit"] for c in tables["cells"] if c["git_commit"]}),
             "other": origin,
-            "config": yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100),
+            "config": _yaml(config),
         },
         "islands": {},
     }
+
+
+def _yaml(config: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100))
 
 
 def _headline(
@@ -217,7 +232,7 @@ def _headline(
     return {
         "answer": wording.answer(ranking),
         "advice": wording.advice(ranking),
-        "why_not": wording.sentence(wording.why_no_ranks(ranking)),
+        "why_not": sentence(wording.why_no_ranks(ranking)),
         "basis": ", ".join(sorted({r["interval_basis"] for r in rows if r["interval_basis"]})),
         "gates": {own.projector: own.gate for own in ranking.projectors},
         "ranked": len(ranked),
@@ -243,6 +258,7 @@ def _render(template_dir: Path, view: dict[str, Any], language: Language) -> str
         "say": label,
         "term": term,
         "terms": TERMS,
+        "labels": LABELS,
         "attribute": partial(attribute, language=language),
     }
     template = environment.get_template("template.html.j2")

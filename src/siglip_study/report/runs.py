@@ -11,6 +11,7 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.selection import StudySelection
 from siglip_study.report import wording, words
+from siglip_study.report.language import NOTHING
 from siglip_study.study.paths import Paths
 
 
@@ -34,14 +35,14 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
                     "runs": cell.run_margins if len(cell.runs) > 1 else (),
                     "heat": words.heat(cell.mean_margin, top),
                     "chosen": cell.cell == own.chosen,
-                    "word": wording.gate_name(cell.gate).lower() if refused else "",
+                    "word": wording.gate_name(cell.gate).lower() if refused else NOTHING,
                 }
             )
         rates = sorted({rate for _, rate in places})
         grids.append(
             {
                 "projector": label,
-                "half": wording.say(f"half.{half}") if half else "",
+                "half": wording.half_name(half),
                 "chosen": own.chosen,
                 "seeds": wording.tuning_seeds(own.n_tuning_seeds),
                 "counted": wording.refused_cells(own),

@@ -15,19 +15,20 @@ from siglip_study.ranking.orders import check_order, facts_score
 from siglip_study.ranking.pairs import baseline_tests
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import group_means
-from siglip_study.report import wording, words
+from siglip_study.report import wording
 from siglip_study.report.controls import FIGURES, GAPS, GATED, MUST_FAIL, WITHIN, M
+from siglip_study.report.language import Text
 from siglip_study.report.results import ROLES, CellResult, mean, only
 from siglip_study.study.paths import Paths
 
-FIGURE_LABELS: dict[str, str] = {
-    "standardised_margin": "Margin M",
-    "grounding_margin": "Grounding D",
-    "retrieval_r1": "R@1",
-    "siglip_cosine": "SigLIP cosine",
-    "meteor_gain": "METEOR gain",
-    "effective_captions": "Effective captions",
-    "top_cluster_share": "Top cluster",
+FIGURE_LABELS: dict[str, Text] = {
+    "standardised_margin": Text("Margin M", "마진 M"),
+    "grounding_margin": Text("Margin D", "마진 D"),
+    "retrieval_r1": Text.same("R@1"),
+    "siglip_cosine": Text("SigLIP cosine", "SigLIP 코사인"),
+    "meteor_gain": Text("METEOR gain", "METEOR 이득"),
+    "effective_captions": Text("Distinct captions", "서로 다른 캡션"),
+    "top_cluster_share": Text("Largest group alike", "가장 큰 동일 무리"),
 }
 #: Whose captions are compared with the facts.
 KNOWN_FACTS = ("report", "control_retrieval", "references", "control_hot")
@@ -38,18 +39,17 @@ def trust(
 ) -> dict[str, Any]:
     """What the trust section shows beside the ranking and its pairs; ``controls`` is the table."""
     bar = ranking.retrieval
-    cleared = ", ".join(bar.cleared_by) if bar else ""
-    retrieval = "cleared" if cleared else "not_cleared"
     return {
         "figures": [(name, FIGURE_LABELS[name]) for name in FIGURES],
         "gaps": GAPS,
+        "reasons": {row["cell"]: wording.gate_name(row["gate"]) for row in controls if row["gate"]},
         "controls": [rows for rows in by_cell(controls) if M in rows],
         # Without a trained one, nothing shows what the study makes of a blind model.
         "trained_controls": any(cell.role in MUST_FAIL for cell in cells),
         "measured": [
             cell for cell in cells if cell.role in ("report", *GATED) and cell.metrics.get("losses")
         ],
-        "retrieval": wording.say(f"retrieval.{retrieval if bar else 'none'}", projectors=cleared),
+        "retrieval": wording.retrieval_sentence(bar.cleared_by if bar else None),
     }
 
 
@@ -101,14 +101,12 @@ def _negatives(
         shown = [cell for cell in cells if cell.role not in ("tuning", "preset")]
         reasons = {cell.metrics["not_computed"].get(WITHIN[0]) for cell in shown} - {None}
         why = "; ".join(sorted(str(reason) for reason in reasons))
-        note = f"Not computed: {why or 'no cell has these figures'}."
+        note = wording.not_computed(why)
     else:
         # Compared within a half, where there are two: the metric itself knows who has company.
         human = clips.filter(pl.col("role") == "references")
         own = human.drop_nulls(WITHIN[0])
-        kinds = own["category"].n_unique()
-        word = "category" if kinds == 1 else "categories"
-        note = f"{own.height} of {human.height} clips, in {kinds} {word} of 3 or more."
+        note = wording.company(own.height, human.height, own["category"].n_unique())
     return {
         "within": WITHIN,
         "negatives": rows,
@@ -117,7 +115,7 @@ def _negatives(
     }
 
 
-def _generic(cells: list[CellResult], gates: dict[str, Verdict | None]) -> str | None:
+def _generic(cells: list[CellResult], gates: dict[str, Verdict | None]) -> Text | None:
     """What the raw score makes of one caption for all, from this study's numbers."""
     generic, human = only(cells, "control_generic"), only(cells, "references")
     if generic is None:
@@ -129,43 +127,42 @@ def _generic(cells: list[CellResult], gates: dict[str, Verdict | None]) -> str |
         if cell.role in ("report", *MUST_FAIL) and cell.value("siglip_cosine") is not None
     ]
     below = [c for c in trained if (c.value("siglip_cosine") or 0.0) < (raw or 0.0)]
-    sentence = (
-        f"One caption for all clips, chosen on other clips, has a SigLIP cosine of "
-        f"{words.number(raw)}"
-    )
+    other = None
     if human is not None and human.value(M) is not None:
         # Mean D is the mean of the diagonal less the mean off it.
         other = (human.value("siglip_cosine") or 0.0) - (human.value("grounding_margin") or 0.0)
-        sentence += f" (a human caption of another clip: {words.number(other)})"
-    sentence += f", above that of {len(below)} of {len(trained)} trained runs"
-    names = sorted({c.projector or c.name if c.role == "report" else ROLES[c.role] for c in below})
-    sentence += f" ({', '.join(names)})" if names else ""
-    sentence += f"; its M is {words.number(generic.value(M), 4)}"
-    return f"{sentence}, and the gate says: {wording.gate_name(gates.get(generic.name)).lower()}."
+    return wording.generic_sentence(
+        raw,
+        other,
+        len(below),
+        len(trained),
+        {
+            c.projector or c.name: None if c.role == "report" else ROLES[c.role]
+            for c in sorted(below, key=lambda c: c.projector or c.name)
+        },
+        generic.value(M),
+        gates.get(generic.name),
+    )
 
 
 def _category(
     cells: list[CellResult], gates: dict[str, Verdict | None], clips: pl.DataFrame, alpha: float
-) -> str | None:
+) -> Text | None:
     """What knowing the category alone is worth, and who is shown to see more."""
     found = only(cells, "control_category")
     if found is None:
         return None
-    sentence = (
-        f"One caption a category has M {words.number(found.value(M), 4)}, "
-        f"of which {words.number(found.value(WITHIN[0]), 4)} within the category "
-        f"(gate, taken as a projector: {wording.gate_name(gates.get(found.name)).lower()})."
-    )
     bar = clips.filter(pl.col("role") == "control_category").sort("id")
     scores = _by_projector(clips)
-    if not scores or not len(bar):
-        return sentence
-    level = group_means(bar[M].to_numpy(), bar["group"].to_list())[1]
-    tests = baseline_tests(scores, level, alpha)
-    above = [test.projector for test in tests if test.cleared]
-    rest = [test.projector for test in tests if not test.cleared]
-    sentence += f" Shown to exceed it: {', '.join(above) or 'no projector'}."
-    return sentence + (f" Not shown to: {', '.join(rest)}." if rest else "")
+    above: list[str] | None = None
+    rest: list[str] = []
+    if scores and len(bar):
+        level = group_means(bar[M].to_numpy(), bar["group"].to_list())[1]
+        tests = baseline_tests(scores, level, alpha)
+        above = [test.projector for test in tests if test.cleared]
+        rest = [test.projector for test in tests if not test.cleared]
+    margins = found.value(M), found.value(WITHIN[0])
+    return wording.category_sentence(margins, gates.get(found.name), above, rest)
 
 
 def _by_projector(clips: pl.DataFrame, values: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -225,8 +222,8 @@ def truth(cells: list[CellResult], projectors: list[str]) -> dict[str, Any] | No
     runs: dict[str, list[CellResult]] = {}
     for cell in cells:
         if cell.metrics.get("truth") and cell.role in KNOWN_FACTS:
-            label = cell.projector if cell.role == "report" else ROLES[cell.role]
-            runs.setdefault(str(label), []).append(cell)
+            label = str(cell.projector) if cell.role == "report" else cell.role
+            runs.setdefault(label, []).append(cell)
     if not runs:
         return None
     order = {label: place for place, label in enumerate(projectors)}
@@ -236,6 +233,7 @@ def truth(cells: list[CellResult], projectors: list[str]) -> dict[str, Any] | No
     )
     return {
         "projectors": labels,
+        "names": {label: ROLES.get(label, Text.same(label)) for label in labels},
         "rows": {a: [_kappa(runs[label], a) for label in labels] for a in attributes},
     }
 

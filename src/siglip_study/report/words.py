@@ -12,6 +12,9 @@ from markupsafe import Markup
 
 from siglip_study.report.language import Text
 
+#: A figure that is nearer to 0 than this is nothing but rounding.
+ROUNDING = 1e-6
+
 
 def number(value: float | None, digits: int = 3) -> str:
     """A figure for a table cell: fixed decimals, an en dash where there is none."""
@@ -143,9 +146,14 @@ def value_range(low: float | None, high: float | None) -> Text:
 
 
 def significant(value: float | None) -> str:
-    """Three significant digits: ``4.42``, ``0.0333``, ``12.3``; whole from a hundred on."""
+    """Three significant digits: ``4.42``, ``0.0333``, ``12.3``; whole from a hundred on.
+
+    What is within rounding of 0 is ``0.00``.
+    """
     if value is None or not math.isfinite(value):
         return "–"
+    if 0 < abs(value) < ROUNDING:
+        return "0.00"
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}".replace("-", "−")
     return f"{value:#.3g}".replace("-", "−")
