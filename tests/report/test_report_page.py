@@ -99,7 +99,6 @@ def test_every_special_term_of_the_first_screen_has_its_meaning_at_hand(page):
     "said",
     [
         "mlp_2l and linear cannot be told apart; c_abstractor cannot be first.",
-        "[0.100, 0.140]",
         "unranked",
         "Shown to beat it: mlp_2l.",
         "Trained on noise",
