@@ -27,7 +27,6 @@ from siglip_study.report.charts.figure import (
 from siglip_study.report.charts.spec import Plot, field, layered, marks, panels, value
 from siglip_study.report.evidence import PairView
 from siglip_study.report.language import Text, join
-from siglip_study.report.results import ROLES
 from siglip_study.report.wording.labels import LABELS
 from siglip_study.report.wording.labels import label as say
 
@@ -256,10 +255,7 @@ def fact_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None
         return None
     own = view["projectors"]
     labels = [*(p for p in canvas.ranked if p in own), *(p for p in own if p not in canvas.ranked)]
-    roles = {words: role for role, words in ROLES.items()}
-    names = [
-        label if label in canvas.marks else say(f"charts.role.{roles[label]}") for label in labels
-    ]
+    names = [label if label in canvas.marks else say(f"charts.role.{label}") for label in labels]
     attributes = list(view["rows"])
     columns = [_fact(attribute) for attribute in attributes]
     found, rows = [], []
