@@ -24,7 +24,7 @@ from siglip_study.ranking.within import DemandReason, WithinDemand
 from siglip_study.report import wording
 from siglip_study.report.language import Text
 from siglip_study.report.wording import claims, collapse, gate
-from siglip_study.report.wording.answer import SAID as ANSWERS
+from siglip_study.report.wording.conclusion import SAID as ANSWERS
 from siglip_study.report.wording.glossary import TERMS
 
 GROUNDED = verdict("linear")

@@ -13,7 +13,7 @@ with job(snakemake.log[0]):
     check = read_check(path)
     if snakemake.params.stop:
         stop_if_blind(check, path)
-    told = wording.scorer_check(check.deciding)
+    told = wording.scorer_check(check.deciding).en
     with atomic_path(Path(snakemake.output.verdict)) as partial:
         partial.write_text(told + "\n", encoding="utf-8")
     log.info("%s", told)

@@ -35,4 +35,4 @@ with job(snakemake.log[0]):
         out=Path(snakemake.output.ranking),
     )
     build_tables(paths.root, study.by_role(choice), thresholds)
-    log.info("%s", wording.answer(read_ranking(Path(snakemake.output.ranking))))
+    log.info("%s", wording.answer(read_ranking(Path(snakemake.output.ranking))).en)

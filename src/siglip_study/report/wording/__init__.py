@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from siglip_study.report.wording.answer import advice, answer, caveats, why_no_ranks
 from siglip_study.report.wording.claims import (
     category_sentence,
     claim_sentence,
@@ -27,6 +26,7 @@ from siglip_study.report.wording.claims import (
     sound_runs,
     truth_order,
 )
+from siglip_study.report.wording.conclusion import advice, answer, caveats, why_no_ranks
 from siglip_study.report.wording.gate import (
     gate_explained,
     gate_name,
