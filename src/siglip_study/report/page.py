@@ -206,7 +206,9 @@ def _view(
         "bucket": curve_data["bucket"],
         "provenance": {
             "commands": commands(config, origin["command"], origin["git_commit"]),
-            "citation": citation(origin["git_commit"], origin.get("date")),
+            "citation": citation(
+                origin["versions"].get("siglip-study"), origin["git_commit"], origin.get("date")
+            ),
             "config_file": base64.b64encode(_yaml(config).encode()).decode(),
             **{key: origin.pop(key) for key in ("command", "git_commit", "versions")},
             "trained_at": sorted({c["git_commit"] for c in tables["cells"] if c["git_commit"]}),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from siglip_study import __version__
-
 
 def commands(config: Mapping[str, Any], command: str | None, commit: str | None) -> str:
     """Shell commands from nothing to this report, a line each.
@@ -29,13 +27,13 @@ def commands(config: Mapping[str, Any], command: str | None, commit: str | None)
     return "\n".join(lines)
 
 
-def citation(commit: str | None, date: str | None) -> str:
+def citation(version: str | None, commit: str | None, date: str | None) -> str:
     """BibTeX of the software at ``commit``, of the year of ``date`` (YYYY-MM-DD)."""
     fields = {
         "title": "{siglip-study}: which projector should caption your videos, and how sure "
         "can you be?",
         "author": "{siglip-study contributors}",
-        "version": __version__,
+        "version": version or "",
         "year": (date or "")[:4],
         "note": f"commit {commit}" if commit else "",
     }
