@@ -105,6 +105,11 @@ for (const button of document.querySelectorAll("button[data-copies]")) {
           const name = document.createElement("span");
           name.className = "k";
           name.append(...[...heads[i].childNodes].map((node) => node.cloneNode(true)));
+          // The name alone: the term's meaning stays one click away in the glossary.
+          for (const term of name.querySelectorAll(".term")) {
+            term.querySelector(".tip")?.remove();
+            term.replaceWith(...term.childNodes);
+          }
           cell.prepend(name);
         });
       }

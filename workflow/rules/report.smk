@@ -32,6 +32,7 @@ rule tables:
             )
             for name in TABLES
         ],
+        [PATHS.tables / f"{name}.tex" for name in ("ranking", "pairs")],
         ranking=PATHS.ranking,
     log:
         PATHS.log("tables"),
@@ -61,6 +62,7 @@ rule report:
             caption="../report/report.rst",
             category="Answer",
         ),
+        answer=PATHS.report_answer,
         figures=report(
             directory(PATHS.figures),
             patterns=["{name}.svg"],

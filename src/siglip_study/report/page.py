@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path
+from siglip_study.base.io import atomic_path, write_json
 from siglip_study.data.summary import read_summary
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.procedure import Ranking, read_ranking
@@ -48,6 +48,8 @@ from siglip_study.report.trust import beyond_category, trust, truth
 from siglip_study.report.wording.glossary import TERMS, term
 from siglip_study.report.wording.labels import LABELS, label
 
+#: Of ``report.json``, the first screen and the answer as data.
+SCHEMA = "report/1"
 #: The page's own scripts, in the order in which they run.
 SCRIPTS = ("script.js", "language.js", "charts.js", "gallery.js")
 STYLES = ("style.css", "charts.css", "gallery.css")
@@ -65,7 +67,7 @@ def write_report(
     language: Language = "en",
     figures: Path | None = None,
 ) -> None:
-    """Write the report of a study whose tables are built.
+    """Write the report of a study whose tables are built, and its answer as JSON beside it.
 
     Args:
         results: output folder of the study.
@@ -109,6 +111,10 @@ def write_report(
         settings = _shrink(settings, clips, excess)
     with atomic_path(out) as partial:
         partial.write_text(html, encoding="utf-8")
+    told = dataclasses.asdict(view["first"])
+    told |= {"findings": [dataclasses.asdict(text) for text in view["findings"]]}
+    told |= {"title": title, "answer": dataclasses.asdict(view["ranking"].answer)}
+    write_json(out.with_suffix(".json"), told, SCHEMA)
     if figures is not None:
         write_figures(view["figures"].values(), figures, language, template_dir / "fonts")
 

@@ -17,6 +17,7 @@ from siglip_study.report import schema, wording
 from siglip_study.report.comparisons import metric_rows, sensitivity_rows
 from siglip_study.report.controls import control_rows, gate_controls, join_draws
 from siglip_study.report.evidence import pair_views, run_views, variance_views
+from siglip_study.report.latex import pairs_tex, ranking_tex
 from siglip_study.report.ledger import ledger_rows
 from siglip_study.report.results import (
     CellResult,
@@ -45,7 +46,8 @@ _BESIDE_HUMAN = (
 def build_tables(
     results: Path, cells: dict[str, list[str]], thresholds: GateThresholds | None = None
 ) -> None:
-    """Write every table of :data:`schema.TABLES` under ``tables/`` as ``.parquet`` and ``.csv``.
+    """Write every table of :data:`schema.TABLES` under ``tables/`` as ``.parquet`` and ``.csv``,
+    and the ranking and its pairs as ``.tex``.
 
     Args:
         results: output folder of the study; ``tables/ranking.json`` and ``tables/selection.json``
@@ -82,6 +84,13 @@ def build_tables(
         write_parquet(results / "tables" / f"{name}.parquet", table)
         with atomic_path(results / "tables" / f"{name}.csv") as partial:
             table.write_csv(partial)
+    papers = {
+        "ranking": ranking_tex(tables["ranking"].to_dicts(), ranking.can_rank),
+        "pairs": pairs_tex(tables["pairs"].to_dicts()),
+    }
+    for name, text in papers.items():
+        with atomic_path(results / "tables" / f"{name}.tex") as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def read_table(results: Path, name: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ class Paths:
         self.root = Path(output_dir)
         self.report = self.root / "report.html"
         self.figures = self.root / "figures"
+        self.report_answer = self.root / "report.json"
         self.demo = self.root / "demo"
         self.data = self.root / "data"
         self.manifest = self.data / "manifest.parquet"

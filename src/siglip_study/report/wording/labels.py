@@ -447,6 +447,10 @@ RUNS: dict[str, Text] = {
         "Margin M",
         "마진 M",
     ),
+    "cells.note": Text(
+        "Note",
+        "비고",
+    ),
     "cells.rate": Text(
         "Learning rate",
         "학습률",

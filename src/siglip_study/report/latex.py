@@ -1,0 +1,85 @@
+"""Tables for a paper: booktabs, ready for ``\\input``; figures of three significant digits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from siglip_study.report.words import p_value, rank_interval, significant, size, span
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: "\\" + character for character in "&%$#_{}"},
+}
+_SYMBOLS = {"−": "$-$", "–": "--", "×": r"$\times$", "<": "$<$", ">": "$>$"}
+
+
+def escape(text: str) -> str:
+    """Text of the data as LaTeX prints it; control characters are dropped."""
+    kept = re.sub(r"[\x00-\x1f\x7f]", " ", text)
+    return "".join({**_SPECIAL, **_SYMBOLS}.get(character, character) for character in kept)
+
+
+def booktabs(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A ``tabular``: the first column to the left, the others to the right."""
+    lines = [" & ".join(map(escape, row)) + r" \\" for row in (columns, *rows)]
+    head, *body = lines
+    layout = "l" + "r" * (len(columns) - 1)
+    return "\n".join(
+        [
+            "% Needs \\usepackage{booktabs}.",
+            rf"\begin{{tabular}}{{{layout}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def ranking_tex(rows: Sequence[dict[str, Any]], can_rank: bool) -> str:
+    """The ``ranking`` table in the columns that a paper shows."""
+    return booktabs(
+        (
+            *("Projector", "Place", "Margin M", "Interval", "SigLIP", "METEOR gain"),
+            *("Distinct", "Tokens", "Parameters"),
+        ),
+        [
+            [
+                row["projector"],
+                rank_interval(row["rank_low"], row["rank_high"], row["ranked"], can_rank).en,
+                significant(row["standardised_margin"]),
+                span(row["standardised_margin_low"], row["standardised_margin_high"]),
+                significant(row["siglip_cosine"]),
+                significant(row["meteor_gain"]),
+                significant(row["effective_captions"]),
+                size(row["tokens_per_video"]),
+                size(row["projector_parameters"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def pairs_tex(rows: Sequence[dict[str, Any]]) -> str:
+    """The ``pairs`` table: every difference in M with its interval and Holm's p."""
+    return booktabs(
+        ("A", "B", "Difference in M", "Interval", "Holm p", "Better"),
+        [
+            [
+                row["a"],
+                row["b"],
+                significant(row["difference"]),
+                span(row["low"], row["high"]),
+                p_value(row["p_holm"]),
+                row["better"] or "–",
+            ]
+            for row in rows
+        ],
+    )
