@@ -1,9 +1,9 @@
 """From scored folders to ``ranking.json``."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from support.scored import split_scores, write_captioner
 
@@ -29,10 +29,8 @@ def margins(mean: float, seed: int) -> list[float]:
 
 def write(folder: Path, values: list[float], order=None, ids=None) -> Path:
     """A captioner of this study, its rows in any order."""
-    write_captioner(folder, split_scores(values, groups=GROUPS, ids=ids))
-    if order:
-        path = folder / "clips.parquet"
-        pl.read_parquet(path)[order].write_parquet(path)
+    made = split_scores(values, groups=GROUPS, ids=ids)
+    write_captioner(folder, replace(made, clips=made.clips[order]) if order else made)
     return folder
 
 
