@@ -121,7 +121,7 @@ def test_a_page_has_every_figure_told_and_with_its_data(page) -> None:
     for name, part in found.items():
         assert part.count('role="img"') == 2 == part.count("<svg")
         assert f'aria-labelledby="figure-{name}-title"' in part
-        title = re.search(rf'id="figure-{name}-title">(.*?)</h3>', part)[1]
+        title = re.search(rf'id="figure-{name}-title">(.*?)</h[23]>', part)[1]
         assert 'lang="en"' in title and 'lang="ko"' in title
         assert part.count("<tr") > 1
 
