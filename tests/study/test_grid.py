@@ -124,6 +124,15 @@ def test_fresh_cells_are_the_chosen_one_but_for_the_seed_and_are_reported():
         assert cell.run.model_copy(update={"seed": 0}) == chosen.run
 
 
+def test_a_choice_of_a_cell_that_left_the_grid_counts_for_nothing():
+    made = study()
+    stays, left = made.tuning[0].name, "linear_deadbeef"
+    choice = {"a": {"report": stays}, "b": {"selection": stays, "report": left}}
+    assert made.still_there(choice) == {"a": {"report": stays}}
+    with pytest.raises(StudyError, match=r"selection.json: chose cell 'linear_deadbeef'"):
+        made.captioners("report", choice)
+
+
 def test_controls_have_roles_and_names_of_their_own():
     hot = {"projector": "linear", "stage1_learning_rate": 0.3, "stage2_learning_rate": 0.1}
     made = study(controls={"hot": hot, "noise_features": "linear", "permuted_captions": "linear"})

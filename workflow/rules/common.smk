@@ -103,7 +103,9 @@ def captions_scored(wildcards):
     """
     choice = {}
     if wildcards.phase == "report":
-        choice = read_choice(checkpoints.select.get().output.selection)
+        choice = STUDY.still_there(
+            read_choice(checkpoints.select.get().output.selection)
+        )
     names = STUDY.captioners(wildcards.phase, choice)
     return [PATHS.captions(name) for name in names if name != "references"]
 

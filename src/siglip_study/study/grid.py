@@ -190,12 +190,24 @@ class Study:
 
     def _afresh(self, name: str, seed: int) -> Cell:
         """A tuning cell under another seed, to be reported."""
-        cell = next(cell for cell in self.tuning if cell.name == name)
+        cell = next((cell for cell in self.tuning if cell.name == name), None)
+        if cell is None:
+            raise StudyError(
+                f"{self.paths.selection}: chose cell {name!r}; expected one of the config's grid."
+            )
         return replace(cell, role="report", run=cell.run.model_copy(update={"seed": seed}))
 
     def reported(self, chosen: Iterable[str]) -> list[Cell]:
         """The chosen tuning cells, each trained afresh with every report seed."""
         return [self._afresh(name, seed) for name in chosen for seed in self.config.seeds.report]
+
+    def still_there(self, choice: Choice) -> Choice:
+        """The choice without projectors whose chosen cell has left the grid since.
+
+        For a plan: what was chosen from other cells is chosen anew before it is used.
+        """
+        names = {cell.name for cell in self.tuning}
+        return {label: own for label, own in choice.items() if names.issuperset(own.values())}
 
     def stage1_resume(self, cell: Cell, code: str) -> Path:
         """Resume point of a cell's first stage; its second stage gives it up.

@@ -12,10 +12,8 @@ def _milestones(study: Study) -> dict[str, list[Path]]:
     """Kind of job → the JSON files whose presence says that such a job is done."""
     cells = [*study.tuning, *study.controls]
     if study.paths.selection.exists():
-        chosen = chosen_cells(read_choice(study.paths.selection))
-        # An edited grid may have left a choice behind that is no longer a cell.
-        known = {cell.name for cell in study.tuning}
-        cells += study.reported(name for name in chosen if name in known)
+        choice = study.still_there(read_choice(study.paths.selection))
+        cells += study.reported(chosen_cells(choice))
     else:
         # Which cells are chosen is not known yet; how many there will be is.
         first = {cell.label: cell.name for cell in reversed(study.tuning)}
