@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from siglip_study.report.charts.drawing import LINE, MUTED, told
 from siglip_study.report.charts.figure import (
     LONG,
@@ -129,7 +131,7 @@ def _drawn(
     percent: str,
     width: int,
     limit: int,
-) -> str:
+) -> Markup:
     n = max(1, len(means))
     step = max(22, min(40, 190 // n))
     wide = width == WIDE

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from siglip_study.report.charts.drawing import BAD, MUTED, told
 from siglip_study.report.charts.figure import (
     HEADING,
@@ -105,7 +107,7 @@ def small_multiples(
     texts: Sequence[Text] = (),
     y_domain: Sequence[float] | None = None,
     whole: bool = False,
-) -> tuple[str, str]:
+) -> tuple[Markup, Markup]:
     """The wide and the narrow drawing of panels that share their scales.
 
     Args:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from markupsafe import Markup
+
 from siglip_study.report.charts.drawing import INK, NORMAL, draw, told
 from siglip_study.report.charts.marks import Mark
 from siglip_study.report.charts.spec import Channel, Plot, field, marks, plain, value
@@ -37,8 +39,8 @@ class Figure:
     name: str
     title: Text
     alt: Text
-    wide: str
-    narrow: str
+    wide: Markup
+    narrow: Markup
     columns: tuple[Text, ...]
     rows: tuple[tuple[Value, ...], ...]
 
@@ -51,7 +53,7 @@ class Canvas:
         self.ranked = tuple(ranked)
         self.marks = marks
 
-    def draw(self, chart: Plot, texts: Sequence[Text] = ()) -> str:
+    def draw(self, chart: Plot, texts: Sequence[Text] = ()) -> Markup:
         """A chart as SVG; texts that name a projector carry its label."""
         names = {
             shown(label, limit): label for label in self.marks for limit in (LONG, SHORT, SHORT + 5)

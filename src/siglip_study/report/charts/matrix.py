@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from siglip_study.report import words
 from siglip_study.report.charts.drawing import CHOSEN, HEAT, INK, LINE, SMALL, told
 from siglip_study.report.charts.figure import (
@@ -123,7 +125,7 @@ def both(
     signs: Mapping[int, str] | None,
     upright: bool = False,
     short: Sequence[Square] | None = None,
-) -> tuple[str, str]:
+) -> tuple[Markup, Markup]:
     """The wide and the narrow drawing, the latter with squares of its own if given."""
     drawn = []
     for width, limit, own in ((WIDE, LONG, found), (NARROW, SHORT, short or found)):

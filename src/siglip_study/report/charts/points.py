@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.report.charts.drawing import BAD, GOOD, HEAT, LINE, MUTED, told
 from siglip_study.report.charts.figure import (
@@ -105,7 +107,7 @@ def _controls(
     texts: Sequence[Text],
     means: Sequence[float],
     width: int,
-) -> str:
+) -> Markup:
     wide = width == WIDE
     names = [p["name"].en for p in points]
     size = 7.2 if wide else 6.6
@@ -354,7 +356,7 @@ def _cost(
     front: Sequence[Mapping[str, Any]],
     unit: Text,
     width: int,
-) -> str:
+) -> Markup:
     inner, height = width - 80, 250
     end = 1.12 * max(p["x"] for p in points)
     domain = extent([v for p in points for v in (p["y"], p["low"], p["high"])])
