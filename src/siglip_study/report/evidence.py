@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.gate import FAILED, RunVerdict
@@ -17,8 +18,11 @@ from siglip_study.ranking.pairs import PairTest, Run, RunInfluence
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import Components
 from siglip_study.report import wording
+from siglip_study.report.controls import EXPECTATIONS, M
+from siglip_study.report.first_screen import motion_known
 from siglip_study.report.language import Text
-from siglip_study.report.results import CellResult, report_runs
+from siglip_study.report.results import ROLES, CellResult, report_runs
+from siglip_study.report.wording import headline
 
 # ---- Pairs.
 
@@ -243,3 +247,42 @@ def evidence(ranking: Ranking, cells: list[CellResult]) -> Evidence:
         run_influence=run_influences(ranking, runs),
         variance=tuple(variance_views(ranking)),
     )
+
+
+# ---- The strongest findings in sentences: what stands above the evidence.
+
+#: Claimed differences that are told one by one; of more it says how many.
+CLAIMS = 4
+
+
+def findings(
+    ranking: Ranking,
+    controls: Sequence[dict[str, Any]],
+    cells: list[CellResult],
+    measures: Text | None,
+) -> tuple[Text, ...]:
+    """Claims first, then what the score does not see, then what came out otherwise than it must.
+
+    Args:
+        ranking: of the study.
+        controls: rows of the ``controls`` table.
+        cells: every captioner.
+        measures: the sentence on other measures, if there are any.
+    """
+    claimed = [view.test for view in pair_views(ranking) if view.better is not None]
+    told = [wording.claim_sentence(test) for test in claimed[:CLAIMS]]
+    if len(claimed) > CLAIMS:
+        told.append(wording.more_claims(len(claimed) - CLAIMS))
+    if not claimed and ranking.pairs:
+        told.append(wording.answer(ranking))
+    told.append(headline.blind_sentence(ranking, motion_known(cells)))
+    told += [
+        wording.control_failed(ROLES[row["role"]], EXPECTATIONS[row["role"]], row["gate"])
+        for row in controls
+        if row["metric"] == M and row["as_expected"] is False
+    ]
+    if ranking.retrieval is not None:
+        told.append(wording.copying_sentence(ranking.retrieval.cleared_by, len(ranking.projectors)))
+    if measures is not None:
+        told.append(measures)
+    return tuple(text for text in told if text)

@@ -29,8 +29,7 @@ from siglip_study.report.comparisons import (
 from siglip_study.report.controls import EXPECTATIONS
 from siglip_study.report.diagnosis import diagnosis_view, told_histories
 from siglip_study.report.embed import content_policy, embedded_fonts, inline_script, json_island
-from siglip_study.report.evidence import evidence
-from siglip_study.report.findings import findings
+from siglip_study.report.evidence import evidence, findings
 from siglip_study.report.first_screen import first_screen
 from siglip_study.report.gallery import (
     Gallery,
