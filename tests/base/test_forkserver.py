@@ -13,7 +13,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are Linux
 
 SCRIPT = """
 import os, sys, time
-sys.path.insert(0, {package!r})
 from siglip_study.base import forkserver
 forkserver.run_in_fork({keep}, ["json"])
 {body}
@@ -21,22 +20,11 @@ forkserver.run_in_fork({keep}, ["json"])
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Write a script of a body, and start it with a server of its own (in ``tmp_path``)."""
+def run(start_script):
+    """Start a script of a body with a server of its own."""
 
     def start(body: str, *arguments: str, keep: float = 3, **variables: str) -> subprocess.Popen:
-        package = str(Path(__file__).parents[2] / "src")
-        script = tmp_path / f"script{len(list(tmp_path.glob('*.py')))}.py"
-        script.write_text(SCRIPT.format(package=package, keep=keep, body=body), "utf-8")
-        return subprocess.Popen(
-            [sys.executable, str(script), *arguments],
-            env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": package} | variables,
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return start_script(SCRIPT.format(keep=keep, body=body), *arguments, **variables)
 
     return start
 

@@ -19,26 +19,15 @@ kept.run_in_kept_process({keep}, ["json"])
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Write a script of a body, and start it below this process, the workflow's head."""
+def run(start_script, monkeypatch):
+    """Start a script of a body below this process, the workflow's head."""
     from siglip_study.base import kept
 
     monkeypatch.delenv("SIGLIP_STUDY_HEAD", raising=False)
     kept.mark_head()
 
     def start(body: str, *arguments: str, keep: float = 3, **variables: str) -> subprocess.Popen:
-        package = str(Path(__file__).parents[2] / "src")
-        script = tmp_path / f"script{len(list(tmp_path.glob('*.py')))}.py"
-        script.write_text(SCRIPT.format(keep=keep, body=body), "utf-8")
-        return subprocess.Popen(
-            [sys.executable, str(script), *arguments],
-            env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": package} | variables,
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return start_script(SCRIPT.format(keep=keep, body=body), *arguments, **variables)
 
     return start
 
@@ -72,8 +61,10 @@ def test_it_has_the_callers_arguments_streams_folder_and_status(run, tmp_path):
 
 
 def test_jobs_run_in_one_process_which_is_none_of_theirs(run):
-    jobs = [run(PID) for _ in range(1)]
-    told = [jobs[0].communicate()[0], run(PID).communicate()[0]]
+    jobs, told = [], []
+    for _ in range(2):
+        jobs.append(run(PID))
+        told.append(jobs[-1].communicate()[0])
     assert told[0] == told[1] and int(told[0]) not in {job.pid for job in jobs}
 
 
@@ -84,9 +75,11 @@ def test_what_is_kept_is_there_for_the_next_job(run):
 
 
 def test_variables_of_a_job_are_its_own(run):
-    run("os.environ['MADE'] = '1'", GIVEN="1").communicate()
-    found = run("print(os.environ.get('GIVEN'), os.environ.get('MADE'))").communicate()[0]
-    assert found == "1 1\n" or found == "None 1\n"
+    """But for what libraries read when they are imported: the GPU that a first job took stays."""
+    run("os.environ |= {'MADE': '1', 'CUDA_MADE': '1'}", GIVEN="1").communicate()
+    asked = "print(*(os.environ.get(name) for name in ('GIVEN', 'MADE', 'CUDA_MADE')))"
+    assert run(asked).communicate()[0] == "None None 1\n"
+    assert run(asked, GIVEN="2").communicate()[0] == "2 None 1\n"
 
 
 @pytest.mark.parametrize(

@@ -259,15 +259,14 @@ def _serve(caller: socket.socket) -> bool:
 def _standing_in(task: Task, streams: list[int]) -> Iterator[None]:
     """Be where the job's process is: folder, variables, streams.
 
-    What libraries have read on import stays, and what an earlier job set by itself (the GPU that is
-    taken). Streams are Python's alone: processes that libraries start, and keep, inherit this one's
-    own, and not the terminal of one of its jobs.
+    What libraries read on import stays, be it set by an earlier job (the GPU that is taken).
+    Streams are Python's alone: processes that libraries start, and keep, inherit this one's own,
+    and not the terminal of one of its jobs.
     """
     os.chdir(task.folder)
+    before = {k: v for k, v in os.environ.items() if not read_on_import(k)}
     given = {k: v for k, v in task.environment.items() if not read_on_import(k)}
-    given[HANDED_OVER] = "1"
-    before = dict(os.environ)
-    os.environ.update(given)
+    _use_variables(given | {HANDED_OVER: "1"})
     own = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
     modes = zip(own, streams, ("r", "w", "w"), strict=True)
     files: dict[str, TextIO] = {n: os.fdopen(fd, mode, 1) for n, fd, mode in modes}  # type: ignore[misc]
@@ -279,12 +278,15 @@ def _standing_in(task: Task, streams: list[int]) -> Iterator[None]:
         for file in files.values():
             with contextlib.suppress(OSError):  # a terminal that has gone
                 file.close()
-        for name in given.keys() - {HANDED_OVER}:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                os.environ.pop(name, None)
+        _use_variables(before)
         os.chdir("/")
+
+
+def _use_variables(own: dict[str, str]) -> None:
+    """Have these, and of all others only what libraries read on import."""
+    for name in [k for k in os.environ if not read_on_import(k)]:
+        del os.environ[name]
+    os.environ.update(own)
 
 
 def _use_streams(files: dict[str, TextIO]) -> None:
