@@ -19,6 +19,7 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from siglip_study.base.errors import StudyError
 from siglip_study.base.jobs import CONSOLE, last_sentence
 
 #: Rules whose jobs tell by themselves that they work, where they have work at all.
@@ -67,7 +68,10 @@ class LogHandler(LogHandlerBase):
 
     def emit(self, record: LogRecord) -> None:
         event = _event(record)
-        if self._shows_all:
+        undecoded = getattr(record, "exception", None) == UnicodeDecodeError.__name__
+        if undecoded and (sentence := _undecoded_config(sys.argv)):
+            self._errors.append(sentence)
+        elif self._shows_all:
             if event is not LogEvent.WORKFLOW_STARTED and (text := self.format(record)):
                 self._print(f"\n{text}" if event is LogEvent.JOB_INFO else text)
         elif event is LogEvent.JOB_INFO:
@@ -145,6 +149,22 @@ def _event(record: LogRecord) -> LogEvent | None:
 def _what(record: Any) -> str:
     """What a job does, in the words of its rule."""
     return str(getattr(record, "rule_msg", None) or record.rule_name)
+
+
+def _undecoded_config(argv: list[str]) -> str | None:
+    """What is wrong with the config that Snakemake, which reads it first, could not decode.
+
+    Snakemake itself names no file, only where it was in its own code.
+    """
+    from siglip_study.config import load
+
+    for path in [*(Path(word.rpartition("=")[2]) for word in argv[1:]), Path("config/config.yaml")]:
+        if path.is_file():
+            try:
+                load(path)
+            except StudyError as error:
+                return f"siglip-study: {error}"
+    return None
 
 
 def _command(argv: list[str]) -> str:

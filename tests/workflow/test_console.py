@@ -124,6 +124,20 @@ def test_an_error_of_no_job_is_told(console):
     assert run.told() == ["LockException: locked"]
 
 
+@pytest.mark.parametrize("setting", [{}, {"dryrun": True}])
+def test_a_config_of_another_encoding_is_named(console, tmp_path, monkeypatch, setting):
+    """Snakemake decodes it before the study does, and tells where in its own code it failed."""
+    config = tmp_path / "mine.yaml"
+    config.write_text("output_dir: 결과\n", "cp949")
+    monkeypatch.setattr(sys, "argv", ["snakemake", f"--configfile={config}"])
+    run = console(**setting)
+    trace = "Traceback: …\nUnicodeDecodeError: 'utf-8' codec can't decode byte 0xb0"
+    run.event(LogEvent.ERROR, logging.ERROR, trace, exception="UnicodeDecodeError")
+    run.close()
+    found = "not UTF-8 (byte 0xb0 at 12; CP949, perhaps); expected YAML saved as UTF-8."
+    assert run.told() == [f"siglip-study: {config}: {found}"]
+
+
 def test_where_no_job_ran_snakemake_has_the_word(console):
     run = console()
     run.event(None, message="Nothing to be done.")
