@@ -6,15 +6,7 @@ from string import Formatter
 
 import pytest
 
-from siglip_study.report.language import (
-    NOTHING,
-    Text,
-    attribute,
-    join,
-    listed,
-    particles,
-    sentence,
-)
+from siglip_study.report.language import NOTHING, Text, attribute, join, listed, particles, sentence
 from siglip_study.report.wording.labels import LABELS
 
 BOTH = Text("{n} clips of <b>", "영상 {n}개^은/는")

@@ -79,10 +79,7 @@ def mean_bounds(ranking: Ranking) -> dict[tuple[str, str], dict[str, float | Non
 
 
 def every_metric(
-    metrics: list[dict[str, Any]],
-    cells: list[CellResult],
-    projectors: list[str],
-    ranking: Ranking,
+    metrics: list[dict[str, Any]], cells: list[CellResult], projectors: list[str], ranking: Ranking
 ) -> list[dict[str, Any]]:
     """Rows of the ``metrics`` table that were computed, each with ``chance``, ``retrieval`` and
     ``means``: ``value``, ``low`` and ``high`` of the report runs, in the order of ``projectors``;

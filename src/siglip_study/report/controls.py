@@ -219,9 +219,7 @@ def gate_controls(
 
 
 def control_rows(
-    cells: list[CellResult],
-    ranking: Ranking,
-    gates: dict[str, GateVerdict],
+    cells: list[CellResult], ranking: Ranking, gates: dict[str, GateVerdict]
 ) -> list[dict[str, Any]]:
     """Rows of the controls table: each control's figures, then every run's negatives and gaps.
 

@@ -175,8 +175,7 @@ def differences(cells: list[CellResult], selection: StudySelection) -> list[Text
         Text("number of tuned settings", "탐색한 설정 수"),
         tuned,
         Text(
-            "more tries find a better one by chance",
-            "많이 시도하면 우연히 더 좋은 것을 찾습니다",
+            "more tries find a better one by chance", "많이 시도하면 우연히 더 좋은 것을 찾습니다"
         ),
     )
     return said

@@ -19,14 +19,7 @@ from siglip_study.report.controls import control_rows, gate_controls, join_draws
 from siglip_study.report.evidence import pair_views, run_views, variance_views
 from siglip_study.report.latex import pairs_tex, ranking_tex
 from siglip_study.report.ledger import ledger_rows
-from siglip_study.report.results import (
-    CellResult,
-    chosen_text,
-    mean,
-    only,
-    read_cells,
-    report_runs,
-)
+from siglip_study.report.results import CellResult, chosen_text, mean, only, read_cells, report_runs
 from siglip_study.scoring.score_files import read_clips, read_metrics
 from siglip_study.study.cells import HELD_OUT
 from siglip_study.study.paths import Paths

@@ -313,9 +313,7 @@ def control_colour(role: str) -> str:
 
 
 def diagnosis(
-    canvas: Canvas,
-    rows: Iterable[Mapping[str, Any]],
-    figures: Mapping[str, tuple[str, Text, bool]],
+    canvas: Canvas, rows: Iterable[Mapping[str, Any]], figures: Mapping[str, tuple[str, Text, bool]]
 ) -> Figure | None:
     """What becomes of the video in the projector's tokens, epoch by epoch; collapsed runs in front.
 

@@ -37,11 +37,7 @@ from siglip_study.report.wording.labels import label as say
 from siglip_study.report.words import duration
 
 #: Outcome of a control → its colour and shape.
-_OUTCOMES = {
-    "good": (GOOD, "circle"),
-    "bad": (BAD, "cross"),
-    "plain": (MUTED, "diamond"),
-}
+_OUTCOMES = {"good": (GOOD, "circle"), "bad": (BAD, "cross"), "plain": (MUTED, "diamond")}
 
 
 # ---- Controls.

@@ -88,10 +88,7 @@ def marks(
 
 
 def layered(
-    plots: Sequence[Plot],
-    width: float,
-    height: float,
-    padding: Mapping[str, float] | None = None,
+    plots: Sequence[Plot], width: float, height: float, padding: Mapping[str, float] | None = None
 ) -> Plot:
     """Layers over each other; sizes in pixels."""
     layers = [plot.chart for plot in plots]
