@@ -70,7 +70,7 @@
     return words.every((word) => text.includes(word));
   }
 
-  // ---- Words that are marked: unlike those of the other seeds, or said of most clips.
+  // ---- Words that are marked: not said of a shuffled clip or by other seeds, or said of most clips.
 
   const bare = (word) => plain(word).replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "");
   const wordsOf = (text) => text.split(/\s+/).map(bare).filter(Boolean);
@@ -92,12 +92,24 @@
     return usualWords.get(key);
   }
 
+  // Clips lie in the page by a hash of their ids: the next one of another source is a random one.
+  function shuffled(clip) {
+    const from = number.get(clip[ID]);
+    const after = [...clips.slice(from + 1), ...clips.slice(0, from)];
+    return after.find((other) => other[GROUP] !== clip[GROUP] || other[GROUP] === null) ?? clip;
+  }
+
   function marker(clip, voice) {
     const own = clip[SAID][voice];
     const index = Math.min(seed(), own.length - 1);
     if (chosen("mark") === "usual") {
       const most = saidOfMost(voice, index);
       return (word) => most.has(word);
+    }
+    if (chosen("mark") === "shuffled") {
+      const other = heard(shuffled(clip), voice);
+      const said = new Set(other ? wordsOf(other[CAPTION]) : []);
+      return (word) => other !== null && !said.has(word);
     }
     if (chosen("mark") !== "seeds" || own.length < 2) return () => false;
     const others = own.filter((said, i) => said && i !== index).map((said) => new Set(wordsOf(said[CAPTION])));
@@ -128,14 +140,15 @@
   }
 
   const spoken = (node, text) => { if (/[가-힣]/.test(text)) node.lang = "ko"; else node.removeAttribute("lang"); return node; };
-  const figure = (value) => value.toPrecision(3).replace("-", "\u2212");
+  const figure = (value) => value.toFixed(2).replace("-", "\u2212");
   const withMargin = (margin) => (margin === null ? [] : [...say("clips.margin"), " " + figure(margin)]);
 
-  function factNodes(clip, said) {
+  // Of a projector which facts are wrong, of a baseline how many.
+  function factNodes(clip, voice, said) {
     if (!clip[TRUTH]) return [];
     const missed = wrong(clip, said);
     const right = element("span", { class: "right" }, "✓\u00a0", ...say("clips.facts", { right: names.length - missed.length, all: names.length }));
-    const nodes = missed.map((name) => {
+    const nodes = (projectors.includes(voice) ? missed : []).map((name) => {
       const k = names.indexOf(name);
       const value = (place) => values[name][attributes[name][Number(place)]];
       const fills = { name: labels["clips.fact." + name], true: value(clip[TRUTH][k]) };
@@ -182,7 +195,7 @@
         quote.className = "empty";
         quote.append(...say(said ? "clips.empty" : "clips.absent"));
       } else spoken(quote, said[CAPTION]).append(...captionNodes(said[CAPTION], marker(clip, voice), asked().includes(voice) ? wanted : []));
-      node.querySelector(".said").replaceChildren(quote, ...(said ? [...factNodes(clip, said), ...flagNodes(said)] : []));
+      node.querySelector(".said").replaceChildren(quote, ...(said ? [...factNodes(clip, voice, said), ...flagNodes(said)] : []));
     });
   }
 

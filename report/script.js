@@ -92,7 +92,7 @@ for (const button of document.querySelectorAll("button[data-copies]")) {
 
 // On a narrow screen a row of a wide table becomes a block: each value takes its column's name along.
 (() => {
-  const narrow = window.matchMedia("(max-width: 820px)");
+  const narrow = window.matchMedia("screen and (max-width: 820px)");
   function stack() {
     if (!narrow.matches) return;
     for (const table of document.querySelectorAll(".table-wrap > table:not(.stacked)")) {

@@ -116,7 +116,7 @@ def test_a_page_has_every_figure_told_and_with_its_data(page) -> None:
     found = figures(page)
     assert set(found) == {
         "intervals", "controls", "pairs", "diversity", "measures", "facts", "tuning", "cost",
-        "losses", "variety", "diagnosis",
+        "losses", "diagnosis",
     }  # fmt: skip
     for name, part in found.items():
         assert part.count('role="img"') == 2 == part.count("<svg")

@@ -105,7 +105,7 @@ def test_every_special_term_of_the_first_screen_has_its_meaning_at_hand(page):
         "as it must",
         "METEOR gain higher is better, −1 to 1 , kiwi content",
         "Largest group alike lower is better, 0 to 1",
-        "no model configured",
+        "no model is configured",
         "snakemake --cores 1",
     ],
 )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.made_study.ranking import made_ranking, verdict
 
+from siglip_study.metrics import METRICS
 from siglip_study.ranking.answer import Answer, AnswerCode, Refusal, RefusalCode
 from siglip_study.ranking.caveats import Caveat, CaveatCode
 from siglip_study.ranking.gate import Reason, Stamp, Verdict
@@ -23,16 +24,17 @@ from siglip_study.ranking.variance import Bounds
 from siglip_study.ranking.within import DemandReason, WithinDemand
 from siglip_study.report import wording
 from siglip_study.report.language import Text
-from siglip_study.report.wording import claims, collapse, gate
-from siglip_study.report.wording.conclusion import SAID as ANSWERS
+from siglip_study.report.wording import claims, collapse, conclusion, gate, headline
 from siglip_study.report.wording.glossary import TERMS
+from siglip_study.report.wording.metrics import as_written, definition
 
 GROUNDED = verdict("linear")
 COLLAPSED = verdict("query_perceiver")
 
 # ---- The catalogue.
 
-SENTENCES: dict[str, Text] = {**gate.SAID, **claims.SAID, **ANSWERS, **collapse.SAID}
+TABLES = (gate, claims, conclusion, collapse, headline)
+SENTENCES: dict[str, Text] = {key: text for own in TABLES for key, text in own.SAID.items()}
 
 
 def fields(template: str) -> set[str]:
@@ -52,6 +54,28 @@ def test_every_term_is_explained_in_both_languages(key: str) -> None:
     known = TERMS[key]
     assert all(text.en and text.ko for text in (known.name, known.meaning))
     assert re.search("[가-힣]", known.meaning.ko) and not re.search("[가-힣]", known.meaning.en)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_defined_in_both_languages(name: str) -> None:
+    told = definition(name, METRICS[name].description)
+    assert re.search("[가-힣]", told.ko) and not re.search("[가-힣]", told.en)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("kiwipiepy 0.24.1, content morphemes", "kiwipiepy 0.24.1, 내용 형태소"),
+        ("characters (NFC, lower case)", "글자 (NFC, 소문자)"),
+        (
+            "no model is configured (metrics.bertscore)",
+            "설정된 모델이 없습니다 (metrics.bertscore)",
+        ),
+        ("a reason of tomorrow", "a reason of tomorrow"),
+    ],
+)
+def test_what_the_files_say_is_read_in_korean_as_far_as_it_is_known(written, read) -> None:
+    assert as_written(written) == Text(written, read)
 
 
 def codes(kind: object) -> set[str]:
@@ -308,9 +332,9 @@ VALUES = {
     ("metrics", "said"),
     [
         ([], ""),
-        (["same", "swap"], ", and the highest of every other measure: same and swap."),
-        (["same", "reverse"], ", and of same; another is first by reverse (c)."),
-        (["reverse"], "; every other measure puts another first: reverse (c)."),
+        (["same", "swap"], ", and is first by every other measure: same and swap."),
+        (["same", "reverse"], ", and is first by same; elsewhere c by reverse."),
+        (["reverse"], "; by every other measure another is first: c by reverse."),
     ],
 )
 def test_who_agrees_on_the_first_place(metrics: list[str], said: str) -> None:

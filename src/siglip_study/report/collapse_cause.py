@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from siglip_study.report.language import Text, join, sentence
+from siglip_study.report.language import AND_THEN, Text, join, sentence
 from siglip_study.report.results import LOST, NOTHING, History, lost_in
 from siglip_study.report.wording.collapse import cause_clause
 from siglip_study.report.words import number, rate
@@ -84,7 +84,7 @@ def projector_lost_video(history: History) -> Text | None:
     last = history.measured[-1]["diag_video_share_after"]
     if last is not None and last >= LOST * history.start["diag_video_share_after"]:
         clauses.append(cause_clause("lost.back", share=_percent(last)))
-    return join("; ", clauses)
+    return join(AND_THEN, clauses)
 
 
 def mixed_up(history: History) -> Text | None:
@@ -134,7 +134,7 @@ def language_model_ignores(history: History) -> Text | None:
     if lora is not None and lora > LORA_TOOK:
         clauses.append(cause_clause("ignored.lora", share=_percent(lora)))
     exploded = explosion(history, row)
-    return join("; ", clauses if exploded is None else [*clauses, exploded])
+    return join(AND_THEN, clauses if exploded is None else [*clauses, exploded])
 
 
 def learned_by_heart(history: History) -> Text | None:
@@ -222,12 +222,12 @@ def why(history: History, others: tuple[History, ...] = ()) -> Text:
         text = cause(history)
         if text is not None:
             calm = cooler(history, others) if cause is projector_lost_video else None
-            return sentence(join("; ", [text, calm]) if calm else text)
+            return sentence(join(AND_THEN, [text, calm]) if calm else text)
     last = history.measured[-1]
     share = _percent(last["diag_video_share_after"])
     kept = cause_clause("kept", share=share)
     reads = saturated_attention(history, last)
-    kept = join("; ", [kept, reads]) if reads else kept
+    kept = join(AND_THEN, [kept, reads]) if reads else kept
     if history.collapsed:
         return cause_clause("no_cause", kept=kept)
     return cause_clause("not_grounded" if history.grounded is False else "no_collapse", kept=kept)

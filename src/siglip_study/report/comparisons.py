@@ -14,8 +14,9 @@ from siglip_study.ranking.gate import GateThresholds, gate_by_diversity_alone
 from siglip_study.ranking.orders import metric_orders
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.report import wording, words
-from siglip_study.report.language import Text, join
+from siglip_study.report.language import NOTHING, Text, join
 from siglip_study.report.results import ROLES, CellResult, mean, only, report_runs
+from siglip_study.report.wording.metrics import NAMES, as_written
 
 # ---- Every metric: what it means, and what each projector has of it.
 
@@ -61,7 +62,9 @@ def metric_heading(row: dict[str, Any]) -> dict[str, Any]:
             [words.direction(row["higher_is_better"]), words.value_range(row["min"], row["max"])],
         ),
         # Versions and normal forms are in the glossary; a column has room for the kind of token.
-        "tokens": "" if tokens == MODEL_TOKENS else re.sub(r" \(.*\)| [\d.]+,", "", tokens),
+        "tokens": NOTHING
+        if tokens == MODEL_TOKENS
+        else as_written(re.sub(r" \(.*\)| [\d.]+,", "", tokens)),
     }
 
 
@@ -115,17 +118,10 @@ def every_metric(
 M = "standardised_margin"
 KAPPA = "kappa"
 
-#: Measures that are compared, higher being better in each, with the digits they are shown with.
-MEASURES: dict[str, tuple[Text, int]] = {
-    M: (Text("margin M", "마진 M"), 2),
-    "grounding_margin": (Text("similarity margin D", "유사도 마진 D"), 3),
-    "auc": (Text.same("AUC"), 3),
-    "bits": (Text("bits told of the clip", "영상에 대한 정보량(비트)"), 2),
-    "meteor_gain": (Text("METEOR gain", "METEOR 이득"), 3),
-    "cider_gain": (Text("CIDEr gain", "CIDEr 이득"), 3),
-    "bertscore_f1": (Text.same("BERTScore"), 3),
-    KAPPA: (Text("facts (mean κ)", "사실(평균 κ)"), 3),
-}
+#: Measures that are compared, higher being better in each.
+MEASURES = (
+    M, "grounding_margin", "auc", "bits", "meteor_gain", "cider_gain", "bertscore_f1", KAPPA,
+)  # fmt: skip
 
 
 def sensitivity_rows(cells: list[CellResult], ranking: Ranking) -> list[dict[str, Any]]:
@@ -181,8 +177,7 @@ def sensitivity_view(rows: list[dict[str, Any]], projectors: list[str]) -> dict[
         "rows": [
             {
                 "metric": metric,
-                "label": MEASURES[metric][0],
-                "digits": MEASURES[metric][1],
+                "label": NAMES[metric],
                 "lead": metric == M,
                 "cells": [found.get(p) for p in projectors],
                 "same_top": next(iter(found.values()))["same_top"],
@@ -191,10 +186,8 @@ def sensitivity_view(rows: list[dict[str, Any]], projectors: list[str]) -> dict[
             }
             for metric, found in by_metric.items()
         ],
-        "missing": [label for metric, (label, _) in MEASURES.items() if metric not in by_metric],
-        "sentence": wording.metric_orders_sentence(
-            orders, M, {metric: label for metric, (label, _) in MEASURES.items()}
-        ),
+        "missing": [NAMES[metric] for metric in MEASURES if metric not in by_metric],
+        "sentence": wording.metric_orders_sentence(orders, M, NAMES),
     }
 
 

@@ -10,7 +10,14 @@ from siglip_study.report.charts.curves import control_colour
 from siglip_study.report.charts.marks import Mark
 from siglip_study.report.collapse_cause import why
 from siglip_study.report.language import Text, join
-from siglip_study.report.results import OF_ONE_HALF, ROLES, CellResult, History, read_histories
+from siglip_study.report.results import (
+    OF_ONE_HALF,
+    ROLES,
+    CellResult,
+    History,
+    read_histories,
+    role_name,
+)
 from siglip_study.report.wording.labels import label as say
 
 #: Panel → its figure's column, and whether it runs from 0 to 1.
@@ -19,8 +26,8 @@ FIGURES: dict[str, tuple[str, bool]] = {
     "cosine": ("diag_cosine_after", False),
     "rank": ("diag_rank_clips", False),
     "neighbours": ("diag_neighbour_overlap", True),
-    "attention": ("diag_attention_entropy", True),
     "lora": ("grad_share_lora", True),
+    "variety": ("quick_effective_captions", True),
 }
 
 #: Cells whose lines are drawn at most: more would be neither told apart nor light.
@@ -102,7 +109,7 @@ def chart_rows(history: History, marks: Mapping[str, Mark]) -> list[dict[str, An
             " · ",
             [
                 history.projector,
-                say(f"charts.role.{history.role}"),
+                role_name(history.role),
                 say("charts.seed", seed=history.seed),
                 # Runs of one projector and seed may report a half each.
                 *([history.cell] if history.reports_half else []),

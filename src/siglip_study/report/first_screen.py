@@ -133,7 +133,7 @@ def _context(
     if encoder and llm:
         parts.append(f"{encoder} → {llm}")
     if scorer:
-        parts.append(Text("scored by {m}", "채점 {m}").fill(m=scorer))
+        parts.append(Text("scored by {m}", "채점 모델 {m}").fill(m=scorer))
     if date:
         parts.append(date)
     parts.append(_spent(tables["cells"]))
@@ -172,7 +172,7 @@ def _spent(cells: list[dict[str, Any]]) -> Text:
         stages.add(cell["stage1_cell"])
     if gpu > 0:
         return Text("{h:.3g} GPU-hours", "GPU {h:.3g}시간").fill(h=gpu / 3600)
-    return Text("trained in {d} on CPU", "CPU에서 학습 {d}").fill(d=duration(wall))
+    return Text("trained in {d} on CPU", "CPU 학습 {d}").fill(d=duration(wall))
 
 
 # ---- Can you believe it?

@@ -34,7 +34,7 @@ def choices(gallery: Gallery) -> dict[str, Choice]:
         for name in gallery.attributes
     ]
     seeds = next((voice.seeds for voice in gallery.voices), ())
-    marks = ("seeds", "usual", "nothing") if gallery.seeds > 1 else ("nothing", "usual")
+    marks = ("shuffled", *(["seeds"] if gallery.seeds > 1 else []), "usual", "nothing")
     return {
         "sort": said("sort", "hash", "spread", "low", "high", *(["misled"] if known else [])),
         "by": first("by", "all") + [(str(i), Text.same(name)) for i, name in names],

@@ -73,22 +73,26 @@ def _within(figures: Mapping[str, Any], language: Language) -> dict[str, Any]:
     }
 
 
-def _text(words: str | Text) -> Text:
+def as_text(words: str | Text) -> Text:
     """``words`` as a text: a name is written alike in both languages."""
     return words if isinstance(words, Text) else Text.same(words)
 
 
-def join(separator: str, parts: Sequence[str | Text]) -> Text:
+def join(separator: str | Text, parts: Sequence[str | Text]) -> Text:
     """Texts one after the other with ``separator`` between them."""
-    texts = [_text(part) for part in parts]
-    return Text(*(separator.join(t.within(language) for t in texts) for language in LANGUAGES))
+    between, texts = as_text(separator), [as_text(part) for part in parts]
+    return Text(*(between.within(own).join(t.within(own) for t in texts) for own in LANGUAGES))
+
+
+#: Between two clauses: Korean ends a sentence there.
+AND_THEN = Text("; ", ". ")
 
 
 def listed(names: Sequence[str | Text], word: Literal["and", "or"] = "and") -> Text:
     """``a``, ``a and b``, ``a, b and c``; Korean ``a``, ``a와 b``, ``a, b, c``."""
     if not names:
         return NOTHING
-    *first, last = [_text(name) for name in names]
+    *first, last = [as_text(name) for name in names]
     if not first:
         return last
     before = join(", ", first)

@@ -46,6 +46,7 @@ from siglip_study.report.tables import read_table
 from siglip_study.report.trust import beyond_category, trust, truth
 from siglip_study.report.wording.glossary import TERMS, term
 from siglip_study.report.wording.labels import LABELS, label
+from siglip_study.report.wording.metrics import as_written, definition
 
 #: Of ``report.json``, the first screen and the answer as data.
 SCHEMA = "report/1"
@@ -261,6 +262,7 @@ def _render(template_dir: Path, view: dict[str, Any], language: Language) -> str
         lstrip_blocks=True,
     )
     environment.filters |= {**words.FILTERS, **wording.FILTERS, "figure_value": figure_value}
+    environment.filters |= {"definition": definition, "as_written": as_written}
     environment.globals |= {
         "say": label,
         "term": term,

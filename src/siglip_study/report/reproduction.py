@@ -16,8 +16,10 @@ def commands(config: Mapping[str, Any], command: str | None, commit: str | None)
     """
     repository = (config.get("report") or {}).get("repository") or "<repository>"
     lines = [f"git clone {repository} siglip-study && cd siglip-study"]
-    if commit:
-        lines.append(f"git checkout {commit}")
+    if commit and commit != "unknown":
+        # As ``git describe`` marks a tree that held more than its commit.
+        own, _, changed = commit.partition("+")
+        lines.append(f"git checkout {own}" + ("  # and what was changed since" if changed else ""))
     lines += [
         "python3.11 -m venv .venv && . .venv/bin/activate",
         "pip install -r requirements.txt && pip install --no-deps -e .",

@@ -32,6 +32,13 @@ ROLES: dict[str, Text] = {
     "control_hot": Text("Made to collapse", "일부러 망가뜨린 학습"),
     "preset": Text("Published preset", "발표된 설정"),
 }
+
+
+def role_name(role: str) -> Text:
+    """A role's words for the middle of a line."""
+    return ROLES[role].lower()
+
+
 #: Said of one of two trainings that report a half each.
 OF_ONE_HALF = Text(" of one half", "(절반)")
 #: Captioners that train nothing and so have no ``cell.json``.

@@ -93,8 +93,8 @@ POINTS = 40
 def curves(results: Path, cells: list[dict[str, Any]]) -> dict[str, Any]:
     """Curves for the page: ``{"cells": [...], "stage1": {name: curve}, "bucket": n}``.
 
-    A curve has ``step``, ``loss`` (means of buckets), ``epoch_step``, ``val_loss`` and
-    ``diversity`` (one value an epoch). ``bucket`` is the largest number of steps in one point.
+    A curve has ``step``, ``loss`` (means of buckets), ``epoch_step`` and
+    ``val_loss`` (one value an epoch). ``bucket`` is the largest number of steps in one point.
 
     Args:
         results: output folder.
@@ -135,7 +135,6 @@ def read_curve(folder: Path) -> tuple[dict[str, list[float | None]], int]:
         "loss": _short(y),
         "epoch_step": epochs["step"].to_list(),
         "val_loss": _short(epochs["val_loss"].to_list()),
-        "diversity": _short(epochs["quick_effective_captions"].to_list()),
     }, size
 
 

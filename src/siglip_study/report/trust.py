@@ -17,19 +17,11 @@ from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import group_means
 from siglip_study.report import wording
 from siglip_study.report.controls import FIGURES, GAPS, GATED, MUST_FAIL, WITHIN, M
-from siglip_study.report.language import Text
+from siglip_study.report.language import Text, capital
 from siglip_study.report.results import ROLES, CellResult, mean, only
+from siglip_study.report.wording.metrics import NAMES
 from siglip_study.study.paths import Paths
 
-FIGURE_LABELS: dict[str, Text] = {
-    "standardised_margin": Text("Margin M", "마진 M"),
-    "grounding_margin": Text("Margin D", "마진 D"),
-    "retrieval_r1": Text.same("R@1"),
-    "siglip_cosine": Text("SigLIP cosine", "SigLIP 코사인"),
-    "meteor_gain": Text("METEOR gain", "METEOR 이득"),
-    "effective_captions": Text("Distinct captions", "서로 다른 캡션"),
-    "top_cluster_share": Text("Largest group alike", "가장 큰 동일 무리"),
-}
 #: Whose captions are compared with the facts.
 KNOWN_FACTS = ("report", "control_retrieval", "references", "control_hot")
 
@@ -40,7 +32,7 @@ def trust(
     """What the trust section shows beside the ranking and its pairs; ``controls`` is the table."""
     bar = ranking.retrieval
     return {
-        "figures": [(name, FIGURE_LABELS[name]) for name in FIGURES],
+        "figures": [(name, capital(NAMES[name])) for name in FIGURES],
         "gaps": GAPS,
         "reasons": {row["cell"]: wording.gate_name(row["gate"]) for row in controls if row["gate"]},
         "controls": [rows for rows in by_cell(controls) if M in rows],

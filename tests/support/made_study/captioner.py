@@ -177,7 +177,7 @@ def _metrics(made: Captioner, clips: int) -> dict[str, Any]:
             for metric, facts in _METRICS.items()
         },
         "losses": losses if made.trained else {},
-        "not_computed": {"bertscore_f1": "no model configured"},
+        "not_computed": {"bertscore_f1": "no model is configured (metrics.bertscore)"},
         "n_empty": 1,
         "truncated_share": 0.1,
         "truth": truth if made.truth else None,

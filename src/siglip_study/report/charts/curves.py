@@ -1,4 +1,4 @@
-"""Figures over training: losses, how varied captions are, and what a projector keeps of the video.
+"""Figures over training: losses, and what a projector keeps of the video.
 
 Small multiples: a panel a projector, all on one scale, so that panels compare at a glance.
 """
@@ -32,6 +32,7 @@ from siglip_study.report.charts.spec import (
     plain,
 )  # fmt: skip
 from siglip_study.report.language import Text, join
+from siglip_study.report.results import role_name
 from siglip_study.report.wording.labels import label as say
 
 
@@ -148,7 +149,7 @@ def small_multiples(
     return drawn[0], drawn[1]
 
 
-# ---- Losses and the variety of captions.
+# ---- Losses.
 
 
 def losses(canvas: Canvas, curves: Mapping[str, Any]) -> Figure | None:
@@ -210,49 +211,6 @@ def losses(canvas: Canvas, curves: Mapping[str, Any]) -> Figure | None:
     )  # fmt: skip
 
 
-def variety(canvas: Canvas, curves: Mapping[str, Any]) -> Figure | None:
-    """Variety of captions after each epoch of stage 2, on the quick look's clips."""
-    found, rows = [], []
-    for label, cells in _by_panel(canvas, curves["cells"]):
-        lines = []
-        for cell in cells:
-            points = _line(cell["stage2"], "epoch_step", "diversity", 0.0)
-            numbered = tuple((float(i), value) for i, (_, value) in enumerate(points, start=1))
-            if not numbered:
-                continue
-            name = _cell_name(cell)
-            tip = join("", [name, f": {digits(numbered[-1][1])}"])
-            strong = cell["role"] != "tuning"
-            own = _own(canvas, cell)
-            lines.append(Line(numbered, tip, _cell_colour(canvas, cell), own, strong, dots=True))
-            rows.append((cell["cell"], name, *(numbered[i][1] for i in (0, -1))))
-        if lines:
-            found.append(Panel(label, tuple(lines), _label(canvas, label)))
-    if not found:
-        return None
-    titles = [panel.title for panel in found if isinstance(panel.title, Text)]
-    wide, narrow = small_multiples(
-        canvas,
-        found,
-        say("charts.axis.epoch2"),
-        say("charts.axis.variety"),
-        titles,
-        [0, 1.05],
-        True,
-    )
-    return Figure(
-        name="variety",
-        title=say("charts.variety.title"),
-        alt=say("charts.variety.alt"),
-        wide=wide,
-        narrow=narrow,
-        columns=(
-            say("charts.run"), say("charts.kind"), say("charts.first"), say("charts.last"),
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
-
-
 def _by_panel(
     canvas: Canvas, cells: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str | Text, list[Mapping[str, Any]]]]:
@@ -275,7 +233,7 @@ def _line(
 
 
 def _cell_name(cell: Mapping[str, Any]) -> Text:
-    role = say(f"charts.role.{cell['role']}")
+    role = role_name(cell["role"])
     return join(" · ", [str(cell["projector"]), role, say("charts.seed", seed=cell["seed"])])
 
 

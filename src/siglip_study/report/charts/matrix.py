@@ -28,9 +28,11 @@ from siglip_study.report.charts.figure import (
 )  # fmt: skip
 from siglip_study.report.charts.spec import Plot, field, layered, marks, panels, value
 from siglip_study.report.evidence import PairView
-from siglip_study.report.language import Text, join
+from siglip_study.report.language import Text, as_text, join
+from siglip_study.report.results import role_name
 from siglip_study.report.wording.labels import LABELS
 from siglip_study.report.wording.labels import label as say
+from siglip_study.report.wording.metrics import NAMES
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def squares(
         "orient": "top", "labelExpr": f"{texts}[datum.value]", "title": None, "labelLimit": 0,
         "labelAngle": -90 if upright else 0, "labelAlign": "left" if upright else "center",
         "labelBaseline": "middle" if upright else "bottom", "grid": False,
+        "labelFontSize": SMALL if cell >= 80 else SMALL - 1,
     }  # fmt: skip
     x = field("column:O", axis=axis, scale={"domain": list(range(len(columns)))})
     y = row_axis(names, padding=24 if signs else 8)
@@ -119,7 +122,7 @@ def squares(
 def both(
     canvas: Canvas,
     found: Sequence[Square],
-    names: Sequence[str],
+    names: Sequence[str | Text],
     columns: Sequence[str | Text],
     texts: Sequence[Text],
     signs: Mapping[int, str] | None,
@@ -129,10 +132,12 @@ def both(
     """The wide and the narrow drawing, the latter with squares of its own if given."""
     drawn = []
     for width, limit, own in ((WIDE, LONG, found), (NARROW, SHORT, short or found)):
-        labels = [shown(name, limit) for name in names]
+        cut = [Text(*(shown(words, limit) for words in (name.en, name.ko)))
+               for name in map(as_text, names)]  # fmt: skip
         turned = width == NARROW and upright
+        labels = [name.en for name in cut]
         chart = squares(canvas, own, labels, columns, width, signs, turned)
-        drawn.append(canvas.draw(chart, texts))
+        drawn.append(canvas.draw(chart, [*texts, *cut]))
     return drawn[0], drawn[1]
 
 
@@ -205,7 +210,7 @@ def measure_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | N
     """
     if view is None:
         return None
-    columns = [say(f"charts.measure.{row['metric']}") for row in view["rows"]]
+    columns = [NAMES[row["metric"]] for row in view["rows"]]
     n = len(canvas.ranked)
     found, rows = [], []
     for i, label in enumerate(canvas.ranked):
@@ -257,7 +262,7 @@ def fact_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None
         return None
     own = view["projectors"]
     labels = [*(p for p in canvas.ranked if p in own), *(p for p in own if p not in canvas.ranked)]
-    names = [label if label in canvas.marks else say(f"charts.role.{label}") for label in labels]
+    names = [label if label in canvas.marks else role_name(label) for label in labels]
     attributes = list(view["rows"])
     columns = [_fact(attribute) for attribute in attributes]
     found, rows = [], []
@@ -285,9 +290,7 @@ def fact_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None
                     )
                 )
     signs = {i: label for i, label in enumerate(labels) if label in canvas.marks}
-    texts = [*columns, *(name for name in names if isinstance(name, Text))]
-    english = [name if isinstance(name, str) else name.en for name in names]
-    wide, narrow = both(canvas, found, english, columns, texts, signs, upright=True)
+    wide, narrow = both(canvas, found, names, columns, columns, signs, upright=True)
     return Figure(
         name="facts",
         title=say("charts.facts.title"),
@@ -301,7 +304,7 @@ def fact_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None
 
 def _fact(attribute: str) -> Text:
     """The demo's attributes have a name in both languages, another world's their own."""
-    key = f"charts.fact.{attribute}"
+    key = f"clips.fact.{attribute}"
     return say(key) if key in LABELS else Text.same(attribute.replace("_", " "))
 
 
@@ -334,7 +337,7 @@ def tuning_matrix(canvas: Canvas, grids: Sequence[Mapping[str, Any]]) -> Figure 
                         say("charts.chosen") if cell["chosen"] else "",
                     ))  # fmt: skip
                     if cell["chosen"]:
-                        chosen.append(f"{grid['projector']} {rate:g} × {epochs:g}")
+                        chosen.append(f"{grid['projector']} {words.rate(rate)} × {epochs:g}")
     return Figure(
         name="tuning",
         title=say("charts.tuning.title"),
@@ -363,7 +366,8 @@ def _grid(canvas: Canvas, grid: Mapping[str, Any], cell: float) -> Plot:
         for j, each in enumerate(cells):
             # Where cells share a place, the chosen one stands for it, else the best.
             for one in sorted(each, key=lambda c: (c["chosen"], c["value"]))[-1:]:
-                tip = f"{grid['projector']} · {rates[j]:g} × {epochs[i]:g}: {digits(one['value'])}"
+                setting = f"{words.rate(rates[j])} × {epochs[i]:g}"
+                tip = f"{grid['projector']} · {setting}: {digits(one['value'])}"
                 text = "✕" if one["word"] else digits(one["value"])
                 heat = one["heat"] / 100
                 found.append(Square(i, j, text, heat, tip, grid["projector"], one["chosen"]))

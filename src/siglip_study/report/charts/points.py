@@ -33,7 +33,9 @@ from siglip_study.report.charts.spec import (
     value,
 )  # fmt: skip
 from siglip_study.report.language import Text, join
+from siglip_study.report.results import role_name
 from siglip_study.report.wording.labels import label as say
+from siglip_study.report.wording.metrics import NAMES
 from siglip_study.report.words import duration
 
 #: Outcome of a control → its colour and shape.
@@ -60,7 +62,7 @@ def controls(
     texts, points = [], []
     for i, row in enumerate(own):
         outcome = {True: "good", False: "bad", None: "plain"}[row["as_expected"]]
-        name, word = say(f"charts.role.{row['role']}"), say(f"charts.outcome.{outcome}")
+        name, word = role_name(row["role"]), say(f"charts.outcome.{outcome}")
         texts += [name, word]
         value = f"{digits(row['value'])}{bounds(row['low'], row['high'])}"
         points.append(
@@ -176,12 +178,12 @@ def diversity(
         limit = thresholds.min_effective_ratio * human
     measures = ("siglip_cosine", "standardised_margin")
     texts = [say("charts.axis.effective"), say("charts.zone"),
-             *(say(f"charts.measure.{m}") for m in measures)]  # fmt: skip
+             *(NAMES[m] for m in measures)]  # fmt: skip
     points: list[dict[str, Any]] = []
     for c in known:
         own = c["projector"] if c["projector"] in canvas.marks else None
         kind = c["role"] if own and c["role"] in ("report", "tuning") else "control"
-        name = say(f"charts.role.{c['role']}")
+        name = role_name(c["role"])
         texts.append(name)
         points.append({"cell": c, "projector": own, "kind": kind, "name": name})
     drawn = []
@@ -197,8 +199,8 @@ def diversity(
         wide=drawn[0],
         narrow=drawn[1],
         columns=(
-            say("charts.run"), say("charts.role"), say("charts.axis.effective"),
-            *(say(f"charts.measure.{m}") for m in measures),
+            say("charts.run"), say("charts.kind"), say("charts.axis.effective"),
+            *(NAMES[m] for m in measures),
         ),
         rows=tuple(
             (
@@ -238,7 +240,7 @@ def _diversity(
     }
     x = field("x:Q", **across)
     y = field("y:Q", scale={"domain": domain, "nice": False},
-              axis={"title": say(f"charts.measure.{measure}").en, "tickCount": 5})  # fmt: skip
+              axis={"title": NAMES[measure].en, "tickCount": 5})  # fmt: skip
     layers = []
     if limit is not None:
         zone = [{"low": 0, "high": limit, "text": say("charts.zone").en}]

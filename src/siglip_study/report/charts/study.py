@@ -70,7 +70,6 @@ def study_figures(
         matrix.tuning_matrix(canvas, runs.tuning_grids(selection)),
         points.cost(canvas, tables["ranking"]),
         curves.losses(canvas, curve_data),
-        curves.variety(canvas, curve_data),
         curves.diagnosis(canvas, *diagnosis_lines(histories, canvas.marks)),
     ]
     return {figure.name: figure for figure in found if figure is not None}

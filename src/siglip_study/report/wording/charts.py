@@ -7,7 +7,7 @@ from siglip_study.report.language import Text
 LABELS: dict[str, Text] = {
     # Headings of data, titles of axes.
     "charts.projector": Text("projector", "프로젝터"),
-    "charts.projectors": Text("projectors", "프로젝터들"),
+    "charts.projectors": Text("projectors", "프로젝터"),
     "charts.margin": Text("margin", "마진"),
     "charts.low": Text("low ({percent} %)", "하한 ({percent} %)"),
     "charts.high": Text("high ({percent} %)", "상한 ({percent} %)"),
@@ -28,11 +28,8 @@ LABELS: dict[str, Text] = {
     "charts.control": Text("control", "대조군"),
     "charts.controls": Text("controls", "대조군"),
     "charts.outcome": Text("outcome", "결과"),
-    "charts.run": Text("run", "실행"),
+    "charts.run": Text("run", "학습"),
     "charts.kind": Text("kind", "종류"),
-    "charts.role": Text("kind", "종류"),
-    "charts.first": Text("first epoch", "첫 에폭"),
-    "charts.last": Text("last epoch", "마지막 에폭"),
     "charts.loss.train": Text("training loss at the end", "마지막 학습 손실"),
     "charts.loss.held": Text("validation loss at the end", "마지막 검증 손실"),
     "charts.axis.margin": Text(
@@ -41,23 +38,21 @@ LABELS: dict[str, Text] = {
     ),
     "charts.axis.controls": Text("margin, 95 % interval", "마진, 95 % 구간"),
     "charts.axis.effective": Text(
-        "variety of captions (share of clips)", "캡션의 다양성(영상 수 대비)"
+        "distinct captions (share of clips)", "서로 다른 캡션(영상 수 대비)"
     ),
-    "charts.axis.gpu": Text("GPU seconds of one run, both stages", "실행 1회의 GPU 시간(초)"),
-    "charts.axis.time": Text("seconds of one run, both stages", "실행 1회의 시간(초)"),
+    "charts.axis.gpu": Text("GPU seconds of one run, both stages", "학습 1회의 GPU 시간(초)"),
+    "charts.axis.time": Text("seconds of one run, both stages", "학습 1회의 시간(초)"),
     "charts.axis.step": Text("step", "스텝"),
     "charts.axis.loss": Text("loss (nats a token)", "손실(토큰당 nat)"),
     "charts.axis.epoch": Text("epoch, both stages", "에폭(두 단계)"),
-    "charts.axis.epoch2": Text("epoch of stage 2", "2단계 에폭"),
-    "charts.axis.variety": Text("variety of captions", "캡션 다양성"),
     # The first screen's figure.
     "charts.intervals.title": Text("How sure is the order?", "순서는 얼마나 확실합니까?"),
     "charts.intervals.alt": Text(
         "Margin of each projector with its interval: {rows}. Lines to read them by: {lines}.",
         "프로젝터별 마진과 구간: {rows}. 기준선: {lines}.",
     ),
-    "charts.mark.chance": Text("same caption for all", "모두 같은 캡션"),
-    "charts.mark.retrieval": Text("nearest training clip", "가장 가까운 학습 영상"),
+    "charts.mark.chance": Text("same caption for all", "모두에게 같은 캡션"),
+    "charts.mark.retrieval": Text("nearest training caption", "가장 비슷한 학습 캡션"),
     "charts.mark.human": Text("people", "사람"),
     "charts.tip.seed": Text(
         "{projector}, seed {seed}: {value}", "{projector}, 시드 {seed}: {value}"
@@ -68,26 +63,14 @@ LABELS: dict[str, Text] = {
     ),
     "charts.controls.passed": Text(
         "All {n} controls that are tests came out as they must.",
-        "검정인 대조군 {n}개가 모두 예상대로 나왔습니다.",
+        "검사용 대조군 {n}개가 모두 예상대로 나왔습니다.",
     ),
     "charts.controls.failed": Text(
         "Not as they must be: {names}.", "예상과 다르게 나온 대조군: {names}."
     ),
-    "charts.outcome.good": Text("as it must", "예상대로"),
-    "charts.outcome.bad": Text("not as it must", "예상과 다름"),
-    "charts.outcome.plain": Text("to compare", "비교 기준"),
-    "charts.role.report": Text("reported run", "보고된 실행"),
-    "charts.role.tuning": Text("tuning run", "탐색 실행"),
-    "charts.role.references": Text("people", "사람"),
-    "charts.role.control_retrieval": Text("nearest training clip", "가장 가까운 학습 영상"),
-    "charts.role.control_generic": Text("one caption for all", "모두 같은 캡션"),
-    "charts.role.control_category": Text("one caption a category", "범주마다 같은 캡션"),
-    "charts.role.control_blind": Text("trained without video", "영상 없이 학습"),
-    "charts.role.control_noise": Text("trained on noise", "잡음으로 학습"),
-    "charts.role.control_permuted": Text("trained on wrong captions", "뒤섞은 캡션으로 학습"),
-    "charts.role.control_untrained": Text("untrained projector", "학습하지 않은 프로젝터"),
-    "charts.role.control_hot": Text("made to collapse", "일부러 붕괴시킨 실행"),
-    "charts.role.preset": Text("published setting", "공개된 설정"),
+    "charts.outcome.good": Text("✓", "✓"),
+    "charts.outcome.bad": Text("✗ not as it must", "✗ 기대와 다름"),
+    "charts.outcome.plain": Text("a bar", "기준선"),
     # Pairs.
     "charts.pairs.title": Text("Who is better than whom?", "누가 누구보다 낫습니까?"),
     "charts.pairs.alt": Text(
@@ -100,23 +83,14 @@ LABELS: dict[str, Text] = {
     "charts.pairs.open": Text("not shown to differ", "차이가 확인되지 않았습니다"),
     # Other measures.
     "charts.measures.title": Text(
-        "Would another measure say the same?", "다른 척도로도 순서가 같습니까?"
+        "Would another measure say the same?", "다른 지표로도 순서가 같습니까?"
     ),
     "charts.measures.alt": Text(
         "{agree} of {of} other measures put {first} first as well; the order that agrees least "
         "with the margin’s has τ = {low}.",
-        "다른 척도 {of}개 중 {agree}개도 {first}^을/를 1위로 둡니다. 마진과 가장 다른 순서의 τ는 "
+        "다른 지표 {of}개 중 {agree}개도 {first}^을/를 1위로 둡니다. 마진과 가장 다른 순서의 τ는 "
         "{low}입니다.",
     ),
-    "charts.measure.standardised_margin": Text("margin", "마진"),
-    "charts.measure.grounding_margin": Text("cosine gain", "코사인 이득"),
-    "charts.measure.siglip_cosine": Text("SigLIP cosine", "SigLIP 코사인"),
-    "charts.measure.auc": Text("AUC", "AUC"),
-    "charts.measure.bits": Text("bits", "비트"),
-    "charts.measure.meteor_gain": Text("METEOR", "METEOR"),
-    "charts.measure.cider_gain": Text("CIDEr", "CIDEr"),
-    "charts.measure.bertscore_f1": Text("BERTScore", "BERTScore"),
-    "charts.measure.kappa": Text("facts κ", "사실 κ"),
     # Facts, which only the demo knows.
     "charts.facts.title": Text("Which facts are seen?", "어떤 사실을 봅니까?"),
     "charts.facts.blind": Text(
@@ -128,17 +102,9 @@ LABELS: dict[str, Text] = {
         "Every projector sees every fact better than chance.",
         "모든 프로젝터가 모든 사실을 우연보다 잘 맞힙니다.",
     ),
-    "charts.fact.thing": Text("thing", "사물"),
-    "charts.fact.colour": Text("colour", "색"),
-    "charts.fact.size": Text("size", "크기"),
-    "charts.fact.count": Text("count", "개수"),
-    "charts.fact.motion": Text("motion", "움직임"),
-    "charts.fact.place": Text("place", "장소"),
-    "charts.fact.weather": Text("weather", "날씨"),
-    "charts.fact.camera": Text("camera", "카메라"),
     # Score against diversity.
     "charts.diversity.title": Text(
-        "High score, few captions: the trap", "점수는 높고 캡션은 몇 가지뿐: 함정"
+        "High score, few captions: the trap", "높은 점수, 몇 가지뿐인 캡션: 함정"
     ),
     "charts.diversity.alt": Text(
         "{n} of {of} captioners fall into the zone of too few different captions: there a high "
@@ -168,32 +134,25 @@ LABELS: dict[str, Text] = {
     "charts.losses.alt": Text(
         "Loss over both stages: reported runs strong, tuning runs faint, validation as dots, "
         "the dotted line where stage 2 begins. All panels have one scale.",
-        "두 단계의 손실입니다. 보고된 실행은 진하게, 탐색 실행은 옅게, 검증은 점으로 그렸고 "
+        "두 단계의 손실입니다. 보고된 학습은 진하게, 탐색 학습은 옅게, 검증은 점으로 그렸고 "
         "점선에서 2단계가 시작합니다. 모든 칸의 눈금이 같습니다.",
-    ),
-    "charts.variety.title": Text("Do captions stay different?", "캡션은 계속 다양합니까?"),
-    "charts.variety.alt": Text(
-        "Variety of captions after each epoch of stage 2, on a few clips: a fall towards 0 is a "
-        "collapse to one caption.",
-        "2단계의 에폭마다 영상 몇 개에서 본 캡션의 다양성입니다. 0에 가까워지면 한 가지 캡션으로 "
-        "붕괴한 것입니다.",
     ),
     "charts.diagnosis.title": Text(
         "What is left of the video in the tokens?", "토큰에 영상이 얼마나 남아 있습니까?"
     ),
     "charts.diagnosis.collapsed": Text(
-        "Collapsed, in red: {runs}.", "붕괴한 실행(빨간색): {runs}."
+        "Collapsed, in red: {runs}.", "붕괴한 학습(빨간색): {runs}."
     ),
     "charts.diagnosis.sound": Text(
-        "No run collapsed; controls are dashed.", "붕괴한 실행은 없습니다. 대조군은 파선입니다."
+        "No run collapsed; controls are dashed.", "붕괴한 학습은 없습니다. 대조군은 파선입니다."
     ),
     "charts.diag.share": Text("share from the video", "영상에서 온 비율"),
     "charts.diag.cosine": Text("cosine between videos", "영상 사이 코사인"),
     "charts.diag.rank": Text("effective rank", "유효 랭크"),
     "charts.diag.neighbours": Text("neighbours kept", "유지된 이웃"),
-    "charts.diag.attention": Text("attention entropy", "어텐션 엔트로피"),
+    "charts.diag.variety": Text("distinct captions", "서로 다른 캡션"),
     "charts.diag.lora": Text("LoRA’s gradient share", "LoRA 기울기 비율"),
     # Around every figure.
-    "charts.data": Text("Figures", "수치"),
+    "charts.data": Text("Data", "데이터"),
     "charts.key": Text("Show or hide", "표시할 프로젝터"),
 }

@@ -11,6 +11,7 @@ from siglip_study.ranking.outlook import excluded_failure_rate
 from siglip_study.ranking.pairs import PairInfluence, PairTest, Run, RunInfluence
 from siglip_study.report.language import NOTHING, Text, join, listed, said
 from siglip_study.report.wording.gate import gate_name
+from siglip_study.report.wording.metrics import as_written
 from siglip_study.report.words import p_value, significant, span
 
 SAID: dict[str, Text] = {
@@ -152,18 +153,18 @@ SAID: dict[str, Text] = {
         "{best} have the highest mean {lead}", "{best}의 평균 {lead}^이/가 가장 높습니다"
     ),
     "orders.all_agree": Text(
-        "{text}, and the highest of every other measure: {agree}.",
-        "{text}. 다른 모든 지표에서도 가장 높습니다: {agree}.",
+        "{text}, and is first by every other measure: {agree}.",
+        "{text}. 다른 모든 지표에서도 1위입니다: {agree}.",
     ),
     "orders.none_agree": Text(
-        "{text}; every other measure puts another first: {differ}.",
+        "{text}; by every other measure another is first: {differ}.",
         "{text}. 다른 지표에서는 모두 다른 것이 1위입니다: {differ}.",
     ),
     "orders.some_agree": Text(
-        "{text}, and of {agree}; another is first by {differ}.",
-        "{text}. {agree}에서도 그렇습니다. 다른 것이 1위인 지표: {differ}.",
+        "{text}, and is first by {agree}; elsewhere {differ}.",
+        "{text}. {agree}에서도 1위입니다. {differ}^이/가 1위입니다.",
     ),
-    "orders.differs": Text("{measure} ({best})", "{measure}({best})"),
+    "orders.differs": Text("{best} by {measure}", "{measure}에서는 {best}"),
     "truth.nothing": Text(
         "The facts (mean κ) tell none of {n} pairs of projectors apart, and so contradict nothing.",
         "사실(평균 κ)로는 프로젝터 {n}쌍 가운데 어느 쌍도 가려지지 않아 모순도 없습니다.",
@@ -295,7 +296,7 @@ def category_sentence(
 
 def not_computed(why: str) -> Text:
     """That figures against clips of the same category are missing, and why."""
-    return _say("not_computed", why=why or _say("not_computed.unknown"))
+    return _say("not_computed", why=as_written(why) if why else _say("not_computed.unknown"))
 
 
 def company(own: int, clips: int, kinds: int) -> Text:

@@ -66,7 +66,7 @@ TERMS: dict[str, Term] = {
         ),
     ),
     "sees_order": Term(
-        Text("sees order", "순서를 봄"),
+        Text("sees order", "순서 인식"),
         Text(
             "Whether the model's loss rises when frames are shown backwards. The scorer averages "
             "frames and cannot see their order itself.",

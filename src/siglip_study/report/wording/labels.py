@@ -36,7 +36,7 @@ FRAME: dict[str, Text] = {
     "of_people": Text("of people", "사람 대비"),
     "copying": Text("beats copying", "복사보다 나음"),
     "distinct": Text("distinct captions", "서로 다른 캡션"),
-    "sees_order": Text("sees order", "순서를 봄"),
+    "sees_order": Text("sees order", "순서 인식"),
     "order.sees": Text("yes", "예"),
     "order.blind": Text("no", "아니요"),
     "order.undetermined": Text("unclear", "불분명"),
@@ -66,7 +66,7 @@ ANSWER: dict[str, Text] = {
     "answer.table": Text("A line for each projector", "프로젝터별 한 줄 요약"),
     "answer.cautions": Text("{n} cautions", "주의할 점 {n}가지"),
     "answer.verdicts": Text(
-        "The answer at length, and the check of captions", "결론 자세히 보기와 캡션 검사"
+        "The answer at length, and the check of captions", "자세한 결론과 캡션 검사 결과"
     ),
 }
 
