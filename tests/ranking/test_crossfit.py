@@ -16,6 +16,8 @@ ERROR = 3 * (0.05 * 0.95 / WORLDS) ** 0.5
         TunedWorld(60, 4),
         TunedWorld(60, 2, cell_share=0.5, seed_sd=0.0),
         TunedWorld(60, 2, n_cells=2, cell_share=0.5, seed_sd=0.0),
+        TunedWorld(60, 2, cell_share=1.0, interaction=0.0, seed_sd=0.0),
+        TunedWorld(97, 4, cell_share=1.0, interaction=0.0, seed_sd=0.0),
         TunedWorld(60, 4, cell_spread=1.0),
         TunedWorld(60, 4, seed_sd=2.0),
     ],

@@ -146,6 +146,19 @@ def test_collapsed_and_templated() -> None:
     assert (found["free"].rank_low, found["boilerplate"].rank_low) == (1, 2)
 
 
+def test_a_collapsed_run_widens_no_interval_but_its_own_projectors() -> None:
+    alone = {name: entry(0.1 - 0.03 * i, i) for i, name in enumerate("abc")}
+    fallen = entry(0.07, 9)
+    margins = np.asarray(fallen.margins).copy()
+    margins[0] = 0.0
+    neighbour = Entry(margins, [0.05, 0.8, 0.8], [0.5, 0.03, 0.03])
+    beside = ranked({**alone, "neighbour": neighbour})
+    assert rows(beside)["neighbour"].gate.verdict == "unstable"
+    intervals = {(p.a, p.b): (p.low, p.high) for p in beside.pairs}
+    for own in ranked(alone).pairs:
+        assert intervals[own.a, own.b] == pytest.approx((own.low, own.high))
+
+
 def test_who_was_refused_with_a_higher_d_is_named() -> None:
     entries = {"a": inside(0.1, 0.1, 1), "loud": inside(0.3, 0, 2), "c": inside(0.05, 0.05, 3)}
     found = ranked(entries, human=WITHIN)

@@ -9,11 +9,11 @@ from support.scored import split_scores, write_captioner
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import write_json
-from siglip_study.ranking.from_scores import rank_projectors
+from siglip_study.ranking.from_scores import choice_variances, rank_projectors
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.procedure import read_ranking
 from siglip_study.ranking.scorer_check import check_scorer
-from siglip_study.ranking.selection import Selection, StudySelection
+from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
 
 N = 24
 ORDER = [(7 * i) % N for i in range(N)]
@@ -116,3 +116,45 @@ def test_what_a_run_took_is_known_of_all_projectors_or_of_none(study, tmp_path):
     assert (found["weak"].training, found["strong"].training) == (1.0, 2.0)
     # GPU time where there is any; one seed more is trained and captioned.
     assert found["weak"].captions == 0.1 and found["weak"].total == pytest.approx(1.1)
+
+
+def test_halves_that_chose_for_each_other_are_charged_for_the_choice(tmp_path):
+    """Two cells of one projector, each half choosing the first; the figures as by hand."""
+    rng = np.random.default_rng(4)
+    sizes = {"selection": 10, "report": 14}
+    drawn = {
+        name: {half: rng.normal(0.3, 0.1, n) for half, n in sizes.items()}
+        for name in ("first", "second", "references")
+    }
+    # What a cell keeps: the fresh run is the tuning run with a little of its own.
+    drawn["fresh"] = {
+        half: own + rng.normal(0, 0.02, len(own)) for half, own in drawn["first"].items()
+    }
+    folders = {}
+    for name, by_half in drawn.items():
+        folder = tmp_path / ("baselines" if name == "references" else "runs") / name
+        parts = [split_scores(own, half) for half, own in by_half.items()]
+        folders[name] = write_captioner(folder, *parts)
+    cells = tuple(TuningCell(name, "x", 0.3, "grounded", 1e-3, 1) for name in ("first", "second"))
+    chose = Selection("first", 0.3, "grounded", 2, 0, 0, (), cells)
+    selection = StudySelection({"x": chose}, {half: {"x": chose} for half in sizes})
+    found = choice_variances({"x": [folders["fresh"]]}, folders["references"], selection)
+
+    charged = 0.45 * 2 * 10 * 14 / 24**2
+    for half, n in sizes.items():
+        difference = drawn["first"][half] - drawn["second"][half]
+        spread = difference.var(ddof=1)
+        # Of two cells: cov((a − b)/2, f − (a + b)/2) · 2 and var((a − b)/2) · 2.
+        kept = np.cov(difference / 2, drawn["fresh"][half] - drawn["second"][half] - difference / 2)
+        charged *= min(2 * kept[0, 1], spread / 2) / np.sqrt(spread / 2 * n)
+    assert found == pytest.approx({"x": charged}) and charged > 0
+
+    one = Selection("first", 0.3, "grounded", 1, 0, 0, (), cells[:1])
+    unchosen = StudySelection({"x": one}, {half: {"x": one} for half in sizes})
+    assert choice_variances({"x": [folders["fresh"]]}, folders["references"], unchosen) == {}
+    assert (
+        choice_variances(
+            {"x": [folders["fresh"]]}, folders["references"], StudySelection({"x": chose})
+        )
+        == {}
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from siglip_study.ranking.variance import (
+    Method,
     contrast_variance,
     holm,
     noise_of,
@@ -56,6 +59,38 @@ def test_three_seeds_are_charged_the_floored_median_worked_by_hand() -> None:
     # The median's share has 4 · 2 / 2 degrees of freedom, the noisy one's own 2; at most G − 1.
     expected = (least + 100) ** 2 / (least**2 / 4 + 100**2 / 2)
     assert df == pytest.approx(expected)
+
+
+def test_one_collapsed_projector_of_four_is_left_out_of_what_the_others_are_charged() -> None:
+    spread = np.sqrt([1.0, 4.0, 9.0, 100.0])[:, None] * np.array([-1.0, 0.0, 1.0])
+    telling = np.array([True, True, True, False])
+    noise = replace(noise_of(spread, 0.0, 9), telling=telling)
+    least = 4.0 * 2 / (2 * np.log(2))  # the median of 1, 4, 9
+    assert noise.least == pytest.approx(least)
+    variance, df = contrast_variance(np.zeros(9), noise, (0, 3))
+    assert variance == pytest.approx((least + 100) / 3)
+    # The median of three has 3 · 2 / 2 degrees of freedom.
+    assert df == pytest.approx((least + 100) ** 2 / (least**2 / 3 + 100**2 / 2))
+
+
+@pytest.mark.parametrize("method", ["floor", "mean"])
+def test_where_more_than_a_quarter_collapse_all_are_charged_for_it(method: Method) -> None:
+    spread = np.sqrt([1.0, 4.0, 100.0])[:, None] * np.array([-1.0, 0.0, 1.0])
+    noise = noise_of(spread, 0.0, 9, method)
+    apart = replace(noise, telling=np.array([True, True, False]))
+    assert apart.least == noise.least
+    assert contrast_variance(np.zeros(9), apart, (0, 1)) == contrast_variance(
+        np.zeros(9), noise, (0, 1)
+    )
+
+
+def test_what_a_choice_by_halves_adds_is_added_for_both_members() -> None:
+    noise = noise_of(np.zeros((3, 3)), 0.0, 5)
+    delta = np.arange(5.0)
+    plain, _ = contrast_variance(delta, noise, (0, 2))
+    noise = replace(noise, choice=np.array([0.1, 0.2, 0.4]))
+    charged, _ = contrast_variance(delta, noise, (0, 2))
+    assert charged == pytest.approx(plain + 0.5)
 
 
 def test_one_noisy_projector_does_not_move_what_the_others_are_charged() -> None:

@@ -106,7 +106,7 @@ def test_few_orders_are_false_in_the_worst_kind() -> None:
     # With three projectors of which a third of all runs collapse, up to 6 % are accepted.
     for world, told in worst_kinds():
         few = world.n_projectors == 3 and world.noise == "a third collapse"
-        assert told <= (0.06 if few else 0.05) + 0.002
+        assert told <= (0.06 if few else 0.05) + 0.001
 
 
 @pytest.mark.parametrize("seed_sd", [1.0, 2.0])
@@ -124,8 +124,9 @@ def test_charging_the_mean_hides_a_winner_behind_a_noisy_neighbour() -> None:
     assert floor.power > mean.power + 0.1
 
 
-def test_a_collapsed_neighbour_takes_at_most_a_third_of_the_claims() -> None:
-    found = neighbour_trial.play(Street(), 1000, seed=0)
+@pytest.mark.parametrize("street", dict(neighbour_trial.streets()).values(), ids=str)
+def test_a_collapsed_neighbour_takes_at_most_a_third_of_the_claims(street: Street) -> None:
+    found = neighbour_trial.play(street, 1000, seed=0)
     beside = {one: found["floor", one] for one in NEIGHBOURS}
     assert (beside["one run collapsed"] >= 2 / 3 * beside["sound"]).all()
     assert (found["mean", "one run collapsed"] < 0.05).all()
@@ -237,8 +238,8 @@ def test_the_documented_table_parses_and_holds_what_it_promises() -> None:
     assert len(drawn) == len(DRAWS) * len(SPREADS)
     # At most three Monte Carlo errors over the level.
     assert all(float(r[2]) <= 5.5 for r in drawn)
-    held = [r for r in tuned if r[0] == "cross-fitted" and "all noise of the cell" not in r[1]]
-    assert all("under" not in r[5] + r[6] for r in held)
+    held = [r for r in tuned if r[0] == "cross-fitted"]
+    assert all("under" not in r[5] + r[6] and float(r[4]) <= 5.0 + 1.1 for r in held)
     assert max(float(r[5]) for r in ranking if r[0].startswith("bootstrap")) > 50
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from siglip_study.ranking.choice import choice_variance, half_choice
 from siglip_study.ranking.outlook import POWER
 from siglip_study.ranking.pairs import pair_arrays
 from siglip_study.ranking.variance import Array, contrast_variance, seed_noise, t_quantile
@@ -74,14 +75,23 @@ def play(world: TunedWorld, n_worlds: int, seed: int, design: Design) -> TunedOu
     size = max(1, min(n_worlds, BATCH // width))
     total = np.zeros(6)
     for start in range(0, n_worlds, size):
-        total += _judge(world, *_studies(world, min(size, n_worlds - start), rng, design))
+        studies = _studies(world, min(size, n_worlds - start), rng, design)
+        total += _judge(world, studies)
     return TunedOutcome(*(float(value) for value in total / n_worlds))
 
 
-def _studies(
-    world: TunedWorld, n: int, rng: np.random.Generator, design: Design
-) -> tuple[Array, Array, Array]:
-    """Scores as reported ``[n, P, S, G]``, the truth of their means ``[n, P]``, agreement."""
+@dataclass(frozen=True)
+class Studies:
+    """Scores as reported ``[n, P, S, G]``, the truth of their means ``[n, P]``, what the choice
+    adds to their variance ``[n, P]``, and whether both halves chose one cell ``[n, P]``."""
+
+    y: Array
+    truth: Array
+    choice: Array
+    agree: Array
+
+
+def _studies(world: TunedWorld, n: int, rng: np.random.Generator, design: Design) -> Studies:
     p, k, s, g = world.n_projectors, world.n_cells, world.n_seeds, world.n_clips
     unit = 1 / np.sqrt(g)
     half = np.arange(g) >= g // 2  # False: A, True: B
@@ -92,9 +102,9 @@ def _studies(
     seed_sd = world.seed_sd * unit
     tuned = truth + seed_sd * rng.standard_normal((n, p, k))
     redrawn = np.sqrt(world.interaction)
-    noise = redrawn * rng.standard_normal((n, p, k, g))
+    seen = cells + redrawn * rng.standard_normal((n, p, k, g))
     picks = [
-        (tuned + (cells + noise)[..., part].mean(axis=-1)).argmax(axis=-1)[..., None]
+        (tuned + seen[..., part].mean(axis=-1)).argmax(axis=-1)[..., None]
         for part in (~half, half, np.ones(g, dtype=bool))
     ]
     # Who reports A, who reports B.
@@ -107,7 +117,7 @@ def _studies(
     seeds = seed_sd * rng.standard_normal((2, n, p, s))
     seeds[1] = np.where(agree, seeds[0], seeds[1])
     again = redrawn * rng.standard_normal((n, p, s, g))
-    parts, truths = [], []
+    parts, truths, choices = [], [], []
     for i, (members, pick) in enumerate(zip((~half, half), reporters, strict=True)):
         if design == "one half" and i == 0:
             continue
@@ -115,12 +125,17 @@ def _studies(
         mean = np.take_along_axis(truth, pick, axis=2)
         parts.append(mean[..., None] + chosen + seeds[i][..., None] + again[..., members])
         truths.append(mean[..., 0] * members.sum())
+        choices.append(half_choice(seen[..., members], pick[..., 0], parts[-1]))
     y = np.concatenate(parts, axis=-1)
-    return y, sum(truths) / y.shape[-1], np.asarray((picks[0] == picks[1])[..., 0])
+    choice = np.zeros((n, p))
+    if design == "cross-fitted":
+        choice = choice + choice_variance(*choices)
+    return Studies(y, sum(truths) / y.shape[-1], choice, (picks[0] == picks[1])[..., 0])
 
 
-def _judge(world: TunedWorld, y: Array, truth: Array, agree: Array) -> Array:
-    noise = seed_noise(y)
+def _judge(world: TunedWorld, studies: Studies) -> Array:
+    y, truth = studies.y, studies.truth
+    noise = replace(seed_noise(y), choice=studies.choice)
     tests = pair_arrays(y, noise)
     first, second = np.triu_indices(world.n_projectors, 1)
     true = truth[:, first] - truth[:, second]
@@ -142,7 +157,7 @@ def _judge(world: TunedWorld, y: Array, truth: Array, agree: Array) -> Array:
         np.mean(held, axis=0),
         (scores.mean(axis=-1) - truth).mean(axis=1) * unit,
         (strict * np.sqrt(tests.variance)).mean(axis=1) * unit,
-        agree.mean(axis=1),
+        studies.agree.mean(axis=1),
     )
     return np.array([np.sum(row, dtype=float) for row in rows])
 

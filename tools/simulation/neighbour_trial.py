@@ -6,7 +6,7 @@ its one collapsed run. By the procedure, and by charging everybody at least the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal, get_args
 
@@ -70,8 +70,14 @@ def play(street: Street, n_worlds: int, seed: int) -> dict[tuple[Method, Neighbo
                 seen[:, 3, 0] -= street.level
             place = {pair: i for i, pair in enumerate(combinations(range(seen.shape[1]), 2))}
             own = [place[pair] for pair in ((0, 1), (0, 2), (1, 2))]
+            telling = None
+            if neighbour == "one run collapsed":
+                telling = np.array([True, True, True, False])
             for method in get_args(Method):
-                tests = pair_arrays(seen, seed_noise(seen, method))
+                noise = seed_noise(seen, method)
+                if method == "floor":
+                    noise = replace(noise, telling=telling)
+                tests = pair_arrays(seen, noise)
                 claimed = (tests.p_holm <= ALPHA) & (tests.difference > 0)
                 key = method, neighbour
                 sums[key] = sums.get(key, np.zeros(3)) + claimed[:, own].sum(axis=0)

@@ -47,7 +47,7 @@ DESIGNS: tuple[Design, ...] = ("cross-fitted", "one half", "no split")
 COVERED = (0.93, 0.97)
 #: So many kinds, those of the most false orders, are played again, in so many times as many worlds:
 #: the largest of some hundred shares is too large by chance.
-AGAIN, TIMES = 8, 10
+AGAIN, TIMES = 8, 50
 BEGIN, END = "<!-- simulation: begin -->", "<!-- simulation: end -->"
 
 Row = tuple[str, str, World, Outcome]

@@ -103,14 +103,21 @@ def moments(draw: Draw, n_seeds: int) -> Moments:
     )
 
 
-def judge(seen: Moments, shift: Array, world: World, method: Tried) -> Array:
-    """Test studies whose runs are shifted by ``shift`` ``[N, P, S]``: sums of outcomes over N."""
+def judge(
+    seen: Moments, shift: Array, world: World, method: Tried, telling: Array | None = None
+) -> Array:
+    """Test studies whose runs are shifted by ``shift`` ``[N, P, S]``: sums of outcomes over N.
+
+    ``telling`` ``[N, P]``: projectors of which no run collapsed.
+    """
     p = world.n_projectors
     pairs = list(combinations(range(p), 2))
     seed_means = seen.seed_means + shift
     noise = None
     if method is not None and world.n_seeds > 1:
         noise = noise_of(seed_means, seen.mean_square, seen.n_groups, method)
+        if method == "floor":
+            noise = replace(noise, telling=telling)
     means, true = seed_means.mean(axis=-1), world.true_means
     first, second = (np.array(column) for column in zip(*pairs, strict=True))
     d, true_d = means[:, first] - means[:, second], true[first] - true[second]
@@ -196,11 +203,11 @@ def evaluate_all(
             for world in worlds:
                 if world.n_seeds != n_seeds:
                     continue
-                shift = world.shifts(draw)
+                shift, telling = world.shifts(draw), world.sound(draw)
                 for method in methods:
                     if method is None and n_seeds > 1:
                         continue
-                    outcome = judge(seen, shift, world, method)
+                    outcome = judge(seen, shift, world, method, telling)
                     sums[world, method] = sums.get((world, method), 0.0) + outcome
     return {key: Outcome(*(float(x) for x in total / n_worlds)) for key, total in sums.items()}
 

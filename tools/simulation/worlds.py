@@ -133,6 +133,13 @@ class World:
         fallen = chance < self.collapses[:, None]
         return seeds * self.seed_sds[:, None] - fallen * FALL * self.clip_se
 
+    def sound(self, draw: Draw) -> Array | None:
+        """Projectors of which no run collapsed, ``[N, P]``; ``None`` where none can."""
+        if not self.collapses.any():
+            return None
+        fallen = draw.chance[:, :, : self.n_seeds] < self.collapses[:, None]
+        return np.asarray(~fallen.any(axis=-1))
+
     def pair_variance(self) -> float:
         """True variance of the difference of the last two projectors."""
         clip_share = (1 - self.interaction) + self.interaction / self.n_seeds

@@ -10,7 +10,6 @@ from siglip_study.ranking.gate import GateVerdict, Verdict
 from siglip_study.ranking.outlook import PairPlan
 from siglip_study.ranking.pairs import PairTest
 from siglip_study.ranking.scores import Scores, study_noise
-from siglip_study.ranking.variance import Array
 
 RefusalCode = Literal[
     "scorer_cannot_tell",
@@ -104,7 +103,7 @@ class Answer:
 
 def answer_of(
     refusal: Refusal | None,
-    scores: Mapping[str, Array],
+    scores: Scores,
     gates: Mapping[str, GateVerdict],
     tests: Sequence[PairTest],
     ranks: Mapping[str, tuple[int, int]],
@@ -115,14 +114,14 @@ def answer_of(
 
     Args:
         refusal: why no ranks are given, if they are not.
-        scores: projector → ``[S, G]``, in falling order of the means.
+        scores: projectors in falling order of their means.
         gates: verdict on each.
         tests: of all pairs.
         ranks: rank interval of each ranked one.
         alpha: level.
         device_hours_a_seed: of one more report seed of all projectors, if known.
     """
-    order = list(scores)
+    order = list(scores.labels)
     grounded = [label for label in order if gates[label].may_be_ranked]
     refused = [
         Avoid(label, gates[label].verdict)
@@ -167,16 +166,15 @@ def answer_of(
 
 
 def _next_step(
-    scores: Mapping[str, Array],
+    table: Scores,
     guess: str,
     rivals: Collection[str],
     alpha: float,
     device_hours_a_seed: float | None,
 ) -> NextStep | None:
     """The plan against the rival of the highest mean, with the study's own unequal noise."""
-    table = Scores.of(scores)
     noise = study_noise(table)
-    rival = next((label for label in scores if label in rivals), None)
+    rival = next((label for label in table.labels if label in rivals), None)
     if rival is None or noise is None:
         return None
     members = table.labels.index(guess), table.labels.index(rival)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,15 @@ from siglip_study.base.io import read_json
 from siglip_study.metrics import METRICS
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.ranking.caveats import Circumstances
+from siglip_study.ranking.choice import HalfChoice, choice_variance, half_choice, together
 from siglip_study.ranking.gate import Candidate, GateThresholds, References
 from siglip_study.ranking.metric_figures import MARGIN
 from siglip_study.ranking.outlook import RunHours
 from siglip_study.ranking.procedure import Entry, as_candidate, rank_study, write_ranking
 from siglip_study.ranking.scorer_check import ScorerCheck
+from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.time_order import Losses
+from siglip_study.ranking.variance import Array
 from siglip_study.ranking.within import known_group_means
 from siglip_study.scoring.score_files import read_scores
 from siglip_study.study.paths import Paths
@@ -59,6 +62,10 @@ class SeenRuns:
     entry: Entry
     truncated: float
     sentences: float
+
+    def margins(self, groups: Sequence[str]) -> Array:
+        """M by run and source video, ``[S, G]``."""
+        return group_means(self.entry.margins, groups)[1]
 
     def candidate(self, groups: Sequence[str]) -> Candidate:
         """What the gate sees, clips averaged within source videos."""
@@ -107,6 +114,43 @@ def seen_runs(folders: Sequence[Path], clips: pl.DataFrame, half: str | None = N
     return SeenRuns(entry, float(np.mean(truncated)), float(np.mean(figure("sentences"))))
 
 
+def choice_variances(
+    runs: Mapping[str, Sequence[Path]], references: Path, selection: StudySelection
+) -> dict[str, float]:
+    """What choosing on half of the clips adds to the variance of each projector's mean M.
+
+    Nothing where one split chose and another is reported, or where a half had no choice.
+    """
+    if not selection.halves:
+        return {}
+    paths = Paths(references.parents[1])
+    seen: dict[str, list[HalfChoice]] = {}
+    names = list(selection.halves)
+    for half, chooser in zip(names, reversed(names), strict=True):
+        _, clips = read_scores(references, half)
+        groups = clips["group"].to_list()
+        for label, folders in runs.items():
+            choice = selection.halves[chooser][label]
+            if choice.chosen is None or len(choice.eligible) < 2:
+                continue
+            tuned = [
+                seen_runs([paths.run(run) for run in cell.runs or (cell.cell,)], clips, half)
+                for cell in choice.eligible
+            ]
+            fresh = seen_runs(folders, clips, half)
+            own = half_choice(
+                np.stack([run.margins(groups).mean(axis=0) for run in tuned]),
+                np.array([cell.cell for cell in choice.eligible].index(choice.chosen)),
+                fresh.margins(groups),
+            )
+            seen.setdefault(label, []).append(own)
+    both = {label: halves for label, halves in seen.items() if len(halves) == 2}
+    if not both:
+        return {}
+    first, second = (together([halves[i] for halves in both.values()]) for i in (0, 1))
+    return dict.fromkeys(both, float(choice_variance(first, second)[0]))
+
+
 def rank_projectors(
     runs: Mapping[str, Sequence[Path]],
     references: Path,
@@ -134,8 +178,9 @@ def rank_projectors(
     _, human = read_scores(references)
     seen = {label: seen_runs(folders, human) for label, folders in runs.items()}
     bar = seen_runs([retrieval], human).entry
+    choice = choice_variances(runs, references, selection)
     ranking = rank_study(
-        {label: own.entry for label, own in seen.items()},
+        {label: replace(own.entry, choice=choice.get(label, 0.0)) for label, own in seen.items()},
         human["group"].to_list(),
         reference_figures(references),
         scorer,

@@ -8,7 +8,7 @@ which some runs failed while others are sound is *unstable*: its mean is of two 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.scores import Scores
-from siglip_study.ranking.variance import Array, Bounds, bounds_of, holm, seed_noise
+from siglip_study.ranking.variance import Array, Bounds, SeedNoise, bounds_of, holm, seed_noise
 from siglip_study.ranking.within import within_demand
 
 # ---- What the gate is given: its thresholds, the human captions' figures, and a projector's.
@@ -78,13 +78,14 @@ class Candidate:
 
     ``effective`` and ``top_share`` are one value a seed, ``None`` where its captions are unknown;
     ``margins`` is D as ``[S, G]``, and ``within`` is D within category likewise, NaN where a source
-    video has none.
+    video has none. ``choice`` is what choosing on half of the clips adds to the variance of mean D.
     """
 
     effective: ArrayLike | None
     top_share: ArrayLike | None
     margins: ArrayLike
     within: ArrayLike | None = field(default=None, compare=False)
+    choice: float = 0.0
 
 
 RunVerdict = Literal["grounded", "ungrounded", "undetermined", "category_only", "collapsed"]
@@ -280,7 +281,10 @@ def gate_all(
         StudyError: unequal seeds or groups, shares out of range, margins that are no numbers.
     """
     limits = thresholds or GateThresholds()
-    table = Scores.of({label: candidate.margins for label, candidate in candidates.items()})
+    table = Scores.of(
+        {label: candidate.margins for label, candidate in candidates.items()},
+        choice={label: candidate.choice for label, candidate in candidates.items()},
+    )
     tables = {} if reference is None else _within_tables(candidates, reference, limits)
     ceiling = None if reference is None else limits.ungrounded_ratio * reference.mean_margin
 
@@ -385,12 +389,12 @@ def _tests(
     means = table.y.mean(axis=1)
     steady = [p for p in range(len(means)) if p not in apart]
     pools = [[p] if p in apart else steady for p in range(len(means))]
-    noises = {
-        tuple(pool): seed_noise(table.y[pool], "mean")
-        if table.n_seeds > 1 and not clips_only
-        else None
-        for pool in pools
-    }
+    noises: dict[tuple[int, ...], SeedNoise | None] = {}
+    for pool in map(tuple, pools):
+        noises[pool] = None
+        if table.n_seeds > 1 and not clips_only:
+            choice = None if table.choice is None else table.choice[list(pool)]
+            noises[pool] = replace(seed_noise(table.y[list(pool)], "mean"), choice=choice)
     return [
         bounds_of(means[p], noises[tuple(pool)], pool.index(p), alpha, own_runs)
         for p, pool in enumerate(pools)

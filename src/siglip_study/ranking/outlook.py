@@ -59,6 +59,7 @@ class PairPlan:
         n_groups: G.
         n_seeds: S.
         alpha: level; Holm corrects over all P(P − 1)/2 pairs.
+        apart: places of collapsed projectors, whose seeds tell nothing of the others'.
     """
 
     members: tuple[int, int]
@@ -68,6 +69,7 @@ class PairPlan:
     n_groups: int
     n_seeds: int
     alpha: float
+    apart: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, delta: Array, noise: SeedNoise, members: tuple[int, int], alpha: float) -> PairPlan:
@@ -78,14 +80,18 @@ class PairPlan:
         groups = len(delta)
         again = np.maximum(noise.spread - noise.own, 0.0) * groups
         redrawn = float(again[list(members)].sum()) / noise.n_seeds
+        # What a choice by halves costs: no seed averages it away, and it falls with clips.
+        chosen = 0.0 if noise.choice is None else float(noise.choice[list(members)].sum())
+        apart = () if noise.telling is None else tuple(np.flatnonzero(~noise.telling).tolist())
         return cls(
             members,
             tuple(np.maximum(noise.own, 0.0).tolist()),
             tuple(again.tolist()),
-            max(0.0, float(delta.var(ddof=1)) - redrawn),
+            max(0.0, float(delta.var(ddof=1)) - redrawn) + chosen * groups,
             groups,
             noise.n_seeds,
             alpha,
+            apart,
         )
 
     @property
@@ -117,6 +123,9 @@ class PairPlan:
         again = np.array(self.again)
         run_sd = np.sqrt(np.array(self.seed) + again / self.n_groups)
         noise = noise_of(run_sd[:, None] * means, again * residual, self.n_groups)
+        if self.apart:
+            telling = ~np.isin(np.arange(len(self.seed)), self.apart)
+            noise = replace(noise, telling=telling)
         variance, df = add_seeds(self._clip_part * clip, self.n_groups, noise, self.members)
         bar = special.stdtrit(df, 1 - self.alpha / (2 * self.n_pairs))
         return np.asarray(bar * np.sqrt(variance))

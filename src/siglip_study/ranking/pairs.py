@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.outlook import POWER, PairPlan, shrunken
-from siglip_study.ranking.scores import Scores, basis_of, study_noise
+from siglip_study.ranking.scores import Scores, Table, basis_of, study_noise
 from siglip_study.ranking.variance import (
     Array,
     Method,
@@ -19,7 +19,6 @@ from siglip_study.ranking.variance import (
     contrast_variance,
     holm,
     one_sided_p,
-    seed_noise,
     t_quantile,
     two_sided_p,
 )
@@ -111,9 +110,7 @@ def pair_arrays(y: Array, noise: SeedNoise | None, scale: float | None = None) -
     return PairArrays(difference, variance, df, p, holm(p))
 
 
-def pair_tests(
-    scores: Mapping[str, ArrayLike], alpha: float = 0.05, method: Method = "floor"
-) -> list[PairTest]:
+def pair_tests(scores: Table, alpha: float = 0.05, method: Method = "floor") -> list[PairTest]:
     """Test every pair of ``{projector: [S, G]}``: t-test, Holm over all pairs, intervals.
 
     The smallest detectable difference is (t_{1−α/2m} + t_{.8})·√V for m pairs: the true difference
@@ -124,7 +121,7 @@ def pair_tests(
     if not names:
         return []
     if table.n_groups < 2:
-        means = dict(zip(table.labels, table.y.mean(axis=(1, 2)).tolist(), strict=True))
+        means = table.means
         unknown = (None,) * 6
         return [PairTest(a, b, means[a] - means[b], *unknown, significant=False) for a, b in names]
     noise = study_noise(table, method)
@@ -200,9 +197,7 @@ def rank_intervals(
     return {label: (1 + better[label], len(better) - worse[label]) for label in labels}
 
 
-def baseline_tests(
-    scores: Mapping[str, ArrayLike], baseline: ArrayLike, alpha: float = 0.05
-) -> list[BaselineTest]:
+def baseline_tests(scores: Table, baseline: ArrayLike, alpha: float = 0.05) -> list[BaselineTest]:
     """Compare each projector ``[S, G]`` with a baseline ``[G]`` on the same groups.
 
     The baseline (retrieval) is computed, not trained: it has no seed noise of its own. The
@@ -283,7 +278,7 @@ class RunInfluence:
     lost_without: tuple[Run, ...]
 
 
-def leave_one_run_out(scores: Mapping[str, ArrayLike], alpha: float = 0.05) -> list[RunInfluence]:
+def leave_one_run_out(scores: Table, alpha: float = 0.05) -> list[RunInfluence]:
     """The difference of every pair of ``{projector: [S, G]}`` without each run of the two.
 
     The means move, and the claims are read again, Holm over all pairs, with the variances of the
@@ -363,9 +358,7 @@ class PairInfluence:
     claimed: bool
 
 
-def leave_one_out(
-    scores: Mapping[str, ArrayLike], groups: Sequence[str], alpha: float = 0.05
-) -> list[PairInfluence]:
+def leave_one_out(scores: Table, groups: Sequence[str], alpha: float = 0.05) -> list[PairInfluence]:
     """Test every pair of ``{projector: [S, G]}`` G times, without group g.
 
     D itself is not measured anew: a caption's margin keeps the other clips that it was compared
@@ -387,7 +380,7 @@ def leave_one_out(
     known = table.n_seeds > 1
 
     def tests(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = pair_arrays(y, seed_noise(y) if known else None, table.scale)
+        found = pair_arrays(y, study_noise(replace(table, y=y)), table.scale)
         return found.difference, found.p_holm
 
     difference, p = tests(table.y)

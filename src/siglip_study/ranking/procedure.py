@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -54,7 +54,7 @@ from siglip_study.ranking.variance import MARGIN_ROUNDING, Array
 from siglip_study.ranking.within import WithinDemand, known_group_means, within_demand
 
 #: Schema of ``ranking.json``.
-RANKING_SCHEMA = "ranking/3"
+RANKING_SCHEMA = "ranking/4"
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Entry:
         cosine: the grounding margin D in cosine, ``[S, n]``, told beside M.
         losses: of the human captions under this projector's models.
         others: metrics beside these, by name, ``[S, n]`` each, NaN where a clip has no value.
+        choice: variance that choosing on half of the clips adds to the mean of ``margins``.
     """
 
     margins: ArrayLike
@@ -79,6 +80,7 @@ class Entry:
     cosine: ArrayLike | None = None
     losses: Losses | None = None
     others: Mapping[str, ArrayLike] = field(default_factory=dict)
+    choice: float = 0.0
 
 
 # ---- The result.
@@ -244,22 +246,27 @@ def rank_study(
                 f"projector '{label}': margins of shape {table.shape}; "
                 f"expected [seeds, {len(groups)}], one a clip."
             )
-    scores = {label: group_means(table, groups)[1] for label, table in by_clip.items()}
+    by_group = {label: group_means(table, groups)[1] for label, table in by_clip.items()}
     # A fixed order, so that neither the verdict nor the signs depend on the order of entry.
-    scores = dict(sorted(scores.items(), key=lambda item: (-float(item[1].mean()), item[0])))
-    means = mean_intervals(scores, limits.alpha)
-    n_seeds, n_groups = scores[means[0].label].shape
+    labels = sorted(by_group, key=lambda label: (-float(by_group[label].mean()), label))
 
     gates = gate_all(
-        {label: as_candidate(entries[label], groups) for label in scores},
+        {label: as_candidate(entries[label], groups) for label in labels},
         references,
         limits,
     )
+    scores = Scores.of(
+        {label: by_group[label] for label in labels},
+        [label for label in labels if gates[label].verdict in ("collapsed", "unstable")],
+        {label: entry.choice for label, entry in entries.items()},
+    )
+    n_seeds, n_groups = scores.n_seeds, scores.n_groups
+    means = mean_intervals(scores, limits.alpha)
     demand = None
     if references is not None:
         demand = within_demand(references.within, limits.alpha, limits.within_category)
     tests = pair_tests(scores, limits.alpha)
-    grounded = [label for label in scores if gates[label].may_be_ranked]
+    grounded = [label for label in labels if gates[label].may_be_ranked]
     copied = copied_runs({label: by_clip[label] for label in grounded})
     refusal = _refusal(scorer, n_seeds, n_groups, len(groups), grounded, gates, copied)
     ranks = {} if refusal else rank_intervals(tests, grounded)
@@ -268,8 +275,8 @@ def rank_study(
         level = group_means(retrieval, groups)[1]
         against = tuple(baseline_tests(scores, level, limits.alpha))
         retrieved = RetrievalBar(float(level.mean()), against)
-    bars = dict.fromkeys(scores, None) if refusal else _bars(tests, means)
-    known = {label: entries[label].losses for label in scores}
+    bars = dict.fromkeys(labels, None) if refusal else _bars(tests, means)
+    known = {label: entries[label].losses for label in labels}
     losses = {label: own for label, own in known.items() if own is not None}
     given = circumstances or Circumstances()
     hours = sum(run.total for run in given.hours.values()) if given.hours else None
@@ -301,12 +308,15 @@ def rank_study(
         influence=tuple(leave_one_out(scores, sorted(set(groups)), limits.alpha)),
         run_influence=tuple(leave_one_run_out(scores, limits.alpha)),
         human_margin=None if references is None else references.mean_margin,
-        metrics=metric_figures(
-            {label: {MARGIN: by_clip[label], **entries[label].others} for label in scores},
-            groups,
-            limits.alpha,
+        metrics=_with_means(
+            metric_figures(
+                {label: {MARGIN: by_clip[label], **entries[label].others} for label in labels},
+                groups,
+                limits.alpha,
+            ),
+            means,
         ),
-        time_order=time_order(losses, groups, limits.alpha) if len(losses) == len(scores) else None,
+        time_order=time_order(losses, groups, limits.alpha) if len(losses) == len(labels) else None,
         tuning=tuning,
         plans=_planned(scores, tests, limits.alpha),
         hours=given.hours,
@@ -332,13 +342,19 @@ def as_candidate(entry: Entry, groups: Sequence[str]) -> Candidate:
     """What the gate sees of an entry: clips averaged within source videos."""
     within = None if entry.within is None else known_group_means(entry.within, groups)
     margins = group_means(entry.margins, groups)[1]
-    return Candidate(entry.effective, entry.top_share, margins, within)
+    return Candidate(entry.effective, entry.top_share, margins, within, entry.choice)
 
 
-def _planned(
-    scores: Mapping[str, Array], tests: Sequence[PairTest], alpha: float
-) -> tuple[PlannedPair, ...]:
-    table = Scores.of(scores)
+def _with_means(
+    figures: Sequence[MetricFigures], means: Sequence[MeanInterval]
+) -> tuple[MetricFigures, ...]:
+    """M's figures with the intervals of the ranking, which know what collapsed and what chose."""
+    return tuple(
+        replace(own, means=tuple(means)) if own.metric == MARGIN else own for own in figures
+    )
+
+
+def _planned(table: Scores, tests: Sequence[PairTest], alpha: float) -> tuple[PlannedPair, ...]:
     noise = study_noise(table)
     if noise is None or table.n_groups < 2:
         return ()
@@ -351,14 +367,13 @@ def _planned(
     return tuple(found)
 
 
-def _tuned_choices(scores: Mapping[str, Array], given: Circumstances) -> tuple[TunedChoice, ...]:
+def _tuned_choices(table: Scores, given: Circumstances) -> tuple[TunedChoice, ...]:
     """How far each choice may be luck, by what seeds do to the reported runs."""
-    table = Scores.of(scores)
     noise = study_noise(table)
     found = []
     for label, sets in given.tuned.items():
         cells = max((len(means) for means in sets), default=0)
-        if noise is None or cells < 2 or label not in scores:
+        if noise is None or cells < 2 or label not in table.labels:
             continue
         spread = max(float(noise.spread[table.labels.index(label)]), float(noise.least_spread))
         chances = [chance_best(means, spread / given.n_tuning_seeds) for means in sets]

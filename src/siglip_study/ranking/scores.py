@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,10 +43,19 @@ def group_means(values: ArrayLike, groups: Sequence[str]) -> tuple[list[str], Ar
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a study: ``y`` is ``[P, S, G]``, ``labels`` its P projectors."""
+    """Scores of a study.
+
+    Attributes:
+        labels: its P projectors.
+        y: ``[P, S, G]``.
+        apart: collapsed ones, whose seeds tell nothing of the others'.
+        choice: what choosing on half of the clips adds to the variance of each mean, ``[P]``.
+    """
 
     labels: tuple[str, ...]
     y: Array
+    apart: frozenset[str] = frozenset()
+    choice: Array | None = None
 
     @property
     def n_seeds(self) -> int:
@@ -64,12 +73,19 @@ class Scores:
         return float(np.abs(self.y).max(initial=0.0))
 
     @classmethod
-    def of(cls, scores: Mapping[str, ArrayLike]) -> Scores:
-        """Check and stack ``{projector: [S, G]}``.
+    def of(
+        cls,
+        scores: Table,
+        apart: Collection[str] = (),
+        choice: Mapping[str, float] | None = None,
+    ) -> Scores:
+        """Check and stack ``{projector: [S, G]}``; what is stacked already stays as it is.
 
         Raises:
             StudyError: no projector, unequal numbers of seeds or groups, a score that is no number.
         """
+        if isinstance(scores, Scores):
+            return scores
         if not scores:
             raise StudyError("ranking: no projector was given; expected at least one.")
         tables: dict[str, Array] = {}
@@ -94,7 +110,17 @@ class Scores:
                         f"projector '{label}' has {array.shape[axis]} {word}, projector '{first}' "
                         f"has {tables[first].shape[axis]}; expected the same for all."
                     )
-        return cls(tuple(tables), np.stack(list(tables.values())))
+        added = None if choice is None else np.array([choice.get(label, 0.0) for label in tables])
+        return cls(tuple(tables), np.stack(list(tables.values())), frozenset(apart), added)
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean score of each projector."""
+        return dict(zip(self.labels, self.y.mean(axis=(1, 2)).tolist(), strict=True))
+
+
+#: ``{projector: [S, G]}``, or a study's checked scores with what is known of them.
+Table = Mapping[str, ArrayLike] | Scores
 
 
 # ---- The mean score of each projector with an interval that carries clips and seeds.
@@ -118,8 +144,16 @@ class MeanInterval:
 
 
 def study_noise(scores: Scores, method: Method = "floor") -> SeedNoise | None:
-    """Seed noise of a study; ``None`` with one seed, where it cannot be known."""
-    return seed_noise(scores.y, method) if scores.n_seeds > 1 else None
+    """Seed noise of a study; ``None`` with one seed, where it cannot be known.
+
+    ``y`` may have leading dimensions.
+    """
+    if scores.y.shape[-2] < 2:
+        return None
+    telling = None
+    if scores.apart:
+        telling = np.array([label not in scores.apart for label in scores.labels])
+    return replace(seed_noise(scores.y, method), telling=telling, choice=scores.choice)
 
 
 def basis_of(noise: SeedNoise | None) -> str:
@@ -142,9 +176,7 @@ def t_interval(
     return mean, mean - half, mean + half
 
 
-def mean_intervals(
-    scores: Mapping[str, ArrayLike], alpha: float = 0.05, share: bool = False
-) -> list[MeanInterval]:
+def mean_intervals(scores: Table, alpha: float = 0.05, share: bool = False) -> list[MeanInterval]:
     """Interval of every projector in ``{projector: [S, G]}``, in the order given.
 
     With ``share`` the scores are in [0, 1], and the interval is Wilson's with the same variance.

@@ -23,6 +23,9 @@ Method = Literal["floor", "mean"]
 
 #: Differences below this share of the largest score are rounding, not data.
 RELATIVE_ROUNDING = 1e-12
+#: So large a share of the projectors may be set apart as collapsed; where more collapse, everybody
+#: is charged for it.
+MOST_APART = 0.25
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,26 @@ class SeedNoise:
             :func:`seed_noise`), ``[..., P]``; may be negative, as unbiased estimates of zero are.
         n_seeds: S.
         method: what is charged at least.
+        telling: whose seeds tell of the others', ``[..., P]``: those that did not collapse; all
+            where it is ``None``.
+        choice: what choosing on half of the clips adds to the variance of a mean, ``[..., P]``; see
+            :mod:`siglip_study.ranking.choice`.
     """
 
     spread: Array
     own: Array
     n_seeds: int
     method: Method = "floor"
+    telling: Array | None = None
+    choice: Array | None = None
+
+    @property
+    def pool(self) -> Array:
+        """Whose variances make the least charge, ``[..., P]`` of bool."""
+        if self.telling is None:
+            return np.ones(self.own.shape, dtype=bool)
+        apart = np.mean(~self.telling, axis=-1, keepdims=True)
+        return np.broadcast_to(self.telling | (apart > MOST_APART), self.own.shape)
 
     @property
     def by_median(self) -> bool:
@@ -68,11 +85,15 @@ class SeedNoise:
     def _pooled(self, variances: Array) -> Array:
         if self.by_median:
             return self._floored_median(variances)
-        return np.asarray(variances.mean(axis=-1))
+        return np.asarray(variances.mean(axis=-1, where=self.pool))
 
     def _floored_median(self, variances: Array) -> Array:
         freedom = self.n_seeds - 1
-        return np.asarray(np.median(variances, axis=-1) * freedom / special.chdtri(freedom, 0.5))
+        if self.telling is None:
+            middle = np.median(variances, axis=-1)
+        else:
+            middle = np.nanmedian(np.where(self.pool, variances, np.nan), axis=-1)
+        return np.asarray(middle * freedom / special.chdtri(freedom, 0.5))
 
 
 def seed_noise(y: ArrayLike, method: Method = "floor") -> SeedNoise:
@@ -121,8 +142,12 @@ def contrast_variance(
 
     v₀ is what seeds do to a projector of this study as far as the others tell: with S ≥ 3 the
     median of the v_p times (S − 1)/χ²₀.₅(S − 1), which makes up for the median of a χ² being less
-    than its mean. One noisy projector, or one of which a run collapsed, moves it hardly, and is
-    charged its own v. With S = 2 it is the mean v̄.
+    than its mean. One noisy projector moves it hardly, and is charged its own v. With S = 2 it is
+    the mean v̄. Of P ≥ 4, a quarter at most that collapsed, in some runs or all, are left out of
+    it: collapse is no draw of the seed noise that the others share, until it is what seeds do here.
+
+    V also holds ``noise.choice`` of the members, where halves of a split chose for each other; it
+    takes no degrees of freedom (it is at most some 40 % of V).
 
     Satterthwaite (1946, Biometrics Bulletin 2, 110-114): if every U_k is E(U_k)·χ²_{f_k}/f_k, then
     Var(V) = Σ 2·E(U_k)²/f_k. A scaled χ²_f with the same mean and variance as V has
@@ -158,15 +183,17 @@ def add_seeds(
     pooled = (~charged_own).sum(axis=-1) * least_spread
     total = made_of.sum(axis=-1) + pooled
     if noise.by_median and noise.own.shape[-1] > 2:
-        counted = min(noise.own.shape[-1], 5)
+        counted = np.minimum(noise.pool.sum(axis=-1), 5)
         squares = np.square(made_of).sum(axis=-1) / (n_seeds - 1)
         squares += np.square(pooled) / (counted * (n_seeds - 1) / 2)
-        seed_df = np.full(clip_part.shape, counted * (n_seeds - 1.0))
+        seed_df = np.asarray(counted * (n_seeds - 1.0))
         np.divide(np.square(total), squares, out=seed_df, where=squares > 0)
     else:
         seed_df = _freedom_of_mean(noise, members, charged_own)
 
     variance = clip_part + seed_part
+    if noise.choice is not None:
+        variance = variance + noise.choice[..., list(members)].sum(axis=-1)
     denominator = np.square(clip_part) / (n_groups - 1) + np.square(total / n_seeds) / seed_df
     df = np.full(variance.shape, float(n_groups - 1))
     np.divide(np.square(variance), denominator, out=df, where=denominator > 0)
@@ -182,17 +209,18 @@ def _freedom_of_mean(noise: SeedNoise, members: tuple[int, ...], charged_own: Ar
     two is used, for which the simulation in ``docs/simulations.md`` speaks; of two projectors with
     three seeds or more the lower one, which costs no power there.
     """
-    n_projectors, freedom = noise.own.shape[-1], noise.n_seeds - 1
+    pool, freedom = noise.pool, noise.n_seeds - 1
+    n_telling = pool.sum(axis=-1)
     # The median of two is their mean, and charged with its factor.
     factor = freedom / special.chdtri(freedom, 0.5) if noise.by_median else 1.0
     weight = np.zeros(noise.own.shape)
     for place, member in enumerate(members):
         own = charged_own[..., place]
-        weight += np.where(own, 0.0, factor / n_projectors)[..., None]
+        weight += np.where(own, 0.0, factor / n_telling)[..., None] * pool
         weight[..., member] += own
     shares = weight * noise.spread
     squares = np.square(shares).sum(axis=-1)
-    equal = np.full(squares.shape, float(n_projectors * freedom))
+    equal = np.asarray(n_telling * float(freedom))
     estimate = np.square(shares.sum(axis=-1)) * freedom
     effective = np.divide(estimate, squares, out=equal.copy(), where=squares > 0)
     if noise.by_median:
