@@ -104,7 +104,7 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     for block in (run, test):
         assert block.count("\n") == 1 and block.startswith("python3 -m venv .venv && ")
     assert "pip install -r requirements.txt" in run
-    assert run.endswith("snakemake --cores 1 --resources gpu=1\n")
+    assert run.endswith("snakemake --cores all --resources gpu=1\n")
     assert "pip install -r requirements-dev.txt" in test and "pytest --cov" in test
     assert fenced(ROOT / "README.ko.md")[:2] == [run, test]
     above = (ROOT / "README.md").read_text(encoding="utf-8").split("```bash")[0]

@@ -96,6 +96,7 @@ def test_an_unknown_key_names_the_nearest(raw, key, near):
         ({"stage2": {"learning_rate": 1e-3}}, "stage2.learning_rate", "grid.learning_rate"),
         ({"stage2": {"epochs": 4}}, "stage2.epochs", "grid.epochs"),
         ({"controls": {"permuted_draws": 1}}, "controls.permuted_draws", "1"),
+        ({"runtime": {"cpu_threads": 2}}, "runtime", "expected device: cpu"),
         ({1: 2}, "1", ""),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from siglip_study.base.errors import StudyError
+from siglip_study.config.study import RuntimeConfig
 from siglip_study.models import devices
 
 TAKE = """
@@ -155,6 +156,14 @@ def test_work_on_the_cpu_takes_no_gpu(monkeypatch):
     monkeypatch.setattr(devices, "take_gpus", lambda count: pytest.fail("took a GPU"))
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
     assert devices.pick_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(3, 3), (None, len(os.sched_getaffinity(0)))])
+def test_a_job_on_the_cpu_has_the_threads_that_the_config_gives_it(monkeypatch, asked, threads):
+    taken = []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    devices.device_of(RuntimeConfig(device="cpu", cpu_threads=asked))
+    assert taken == [threads]
 
 
 def test_a_forked_worker_does_not_keep_its_parents_gpu(machine, tmp_path):

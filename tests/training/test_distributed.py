@@ -20,6 +20,7 @@ from support.features import write_inputs
 from siglip_study.base.errors import StudyError
 from siglip_study.config import parse
 from siglip_study.config.study import RuntimeConfig
+from siglip_study.models.devices import pick_device
 from siglip_study.runs.run import Inputs
 from siglip_study.study import Study
 from siglip_study.training.distributed import launch, require_same_weights
@@ -140,7 +141,7 @@ def test_a_rank_that_is_killed_is_the_sentence_and_all_are_open_to_this_machine_
 ):
     sentence = r"^rank 1 of 2 \(process \d+\) ended by SIGKILL; expected [^\n]+\.$"
     with pytest.raises(StudyError, match=sentence):
-        launch(ranks.listed_and_killed, 2, device, tmp_path)
+        launch(ranks.listed_and_killed, 2, pick_device(device, 2), tmp_path)
     if device == "cpu" and Path("/proc/net/tcp").is_file():  # the kernel tells in /proc
         for rank in (0, 1):
             heard = json.loads((tmp_path / f"rank{rank}.json").read_text())
@@ -149,9 +150,9 @@ def test_a_rank_that_is_killed_is_the_sentence_and_all_are_open_to_this_machine_
 
 def test_a_mistake_that_another_rank_finds_is_the_sentence_and_a_defect_its_traceback():
     with pytest.raises(StudyError, match=r"^order 7: found a mistake\.$"):
-        launch(ranks.mistaken, 2, "cpu", 7)
+        launch(ranks.mistaken, 2, pick_device("cpu", 2), 7)
     with pytest.raises(Exception, match=r"in broken\n(.*\n)+ZeroDivisionError: a defect"):
-        launch(ranks.broken, 2, "cpu")
+        launch(ranks.broken, 2, pick_device("cpu", 2))
 
 
 def test_ranks_with_other_weights_are_found():

@@ -46,13 +46,16 @@ mark_head()
 
 CONFIG = STUDY.config
 PATHS = STUDY.paths
+# A job with a model has a GPU; where the config keeps to the CPU, cores that are counted.
+ON_CPU = CONFIG.runtime.device == "cpu"
+MODEL_THREADS = (CONFIG.runtime.cpu_threads or workflow.cores or 1) if ON_CPU else 1
 GPU = {
-    "gpu": 1,
+    "gpu": 0 if ON_CPU else 1,
     "mem_mb": CONFIG.runtime.mem_mb,
     "runtime": CONFIG.runtime.runtime_minutes,
 }
 # A training job works on several GPUs; what it computes does not depend on how many.
-TRAINING_GPUS = {**GPU, "gpu": CONFIG.runtime.gpus}
+TRAINING_GPUS = {**GPU, "gpu": 0 if ON_CPU else CONFIG.runtime.gpus}
 REPORT_FILES = [
     str(path) for path in sorted((HOUSE / "report").rglob("*")) if path.is_file()
 ]

@@ -17,6 +17,7 @@ rule scorer_check:
     priority: 1
     conda:
         "../../environment.yml"
+    threads: MODEL_THREADS
     params:
         scorer=CONFIG.scorer.scoring_keys(),
         alpha=CONFIG.gate.alpha,
@@ -79,6 +80,7 @@ rule baselines:
         PATHS.benchmark("baselines")
     conda:
         "../../environment.yml"
+    threads: MODEL_THREADS
     params:
         scorer=CONFIG.scorer.scoring_keys(),
         version=BASELINES_VERSION,

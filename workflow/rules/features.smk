@@ -12,6 +12,7 @@ rule vision_features:
         PATHS.benchmark("vision_features", "{split}")
     conda:
         "../../environment.yml"
+    threads: MODEL_THREADS
     resources:
         **GPU,
     params:
@@ -38,6 +39,7 @@ rule scorer_features:
     priority: 1  # its check comes before the larger encoder's work
     conda:
         "../../environment.yml"
+    threads: MODEL_THREADS
     resources:
         **GPU,
     params:

@@ -20,6 +20,7 @@ rule stage1:
         PATHS.benchmark("stage1", "{stage1}")
     conda:
         "../../environment.yml"
+    threads: MODEL_THREADS
     resources:
         **TRAINING_GPUS,
     params:
@@ -58,6 +59,7 @@ rule stage2:
         PATHS.benchmark("stage2", "{cell}")
     conda:
         "../../environment.yml"
+    threads: MODEL_THREADS
     resources:
         **TRAINING_GPUS,
     params:
@@ -91,6 +93,7 @@ rule captions:
         PATHS.benchmark("captions", "{cell}")
     conda:
         "../../environment.yml"
+    threads: MODEL_THREADS
     resources:
         **GPU,
     params:

@@ -14,7 +14,7 @@ with job(snakemake.log[0]):
 
         from siglip_study.features.scorer import Scorer
         from siglip_study.features.store import read_frame_embeddings
-        from siglip_study.models.devices import pick_device
+        from siglip_study.models.devices import device_of
         from siglip_study.scoring.baselines import write_adversaries, write_retrieval
 
     config = parse(snakemake.config)
@@ -33,7 +33,7 @@ with job(snakemake.log[0]):
             split: {clip: rows.numpy() for clip, rows in found.items()}
             for split, found in frames.items()
         },
-        scorer=Scorer.from_config(config.scorer, pick_device(config.runtime.device)),
+        scorer=Scorer.from_config(config.scorer, device_of(config.runtime)),
         generic_out=Path(snakemake.output.generic),
         category_out=Path(snakemake.output.category),
     )

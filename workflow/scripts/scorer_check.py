@@ -13,7 +13,7 @@ with job(snakemake.log[0]):
 
         from siglip_study.features.scorer import Scorer
         from siglip_study.features.store import read_frame_embeddings
-        from siglip_study.models.devices import pick_device
+        from siglip_study.models.devices import device_of
         from siglip_study.ranking.scorer_check import check_references
 
     config = parse(snakemake.config)
@@ -25,7 +25,7 @@ with job(snakemake.log[0]):
             split: {clip: frames.numpy() for clip, frames in read_frame_embeddings(path).items()}
             for split, path in splits.items()
         },
-        scorer=Scorer.from_config(settings, pick_device(config.runtime.device)),
+        scorer=Scorer.from_config(settings, device_of(config.runtime)),
         settings=settings,
         alpha=snakemake.params.alpha,
         out=Path(snakemake.output.check),

@@ -14,11 +14,11 @@ with job(snakemake.log[0]):
         from siglip_study.data.decoding import read_frames
         from siglip_study.features.pipeline import embed_split
         from siglip_study.features.scorer import Scorer
-        from siglip_study.models.devices import pick_device
+        from siglip_study.models.devices import device_of
 
     config = parse(snakemake.config)
     settings, runtime = config.scorer, config.runtime
-    scorer = Scorer.from_config(settings, pick_device(runtime.device))
+    scorer = Scorer.from_config(settings, device_of(runtime))
     embed_split(
         pl.read_parquet(snakemake.input.clips),
         root=config.data_root,

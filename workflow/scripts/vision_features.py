@@ -14,11 +14,11 @@ with job(snakemake.log[0]):
         from siglip_study.data.decoding import read_frames
         from siglip_study.features.pipeline import encode_split
         from siglip_study.features.towers import VisionEncoder
-        from siglip_study.models.devices import pick_device
+        from siglip_study.models.devices import device_of
 
     config = parse(snakemake.config)
     vision, runtime = config.vision, config.runtime
-    encoder = VisionEncoder.from_config(vision, pick_device(runtime.device))
+    encoder = VisionEncoder.from_config(vision, device_of(runtime))
     encode_split(
         pl.read_parquet(snakemake.input.clips),
         root=config.data_root,

@@ -251,6 +251,11 @@ class RuntimeConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one."
     )
+    cpu_threads: Count | None = Field(
+        None,
+        description="With device: cpu: cores of a job with a model, so that --cores 8 runs eight "
+        "jobs of one core; null: all cores, one job at a time.",
+    )
     gpus: Count = Field(1, description="GPUs a training job works on, data-parallel.")
     memory_gb: Positive | None = Field(
         None, description="GPU memory (GiB) a job may fill; null: what is free when it starts."
@@ -272,8 +277,17 @@ class RuntimeConfig(Section):
         description="Seconds that a process with the libraries loaded (of trainings on a GPU: and "
         "the LLM) waits for the next job with a model; 0: each job loads them anew.",
     )
-    mem_mb: Count = Field(8000, description="Memory asked for by a GPU job.")
-    runtime_minutes: Count = Field(60, description="Time asked for by a GPU job.")
+    mem_mb: Count = Field(8000, description="Memory asked for by a job with a model.")
+    runtime_minutes: Count = Field(60, description="Time asked for by a job with a model.")
+
+    @model_validator(mode="after")
+    def _threads_are_counted_on_the_cpu_alone(self) -> RuntimeConfig:
+        if self.cpu_threads is not None and self.device != "cpu":
+            raise ValueError(
+                f"cpu_threads is {self.cpu_threads} and device {self.device}; expected device: cpu "
+                "with it"
+            )
+        return self
 
 
 class PresetConfig(Section):

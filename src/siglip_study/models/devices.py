@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from siglip_study.base import kept
 from siglip_study.base.errors import StudyError
+from siglip_study.config.study import RuntimeConfig
 
 log = logging.getLogger(__name__)
 
@@ -220,15 +221,22 @@ def _try(count: int, gpus: Sequence[str], folder: Path) -> list[str] | None:
 USABLE = 0.94
 
 
-def pick_device(choice: str | torch.device, gpus: int = 1) -> torch.device:
+def device_of(runtime: RuntimeConfig, gpus: int = 1) -> torch.device:
+    """The device of a job, with the threads that the config gives it; see :func:`pick_device`."""
+    return pick_device(runtime.device, gpus, runtime.cpu_threads)
+
+
+def pick_device(
+    choice: str | torch.device, gpus: int = 1, threads: int | None = None
+) -> torch.device:
     """The device of a job; ``auto`` is a GPU if there is one.
 
     Every job on a GPU comes by here before CUDA starts: it takes ``gpus`` GPUs of the machine to
     itself and sees no other.
 
-    On the CPU, torch takes as many threads as the process may use cores, shared by ``gpus``
-    processes. Snakemake sets OMP_NUM_THREADS to the threads of a rule, 1 under ``--cores 1``: that
-    bounds how many jobs run, and must not slow down the one that does.
+    On the CPU, torch takes ``threads`` threads, or as many as the process may use cores, shared by
+    ``gpus`` processes. Snakemake sets OMP_NUM_THREADS to the threads of a rule, 1 under
+    ``--cores 1``: that bounds how many jobs run, and must not slow down the one that does.
 
     Raises:
         StudyError: a GPU is asked for where there is none, or more than there are.
@@ -249,7 +257,7 @@ def pick_device(choice: str | torch.device, gpus: int = 1) -> torch.device:
                 f"runtime.gpus is {gpus}, but this job can see {seen}; expected at most {seen}."
             )
     if device.type == "cpu":
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // gpus))
+        torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // gpus))
     return device
 
 

@@ -19,7 +19,7 @@ from siglip_study.base.io import atomic_dir, file_digest, file_digests, read_jso
 from siglip_study.base.seeds import derived_seed
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import LlmConfig
-from siglip_study.models.devices import limit_memory, pick_device, single
+from siglip_study.models.devices import device_of, limit_memory, single
 from siglip_study.models.lent_llm import borrow_llm
 from siglip_study.models.llm import load_tokenizer, merge_adapters, prompt_layout
 from siglip_study.models.vlm import VisionLanguageModel
@@ -123,7 +123,7 @@ class Inputs:
 
 def use_device(runtime: RuntimeConfig) -> Accelerator:
     """The accelerator of a job of one process."""
-    return single(pick_device(runtime.device))
+    return single(device_of(runtime))
 
 
 class LoadedRun:

@@ -39,26 +39,27 @@ _PATIENCE = timedelta(minutes=30)
 
 
 def launch(
-    work: Callable[[Accelerator, *Args], None], ranks: int, device: str, *args: *Args
+    work: Callable[[Accelerator, *Args], None], ranks: int, device: torch.device, *args: *Args
 ) -> None:
     """Call ``work(accelerator, *args)`` in each of ``ranks`` processes; one rank is this process.
+
+    ``device`` is what was picked for all of them.
 
     Several are fresh interpreters that end with this one, each with a GPU, or a share of the CPU's
     cores. What they are given is pickled, so functions among it must belong to a module.
 
     Raises:
-        StudyError: there are fewer GPUs, a rank raised one, found no memory, or was killed.
+        StudyError: a rank raised one, found no memory, or was killed.
     """
-    chosen = pick_device(device, ranks)
     if ranks == 1:
-        work(single(chosen), *args)
+        work(single(device), *args)
         return
-    if chosen.type == "cuda" and not check_cuda_p2p_ib_support():
+    if device.type == "cuda" and not check_cuda_p2p_ib_support():
         # GeForce cards of the 40 series have no direct links, and NCCL fails unless it is told so.
         os.environ.setdefault("NCCL_P2P_DISABLE", "1")
         os.environ.setdefault("NCCL_IB_DISABLE", "1")
     with TemporaryDirectory(prefix="siglip-study-ranks-") as folder:
-        place = (ranks, chosen.type, Path(folder), log_file())
+        place = (ranks, device.type, Path(folder), log_file())
         context = start_processes(_rank, (*place, work, args), ranks, join=False, daemon=True)
         try:
             while not context.join():

@@ -21,6 +21,7 @@ from siglip_study.base.jobs import loading
 from siglip_study.base.seeds import derived_seed
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import StageConfig
+from siglip_study.models.devices import device_of
 from siglip_study.models.llm import add_lora, import_libraries
 from siglip_study.models.sizes import llm_shape, projector_flops, run_flops
 from siglip_study.models.vlm import VisionLanguageModel
@@ -82,7 +83,8 @@ def run_stage(job: StageJob) -> None:
     Stage 1 trains the projector alone, stage 2 projector and adapters.
     """
     with ResumePoint(job.resume).owned():
-        launch(_train, job.runtime.gpus, job.runtime.device, job, time.monotonic())
+        ranks = job.runtime.gpus
+        launch(_train, ranks, device_of(job.runtime, ranks), job, time.monotonic())
 
 
 def _train(accelerator: Accelerator, job: StageJob, began: float) -> None:
