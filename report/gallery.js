@@ -66,13 +66,27 @@
       && (!fact || (clip[TRUTH] && (fact === "right" ? !wrong(clip, said).length : wrong(clip, said).includes(fact))));
     if ((verdict || fact) && !own.some(fits)) return false;
     if (!words.length) return true;
-    const text = plain([clip[ID], clip[GROUP], clip[CATEGORY], ...clip[REFERENCES], ...own.map((s) => s[CAPTION])].filter(Boolean).join("\n"));
+    const text = textOf(clip, own);
     return words.every((word) => text.includes(word));
+  }
+
+  // What is searched of a clip, kept while the same projectors and the same seed are looked at.
+  let texts = new Map(), textsOf = "";
+  function textOf(clip, own) {
+    const key = chosen("by") + "." + seed();
+    if (key !== textsOf) [texts, textsOf] = [new Map(), key];
+    if (!texts.has(clip))
+      texts.set(clip, plain([clip[ID], clip[GROUP], clip[CATEGORY], ...clip[REFERENCES], ...own.map((s) => s[CAPTION])].filter(Boolean).join("\n")));
+    return texts.get(clip);
   }
 
   // ---- Words that are marked: not said of a shuffled clip or by other seeds, or said of most clips.
 
-  const bare = (word) => plain(word).replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "");
+  const bared = new Map();
+  function bare(word) {
+    if (!bared.has(word)) bared.set(word, plain(word).replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, ""));
+    return bared.get(word);
+  }
   const wordsOf = (text) => text.split(/\s+/).map(bare).filter(Boolean);
   const usualWords = new Map();
 
@@ -95,8 +109,11 @@
   // Clips lie in the page by a hash of their ids: the next one of another source is a random one.
   function shuffled(clip) {
     const from = number.get(clip[ID]);
-    const after = [...clips.slice(from + 1), ...clips.slice(0, from)];
-    return after.find((other) => other[GROUP] !== clip[GROUP] || other[GROUP] === null) ?? clip;
+    for (let step = 1; step < clips.length; step++) {
+      const other = clips[(from + step) % clips.length];
+      if (other[GROUP] !== clip[GROUP] || other[GROUP] === null) return other;
+    }
+    return clip;
   }
 
   function marker(clip, voice) {

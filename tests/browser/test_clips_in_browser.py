@@ -143,12 +143,18 @@ def test_another_seed_shows_the_same_clips_with_other_captions(open_clips):
     assert tab.run(captions) != before
 
 
-def test_words_that_no_other_seed_says_are_marked_and_the_mark_can_be_changed(open_clips):
-    tab = open_clips()
-    marked = "document.querySelectorAll('.clip .marked').length"
-    assert tab.run(marked) > 0
+def test_words_that_are_not_said_of_a_shuffled_clip_are_marked(open_clips):
+    tab = open_clips("#clip=clip_0005")
+    marked = "document.querySelectorAll('.clip .voice.{} .marked').length"
+    assert tab.run(marked.format("projector")) > 0
+    # What the collapsed run says of one clip it says of all.
+    assert tab.run(marked.format("hot")) == 0
+    choose(tab, "mark", "usual")
+    assert tab.run(marked.format("hot")) > 0
+    choose(tab, "mark", "seeds")
+    assert tab.run(marked.format("projector")) > 0 == tab.run(marked.format("hot"))
     choose(tab, "mark", "nothing")
-    assert tab.run(marked) == 0
+    assert tab.run(marked.format("projector")) == 0
 
 
 # ---- Links.

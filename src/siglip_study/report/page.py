@@ -180,7 +180,9 @@ def _view(
     return {
         "title": title,
         "first": first_screen(ranking, tables, cells, config, provenance.get("date"), orders),
-        "dataset": read_summary(results / "data" / "summary.json").line("tables/rejected.csv"),
+        "dataset": wording.data_line(
+            read_summary(results / "data" / "summary.json"), "tables/rejected.csv"
+        ),
         "tables": tables,
         "ranking": ranking,
         "references": references,

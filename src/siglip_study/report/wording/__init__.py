@@ -14,6 +14,7 @@ from siglip_study.report.wording.claims import (
     company,
     control_failed,
     copying_sentence,
+    data_line,
     failed_runs,
     generic_sentence,
     influence,
@@ -52,6 +53,7 @@ __all__ = [
     "company",
     "control_failed",
     "copying_sentence",
+    "data_line",
     "failed_runs",
     "gate_explained",
     "gate_name",
@@ -80,5 +82,6 @@ __all__ = [
 
 #: Templates call these by name: ``{{ ranking|caveats }}``.
 FILTERS: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (caveats, gate_name, influence, scorer_check, stamps)
+    each.__name__: each
+    for each in (caveats, gate_explained, gate_name, influence, scorer_check, stamps)
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from siglip_study.data.summary import ManifestSummary
 from siglip_study.ranking.gate import Verdict
 from siglip_study.ranking.orders import MetricOrder, TruthOrder
 from siglip_study.ranking.outlook import excluded_failure_rate
@@ -303,6 +304,22 @@ def company(own: int, clips: int, kinds: int) -> Text:
     """How many clips have others of their category, in how many categories."""
     word = "category" if kinds == 1 else "categories"
     return _say("company", own=own, all=clips, kinds=kinds, word=word)
+
+
+def data_line(summary: ManifestSummary, listed_in: str) -> Text:
+    """What became of the dataset; in English as the console says it."""
+    clips = ", ".join(f"{split} {n}" for split, n in summary.clips.items())
+    korean = f"사용한 영상: {clips}. "
+    if summary.rejected:
+        kinds = ", ".join(f"{as_written(kind).ko} {n}" for kind, n in summary.rejected.items())
+        korean += f"제외 {sum(summary.rejected.values())}개({kinds}), 목록은 {listed_in}"
+    else:
+        korean += "제외된 영상은 없습니다"
+    for what, n in summary.left_out.items():
+        korean += f". 라벨 {n}개에서 값을 뺌: {what}"
+    if summary.without_decord:
+        korean += f". {summary.without_decord}개는 decord 없이 읽음"
+    return Text(summary.line(listed_in), korean)
 
 
 # ---- Single runs.

@@ -354,6 +354,8 @@ REPRODUCE: dict[str, Text] = {
     "reproduce.page_commit": Text("commit of this page", "이 보고서의 커밋"),
     "reproduce.rejected": Text("Clips left out ({n})", "제외된 영상({n}개)"),
     "reproduce.run_commit": Text("commit of the training", "학습 커밋"),
+    "reproduce.source_hash": Text("hash of the source", "소스 코드 해시"),
+    "reproduce.date": Text("date", "날짜"),
     "reproduce.versions": Text("Versions", "버전"),
 }
 

@@ -63,7 +63,7 @@ DEFINITIONS: dict[str, str] = {
     "truncated_share": "토큰 한도에 걸린 캡션의 비율입니다.",
 }
 
-#: Kinds of tokens, and why a metric has no value, as the files name them.
+#: Kinds of tokens, why a metric has no value, why a clip was left out: as the files name them.
 _KOREAN = {
     "the model's own": "모델의 토큰",
     "content morphemes": "내용 형태소",
@@ -81,6 +81,14 @@ _KOREAN = {
     "the captions are the references themselves": "캡션이 기준 캡션 자체입니다",
     "there is no other clip to compare with": "비교할 다른 영상이 없습니다",
     "the clips have no categories": "영상에 범주가 없습니다",
+    "broken label": "깨진 라벨",
+    "duplicate id": "중복 ID",
+    "copy": "같은 파일",
+    "no caption": "캡션 없음",
+    "too short": "너무 짧음",
+    "unreadable": "읽을 수 없음",
+    "the file has zero bytes": "파일이 비어 있음",
+    "no frame can be decoded": "풀리는 프레임이 없음",
     "no clip has a value": "값이 있는 영상이 없습니다",
     "document frequencies need two train clips": "문서 빈도에는 학습 영상이 둘 이상 필요합니다",
 }
@@ -95,5 +103,5 @@ def definition(metric: str, english: str) -> Text:
 
 
 def as_written(english: str) -> Text:
-    """A kind of token or a reason of the files, with the Korean of what is known of it."""
+    """A kind of token or a reason, as a file has it, with the Korean of what is known of it."""
     return Text(english, _KNOWN.sub(lambda found: _KOREAN[found.group()], english))
