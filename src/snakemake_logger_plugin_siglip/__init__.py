@@ -68,8 +68,8 @@ class LogHandler(LogHandlerBase):
 
     def emit(self, record: LogRecord) -> None:
         event = _event(record)
-        undecoded = getattr(record, "exception", None) == UnicodeDecodeError.__name__
-        if undecoded and (sentence := _undecoded_config(sys.argv)):
+        failed = getattr(record, "exception", None) in _UNREAD
+        if failed and (sentence := _unread_config(sys.argv)):
             self._errors.append(sentence)
         elif self._shows_all:
             if event is not LogEvent.WORKFLOW_STARTED and (text := self.format(record)):
@@ -151,15 +151,19 @@ def _what(record: Any) -> str:
     return str(getattr(record, "rule_msg", None) or record.rule_name)
 
 
-def _undecoded_config(argv: list[str]) -> str | None:
-    """What is wrong with the config that Snakemake, which reads it first, could not decode.
+#: What Snakemake ends with on a config of another encoding, a number or a nesting past all limits.
+_UNREAD = (UnicodeDecodeError.__name__, ValueError.__name__, RecursionError.__name__)
+
+
+def _unread_config(argv: list[str]) -> str | None:
+    """What is wrong with the config that Snakemake, which reads it first, could not read.
 
     Snakemake itself names no file, only where it was in its own code.
     """
     from siglip_study.config import load
 
     for path in [*(Path(word.rpartition("=")[2]) for word in argv[1:]), Path("config/config.yaml")]:
-        if path.is_file():
+        if path.suffix in (".yaml", ".yml") and path.is_file():
             try:
                 load(path)
             except StudyError as error:

@@ -22,11 +22,6 @@ def failures(config):
     return [f"{f.what}: {f.sentence}" for f in preflight(config) if f.level == "failed"]
 
 
-def edit(path, **changes):
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(raw | changes), encoding="utf-8")
-
-
 def test_the_demo_is_ready_before_its_clips_exist(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     config = load("config/config.yaml").model_copy(update={"output_dir": str(tmp_path)})
@@ -37,79 +32,23 @@ def test_the_demo_is_ready_before_its_clips_exist(monkeypatch, tmp_path):
     assert verdict(findings)[0]
 
 
-def test_all_checks_run_though_one_fails(study, models):
+def test_all_checks_run_whatever_one_meets(study, models, monkeypatch):
+    monkeypatch.setitem(CHECKS, "gpu", lambda forecast: 1 / 0)
     (models / "vision" / "config.json").unlink()
     findings = preflight(study())
     assert {f.what for f in findings} >= {"config", "vision", "llm", "scorer", "data", "report"}
+    assert any("gpu: ZeroDivisionError" in str(f) for f in findings if f.level == "failed")
     ready, sentence = verdict(findings)
     assert not ready and "not ready" in sentence
     assert all(str(f).startswith(("ok ", "warning ", "failed ")) for f in findings)
 
 
-def pickled(models):
-    (models / "llm" / "model.safetensors").rename(models / "llm" / "pytorch_model.bin")
-
-
-def without_a_shard(models):
-    (models / "llm" / "model.safetensors").unlink()
-    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
-    (models / "llm" / "model.safetensors.index.json").write_text(json.dumps(index))
-
-
-def with_small_frames(models):
-    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    edit(models / "vision" / "preprocessor_config.json", **size)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (pickled, "as a pickle only; expected safetensors"),
-        (without_a_shard, "model-00001-of-00002.safetensors is missing"),
-        (with_small_frames, "32×32 pixels; expected 64×64, the size of the model"),
-        (lambda m: edit(m / "vision" / "config.json", model_type="swin"), "vision: .* 'swin', a"),
-        (lambda m: edit(m / "llm" / "config.json", model_type="siglip"), "llm: .* type 'siglip'"),
-        (lambda m: edit(m / "scorer" / "config.json", model_type="vit"), "scorer: .* type 'vit'"),
-        (
-            lambda m: edit(m / "llm" / "config.json", vocab_size=1000),
-            "1013 tokens and the model 1000 embeddings",
-        ),
-        (lambda m: (m / "llm" / "chat_template.jinja").unlink(), "no chat template"),
-        (
-            lambda m: edit(m / "llm" / "config.json", model_type="gpt_neox"),
-            "llm: .* 'gpt_neox', which is not supported: its layers",
-        ),
-        (
-            lambda m: edit(m / "llm" / "config.json", quantization_config={"quant_method": "awq"}),
-            r"llm: .* is quantised already \(quantization_config: awq\)",
-        ),
-        (
-            lambda m: edit(m / "scorer" / "config.json", quantization_config={"bits": 8}),
-            "scorer: .* is quantised already",
-        ),
-    ],
-)
-def test_a_model_that_will_not_do(study, models, spoil, said):
-    spoil(models)
-    assert any(re.search(said, line) for line in failures(study()))
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"vision": {"model": "./nowhere", "frames": 2}}, "vision.model is './nowhere'"),
         (
             {"scorer": {"model": "google/siglip2-so400m-patch14-384", "frames": 2}},
             "not on this machine; fetch it ahead with: python -m",
-        ),
-        (
-            {"projectors": {"linear": {}, "query_abstractor": {"options": {"heads": 5}}}},
-            "projectors: query_abstractor",
-        ),
-        ({"vision": {"model": TOWER, "layer": -9}}, "has 5 layers; vision.layer is -9"),
-        (
-            {"llm": {"model": LLM, "lora": {"targets": ["q_proj", "query_key_value"]}}},
-            "llm.lora.targets: query_key_value is no linear layer of this model",
         ),
         (
             {"llm": {"model": LLM, "matmul": "fp8", "lora": {"targets": ["q_proj"]}}},
@@ -146,6 +85,15 @@ def test_a_good_dataset(study, dataset, clip):
 def test_a_dataset_that_will_not_do(study, dataset, splits, keys, said):
     data = {"root": str(dataset(splits=splits)), **keys}
     assert any(re.search(said, line) for line in failures(study(data=data, demo=None)))
+
+
+def test_a_source_video_of_two_splits_is_told_before_any_job(study, dataset):
+    root = dataset()
+    for split in ("train", "report"):
+        label = {"annotation": {"description_kr": "공."}, "meta": {"source": "tape 7"}}
+        (root / split / "labels" / f"{split}-1.json").write_text(json.dumps(label))
+    found = failures(study(data={"root": str(root)}, demo=None))
+    assert any("'tape 7' has clips in the splits train and report" in line for line in found)
 
 
 def test_one_clip_or_label_that_cannot_be_read_is_a_warning(study, dataset):

@@ -6,7 +6,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.kept import mark_head
 
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
-from siglip_study.config import parse as parsed
+from siglip_study.config import parse as parsed, read as read_config
 from siglip_study.data.fingerprint import split_digests
 from siglip_study.study.cells import HELD_OUT, SPLITS, TRAINED_ON
 from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
@@ -32,6 +32,8 @@ if any(c.isspace() or c in "\\'\"$&;()<>|`*?#!" for c in sys.executable):
     )
 
 try:
+    for file in workflow.configfiles:
+        read_config(file)  # Snakemake takes the last of two keys of a name without a word
     STUDY = Study(parsed(config))
     for cell in STUDY.cells.values():
         # Found by name alone, without building it.

@@ -3,6 +3,6 @@
 Nothing heavy is imported: Snakemake reads it every time.
 """
 
-from siglip_study.config.loading import load, parse, plain_config
+from siglip_study.config.loading import load, parse, plain_config, read
 
-__all__ = ["load", "parse", "plain_config"]
+__all__ = ["load", "parse", "plain_config", "read"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import StudyError, first_line
 from siglip_study.config.study import Config
 
 # ---- What is wrong with a config, in one sentence that a user can act on.
@@ -64,7 +65,40 @@ def error_sentence(error: Mapping[str, Any], source: str, root: type[BaseModel])
     message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
     if error["type"] == "value_error":  # our own, which begins with the name of a field
         return f"{source}: {key}{'.' if key else ''}{message}."
-    return f"{source}: {key or 'the config'} is {error['input']!r}: {message}."
+    key = key.removesuffix(".[key]") or "the config"
+    if error["type"] in _EXPECTED:
+        message = "expected " + _EXPECTED[error["type"]].format(**error.get("ctx", {}))
+    return f"{source}: {key} is {_found(error['input'])}; {message}."
+
+
+#: What pydantic means by a type of error, in the words of YAML.
+_EXPECTED = {
+    **dict.fromkeys(("dict_type", "model_type"), "a mapping of keys"),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list"),
+    **dict.fromkeys(
+        ("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"
+    ),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "a text",
+    "finite_number": "a finite number",
+    "literal_error": "{expected}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "too_short": "{min_length} at least",
+    "too_long": "{max_length} at most",
+    "invalid_key": "keys that are texts",
+    "string_pattern_mismatch": "letters, digits, '_', '.' and '-', the first a letter or digit",
+}
+
+
+def _found(value: Any) -> str:
+    """A value as a sentence holds it, however large it is."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 100
+    return short.repr(value)
 
 
 def plain_config(config: Config) -> dict[str, Any]:
@@ -81,20 +115,56 @@ def parse(raw: Mapping[str, Any], source: str = "config") -> Config:
     Raises:
         StudyError: one sentence naming the first wrong key, what was found and what was expected.
     """
+    _check_extent(raw, source)
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
         raise StudyError(error_sentence(error.errors()[0], source, Config)) from None
 
 
-def load(path: str | Path) -> Config:
-    """Read a YAML config file.
+#: Values and levels of a config; the largest study has a few hundred, in seven.
+_MOST_VALUES, _MOST_LEVELS = 20_000, 20
+
+
+def _check_extent(raw: object, source: str) -> None:
+    """Refuse what YAML's anchors blow up, before anything copies it."""
+    pending, seen = [(raw, 1)], 0
+    while pending:
+        value, level = pending.pop()
+        inner = [*value.values()] if isinstance(value, Mapping) else value
+        if not isinstance(inner, list | tuple):
+            continue
+        seen += len(inner)
+        if seen > _MOST_VALUES or level > _MOST_LEVELS:
+            found = f"more than {_MOST_VALUES} values" if level <= _MOST_LEVELS else "more levels"
+            raise StudyError(
+                f"{source}: found {found} (anchors may repeat each other); expected a study's "
+                f"config, of at most {_MOST_LEVELS} levels."
+            )
+        pending += [(one, level + 1) for one in inner]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader; a key that stands twice in a mapping is an error, not the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for place, name in enumerate(names):
+            if name in names[:place] and name != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"found the key '{name}' twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The keys of a YAML file, as they stand there.
 
     Raises:
-        StudyError: the file is absent, is not YAML, or does not validate.
+        StudyError: the file is absent, or is no YAML mapping.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such config file.") from None
     except OSError as error:
@@ -107,6 +177,17 @@ def load(path: str | Path) -> Config:
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise StudyError(f"{path}: not readable as YAML ({problem}).") from None
+    except (ValueError, RecursionError) as error:  # a number or a nesting past Python's limits
+        raise StudyError(f"{path}: not readable as YAML ({first_line(error)}).") from None
     if not isinstance(raw, dict):
         raise StudyError(f"{path}: found {type(raw).__name__}; expected a mapping of keys.")
-    return parse(raw, str(path))
+    return raw
+
+
+def load(path: str | Path) -> Config:
+    """Read a YAML config file.
+
+    Raises:
+        StudyError: the file is absent, is not YAML, or does not validate.
+    """
+    return parse(read(path), str(path))

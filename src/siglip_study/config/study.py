@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,14 +16,17 @@ from siglip_study.config.training import (
     VisionConfig,
 )
 from siglip_study.config.types import (
+    Apart,
     Count,
     Fraction,
+    Frames,
     HomePath,
     Label,
     ModelSection,
     OutputPath,
     Positive,
     Section,
+    Seed,
 )
 
 
@@ -32,7 +36,7 @@ class DemoConfig(Section):
     train: Count = Field(200, description="Training clips.")
     selection: Count = Field(60, description="Clips that choose cells.")
     report: Count = Field(60, description="Clips that are published.")
-    seed: int = Field(7, description="Seed of scenes, captions and rendering.")
+    seed: Seed = Field(7, description="Seed of scenes, captions and rendering.")
 
 
 class DataConfig(Section):
@@ -98,25 +102,34 @@ class DataConfig(Section):
                 "splits must name train with selection and report, or train with held_out; found "
                 + ", ".join(sorted(names))
             )
+        homes: dict[str, str] = {}
+        for name, folder in self.splits.items():
+            other = homes.setdefault(normpath(folder), name)
+            if other != name:
+                raise ValueError(
+                    f"splits.{name} is {folder!r}, as is {other}; expected a folder for each split"
+                )
         return self
 
 
 class GridConfig(Section):
     """Axes that are tuned for every projector alike; both belong to stage 2."""
 
-    learning_rate: tuple[Positive, ...] = Field((2e-5, 5e-5), min_length=1, description="Rates.")
-    epochs: tuple[Count, ...] = Field((3,), min_length=1, description="Budgets.")
+    learning_rate: Annotated[tuple[Positive, ...], Apart] = Field(
+        (2e-5, 5e-5), description="Rates."
+    )
+    epochs: Annotated[tuple[Count, ...], Apart] = Field((3,), description="Budgets.")
 
 
 class SeedConfig(Section):
     """What tunes is never reported."""
 
-    tuning: int | tuple[int, ...] = Field(
+    tuning: Seed | tuple[Seed, ...] = Field(
         0,
         description="Seed of the tuning cells, or a list: each is trained with every one of them, "
         "and chosen by its mean.",
     )
-    report: tuple[int, ...] = Field(
+    report: tuple[Seed, ...] = Field(
         (1, 2, 3), min_length=1, description="Fresh seeds of the chosen cell."
     )
 
@@ -191,7 +204,7 @@ class ScorerConfig(ModelSection):
     model: HomePath = Field(
         "google/siglip2-so400m-patch14-384", description="Hub id or local folder."
     )
-    frames: Count = Field(8, description="Frames scored a clip.")
+    frames: Frames = Field(8, description="Frames scored a clip.")
     lowercase: bool = Field(True, description="SigLIP 2 was trained on lower-cased text.")
     stop_if_blind: bool = Field(
         True,
@@ -229,7 +242,7 @@ class GateConfig(Section):
         True,
         description="Grounded asks for M within category too, if the references have it.",
     )
-    alpha: Fraction = Field(0.05, description="Level of every test in the study.")
+    alpha: Fraction = Field(0.05, gt=0.0, lt=1.0, description="Level of every test in the study.")
 
 
 class ReportConfig(Section):
@@ -242,7 +255,7 @@ class ReportConfig(Section):
     dataset: str = Field("", description="Name of the dataset on the page; empty: its folder's.")
     repository: str = Field("", description="Address that the page tells to clone the code from.")
     gallery_clips: Annotated[int, Field(ge=0)] = Field(200, description="Clips with pictures.")
-    gallery_frames: Count = Field(8, description="Frames of a picture.")
+    gallery_frames: Frames = Field(8, description="Frames of a picture.")
 
 
 class RuntimeConfig(Section):
@@ -296,7 +309,7 @@ class PresetConfig(Section):
     projector: Label = Field(description="Label in `projectors`.")
     stage1: StageConfig = Field(description="Its first stage.")
     stage2: StageConfig = Field(description="Its second stage.")
-    seed: int = Field(42, description="Published seed.")
+    seed: Seed = Field(42, description="Published seed.")
 
 
 class Config(Section):

@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from siglip_study.config.types import (
+    Apart,
     Count,
     Fraction,
+    Frames,
     HomePath,
     ModelSection,
     Options,
@@ -29,7 +31,7 @@ class VisionConfig(ModelSection):
     layer: int = Field(
         -2, description="Hidden layer that is read; −1 is the last, as in the published study."
     )
-    frames: Count = Field(8, description="Frames per clip, uniform in time.")
+    frames: Frames = Field(8, description="Frames per clip, uniform in time.")
 
 
 class LoraConfig(Section):
@@ -37,8 +39,8 @@ class LoraConfig(Section):
 
     r: Count = Field(16, description="Rank.")
     alpha: Count = Field(32, description="Scale; the update is multiplied by alpha / r.")
-    dropout: Fraction = Field(0.05, description="Dropout before the adapters.")
-    targets: tuple[str, ...] = Field(
+    dropout: Fraction = Field(0.05, lt=1.0, description="Dropout before the adapters.")
+    targets: Annotated[tuple[str, ...], Apart] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         description="Names of the linear layers that get an adapter.",
     )
@@ -122,8 +124,7 @@ class ProjectorConfig(Section):
 
     type: str | None = Field(None, description="Exact registry name; null: the label itself.")
     options: Options = Field({}, description="Constructor options of that projector.")
-    epochs: tuple[Count, ...] | None = Field(
+    epochs: Annotated[tuple[Count, ...], Apart] | None = Field(
         None,
-        min_length=1,
         description="Its own budgets in place of `grid.epochs`, for a study of equal GPU time.",
     )

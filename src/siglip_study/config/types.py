@@ -5,25 +5,44 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
+
+def _no_switch(value: Any) -> Any:
+    # YAML reads `yes` and `on` as true, which Python takes for 1.
+    if isinstance(value, bool):
+        raise _expected("a number")
+    return value
+
+
+def _expected(what: str) -> PydanticCustomError:
+    return PydanticCustomError("expected", "expected {what}", {"what": what})
+
+
+_Number = BeforeValidator(_no_switch)
+Fraction = Annotated[float, _Number, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, _Number, Field(gt=0.0)]
+Count = Annotated[int, _Number, Field(ge=1)]
+# All of a clip's frames are in memory at once.
+Frames = Annotated[int, _Number, Field(ge=1, le=1024)]
+Seed = Annotated[int, _Number, Field(ge=0, lt=2**63)]
 # A label becomes part of a path, a table cell and a chart legend.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 def _at_home(path: str) -> str:
+    if not path or not path.isprintable():
+        raise _expected("a name of characters that can be seen")
     try:
         return str(Path(path).expanduser()) if path.startswith("~") else path
-    except RuntimeError as error:
-        raise ValueError(f"no home folder is known for it ({error})") from None
+    except RuntimeError:
+        raise _expected("a user of this machine behind the ~") from None
 
 
 def _writable_name(path: str) -> str:
     if "{" in path or "}" in path:
-        raise ValueError("Snakemake takes braces in a path for wildcards; expected none")
+        raise _expected("a path without braces, which Snakemake takes for wildcards")
     return path
 
 
@@ -39,6 +58,16 @@ def _in_order(options: dict[str, Any]) -> dict[str, Any]:
 # Their order means nothing, but Snakemake compares parameters by their text: a config whose options
 # were written in another order would train again.
 Options = Annotated[dict[str, Any], AfterValidator(_in_order)]
+
+
+def _apart(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values or len(set(values)) < len(values):
+        raise _expected("one at least, and each once")
+    return values
+
+
+# Of a tuple: some, and no two alike.
+Apart = AfterValidator(_apart)
 
 
 class Section(BaseModel):

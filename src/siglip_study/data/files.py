@@ -145,6 +145,10 @@ def files_by_id(
             continue
         elif not is_inside(root, path, follow):
             scan.reject(clip, relative, "outside: the file leads outside the dataset's folder")
+        elif not path.is_file():
+            scan.reject(
+                clip, relative, "unreadable: no file (a link to nothing, a pipe or the like)"
+            )
         else:
             found[clip].append(relative)
     return {clip: sorted(paths) for clip, paths in found.items()}

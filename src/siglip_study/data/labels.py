@@ -92,7 +92,12 @@ class Scan:
 
     def reject(self, clip: str, path: str, reason: str) -> None:
         """Note a clip or label that cannot be used, with the reason as ``kind: detail``."""
-        self.rejected.append(Rejection(clip, path, reason))
+        self.rejected.append(Rejection(shown(clip), shown(path), reason))
+
+
+def shown(text: str) -> str:
+    """A text from a label as a message holds it: not all of one that is long beyond reason."""
+    return text if len(text) <= 300 else f"{text[:100]}…"
 
 
 Reader = Callable[[Source], Scan]
@@ -118,7 +123,7 @@ def parse_json(data: bytes) -> Any:
     try:
         return json.loads(read_text(data))
     except (ValueError, RecursionError) as error:
-        raise LabelError(f"broken label: not JSON ({error})") from error
+        raise LabelError(f"broken label: not JSON ({shown(str(error))})") from error
 
 
 def parse_label(data: bytes) -> dict[str, Any]:
@@ -197,7 +202,7 @@ def captions_of(value: Any, key: str, label: Mapping[str, Any] | None = None) ->
     """
     if value is None:
         near = nearest_key(key, dotted_keys(label)) if label else None
-        hint = f"; did you mean '{near}'?" if near else ""
+        hint = f"; did you mean '{near}'?" if near not in (None, key) else ""
         raise LabelError(f"no caption: '{key}' is absent{hint}")
     listed = value if isinstance(value, list | tuple) else [value]
     texts = [text for text in listed if text is not None and text == text]  # NaN is no caption
@@ -253,7 +258,7 @@ def seconds_of(label: Mapping[str, Any], key: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise LabelError(f"broken label: '{key}' is '{value}'; expected seconds")
+        raise LabelError(f"broken label: '{key}' is '{shown(value)}'; expected seconds")
     return seconds
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,13 @@ def list_dataset(
     scans: dict[str, Scan] = {
         split: scan_split(data, root, folder) for split, folder in data.splits.items()
     }
+    return related(scans, root, content)
+
+
+def related(
+    scans: Mapping[str, Scan], root: Path, content: Callable[[str], str] | None = None
+) -> dict[str, SplitListing]:
+    """What splits list that were scanned; arguments as of :func:`list_dataset`."""
     by_id: dict[str, list[str]] = defaultdict(list)
     for split, scan in scans.items():
         for clip in scan.clips:
@@ -110,6 +117,26 @@ def _families(
             )
             joined.update(dict.fromkeys(other, first))
     return [family(f"group {clip.group}") for _, clip in listed]
+
+
+#: A file in two splits stays in the later one: clips that are reported are dearer.
+DEARER = ("train", "selection", "report", "held_out")
+
+
+def require_apart(clips: Iterable[tuple[str, str, str]]) -> None:
+    """Raise StudyError for a source video of two splits, told from (split, group, id) of clips.
+
+    Clips of one source video look alike: trained on and reported, they would leak.
+    """
+    homes: dict[str, str] = {}
+    for split, group, clip in sorted(clips, key=lambda row: (DEARER.index(row[0]), row[2])):
+        other = homes.setdefault(group, split)
+        if other != split:
+            raise StudyError(
+                f"source video '{group}' has clips in the splits {other} and {split} "
+                f"(one is '{clip}'); expected each source in one split: move its clips, or "
+                "set data.group_key to the key that names the source."
+            )
 
 
 def _size(path: Path) -> int:

@@ -14,7 +14,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.config.study import DataConfig
 from siglip_study.data.clips import ClipFile
 from siglip_study.data.labels import Rejection
-from siglip_study.data.listing import list_dataset
+from siglip_study.data.listing import DEARER, list_dataset, require_apart
 from siglip_study.data.stills import is_still
 from siglip_study.data.summary import Unused
 from siglip_study.data.vetting_processes import vet_clips
@@ -32,9 +32,6 @@ MANIFEST_SCHEMA: dict[str, pl.DataType] = {
 
 
 # ---- The same file under several ids: not trained on and reported, nor counted twice.
-
-#: A file in two splits stays in the later one: clips that are reported are dearer.
-_DEARER = ("train", "selection", "report", "held_out")
 
 
 def settle_copies(
@@ -62,7 +59,7 @@ def settle_copies(
         return group
 
     for same in by_file.values():
-        home = max((row["split"] for row in same), key=_DEARER.index)
+        home = max((row["split"] for row in same), key=DEARER.index)
         kept = [row for row in same if row["split"] == home]
         for row in same:
             if row["split"] != home:
@@ -114,16 +111,7 @@ def vet_split(
             f"{root / folders[split]}: no usable clip for split '{split}'{why}; expected at "
             "least one."
         )
-    # Clips of one source video look alike: trained on and reported, they would leak.
-    homes: dict[str, str] = {}
-    for row in sorted(rows, key=lambda row: (_DEARER.index(row["split"]), row["id"])):
-        other = homes.setdefault(row["group"], row["split"])
-        if other != row["split"]:
-            raise StudyError(
-                f"source video '{row['group']}' has clips in the splits {other} and {row['split']} "
-                f"(one is '{row['id']}'); expected each source in one split: move its clips, or "
-                "set data.group_key to the key that names the source."
-            )
+    require_apart((row["split"], row["group"], row["id"]) for row in rows)
     own = [row for row in rows if row["split"] == split]
     return pl.DataFrame(own, schema=MANIFEST_SCHEMA), Unused.of(rejected, listing.left_out)
 

@@ -169,12 +169,12 @@ def check_columns(columns: Mapping[str, str], source: Source, name: str) -> list
     unknown = [column for column in columns if column not in known | source.ignored]
     if unknown and "*" not in source.ignored:
         near = nearest_key(unknown[0], keys.values())
-        hint = f"did you mean '{near}'? Else" if near else "expected"
+        hint = f"did you mean '{near}'? Else name" if near else "name"
         by_name = {key: _CONFIG_KEY[fact] for fact, key in keys.items()}
         named = by_name.get(near or "", "a key of data")
         more = f" (and {len(unknown) - 1} more)" if unknown[1:] else ""
         raise StudyError(
-            f"{columns[unknown[0]]}: unknown column '{unknown[0]}'{more}; {hint} name it in "
+            f"{columns[unknown[0]]}: unknown column '{unknown[0]}'{more}; {hint} it in "
             f"{named}, or in data.ignore_keys to leave it unread."
         )
     return [column for column in columns if column in known]

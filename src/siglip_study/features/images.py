@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import StudyError, first_line
 from siglip_study.models.hub import architecture_source, image_processor, read_model_json
 
 # transformers' processor classes → what each assumes for settings that a file leaves out.
@@ -131,7 +131,10 @@ def image_settings(model: str, revision: str | None, key: str, weights: str) -> 
     if packaged is not None and architecture_source(model, revision) == "packaged":
         return packaged
     settings = read_model_json(model, revision, names, key)
-    found: dict[str, Any] = settings.get("image_processor", settings)
+    found = settings.get("image_processor", settings)
+    if not isinstance(found, dict):
+        told = f"'image_processor' is a {type(found).__name__}"
+        raise StudyError(f"{key} '{model}': {told}; expected a mapping of settings.")
     return found
 
 
@@ -141,13 +144,23 @@ def transform_from(settings: dict[str, Any], source: str) -> FrameTransform:
     Raises:
         StudyError: another processor, or a crop larger than the resized frame.
     """
-    name = settings.get("image_processor_type") or settings.get("feature_extractor_type", "")
+    name = str(settings.get("image_processor_type") or settings.get("feature_extractor_type", ""))
     kind = name.removesuffix("Fast").removesuffix("Pil")
     kind = kind.replace("FeatureExtractor", "ImageProcessor")  # their name until 2022
     if kind not in _DEFAULTS:
         known = ", ".join(_DEFAULTS)
         raise StudyError(f"{source}: its image processor is '{name}'; expected one of {known}.")
     given = {**_DEFAULTS[kind], **{k: v for k, v in settings.items() if v is not None}}
+    try:
+        return _transform(kind, given, source)
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise StudyError(
+            f"{source}: its image processor's settings cannot be used ({type(error).__name__}: "
+            f"{first_line(error)}); expected those of a {kind}."
+        ) from None
+
+
+def _transform(kind: str, given: dict[str, Any], source: str) -> FrameTransform:
     if given.get("do_pad"):
         raise StudyError(f"{source}: its image processor pads frames; expected resizing alone.")
     resize = _side(given["size"]) if given.get("do_resize", True) else None
@@ -161,14 +174,20 @@ def transform_from(settings: dict[str, Any], source: str) -> FrameTransform:
     if crop is not None and (crop[0] > reach[0] or crop[1] > reach[1]):
         raise StudyError(f"{source}: crop {crop} exceeds the resized frame {reach}.")
     normal = given.get("do_normalize", True)
-    return FrameTransform(
+    made = FrameTransform(
         resize=resize,
         crop=crop,
         resample=int(given["resample"]),
         scale=float(given.get("rescale_factor", 1 / 255)) if given.get("do_rescale", True) else 1.0,
-        mean=tuple(given["image_mean"]) if normal else (0.0, 0.0, 0.0),
-        std=tuple(given["image_std"]) if normal else (1.0, 1.0, 1.0),
+        mean=tuple(map(float, given["image_mean"])) if normal else (0.0, 0.0, 0.0),
+        std=tuple(map(float, given["image_std"])) if normal else (1.0, 1.0, 1.0),
     )
+    filters, sides = range(6), range(1, 10_000)  # those of PIL; larger pictures fill the memory
+    if made.resample not in filters or not all(side in sides for side in (*reach, *made.size)):
+        raise ValueError(f"size {made.size}, resample {made.resample}")
+    if not len(made.mean) == len(made.std) == 3 or not all(std > 0 for std in made.std):
+        raise ValueError(f"mean {made.mean}, std {made.std}")
+    return made
 
 
 def _side(size: Any) -> tuple[int, int] | int:

@@ -16,7 +16,7 @@ from siglip_study.config.training import VisionConfig
 from siglip_study.features.images import FrameTransform, PatchTransform, load_transform
 from siglip_study.models.devices import pick_device
 from siglip_study.models.families import VisionFamily, patch_grid, vision_family
-from siglip_study.models.hub import load_weights, settings_of
+from siglip_study.models.hub import LAID_OUT, load_weights, settings_of
 
 Weights = Literal["pretrained", "random"]
 
@@ -59,8 +59,10 @@ def load_frozen(
 ) -> Any:
     """A model of class ``loader``; with random weights from its ``settings``, by a fixed seed.
 
-    ``options``: of its constructor.
+    ``options``: of its constructor. On ``meta`` no weight is read, and all are accounted for.
     """
+    if device.type == "meta":
+        options |= LAID_OUT
     if weights == "pretrained":
         return load_weights(loader, model, revision, key, dtype, **options).to(device)
     config = loader.config_class.from_dict(settings)

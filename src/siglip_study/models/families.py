@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from siglip_study.base.errors import StudyError, first_line
+from siglip_study.base.errors import StudyError
 
 
 def complete_config(raw: Mapping[str, Any], source: str) -> Any:
@@ -20,19 +20,44 @@ def complete_config(raw: Mapping[str, Any], source: str) -> Any:
     Raises:
         StudyError: a type that transformers does not know, or settings that are not of that type.
     """
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
-    kind = raw.get("model_type", "")
+    kind = str(raw.get("model_type", ""))
     if kind not in CONFIG_MAPPING:
         raise StudyError(f"{source} is of type '{kind}'; expected one that transformers knows.")
+    _check_sizes(raw, source)
     try:
         return CONFIG_MAPPING[kind].from_dict(dict(raw))
-    except (StrictDataclassError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except Exception as error:  # whatever its code makes of settings that are none
+        told = " ".join(str(error).split())[:300] or type(error).__name__
         raise StudyError(
-            f"{source}: its config.json is not one of type '{kind}' ({first_line(error)}); "
+            f"{source}: its config.json is not one of type '{kind}' ({told}); "
             "expected a model that transformers can build."
         ) from None
+
+
+#: Sizes from 1 up to which a model can be one: others would never be built, or fill the memory.
+_LARGEST = {
+    "num_hidden_layers": 1000,
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "patch_size"), 10_000),
+    **dict.fromkeys(("hidden_size", "head_dim", "image_size", "num_channels"), 100_000),
+    **dict.fromkeys(("intermediate_size", "vocab_size", "num_labels"), 10_000_000),
+    "max_position_embeddings": 100_000_000,
+}
+
+
+def _check_sizes(raw: Mapping[str, Any], source: str) -> None:
+    """Look at a config's sizes before transformers makes lists of so many entries."""
+    halves = {name: raw[name] for name in ("text_config", "vision_config") if raw.get(name)}
+    for name, half in halves.items():
+        if not isinstance(half, Mapping):
+            found = type(half).__name__
+            raise StudyError(f"{source}: its config's {name} is a {found}; expected a mapping.")
+    for part in (raw, *halves.values()):
+        for name, most in _LARGEST.items():
+            size = part.get(name)
+            if isinstance(size, int) and not 1 <= size <= most:
+                raise StudyError(f"{source}: its config has {name} {size}; expected 1 to {most}.")
 
 
 # ---- Vision towers that give a grid of patch tokens.

@@ -61,6 +61,8 @@ def _unavailable(model: str, revision: str | None, key: str, error: Exception) -
             "expected a model of a kind that transformers has."
         )
     first = first_line(error)
+    if not isinstance(error, OSError | ValueError):
+        first = f"{type(error).__name__}: {first}"
     if is_folder(model):
         return StudyError(f"{key} is the folder '{model}', which cannot be loaded ({first}).")
     pin = f" (revision {revision})" if revision else ""
@@ -95,6 +97,14 @@ def read_model_json(
     raise _unavailable(model, revision, key, problem)
 
 
+def own_file(model: str, revision: str | None, name: str) -> Path | None:
+    """A file of a model on this machine, in its folder or the hub's cache; None: not there."""
+    if is_folder(model):
+        path = Path(model) / name
+        return path if path.is_file() else None
+    return cached_file(model, revision, name)
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """A JSON file of settings.
 
@@ -103,7 +113,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StudyError(f"{path}: not JSON ({error}); expected settings.") from None
     if not isinstance(found, dict):
         raise StudyError(f"{path}: found a {type(found).__name__}; expected a mapping of settings.")
@@ -129,7 +139,7 @@ def architecture(model: str, revision: str | None = None, key: str = "model") ->
         StudyError: no such folder, no JSON, or neither cached nor packaged.
     """
     require_folder(model, key)
-    path = _own(model, revision, _CONFIG)
+    path = own_file(model, revision, _CONFIG)
     if path is not None:
         return read_settings(path)
     packaged = _packaged(model)
@@ -180,7 +190,7 @@ def require_whole(raw: dict[str, Any], model: str, revision: str | None, key: st
         if isinstance(part, dict) and (settings := part.get(name)):
             method = settings.get("quant_method") if isinstance(settings, dict) else settings
             found = found or f"{name}: {method or 'of no named method'}"
-    beside = (name for name in _QUANTIZED_FILES if _own(model, revision, name) is not None)
+    beside = (name for name in _QUANTIZED_FILES if own_file(model, revision, name) is not None)
     if found := found or next(beside, None) or _packed_weight(model, revision):
         raise StudyError(
             f"{key} '{model}' is quantised already ({found}); expected the model with its weights "
@@ -190,50 +200,88 @@ def require_whole(raw: dict[str, Any], model: str, revision: str | None, key: st
 
 def _packed_weight(model: str, revision: str | None) -> str | None:
     """The first matrix on this machine whose type is not that of whole weights."""
-    from safetensors import SafetensorError, safe_open
-
     for path in _shards_here(model, revision):
-        try:
-            with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118 (it is no mapping)
-                    dtype = file.get_slice(name).get_dtype()
-                    if name.endswith(".weight") and dtype not in _WHOLE:
-                        return f"{name} is {dtype}"
-        except (SafetensorError, OSError) as error:
-            raise StudyError(
-                f"{path}: cannot be read ({first_line(error)}); expected safetensors."
-            ) from None
+        with _opened(path) as file:
+            for name in file.keys():  # noqa: SIM118 (it is no mapping)
+                dtype = file.get_slice(name).get_dtype()
+                if name.endswith(".weight") and dtype not in _WHOLE:
+                    return f"{name} is {dtype}"
     return None
 
 
-def _shards_here(model: str, revision: str | None) -> list[Path]:
-    """The safetensors of a model that are on this machine; none is fetched.
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file of safetensors, whole by its header; StudyError: it is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        with path.open("rb") as begun:
+            is_pointer = begun.read(len(_POINTER)) == _POINTER
+        why = "it is a pointer of Git LFS" if is_pointer else first_line(error)
+        mend = "the file that `git lfs pull` brings" if is_pointer else "whole safetensors"
+        raise StudyError(f"{path}: cannot be read ({why}); expected {mend}.") from None
+
+
+#: What stands in a repository in the place of a file that Git LFS keeps elsewhere.
+_POINTER = b"version https://git-lfs"
+
+
+def shard_names(model: str, revision: str | None) -> list[str]:
+    """Names of the safetensors that a model consists of, those absent from this machine too.
 
     Raises:
         StudyError: the index of its shards cannot be read.
     """
-    names = ["model.safetensors"]
-    index = _own(model, revision, "model.safetensors.index.json")
-    if index is not None:
-        shards = read_settings(index).get("weight_map")
-        if not isinstance(shards, dict):
-            raise StudyError(f"{index}: has no weight_map; expected an index of safetensors.")
-        # Names alone: an index may not lead out of its folder.
-        names = sorted({Path(str(name)).name for name in shards.values()})
-    found = (_own(model, revision, name) for name in names)
+    index = own_file(model, revision, "model.safetensors.index.json")
+    # transformers looks for one file first.
+    if index is None or own_file(model, revision, "model.safetensors") is not None:
+        return ["model.safetensors"]
+    shards = read_settings(index).get("weight_map")
+    if not isinstance(shards, dict):
+        raise StudyError(f"{index}: has no weight_map; expected an index of safetensors.")
+    # Names alone: an index may not lead out of its folder.
+    return sorted({Path(str(name)).name for name in shards.values()})
+
+
+def _shards_here(model: str, revision: str | None) -> list[Path]:
+    """The safetensors of a model that are on this machine; none is fetched."""
+    found = (own_file(model, revision, name) for name in shard_names(model, revision))
     return [path for path in found if path is not None]
+
+
+#: Weights of a file up to which all are looked at; of a larger one the first row of each tensor.
+_LOOKED_AT = 2**26
+
+
+def spoilt_weight(model: str, revision: str | None) -> str | None:
+    """A weight on this machine that is NaN or infinite, by name; None: none was found."""
+    import torch
+
+    for path in _shards_here(model, revision):
+        whole = path.stat().st_size <= _LOOKED_AT
+        with _opened(path) as file:
+            for name in file.keys():  # noqa: SIM118 (it is no mapping)
+                tensor = file.get_slice(name)
+                shape = tensor.get_shape()
+                rows = tensor[:] if whole else tensor[: 1 if len(shape) > 1 else 1024]
+                if rows.is_floating_point() and not torch.isfinite(rows).all():
+                    return str(name)
+    return None
 
 
 def model_stamp(model: str, revision: str | None) -> tuple[tuple[str, int, int], ...]:
     """Name, bytes and time of the config and weights on this machine: others are another model."""
-    config = _own(model, revision, _CONFIG)
+    config = own_file(model, revision, _CONFIG)
     files = [*([] if config is None else [config]), *_shards_here(model, revision)]
     return tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
 
 
 def architecture_source(model: str, revision: str | None = None) -> str:
     """Where :func:`architecture` finds a model: "folder", "hub cache", "packaged" or "absent"."""
-    if _own(model, revision, _CONFIG) is not None:
+    if own_file(model, revision, _CONFIG) is not None:
         return "folder" if is_folder(model) else "hub cache"
     return "absent" if is_folder(model) or _packaged(model) is None else "packaged"
 
@@ -247,13 +295,6 @@ def packaged_models() -> list[str]:
     """Hub ids of the models whose sizes are packaged."""
     names = (entry.name for entry in _SIZES.iterdir())
     return sorted(n.removesuffix(".json").replace("--", "/") for n in names if n.endswith(".json"))
-
-
-def _own(model: str, revision: str | None, name: str) -> Path | None:
-    if is_folder(model):
-        path = Path(model) / name
-        return path if path.is_file() else None
-    return cached_file(model, revision, name)
 
 
 def _packaged(model: str) -> dict[str, Any] | None:
@@ -282,21 +323,44 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_part(loader: Any, model: str, revision: str | None, key: str, **options: Any) -> Any:
-    """``loader.from_pretrained`` of what holds no weights: a tokenizer or a config.
+#: Files of which every tokenizer has one.
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+
+
+def has_tokenizer(model: str, revision: str | None) -> bool:
+    """Whether a model's tokenizer is on this machine."""
+    return any(own_file(model, revision, name) is not None for name in _TOKENIZERS)
+
+
+def load_tokenizer(model: str, revision: str | None, key: str, fetch: bool = True) -> Any:
+    """A model's tokenizer; without ``fetch`` from this machine alone.
 
     Raises:
-        StudyError: the model is not at hand, or lacks this part.
+        StudyError: the model is not at hand, or has no tokenizer that makes tokens.
     """
+    from transformers import AutoTokenizer
+
     require_folder(model, key)
+    if is_folder(model) and not has_tokenizer(model, revision):
+        # transformers would make an empty one.
+        raise StudyError(
+            f"{key} '{model}' has no tokenizer; expected one of {', '.join(_TOKENIZERS)}."
+        )
     try:
         with quiet_transformers():
             # Left open, transformers asks on the terminal, and runs code on a "y".
-            return loader.from_pretrained(
-                model, revision=revision or "main", trust_remote_code=False, **options
+            return AutoTokenizer.from_pretrained(
+                model,
+                revision=revision or "main",
+                trust_remote_code=False,
+                local_files_only=not fetch,
             )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever its code makes of files that are damaged
         raise _unavailable(model, revision, key, error) from None
+
+
+#: Options of :func:`load_weights` that read no weight, and account for all of them.
+LAID_OUT = {"device_map": {"": "meta"}, "local_files_only": True}
 
 
 def load_weights(
@@ -305,8 +369,8 @@ def load_weights(
     """``loader.from_pretrained`` from safetensors alone, with every weight accounted for.
 
     Raises:
-        StudyError: the model is not at hand, has no safetensors, or lacks weights, which
-            transformers would fill with noise.
+        StudyError: the model is not at hand, has no safetensors, or lacks weights or has them in
+            other shapes, which transformers would fill with noise.
     """
     require_folder(model, key)
     try:
@@ -317,16 +381,22 @@ def load_weights(
                 dtype=dtype,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below
                 trust_remote_code=False,
                 **options,
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # as above
         if is_out_of_memory(error):
             raise StudyError(
                 f"{key} '{model}' does not fit into the GPU's memory ({first_line(error)}); "
                 "expected a GPU with more free memory, or a smaller or quantised model."
             ) from None
         raise _unavailable(model, revision, key, error) from None
+    for name, found, wanted in sorted(report["mismatched_keys"]):
+        raise StudyError(
+            f"{key} '{model}': its weight '{name}' has the shape {list(found)}; expected "
+            f"{list(wanted)}, by its config."
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         raise StudyError(

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import StudyError, first_line
 from siglip_study.config.training import LlmConfig, LoraConfig
+from siglip_study.models import hub
 from siglip_study.models.families import llm_config
 from siglip_study.models.fp8 import why_no_fp8
-from siglip_study.models.hub import load_part, load_weights, settings_of
+from siglip_study.models.hub import LAID_OUT, load_weights, settings_of
 from siglip_study.models.quantization import forbid_repacking, nf4_config, random_llm, use_fp8
 
 log = logging.getLogger(__name__)
@@ -43,17 +44,16 @@ def import_libraries(config: LlmConfig, adapters: bool) -> None:
         import peft  # noqa: F401
 
 
-def load_tokenizer(config: LlmConfig) -> Any:
-    """The LLM's tokenizer, from a local folder or the hub's cache."""
-    from transformers import AutoTokenizer
-
-    return load_part(AutoTokenizer, config.model, config.revision, _KEY)
+def load_tokenizer(config: LlmConfig, fetch: bool = True) -> Any:
+    """The LLM's tokenizer; see :func:`siglip_study.models.hub.load_tokenizer`."""
+    return hub.load_tokenizer(config.model, config.revision, _KEY, fetch)
 
 
 def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:
     """The causal LM, frozen, in eval mode: bf16 or NF4 on a GPU; fp32 or NF4 on the CPU.
 
-    Of a multimodal model (Gemma 3 from 4B on) the language model alone is loaded.
+    Of a multimodal model (Gemma 3 from 4B on) the language model alone is loaded. On ``meta`` no
+    weight is read, and all are accounted for.
 
     Raises:
         StudyError: not at hand, incomplete, quantised, or of a family that is not supported; FP8
@@ -77,7 +77,9 @@ def _load(config: LlmConfig, device: torch.device) -> nn.Module:
     options: dict[str, Any] = {"config": text}
     if text.model_type != settings["model_type"]:
         options["key_mapping"] = _TEXT_WEIGHTS
-    if config.quantization == "nf4":
+    if device.type == "meta":
+        options |= LAID_OUT
+    elif config.quantization == "nf4":
         options["quantization_config"] = nf4_config(dtype)
         options["device_map"] = {"": device}
     model: nn.Module = load_weights(kind, config.model, config.revision, _KEY, dtype, **options)
@@ -201,12 +203,12 @@ def prompt_layout(tokenizer: Any, config: LlmConfig) -> PromptLayout:
         )
     start, end = vision_markers(tokenizer, config)
     question = [{"role": "user", "content": f"{start}{_VIDEO}{end}{config.prompt}"}]
-    parts = _render(tokenizer, question, True).split(_VIDEO)
+    parts = _render(tokenizer, question, True, source).split(_VIDEO)
     if len(parts) != 2:
         raise StudyError(
             f"{source}: its chat template shows a message {len(parts) - 1} times; expected once."
         )
-    blind = _render(tokenizer, [{"role": "user", "content": config.prompt}], True)
+    blind = _render(tokenizer, [{"role": "user", "content": config.prompt}], True, source)
     # The template spells special tokens, BOS among them, so that none is added here.
     before, after, alone = (tuple(_ids(tokenizer, text)) for text in (*parts, blind))
     pad, eos = tokenizer.pad_token_id, _end_of_turn(tokenizer, source)
@@ -232,22 +234,28 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _render(tokenizer: Any, messages: Sequence[dict[str, str]], prompts: bool) -> str:
-    return str(
-        tokenizer.apply_chat_template(
-            messages,
-            chat_template=_NO_CLOCK + tokenizer.get_chat_template(),
-            tokenize=False,
-            add_generation_prompt=prompts,
-            enable_thinking=False,
+def _render(tokenizer: Any, messages: Sequence[dict[str, str]], prompts: bool, source: str) -> str:
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                messages,
+                chat_template=_NO_CLOCK + tokenizer.get_chat_template(),
+                tokenize=False,
+                add_generation_prompt=prompts,
+                enable_thinking=False,
+            )
         )
-    )
+    except Exception as error:  # a template is a program
+        raise StudyError(
+            f"{source}: its chat template fails ({type(error).__name__}: {first_line(error)}); "
+            "expected one that renders a user's question and an answer."
+        ) from None
 
 
 def _end_of_turn(tokenizer: Any, source: str) -> int:
     """The special token that follows an assistant's words; failing that, the tokenizer's EOS."""
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _CAPTION}]
-    parts = _render(tokenizer, turns, False).split(_CAPTION)
+    parts = _render(tokenizer, turns, False, source).split(_CAPTION)
     if len(parts) == 2:
         tail = _ids(tokenizer, parts[1].lstrip())
         special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}

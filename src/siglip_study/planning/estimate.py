@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from siglip_study.config.study import Config
 from siglip_study.models import sizes
-from siglip_study.models.hub import quiet_transformers
-from siglip_study.models.llm import PromptLayout, prompt_layout
+from siglip_study.models.hub import has_tokenizer
+from siglip_study.models.llm import PromptLayout, load_tokenizer, prompt_layout
 from siglip_study.models.sizes import LlmShape, SequenceShape
 from siglip_study.planning.workload import (
     Assumptions,
@@ -215,13 +213,7 @@ class Forecast:
     def tokenizer(self) -> Any:
         """The LLM's tokenizer if it is on this machine, else None."""
         llm = self.config.llm
-        try:
-            with quiet_transformers():
-                return AutoTokenizer.from_pretrained(
-                    llm.model, revision=llm.revision, local_files_only=True, trust_remote_code=False
-                )
-        except (OSError, ValueError):
-            return None
+        return load_tokenizer(llm, fetch=False) if has_tokenizer(llm.model, llm.revision) else None
 
     @cached_property
     def models(self) -> ModelFacts:

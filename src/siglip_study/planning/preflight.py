@@ -6,26 +6,28 @@ Each check yields levels and sentences; all of them run, whatever fails.
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from siglip_study.base.errors import ClipError, StudyError
+from siglip_study.base.errors import ClipError, StudyError, first_line
 from siglip_study.config.study import Config
 from siglip_study.data.clips import ClipFile
 from siglip_study.data.decoding import read_frames, require_decoder
+from siglip_study.data.labels import Scan
 from siglip_study.data.layouts import scan_split
+from siglip_study.data.listing import SplitListing, related, require_apart
 from siglip_study.features.scorer import SCORER_FAMILIES
-from siglip_study.features.towers import check_layer, check_size
+from siglip_study.features.towers import check_layer, check_size, load_frozen
 from siglip_study.models.families import (
     VISION_FAMILIES,
+    complete_config,
     llm_config,
     patch_grid,
     tower_config,
@@ -35,12 +37,16 @@ from siglip_study.models.fp8 import why_no_fp8
 from siglip_study.models.hub import (
     FETCH_HINT,
     architecture,
-    cached_file,
+    has_tokenizer,
     is_folder,
+    load_tokenizer,
+    own_file,
     require_folder,
     require_whole,
+    shard_names,
+    spoilt_weight,
 )
-from siglip_study.models.llm import check_targets, prompt_layout
+from siglip_study.models.llm import check_targets, load_llm, prompt_layout
 from siglip_study.models.sizes import llm_shape
 from siglip_study.planning.estimate import OVERHEAD_BYTES, Forecast
 from siglip_study.planning.rehearse import existing_folder, gigabytes
@@ -50,7 +56,7 @@ from siglip_study.training.memory import GIB
 Level = Literal["ok", "warning", "failed"]
 Told = Iterator[tuple[Level, str]]
 
-_SAFE = ("model.safetensors", "model.safetensors.index.json")
+_WHOLE = "model.safetensors"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "pytorch_model.pt")
 #: Clips of a split below which its intervals say little.
 _FEW_CLIPS = 20
@@ -68,17 +74,23 @@ class Finding:
         return f"{self.level:8}{self.what}: {self.sentence}"
 
 
-def preflight(config: Config) -> list[Finding]:
-    """Every finding of every check; one that cannot be finished is a failure, not the end."""
+def preflight(config: Config, checks: Iterable[str] | None = None) -> list[Finding]:
+    """Every finding of every check; one that cannot be finished is a failure, not the end.
+
+    ``checks`` are those of :data:`CHECKS` to run; None: all.
+    """
     forecast = Forecast(config)
     findings: list[Finding] = []
     ended: dict[str, list[str]] = {}
-    for what, check in CHECKS.items():
+    for what in CHECKS if checks is None else checks:
         try:
-            for level, told in check(forecast):
+            for level, told in CHECKS[what](forecast):
                 findings.append(Finding(level, what, told))
         except StudyError as error:
             ended.setdefault(str(error), []).append(what)
+        except Exception as error:
+            told = f"{type(error).__name__}: {first_line(error)} (a defect of this check)."
+            ended.setdefault(told, []).append(what)
     # One mistake may end several checks: it is told once, and last.
     for told, (first, *others) in ended.items():
         also = f" So these cannot be checked: {', '.join(others)}." if others else ""
@@ -120,6 +132,8 @@ def check_vision(forecast: Forecast) -> Told:
     rows, columns = patch_grid(tower, size)
     yield "ok", f"frames of {size[0]}×{size[1]} pixels are {rows}×{columns} patches."
     check_layer(vision.layer, int(tower.num_hidden_layers), source)
+    if vision.weights == "pretrained" and _are_here(vision):
+        _lay_out(family.model, tower.to_dict(), vision, "vision.model", **family.options)
 
 
 def check_llm(forecast: Forecast) -> Told:
@@ -129,6 +143,8 @@ def check_llm(forecast: Forecast) -> Told:
     layers = llm_shape(llm_config(raw, source).to_dict(), source).linears()
     yield _weights("llm", llm.model, llm.revision, llm.weights)
     check_targets(llm.lora, layers)
+    if llm.weights == "pretrained" and _are_here(llm):
+        load_llm(llm.model_copy(update={"matmul": "bf16"}), _NOWHERE)
     if llm.quantization == "nf4":
         if importlib.util.find_spec("bitsandbytes") is None:
             yield "failed", "llm.quantization is nf4 and bitsandbytes is not installed."
@@ -140,7 +156,7 @@ def check_tokenizer(forecast: Forecast) -> Told:
     """The tokenizer: it fits the model's vocabulary, has a chat template, and knows the markers."""
     llm, tokenizer = forecast.config.llm, forecast.tokenizer
     if tokenizer is None:
-        yield "failed", f"that of {llm.model} is not on this machine; {FETCH_HINT}."
+        yield "failed", _no_tokenizer(llm.model)
         return
     vocab = int(llm_config(_config(llm, "llm"), f"llm.model '{llm.model}'").vocab_size)
     if len(tokenizer) > vocab:
@@ -172,11 +188,14 @@ def check_scorer_model(forecast: Forecast) -> Told:
     if not SCORER_FAMILIES[kind].naflex:
         check_size(VISION_FAMILIES[kind], tower_config(raw, source), size, source)
     yield "ok", f"frames of {size[0]}×{size[1]} pixels fit the tower."
-    files = ("tokenizer.json", "spiece.model", "vocab.json")
-    if scorer.weights == "pretrained" and not _has(scorer.model, scorer.revision, files):
-        yield "failed", f"{scorer.model} has no tokenizer on this machine; {FETCH_HINT}."
     if scorer.model == forecast.config.vision.model:
         yield "warning", "it is the captioning encoder; expected another model as judge."
+    if has_tokenizer(scorer.model, scorer.revision):
+        load_tokenizer(scorer.model, scorer.revision, "scorer.model", fetch=False)
+    elif scorer.weights == "pretrained":
+        yield "failed", _no_tokenizer(scorer.model)
+    if scorer.weights == "pretrained" and _are_here(scorer):
+        _lay_out(SCORER_FAMILIES[kind].model, raw, scorer, "scorer.model")
 
 
 def check_bertscore(forecast: Forecast) -> Told:
@@ -186,6 +205,13 @@ def check_bertscore(forecast: Forecast) -> Told:
         yield "ok", "not configured, so not computed."
     else:
         yield _weights("bertscore", bert.model, None, "pretrained")
+        if not has_tokenizer(bert.model, None):
+            yield "failed", _no_tokenizer(bert.model)
+        raw = architecture(bert.model, None, "bertscore.model")
+        config = complete_config(raw, f"bertscore.model '{bert.model}'")
+        layers = getattr(config, "num_hidden_layers", bert.layer)
+        if bert.layer > layers:
+            yield "failed", f"bertscore.layer is {bert.layer}; expected 1 to {layers}."
 
 
 def check_projectors(forecast: Forecast) -> Told:
@@ -217,32 +243,45 @@ def _weights(what: str, model: str, revision: str | None, weights: str) -> tuple
     if weights == "random":
         return "warning", f"{model} is given random weights; for speed alone."
     require_folder(model, f"{what}.model")
-    whole, index = (_file(model, revision, name) for name in _SAFE)
-    if whole is None and index is None:
-        if _has(model, revision, _PICKLES):
+    shards = shard_names(model, revision)
+    absent = [name for name in shards if own_file(model, revision, name) is None]
+    if absent and own_file(model, revision, f"{_WHOLE}.index.json") is not None:
+        return "failed", f"{model}: {absent[0]} is missing; expected every file of its index."
+    if absent:
+        if any(own_file(model, revision, name) is not None for name in _PICKLES):
             told = f"{model} has its weights as a pickle only; expected safetensors."
         elif is_folder(model):
-            told = f"{model} holds no model.safetensors; expected a model with its weights."
+            told = f"{model} holds no {_WHOLE}; expected a model with its weights."
         else:
             told = f"the weights of {model} are not on this machine; {FETCH_HINT}."
         return "failed", told
-    if whole is None and index is not None:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        for name in sorted(shards):
-            if _file(model, revision, name) is None:
-                return "failed", f"{model}: {name} is missing; expected every file of its index."
+    if (name := spoilt_weight(model, revision)) is not None:
+        told = f"the weight '{name}' of {model} is NaN or infinite"
+        return "failed", f"{told}; expected finite ones: fetch or train it anew."
     return "ok", f"{model} is here, in safetensors."
 
 
-def _file(model: str, revision: str | None, name: str) -> Path | None:
+#: Models are laid out there as a job will load them, without a byte of their weights.
+_NOWHERE = torch.device("meta")
+
+
+def _are_here(part: Any) -> bool:
+    names = shard_names(part.model, part.revision)
+    return all(own_file(part.model, part.revision, name) is not None for name in names)
+
+
+def _lay_out(loader: str, settings: Mapping[str, Any], part: Any, key: str, **options: Any) -> None:
+    """Raise StudyError where a frozen model's weights are not those that its config describes."""
+    import transformers
+
+    named = (part.model, part.revision, key, part.weights)
+    load_frozen(getattr(transformers, loader), settings, *named, torch.float32, _NOWHERE, **options)
+
+
+def _no_tokenizer(model: str) -> str:
     if is_folder(model):
-        path = Path(model) / name
-        return path if path.is_file() else None
-    return cached_file(model, revision, name)
-
-
-def _has(model: str, revision: str | None, names: tuple[str, ...]) -> bool:
-    return any(_file(model, revision, name) is not None for name in names)
+        return f"{model} holds no tokenizer; expected a model with its own."
+    return f"the tokenizer of {model} is not on this machine; {FETCH_HINT}."
 
 
 # ---- Is the dataset there, does it have what the config names, and can its clips be read?
@@ -253,20 +292,26 @@ def check_data(forecast: Forecast) -> Told:
     config = forecast.config
     data, root = config.data, config.data_root
     if root.is_dir():
-        for split, folder in data.splits.items():
-            yield from _split(config, root, split, folder)
+        scans: dict[str, Scan] = {}
+        for split, folder in dict[str, str](data.splits.items()).items():
+            try:
+                scans[split] = scan_split(data, root, folder)
+            except StudyError as error:
+                yield "failed", str(error)
+        listings = related(scans, root)
+        for split, listing in listings.items():
+            yield from _split(config, root, split, listing)
+        require_apart(
+            (split, clip.group, clip.id) for split, own in listings.items() for clip in own.clips
+        )
     elif config.demo is not None and data.root is None:
         yield "ok", f"the demo's clips will be made in {root}."
     else:
         yield "failed", f"data.root is {root}, and there is no such folder."
 
 
-def _split(config: Config, root: Path, split: str, folder: str) -> Told:
-    try:
-        scan = scan_split(config.data, root, folder)
-    except StudyError as error:
-        yield "failed", str(error)
-        return
+def _split(config: Config, root: Path, split: str, scan: SplitListing) -> Told:
+    folder = dict[str, str](config.data.splits.items())[split]
     count, rejected = len(scan.clips), scan.rejected
     if not count:
         reasons = "; ".join(f"{r.path}: {r.reason}" for r in rejected[:2])

@@ -111,9 +111,11 @@ class Projector(nn.Module, ABC):
         }
 
     def require_positive(self, **sizes: int) -> None:
-        """Raise a StudyError that lists all ``sizes`` unless each is at least 1."""
+        """Raise a StudyError that lists all ``sizes`` unless each can be that of a projector."""
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
         self.require(min(sizes.values()) >= 1, f"{listed}; expected each at least 1")
+        # Far more layers would take minutes to build, before anything can say what they cost.
+        self.require(sizes.get("depth", 1) <= 1000, f"{listed}; expected a depth of at most 1000")
 
     def require(self, condition: bool, message: str) -> None:
         """Raise a StudyError that names this projector unless ``condition`` holds."""
