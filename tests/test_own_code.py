@@ -40,7 +40,7 @@ def test_parts_and_weights_are_refused_in_a_sentence(folder):
     from transformers import AutoModelForCausalLM
 
     with pytest.raises(StudyError, match=r"code that it brings along, which is never run"):
-        hub.load_tokenizer(str(folder), None, "llm.model")
+        hub.open_tokenizer(str(folder), None, "llm.model")
     with pytest.raises(StudyError, match=r"llm\.model '.*code that it brings along"):
         load_weights(AutoModelForCausalLM, str(folder), None, "llm.model", torch.float32)
 

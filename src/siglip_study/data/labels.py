@@ -92,10 +92,10 @@ class Scan:
 
     def reject(self, clip: str, path: str, reason: str) -> None:
         """Note a clip or label that cannot be used, with the reason as ``kind: detail``."""
-        self.rejected.append(Rejection(shown(clip), shown(path), reason))
+        self.rejected.append(Rejection(in_short(clip), in_short(path), reason))
 
 
-def shown(text: str) -> str:
+def in_short(text: str) -> str:
     """A text from a label as a message holds it: not all of one that is long beyond reason."""
     return text if len(text) <= 300 else f"{text[:100]}…"
 
@@ -123,7 +123,7 @@ def parse_json(data: bytes) -> Any:
     try:
         return json.loads(read_text(data))
     except (ValueError, RecursionError) as error:
-        raise LabelError(f"broken label: not JSON ({shown(str(error))})") from error
+        raise LabelError(f"broken label: not JSON ({in_short(str(error))})") from error
 
 
 def parse_label(data: bytes) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def seconds_of(label: Mapping[str, Any], key: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise LabelError(f"broken label: '{key}' is '{shown(value)}'; expected seconds")
+        raise LabelError(f"broken label: '{key}' is '{in_short(value)}'; expected seconds")
     return seconds
 
 

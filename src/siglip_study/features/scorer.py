@@ -19,7 +19,7 @@ from siglip_study.features.chunking import chunk_text, split_sentences
 from siglip_study.features.images import PatchTransform, image_settings, transform_from
 from siglip_study.features.towers import FrameEncoder, Weights, load_frozen
 from siglip_study.models.devices import pick_device
-from siglip_study.models.hub import load_tokenizer, settings_of
+from siglip_study.models.hub import open_tokenizer, settings_of
 
 #: text length of the published recipe
 _PUBLISHED_TOKENS = 64
@@ -100,7 +100,7 @@ class Scorer(FrameEncoder):
             *(model, revision, key, weights, torch.float32, self.device),
         )
         self._pads = family.pads_to_full_length
-        self.tokenizer = load_tokenizer(model, revision, key)
+        self.tokenizer = open_tokenizer(model, revision, key)
         self.max_positions = int(self._model.config.text_config.max_position_embeddings)
         self.logit_scale = math.exp(float(self._model.logit_scale))
         #: 0 where the family has none (CLIP)

@@ -332,7 +332,7 @@ def has_tokenizer(model: str, revision: str | None) -> bool:
     return any(own_file(model, revision, name) is not None for name in _TOKENIZERS)
 
 
-def load_tokenizer(model: str, revision: str | None, key: str, fetch: bool = True) -> Any:
+def open_tokenizer(model: str, revision: str | None, key: str, fetch: bool = True) -> Any:
     """A model's tokenizer; without ``fetch`` from this machine alone.
 
     Raises:

@@ -45,8 +45,8 @@ def import_libraries(config: LlmConfig, adapters: bool) -> None:
 
 
 def load_tokenizer(config: LlmConfig, fetch: bool = True) -> Any:
-    """The LLM's tokenizer; see :func:`siglip_study.models.hub.load_tokenizer`."""
-    return hub.load_tokenizer(config.model, config.revision, _KEY, fetch)
+    """The LLM's tokenizer; see :func:`siglip_study.models.hub.open_tokenizer`."""
+    return hub.open_tokenizer(config.model, config.revision, _KEY, fetch)
 
 
 def load_llm(config: LlmConfig, device: torch.device) -> nn.Module:

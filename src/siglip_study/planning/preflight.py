@@ -39,7 +39,7 @@ from siglip_study.models.hub import (
     architecture,
     has_tokenizer,
     is_folder,
-    load_tokenizer,
+    open_tokenizer,
     own_file,
     require_folder,
     require_whole,
@@ -191,7 +191,7 @@ def check_scorer_model(forecast: Forecast) -> Told:
     if scorer.model == forecast.config.vision.model:
         yield "warning", "it is the captioning encoder; expected another model as judge."
     if has_tokenizer(scorer.model, scorer.revision):
-        load_tokenizer(scorer.model, scorer.revision, "scorer.model", fetch=False)
+        open_tokenizer(scorer.model, scorer.revision, "scorer.model", fetch=False)
     elif scorer.weights == "pretrained":
         yield "failed", _no_tokenizer(scorer.model)
     if scorer.weights == "pretrained" and _are_here(scorer):
