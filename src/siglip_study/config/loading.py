@@ -63,7 +63,8 @@ def error_sentence(error: Mapping[str, Any], source: str, root: type[BaseModel])
     if error["type"] == "missing":
         return f"{source}: key '{key}' is missing; it has no default."
     message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
-    if error["type"] == "value_error":  # our own, which begins with the name of a field
+    if error["type"] == "value_error" and not message.startswith("expected "):
+        # Of a whole section, which begins with the name of a field.
         return f"{source}: {key}{'.' if key else ''}{message}."
     key = key.removesuffix(".[key]") or "the config"
     if error["type"] in _EXPECTED:

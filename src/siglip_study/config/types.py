@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
 
 
 def _no_switch(value: Any) -> Any:
@@ -16,8 +15,8 @@ def _no_switch(value: Any) -> Any:
     return value
 
 
-def _expected(what: str) -> PydanticCustomError:
-    return PydanticCustomError("expected", "expected {what}", {"what": what})
+def _expected(what: str) -> ValueError:
+    return ValueError(f"expected {what}")
 
 
 _Number = BeforeValidator(_no_switch)
