@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from siglip_study.base.kept import mark_head
+from siglip_study.base.head import mark_head
 from tools.job_series import MICRO, Job, Size, make_series
 
 SIZES = {

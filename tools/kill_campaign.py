@@ -25,8 +25,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from siglip_study.base.errors import StudyError
+from siglip_study.base.head import mark_head
 from siglip_study.base.jobs import exit_status
-from siglip_study.base.kept import mark_head
 from tools.job_series import MICRO, Job, make_series
 
 #: Waits; whether the moment of a kill has come, and not the end of the job.

@@ -21,10 +21,10 @@ kept.run_in_kept_process({keep}, ["json"])
 @pytest.fixture
 def run(start_script, monkeypatch):
     """Start a script of a body below this process, the workflow's head."""
-    from siglip_study.base import kept
+    from siglip_study.base.head import mark_head
 
-    monkeypatch.delenv("SIGLIP_STUDY_HEAD", raising=False)
-    kept.mark_head()
+    monkeypatch.setenv("SIGLIP_STUDY_HEAD", "")  # undone with the rest of the environment
+    mark_head()
 
     def start(body: str, *arguments: str, keep: float = 3, **variables: str) -> subprocess.Popen:
         return start_script(SCRIPT.format(keep=keep, body=body), *arguments, **variables)
@@ -131,8 +131,8 @@ def test_it_ends_with_the_workflow(run, tmp_path):
     script.write_text(SCRIPT.format(keep=600, body=PID), "utf-8")
     head = f"""
 import subprocess, sys
-from siglip_study.base import kept
-kept.mark_head()
+from siglip_study.base.head import mark_head
+mark_head()
 subprocess.run([sys.executable, {str(script)!r}], check=True)
 """
     package = str(Path(__file__).parents[2] / "src")

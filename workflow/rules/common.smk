@@ -2,8 +2,9 @@
 import sys
 from pathlib import Path
 
+import siglip_study
 from siglip_study.base.errors import StudyError
-from siglip_study.base.kept import mark_head
+from siglip_study.base.head import StartedWith, begin, follow, take_lead
 
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed, read as read_config
@@ -43,11 +44,31 @@ try:
 except StudyError as error:
     refuse(error)
 
-# What jobs keep for each other ends with this process.
-mark_head()
-
 CONFIG = STUDY.config
 PATHS = STUDY.paths
+
+# What a study was started with stays until it ends; one process leads it (base/head.py).
+STARTED_WITH = StartedWith.now(
+    config, (Path(siglip_study.__file__).parent, HOUSE / "workflow")
+)
+LED_BY = None
+if not workflow.is_main_process:
+    try:
+        follow(PATHS.head, STARTED_WITH)
+    except StudyError as error:
+        refuse(error)
+elif not workflow.output_settings.dryrun:
+    LED_BY = take_lead(PATHS.head.parent, Path(".snakemake/locks"))
+    if LED_BY:
+        print(f"siglip-study: {LED_BY}", file=sys.stderr)
+
+
+onstart:
+    if LED_BY:
+        refuse(LED_BY)
+    begin(PATHS.head, STARTED_WITH)
+
+
 # A job with a model has a GPU; where the config keeps to the CPU, cores that are counted.
 ON_CPU = CONFIG.runtime.device == "cpu"
 MODEL_THREADS = (CONFIG.runtime.cpu_threads or workflow.cores or 1) if ON_CPU else 1

@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from siglip_study.base.head import has_head, head_above
 from siglip_study.base.jobs import share_cores
 from siglip_study.base.servers import (
     HANDED_OVER,
@@ -56,8 +57,8 @@ PRELOADED = (
 def run_in_fork(keep_s: float, modules: Sequence[str] = PRELOADED) -> None:
     """Run the calling script in a fork of the server, and end with its exit status.
 
-    Returns in the fork, and where there is no server to be (``keep_s`` 0, no Linux, or a GPU): the
-    script goes on by itself. Call it before anything that must not happen twice.
+    Returns in the fork, and where there is no server to be (``keep_s`` 0, no Linux, a GPU, or a node
+    of a cluster): the script goes on by itself. Call it before anything that must not happen twice.
 
     Args:
         keep_s: seconds that the server waits for a next job.
@@ -81,7 +82,10 @@ def import_ahead(keep_s: float, modules: Sequence[str] = PRELOADED) -> None:
 
 
 def _may_serve(keep_s: float) -> bool:
-    return keep_s > 0 and sys.platform == "linux" and not has_gpu_driver()
+    if keep_s <= 0 or sys.platform != "linux" or has_gpu_driver():
+        return False
+    # A job of a cluster must not run in what another one was given, nor leave a server in its own.
+    return not has_head() or head_above() is not None
 
 
 def _connected(place: Path, keep_s: float, modules: Sequence[str]) -> socket.socket:

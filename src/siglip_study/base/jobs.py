@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from siglip_study.base.errors import StudyError, first_line, is_out_of_memory
+from siglip_study.base.head import following
 
 log = logging.getLogger("siglip_study")
 _log_path: str | None = None
@@ -86,7 +87,8 @@ def job(log_path: str) -> Iterator[None]:
         # Snakemake's benchmark sees the CPU time of this process only where nothing is handed over.
         began, busy = time.monotonic(), time.process_time()
         try:
-            yield
+            with following():
+                yield
             worked = time.process_time() - busy
             log.debug("done in %.1f s, %.1f s of CPU time", time.monotonic() - began, worked)
         except BaseException as error:

@@ -5,7 +5,7 @@ compiled graphs and whatever a room lends to its jobs (:func:`tidied_by`) are th
 one. Each job stays a process of its own that waits here: one that is killed takes the server along,
 with the work of that job and nothing else, and a job that fails ends it too.
 
-A server lives for the workflow that started it (:func:`mark_head`): it ends with it, after
+A server lives for the workflow that started it (:mod:`.head`): it ends with it, after
 ``keep_s`` without a job, and as soon as somebody wants what it holds (:func:`given_up_if`).
 As many jobs as run at a time have a server each.
 """
@@ -27,6 +27,7 @@ from typing import BinaryIO, TextIO
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.forkserver import run_in_fork
+from siglip_study.base.head import head_above, lives
 from siglip_study.base.jobs import share_cores
 from siglip_study.base.servers import (
     HANDED_OVER,
@@ -45,47 +46,8 @@ from siglip_study.base.servers import (
     tell_status,
 )
 
-# ---- The workflow whose jobs these are: a process above them, told by its id and its start.
-
-_HEAD = "SIGLIP_STUDY_HEAD"
-
-
-def mark_head() -> None:
-    """Name this process as the workflow's, to all that it starts; what is named already stays."""
-    if sys.platform == "linux":
-        os.environ.setdefault(_HEAD, _named(os.getpid()))
-
-
-def _named(pid: int) -> str:
-    return f"{pid}:{_facts(pid)[1]}"
-
-
-def _facts(pid: int) -> tuple[int, str]:
-    """Parent and start of a process; of one that is not there (0, "")."""
-    try:
-        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0, ""
-    # After the name in brackets, which may hold anything: state, parent, …, start (the 22nd).
-    rest = told.rpartition(")")[2].split()
-    return (0, "") if rest[0] == "Z" else (int(rest[1]), rest[19])
-
-
-def _head() -> str | None:
-    """The marked process, if it is above this one: on a cluster's node it is not."""
-    marked, pid = os.environ.get(_HEAD), os.getppid()
-    while marked and pid > 0:
-        if _named(pid) == marked:
-            return marked
-        pid = _facts(pid)[0]
-    return None
-
-
-def _lives(head: str) -> bool:
-    return _named(int(head.partition(":")[0])) == head
-
-
 # ---- The job's side.
+
 
 #: What a training job imports.
 PRELOADED = (
@@ -129,7 +91,7 @@ def run_in_kept_process(keep_s: float, modules: Sequence[str] = PRELOADED) -> No
     """
     if os.environ.pop(HANDED_OVER, "") or keep_s <= 0 or sys.platform != "linux":
         return
-    head = _head()
+    head = head_above()
     if head is None:
         return
     share_cores()
@@ -216,7 +178,7 @@ def _next(listening: socket.socket, keep_s: float, head: str) -> socket.socket |
     while not any(wanted() for wanted in _wanted):
         if select.select([listening], [], [], _POLL_S)[0]:
             return listening.accept()[0]
-        if time.monotonic() - last >= keep_s or not _lives(head):
+        if time.monotonic() - last >= keep_s or not lives(head):
             return None
     return None
 

@@ -17,6 +17,8 @@ class Paths:
         self.figures = self.root / "figures"
         self.report_answer = self.root / "report.json"
         self.demo = self.root / "demo"
+        #: who leads the study at the moment
+        self.head = self.root / ".resume" / "head.json"
         self.data = self.root / "data"
         self.manifest = self.data / "manifest.parquet"
         self.rejected = self.data / "rejected.parquet"

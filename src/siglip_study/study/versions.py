@@ -16,6 +16,8 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from siglip_study.base.head import code_digest
+
 _PACKAGE = Path(__file__).parents[1]
 _REPORTED = (
     "siglip-study",
@@ -100,10 +102,7 @@ def code_hash(files: Iterable[Path]) -> str:
 
 def source_hash() -> str:
     """Hash of every source file to the letter: recorded, never a trigger."""
-    digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    return code_digest((str(_PACKAGE),))
 
 
 def versions() -> dict[str, str]:

@@ -6,11 +6,8 @@ safetensors, the rest is JSON: nothing is ever unpickled.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from siglip_study.base.errors import StudyError
+from siglip_study.base.head import held_alone
 from siglip_study.base.io import atomic_dir, file_digest, read_json, remove_dir, write_json
 
 log = logging.getLogger(__name__)
@@ -57,34 +55,9 @@ class ResumePoint:
         self.folder = folder
         self.origin = origin
 
-    @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Hold the folder alone; the kernel drops the lock with the process, however it dies.
-
-        Raises:
-            StudyError: another living process holds it.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "owner.lock").open("a+") as lock:
-            lock.seek(0)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StudyError(
-                    f"{self.folder}: process {lock.read().strip() or 'unknown'} is training this "
-                    "cell; expected it to end before another starts."
-                ) from None
-            except OSError as error:
-                log.warning(
-                    "%s: this file system locks no files (%s); two jobs of one cell would not "
-                    "notice each other",
-                    self.folder,
-                    error.strerror,
-                )
-            lock.truncate()
-            lock.write(f"{os.getpid()} on {os.uname().nodename}")
-            lock.flush()
-            yield
+    def owned(self) -> AbstractContextManager[None]:
+        """Hold the folder alone (:func:`siglip_study.base.head.held_alone`)."""
+        return held_alone(self.folder / "owner.lock", "training this cell")
 
     def save(
         self,
