@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 import yaml
@@ -44,6 +45,9 @@ class Run:
 class House:
     """The files a user has after cloning, without results, and a config to run them with."""
 
+    #: how Snakemake is told to run
+    flags: tuple[str, ...] = ("--cores", "1", "--resources", "gpu=1")
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for part in PARTS:
@@ -73,7 +77,7 @@ class House:
         timeout: int = 900,
         library: Path | None = None,
     ) -> Run:
-        """Run ``snakemake --cores 1 --resources gpu=1``, of another library's code if given."""
+        """Run Snakemake, of another library's code if given."""
         env = self._env | ({"PYTHONPATH": str(library)} if library else {})
         if "--dry-run" in arguments:
             env.pop("COVERAGE_PROCESS_CONFIG", None)  # a plan takes twice as long under its tracer
@@ -104,22 +108,26 @@ class House:
         assert done.returncode == 0, done.stderr
         return due_steps(json.loads(done.stdout)["jobs"])
 
-    def start(self, *arguments: str | Path, config: Path | None = None) -> subprocess.Popen:
-        """Start the same and do not wait."""
+    def start(
+        self,
+        *arguments: str | Path,
+        config: Path | None = None,
+        to: IO[str] | int = subprocess.DEVNULL,
+    ) -> subprocess.Popen:
+        """Start the same and do not wait; what it prints goes ``to`` a file, if any."""
         return subprocess.Popen(
             self._command(arguments, config),
             cwd=self.folder,
             env=self._env,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=to,
+            stderr=subprocess.STDOUT,
         )
 
-    @staticmethod
-    def _command(arguments: tuple[str | Path, ...], config: Path | None) -> list[str]:
+    def _command(self, arguments: tuple[str | Path, ...], config: Path | None) -> list[str]:
         # Targets come first: --resources and --configfile take all that follows.
         command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
-        command += ["--cores", "1", "--resources", "gpu=1"]
+        command += self.flags
         return command if config is None else [*command, "--configfile", str(config)]
 
 

@@ -139,12 +139,17 @@ with SnakemakeApi(OutputSettings(stdout=True)) as api:
     )
     made.dag()
     keys = ("gpu", "mem_mb", "runtime")
-    asked = {r.name: [r.resources.get(key).value for key in keys] for r in made._workflow.rules}
-print(json.dumps(asked))
+    def asked(rule, attempt):
+        found = [rule.resources.get(key) for key in keys]
+        made = [r.evaluate({}, attempt=attempt) if r.is_evaluable() else r for r in found]
+        return [r.value for r in made]
+    print(json.dumps({r.name: [asked(r, n) for n in (1, 3)] for r in made._workflow.rules}))
 """
 
 
-def test_jobs_on_a_gpu_ask_for_the_memory_and_time_of_the_config(house: Any) -> None:
+def test_jobs_on_a_gpu_ask_for_the_config_s_memory_and_time_and_for_more_when_ended(
+    house: Any,
+) -> None:
     runtime = {"mem_mb": 3001, "runtime_minutes": 31, "gpus": 2}
     config = house.write_config("asked.yaml", runtime=runtime)
     done = subprocess.run(
@@ -153,10 +158,10 @@ def test_jobs_on_a_gpu_ask_for_the_memory_and_time_of_the_config(house: Any) -> 
     assert done.returncode == 0, done.stderr
     asked = json.loads(done.stdout.splitlines()[-1])
     for rule in ("stage1", "stage2"):
-        assert asked[rule] == [2, 3001, 31], asked
+        assert asked[rule] == [[2, 3001, 31], [2, 9003, 93]], asked
     for rule in ("vision_features", "scorer_features", "captions"):
-        assert asked[rule] == [1, 3001, 31], asked
-    assert asked["score"] == [None] * 3
+        assert asked[rule] == [[1, 3001, 31], [1, 9003, 93]], asked
+    assert asked["score"] == [[None] * 3] * 2
 
 
 def test_one_held_out_split_is_scored_on_both_halves_and_then_chosen(house: Any) -> None:

@@ -1,14 +1,13 @@
-"""One process leads a study: what becomes of it, and of its jobs, when that dies or code changes."""
+"""One process leads a study: what becomes of it and its jobs when that dies or code changes."""
 
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes import job_processes, wait
 
 CLIPS = "results/data/clips/train.parquet"
 
@@ -31,27 +30,6 @@ def led(house: Any) -> Iterator[subprocess.Popen]:
     head.wait()
 
 
-def wait(condition: Callable[[], Any]) -> None:
-    until = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def job_processes(folder: Path) -> list[int]:
-    """Processes of a job's script that was started in this folder."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            inside = (entry / "cwd").resolve() == folder
-        except OSError:
-            continue  # it ended while we looked
-        if inside and b"python" in words[0] and any(b"/scripts/" in word for word in words[1:]):
-            found.append(int(entry.name))
-    return found
-
-
 def test_a_killed_head_takes_its_jobs_along_and_the_same_command_continues(
     house: Any, led: subprocess.Popen
 ) -> None:
@@ -61,7 +39,8 @@ def test_a_killed_head_takes_its_jobs_along_and_the_same_command_continues(
     assert (house.folder / CLIPS).is_file()
     log = (house.folder / "results/logs/demo/all.log").read_text("utf-8")
     assert log.count("the run that started this job has ended") <= 1 and log.count("done in") == 1
-    assert not job_processes(house.folder)
+    # Nor is one left of those that the killed job had started.
+    wait(lambda: not job_processes(house.folder))
     assert not (house.folder / "results/.resume/head.json").exists()
 
 

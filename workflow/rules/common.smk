@@ -69,13 +69,18 @@ onstart:
     begin(PATHS.head, STARTED_WITH)
 
 
+def growing(amount):
+    """So much at first, and as much again each time that a scheduler ended the job."""
+    return lambda wildcards, attempt: attempt * amount
+
+
 # A job with a model has a GPU; where the config keeps to the CPU, cores that are counted.
 ON_CPU = CONFIG.runtime.device == "cpu"
 MODEL_THREADS = (CONFIG.runtime.cpu_threads or workflow.cores or 1) if ON_CPU else 1
 GPU = {
     "gpu": 0 if ON_CPU else 1,
-    "mem_mb": CONFIG.runtime.mem_mb,
-    "runtime": CONFIG.runtime.runtime_minutes,
+    "mem_mb": growing(CONFIG.runtime.mem_mb),
+    "runtime": growing(CONFIG.runtime.runtime_minutes),
 }
 # A training job works on several GPUs; what it computes does not depend on how many.
 TRAINING_GPUS = {**GPU, "gpu": 0 if ON_CPU else CONFIG.runtime.gpus}

@@ -57,8 +57,9 @@ PRELOADED = (
 def run_in_fork(keep_s: float, modules: Sequence[str] = PRELOADED) -> None:
     """Run the calling script in a fork of the server, and end with its exit status.
 
-    Returns in the fork, and where there is no server to be (``keep_s`` 0, no Linux, a GPU, or a node
-    of a cluster): the script goes on by itself. Call it before anything that must not happen twice.
+    Returns in the fork, and where there is no server to be (``keep_s`` 0, no Linux, a GPU, or a
+    cluster's node): the script goes on by itself. Call it before anything that must not happen
+    twice.
 
     Args:
         keep_s: seconds that the server waits for a next job.

@@ -10,6 +10,7 @@ when its head is gone, so that what another head then starts is alone in its fol
 from __future__ import annotations
 
 import atexit
+import ctypes
 import fcntl
 import hashlib
 import logging
@@ -75,6 +76,12 @@ def _facts(pid: int) -> tuple[int, str]:
 def lives(process: str) -> bool:
     """Whether a process of this machine does."""
     return _name(int(process.partition(":")[0])) == process
+
+
+def end_with_parent() -> None:
+    """Have this fork killed as soon as the process that made it dies, however that is."""
+    set_signal_of_parents_death = 1  # linux/prctl.h
+    ctypes.CDLL(None).prctl(set_signal_of_parents_death, signal.SIGKILL)
 
 
 # ---- Locks of processes.
@@ -180,6 +187,7 @@ def take_lead(folder: Path, snakemake_locks: Path) -> str | None:
     dead = _read(folder / "head.json")
     host = dead.process.split(":", 2)[2] if dead else os.uname().nodename
     if stale and host != os.uname().nodename:
+        _lead.close()
         return (
             f"{folder.parent}: a run on {host} did not end well, if it did; expected the same "
             "command there, or --unlock once none runs."

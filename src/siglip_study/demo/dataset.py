@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 from siglip_study.base.errors import StudyError
+from siglip_study.base.head import end_with_parent
 from siglip_study.base.io import atomic_path, write_json
 from siglip_study.demo.captions import caption
 from siglip_study.demo.render import render_frames
@@ -133,6 +134,7 @@ def write_dataset(root: Path, sizes: dict[str, int], seed: int, processes: int =
     """
     clips = plan_dataset(sizes, seed)
     # Forked, so that a job's script is not run again; threads would wait for each other in Python.
-    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+    fork = get_context("fork")
+    with ProcessPoolExecutor(processes, fork, end_with_parent) as pool:
         list(pool.map(partial(_write_clip, root), clips, chunksize=8))
     write_json(root / "facts.json", {clip.id: facts(clip.scene) for clip in clips}, FACTS_SCHEMA)
