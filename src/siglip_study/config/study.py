@@ -290,8 +290,13 @@ class RuntimeConfig(Section):
         description="Seconds that a process with the libraries loaded (of trainings on a GPU: and "
         "the LLM) waits for the next job with a model; 0: each job loads them anew.",
     )
-    mem_mb: Count = Field(8000, description="Memory asked for by a job with a model.")
-    runtime_minutes: Count = Field(60, description="Time asked for by a job with a model.")
+    mem_mb: Count = Field(
+        8000,
+        description="Memory (MB) that a job with a model asks for; tried again, it asks for more.",
+    )
+    runtime_minutes: Count = Field(
+        60, description="Minutes that a job with a model asks for; tried again, it asks for more."
+    )
 
     @model_validator(mode="after")
     def _threads_are_counted_on_the_cpu_alone(self) -> RuntimeConfig:
