@@ -1,13 +1,16 @@
-"""Keeps the tables of supported models in docs/models.md equal to the code.
+"""Keeps the tables of supported models and of projectors in docs/models.md equal to the code.
 
 Run with: ``python -m tools.model_docs docs/models.md``
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import torch
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path
@@ -20,6 +23,8 @@ from siglip_study.models.families import (
     LlmFamily,
     VisionFamily,
 )
+from siglip_study.projectors import build, projector_names
+from siglip_study.projectors.base import FeatureShape
 
 _HEAD = "| `model_type` | supported | how, or why not |\n| --- | --- | --- |\n"
 
@@ -68,7 +73,28 @@ def language_models() -> str:
     return _rows(known, REFUSED_LLMS)
 
 
-TABLES: dict[str, Callable[[], str]] = {"encoders": encoders, "language models": language_models}
+#: Features of the table: 8 frames of 24 × 24 patches of width 1024, for a model of width 4096.
+SHAPE, LLM_DIM = FeatureShape(8, (24, 24), 1024), 4096
+
+
+def projectors() -> str:
+    """The table of projectors, with what their default options come to."""
+    rows = ["| projector | what it does | parameters | tokens a clip |\n", "|---|---|---|---|\n"]
+    for name in projector_names():
+        with torch.device("meta"):
+            built = build(name, SHAPE, LLM_DIM)
+        does = inspect.cleandoc(type(built).__doc__ or "").split("\n\nArgs:")[0]
+        does = does.split("\n\nPosition:")[0].replace("\n", " ").replace("``", "`")
+        tokens = built.tokens_per_video(SHAPE.frames)
+        rows.append(f"| `{name}` | {does} | {built.n_parameters():,} | {tokens:,} |\n")
+    return "".join(rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "encoders": encoders,
+    "language models": language_models,
+    "projectors": projectors,
+}
 
 
 def with_tables(page: Path) -> str:

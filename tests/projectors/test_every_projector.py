@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from siglip_study import projectors
 from siglip_study.base.errors import StudyError
@@ -126,12 +127,13 @@ def test_the_saved_weights_are_all_of_it(build):
 def test_no_decay_names_every_bias_norm_and_embedding_and_no_weight_matrix(build):
     projector = build()
     named = dict(projector.named_parameters())
-    kinds = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.MultiheadAttention)
+    kinds = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.MultiheadAttention)
+    attention = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
     weights = {
         f"{path}.{kind}".lstrip(".")
         for path, module in projector.named_modules()
         if isinstance(module, kinds)
-        for kind in ("weight", "in_proj_weight")
+        for kind in ("weight", *attention)
     }
     assert projector.no_decay_parameters() == named.keys() - weights
 

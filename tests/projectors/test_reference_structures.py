@@ -1,5 +1,6 @@
 """Each projector against its published structure: exact counts, and torch's own modules."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -152,6 +153,9 @@ def test_gradcheck_in_float64(name, options):
         ("perceiver", {"latents": 3, "depth": 1, "per_frame": False}, False),
         ("linear", {}, False),
         ("c_abstractor", {"pool": 2, "depth": 1, "hidden": 8}, False),
+        ("stc", {"depth": 1, "hidden": 8}, False),
+        ("qformer", {"depth": 1, "hidden": 8, "heads": 2}, False),
+        ("qformer", {"depth": 1, "hidden": 8, "heads": 2, "per_frame": False}, True),
     ],
 )
 def test_reversed_frames_are_seen_as_the_docstrings_say(name, options, invariant):
@@ -171,6 +175,46 @@ def test_c_abstractor_keeps_rows_and_columns_of_a_grid_that_is_not_square():
     assert seen == [(1, 8, 2, 6)]
 
 
+def test_ldp_v2_equals_its_equation():
+    projector = randomised(build("ldp_v2", FeatureShape(2, (4, 6), 5), 7))
+    s, features = projector.state_dict(), torch.randn(2, 2, 24, 5, dtype=torch.double)
+    gelu = nn.functional.gelu
+    x = gelu(features @ s["mlp.0.weight"].T + s["mlp.0.bias"]) @ s["mlp.2.weight"].T
+    x = (x + s["mlp.2.bias"]).reshape(4, 4, 6, 7).permute(0, 3, 1, 2)
+    x = nn.functional.avg_pool2d(x, 2)
+    x = x + nn.functional.conv2d(x, s["place.weight"], s["place.bias"], padding=1, groups=7)
+    torch.testing.assert_close(projector(features), x.permute(0, 2, 3, 1).reshape(2, -1, 7))
+
+
+def test_stc_equals_its_equation():
+    shape = FeatureShape(4, (4, 6), 5)
+    projector = randomised(build("stc", shape, 7, depth=2, hidden=8))
+    s, features = projector.state_dict(), torch.randn(1, 4, 24, 5, dtype=torch.double)
+    images = features.reshape(4, 4, 6, 5).permute(0, 3, 1, 2)
+    volume = projector.before(images).permute(1, 0, 2, 3)[None]  # [1, H, F, rows, columns]
+    steps = torch.zeros(1, 8, 2, 2, 3, dtype=torch.double)
+    for t, i, j in itertools.product(range(2), range(2), range(2)):
+        piece = volume[:, :, t::2, i::2, j::2]
+        steps += torch.einsum("oc,bctij->botij", s["merge.0.weight"][..., t, i, j], piece)
+    steps = nn.functional.silu(steps + s["merge.0.bias"][:, None, None, None])
+    after = projector.after(steps[0].permute(1, 0, 2, 3))
+    tokens = after.permute(0, 2, 3, 1).reshape(1, -1, 8)
+    inner = nn.functional.gelu(tokens @ s["readout.0.weight"].T + s["readout.0.bias"])
+    expected = inner @ s["readout.2.weight"].T + s["readout.2.bias"]
+    torch.testing.assert_close(projector(features), expected)
+
+
+def test_squares_that_leave_the_grid_repeat_its_last_row_and_column():
+    shape = FeatureShape(1, (3, 5), 4)
+    projector = randomised(build("pixel_shuffle", shape, 6))
+    image = torch.randn(1, 1, 3, 5, 4, dtype=torch.double)
+    padded = image[:, :, [0, 1, 2, 2]][:, :, :, [0, 1, 2, 3, 4, 4]]
+    larger = build("pixel_shuffle", FeatureShape(1, (4, 6), 4), 6).double()
+    larger.load_state_dict(projector.state_dict())
+    expected = larger(padded.flatten(2, 3))
+    torch.testing.assert_close(projector(image.flatten(2, 3)), expected)
+
+
 def test_more_frames_than_embeddings_is_an_error():
     projector = build("perceiver", FeatureShape(2, (2, 2), 8), 8, per_frame=False)
     with pytest.raises(StudyError, match="3 frames; expected 2 at most"):
@@ -187,6 +231,10 @@ def test_more_frames_than_embeddings_is_an_error():
         ("perceiver", {"latents": -1}, "at least 1"),
         ("mlp_2l", {"hidden": 0}, "at least 1"),
         ("constant_prefix", {"tokens": 0}, "at least 1"),
+        ("patch_merger", {"side": 5}, "side is 5; expected 1 to 4"),
+        ("patch_merger", {"norm": "batch"}, "expected type"),
+        ("stc", {"depth": 0}, "at least 1"),
+        ("qformer", {"hidden": 10, "heads": 4}, "heads is 4; expected a divisor of hidden 10"),
     ],
 )
 def test_values_out_of_range_are_named(name, options, says):

@@ -13,6 +13,7 @@ from siglip_study.models.families import (
     REFUSED_VISION,
     VISION_FAMILIES,
 )
+from siglip_study.projectors import projector_names
 from tools.model_docs import encoders, language_models, with_tables
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
@@ -35,6 +36,12 @@ def test_every_type_stands_once_under_what_becomes_of_it(table, known, refused):
     for answer, kinds in (("yes", known), ("no", refused)):
         named = [n for row in rows if row[1] == answer for n in re.findall(r"`(.+?)`", row[0])]
         assert sorted(named) == sorted(kinds)
+
+
+def test_the_readme_counts_the_projectors():
+    names = set(projector_names()) - {"constant_prefix"}  # the control that is trained blind
+    assert len(names) == 14
+    assert "[fourteen projectors]" in (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_page_without_markers_is_named(tmp_path):
