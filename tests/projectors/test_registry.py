@@ -15,6 +15,7 @@ from siglip_study.projectors import (
     build,
     check_options,
     projector_class,
+    projector_code,
     projector_names,
     register,
     registry,
@@ -161,3 +162,78 @@ def code_after(tmp_path, monkeypatch):
 )
 def test_a_projector_counts_with_its_own_file_and_what_it_imports(code_after, changed, counts):
     assert (code_after("linear", changed) != code_after("linear")) is counts
+
+
+# ---- From a package of the user's own.
+
+OUTSIDE = """
+from torch import nn
+from siglip_study.projectors.base import Projector
+from my_merging.sizes import SIDE
+
+class Merger(Projector):
+    def __init__(self, shape, llm_dim, *, side: int = SIDE):
+        super().__init__(shape, llm_dim)
+        self.proj = nn.Linear(shape.dim, llm_dim)
+
+    def project(self, features):
+        return self.proj(features).flatten(1, 2)
+
+    def tokens_per_video(self, frames):
+        return frames * self.shape.patches
+
+def helper():
+    return None
+"""
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A package on Python's path, by the text of its module."""
+    folder = tmp_path / "my_merging"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "sizes.py").write_text("SIDE = 2\n")
+    (folder / "merger.py").write_text(OUTSIDE)
+    (folder / "broken.py").write_text("import no_such_package_at_all\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    projector_code.cache_clear()
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("my_merging")]:
+        del sys.modules[name]
+    projector_code.cache_clear()
+
+
+def test_a_projector_from_outside_is_built_and_its_options_are_checked(outside):
+    built = build("my_merging.merger:Merger", FeatureShape(2, (2, 3), 8), 16)
+    assert built(torch.randn(1, 2, 6, 8)).shape == (1, 12, 16)
+    with pytest.raises(StudyError, match="option 'sied' is unknown; expected 'side'"):
+        check_options("my_merging.merger:Merger", {"sied": 3})
+
+
+@pytest.mark.parametrize("changed", ["merger.py", "sizes.py"])
+def test_its_own_code_decides_whether_it_trains_again(outside, changed):
+    before = projector_code("my_merging.merger:Merger")
+    linear = projector_code("linear")
+    with (outside / changed).open("a") as file:
+        file.write("MORE = 1\n")
+    projector_code.cache_clear()
+    assert projector_code("my_merging.merger:Merger") != before
+    assert projector_code("linear") == linear
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("my_merging.nothing:Merger", "Python finds no module 'my_merging.nothing'"),
+        ("no_package_so_called.x:Merger", "finds no module"),
+        ("..:x", "finds no module"),
+        ("sys:path", "finds no module"),  # built in: no file
+        ("my_merging.merger:helper", "no 'helper' that is a Projector"),
+        ("my_merging.merger:", "no '' that is a Projector"),
+        ("my_merging.broken:Merger", "cannot be imported: No module named"),
+    ],
+)
+def test_what_is_no_projector_outside_is_named(outside, name, says):
+    with pytest.raises(StudyError, match=says):
+        projector_class(name)

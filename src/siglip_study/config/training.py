@@ -122,7 +122,11 @@ class TrainingConfig(Section):
 class ProjectorConfig(Section):
     """One projector under comparison; its label is its key in ``projectors``."""
 
-    type: str | None = Field(None, description="Exact registry name; null: the label itself.")
+    type: str | None = Field(
+        None,
+        description="Exact registry name, or `my_package.merger:PatchMerger`, whose code then "
+        "runs; null: the label itself.",
+    )
     options: Options = Field({}, description="Constructor options of that projector.")
     epochs: Annotated[tuple[Count, ...], Apart] | None = Field(
         None,

@@ -1,7 +1,9 @@
 """Find projectors by exact name and build them from validated options.
 
 A projector lives in the file of this package that bears its name, so names are known without
-importing torch. Files that begin with an underscore, and ``base`` and ``registry``, hold none.
+importing torch. Files that begin with an underscore, and ``base`` and ``registry``, hold none. One
+of another package is named as ``my_package.merger:PatchMerger``: its module, which Python must be
+able to import, and its class.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import ast
 import difflib
 import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import sys
@@ -68,6 +71,8 @@ def projector_class(name: str) -> type[Projector]:
     Raises:
         StudyError: no projector has that name; the nearest known name is given.
     """
+    if ":" in name:
+        return _class_outside(name)
     if name not in _REGISTRY:
         _require_file(name)
         importlib.import_module(f"{_PACKAGE}.{name}")
@@ -80,21 +85,30 @@ def projector_class(name: str) -> type[Projector]:
 
 @functools.cache
 def projector_code(name: str) -> str:
-    """Hash of what a projector's file and the files of this package that it imports do.
+    """Hash of what a projector's file does, and the files of this package, and of its own, that it
+    imports.
 
-    Nothing is imported. Changing one projector leaves the hash of every other as it was.
+    Nothing is imported but the packages that hold one from outside. Changing one projector leaves
+    the hash of every other as it was.
 
     Raises:
         StudyError: no projector has that name.
     """
-    _require_file(name)
-    files = [Path(__file__).with_name(f"{name}.py")]
+    here, folders = Path(__file__), {_PACKAGE: Path(__file__).parent}
+    if ":" in name:
+        files = [_file_outside(name)]
+        own = name.partition(":")[0].rpartition(".")[0]
+        folders |= {own: files[0].parent} if own else {}
+    else:
+        _require_file(name)
+        files = [here.with_name(f"{name}.py")]
     for path in files:  # grows while it is read
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_PACKAGE + "."):
-                helper = path.with_name(f"{(node.module or '').rpartition('.')[2]}.py")
-                if helper.stem != "registry" and helper not in files:
-                    files.append(helper)
+            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            package, _, stem = module.rpartition(".")
+            helper = folders.get(package, here.parent) / f"{stem}.py"
+            if package in folders and helper != here and helper.is_file() and helper not in files:
+                files.append(helper)
     return code_hash(files)
 
 
@@ -143,6 +157,47 @@ def build(name: str, shape: FeatureShape, llm_dim: int, **options: Any) -> Proje
         StudyError: unknown name or option, or a value the projector cannot be built with.
     """
     return projector_class(name)(shape, llm_dim, **check_options(name, options))
+
+
+def _file_outside(name: str) -> Path:
+    """The file of ``module:Class``.
+
+    Raises:
+        StudyError: Python finds no such module, or none with a source file.
+    """
+    module = name.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        raise StudyError(
+            f"projector {name!r}: Python finds no module {module!r}; expected a file that it can "
+            "import (name its folder in PYTHONPATH)."
+        )
+    return Path(spec.origin)
+
+
+def _class_outside(name: str) -> type[Projector]:
+    """The class of ``module:Class``.
+
+    Raises:
+        StudyError: there is no such module, importing it failed, or it has no projector so named.
+    """
+    from siglip_study.projectors.base import Projector
+
+    module, _, attribute = name.partition(":")
+    path = _file_outside(name)
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except (ImportError, SyntaxError) as error:
+        raise StudyError(f"projector {name!r}: {path} cannot be imported: {error}.") from error
+    if not (isinstance(found, type) and issubclass(found, Projector)):
+        raise StudyError(
+            f"projector {name!r}: {path} has no {attribute!r} that is a Projector; expected a "
+            "subclass of siglip_study.projectors.base.Projector."
+        )
+    return found
 
 
 def _file_names() -> list[str]:
