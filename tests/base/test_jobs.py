@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from siglip_study.base.jobs import CONSOLE, last_sentence
 
 
@@ -74,6 +76,28 @@ def test_a_gpu_without_room_is_one_sentence_and_a_traceback_in_the_log_alone(tmp
     ):
         assert said in done.stderr
     assert "Traceback" in log and log.endswith(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("OSError(28, 'No space left on device')", "found no room on a disk ([Errno 28] No"),
+        ("RuntimeError('IoError: Disk quota exceeded')", "found no room on a disk (IoError: D"),
+        ("RuntimeError('CUDA error: unspecified launch failure')", "lost its GPU (CUDA error: u"),
+    ],
+)
+def test_what_no_config_mends_is_told_as_such(tmp_path, raised, said):
+    done, log = run(tmp_path, f"raise {raised}")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"siglip-study: a {said}") and "Traceback" in log
+
+
+def test_a_log_without_room_leaves_the_sentence_to_the_terminal():
+    code = "from siglip_study.base.jobs import job\nwith job('/dev/full'): pass"
+    env = {**os.environ, CONSOLE: "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("siglip-study: full found no room on a disk")
 
 
 def test_chatter_and_details_go_to_the_log_and_progress_to_both(tmp_path):

@@ -121,14 +121,63 @@ def test_early_stopping(make_model, make_clips, train, script, losses, patience,
     assert position.best_val_loss == min(losses[:epochs])
 
 
-def test_a_loss_that_is_not_finite_names_its_key(make_model, make_clips, features, train, script):
-    nan = SimpleNamespace(batch=lambda ids: features.batch(ids) * float("nan"))
-    with pytest.raises(StudyError, match=r"stage2: loss of step 1 is nan.*stage2\.learning_rate"):
-        train(make_model(), make_clips(4, source=nan), number=2)
+def spoilt_features(features):
+    return SimpleNamespace(
+        batch=lambda ids: features.batch(ids) * (float("nan") if "clip2" in ids else 1.0)
+    )
+
+
+def spoil_language_model(model):
+    with torch.no_grad():
+        model.llm.get_parameter("model.layers.1.mlp.down_proj.weight")[0, 0] = float("nan")
+
+
+def test_a_loss_that_is_not_finite_names_step_clips_and_cause(
+    make_model, make_clips, features, train, script
+):
+    spoilt = make_clips(8, source=spoilt_features(features))
+    with pytest.raises(StudyError, match=r"loss of step \d is nan \(clips clip2\), whose features"):
+        train(make_model(), spoilt, epochs=1)
+    model = make_model()
+    spoil_language_model(model)
+    with pytest.raises(StudyError, match=r"step 1 is nan \(clips .*language model gives none"):
+        train(model, make_clips(4), resume="a")
+    with pytest.raises(StudyError, match=r"stage2: .* is nan \(clips clip.*stage2\.learning_rate"):
+        train(make_model(), number=2, resume="b", learning_rate=1e30)
     script(float("inf"))
-    sentence = r"^stage1: validation loss of epoch 1 is inf; expected [^\n]*\.$"
+    sentence = r"^stage1: validation loss of epoch 1 is inf \(clips clip100\), expected [^\n]*\.$"
     with pytest.raises(StudyError, match=sentence):
-        train(make_model(), resume="b")
+        train(make_model(), resume="c")
+
+
+def without_room_for(monkeypatch, model, clips):
+    """Passes of more clips than these find none, as on a GPU that somebody else fills."""
+    plain = model.caption_loss
+
+    def caption_loss(features, captions):
+        if len(captions) > clips:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return plain(features, captions)
+
+    monkeypatch.setattr(model, "caption_loss", caption_loss)
+
+
+def test_a_gpu_that_fills_up_gets_smaller_passes_of_the_same_steps(
+    make_model, make_clips, train, monkeypatch
+):
+    small, full = make_model("mlp_2l", lora=True), make_model("mlp_2l", lora=True)
+    one = train(small, make_clips(10), resume="one", batch_size=4, forward=1, keep="last")
+    without_room_for(monkeypatch, full, 1)
+    many = train(full, make_clips(10), resume="many", batch_size=4, keep="last")
+    assert all(torch.equal(p, weights(full)[name]) for name, p in weights(small).items())
+    timed = {"seconds"}
+    for row, other in zip(one.steps, many.steps, strict=True):
+        assert {k: v for k, v in row.items() if k not in timed} == {
+            k: v for k, v in other.items() if k not in timed
+        }
+    without_room_for(monkeypatch, full, 0)
+    with pytest.raises(StudyError, match=r"step 1 found no room .* for a pass of 1 clips"):
+        train(full, make_clips(4), resume="none")
 
 
 def test_every_projector_takes_the_same_samples_in_the_same_order(

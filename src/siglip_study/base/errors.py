@@ -1,5 +1,7 @@
 """The one exception a user is meant to see, and what others say."""
 
+import errno
+
 
 class StudyError(Exception):
     """A mistake the user can mend.
@@ -19,6 +21,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(
         kind.__name__ == "OutOfMemoryError" and kind.__module__.split(".")[0] == "torch"
         for kind in type(error).__mro__
+    )
+
+
+#: What CUDA says of a device that failed, is gone or is held by others; never of a wrong index.
+_LOST = (
+    *("fallen off the bus", "GPU is lost", "no CUDA-capable device", "uncorrectable", "ECC"),
+    *("unspecified launch failure", "unknown error", "busy or unavailable", "not yet initialized"),
+    *("NVLink", "launch timed out", "hardware"),
+)
+
+
+def is_lost_gpu(error: BaseException) -> bool:
+    """Whether a GPU or its driver failed, which no config can mend."""
+    told = first_line(error)
+    return isinstance(error, RuntimeError) and "CUDA" in told and any(s in told for s in _LOST)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a write found no room, or a quota was met; libraries tell it in words alone."""
+    told = ("No space left on device", "Disk quota exceeded")
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
+        words in str(error) for words in told
     )
 
 

@@ -18,7 +18,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from siglip_study.base.errors import StudyError, first_line, is_out_of_memory
+from siglip_study.base.errors import (
+    StudyError,
+    first_line,
+    is_full_disk,
+    is_lost_gpu,
+    is_out_of_memory,
+)
 from siglip_study.base.head import following
 
 log = logging.getLogger("siglip_study")
@@ -83,21 +89,26 @@ def job(log_path: str) -> Iterator[None]:
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
     with log_to(log_path) as file:
-        print(f"{_LIFE}{datetime.now().isoformat(' ', 'seconds')}", file=file)
         # Snakemake's benchmark sees the CPU time of this process only where nothing is handed over.
         began, busy = time.monotonic(), time.process_time()
         try:
+            print(f"{_LIFE}{datetime.now().isoformat(' ', 'seconds')}", file=file)
             with following():
                 yield
             worked = time.process_time() - busy
             log.debug("done in %.1f s, %.1f s of CPU time", time.monotonic() - began, worked)
         except BaseException as error:
             known, sentence = _sentence(Path(log_path).stem, error)
-            if not isinstance(error, StudyError):
-                traceback.print_exc(file=file)
-            print(f"{_PREFIX}{sentence}", file=file, flush=True)
+            is_logged = True
+            try:
+                if not isinstance(error, StudyError):
+                    traceback.print_exc(file=file)
+                print(f"{_PREFIX}{sentence}", file=file, flush=True)
+            except OSError:  # no room for the log either: what it still holds goes nowhere
+                is_logged = False
+                os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
             sys.stdout, sys.stderr = sys.__stdout__, terminal
-            if CONSOLE not in os.environ:
+            if CONSOLE not in os.environ or not is_logged:
                 if not known:
                     raise
                 print(f"{_PREFIX}{sentence}", file=terminal, flush=True)
@@ -115,6 +126,18 @@ def _sentence(job: str, error: BaseException) -> tuple[bool, str]:
         return True, " ".join(str(error).splitlines())
     if is_out_of_memory(error):
         return True, out_of_memory(job, error)
+    if is_lost_gpu(error):
+        told = f"{job} lost its GPU ({first_line(error)[:300]})"
+        return True, (
+            f"{told}: the device or its driver failed, nothing in the config; expected a GPU that "
+            "`nvidia-smi` lists without errors, then the same command again, which continues."
+        )
+    if is_full_disk(error):
+        told = f"{job} found no room on a disk ({first_line(error)[:300]})"
+        return True, (
+            f"{told}; expected room for what `snakemake rehearse` reckons in output_dir and in the "
+            "folder of temporary files, then the same command again, which continues."
+        )
     told = f"{type(error).__name__}: {first_line(error)}"
     return False, f"{told} (a defect or an interruption; the traceback is in the log)."
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from siglip_study.base.errors import StudyError, first_line, is_out_of_memory
+from siglip_study.base.errors import StudyError, first_line, is_lost_gpu, is_out_of_memory
 
 #: The sentence part that tells how an absent model is fetched.
 FETCH_HINT = "fetch it ahead with: python -m siglip_study.models fetch <your config>"
@@ -386,6 +386,8 @@ def load_weights(
                 **options,
             )
     except Exception as error:  # as above
+        if is_lost_gpu(error):
+            raise
         if is_out_of_memory(error):
             raise StudyError(
                 f"{key} '{model}' does not fit into the GPU's memory ({first_line(error)}); "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -100,6 +101,15 @@ class VisionLanguageModel(nn.Module):
         losses = head_cross_entropy(hidden[real], self.head, targets, self.logit_factor)
         per_clip = torch.zeros(len(captions), device=hidden.device).index_add(0, rows, losses)
         return per_clip, lengths
+
+    @torch.no_grad()
+    def computes_numbers(self) -> bool:
+        """Whether the frozen language model alone gives finite logits of its prompt."""
+        bare = getattr(self.llm, "disable_adapter", nullcontext)
+        with bare():
+            prompt = self.embed([self.layout.blind])
+            states = self.backbone(inputs_embeds=prompt, use_cache=False).last_hidden_state
+            return bool(torch.isfinite(self.head(states)).all())
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name → parameter of what trains now: the projector, and adapters once they are there."""

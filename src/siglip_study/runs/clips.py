@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ from torch import Tensor
 from siglip_study.base.errors import StudyError
 from siglip_study.base.seeds import derived_seed
 from siglip_study.models.vlm import VisionLanguageModel
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 #: Batches read ahead: one that is copied while another is read.
@@ -206,10 +209,18 @@ def caption_losses(
     lengths = [len(caption) for caption in captions]
     passes = forward_passes(lengths, batch)
     losses: list[Tensor] = []
-    with prefetched(passes, features, accelerator.device) as batches:
-        for rows, videos in zip(passes, batches, strict=True):
-            with accelerator.autocast():
-                losses.append(model.caption_loss(videos, [captions[i] for i in rows])[0])
+    try:
+        with prefetched(passes, features, accelerator.device) as batches:
+            for rows, videos in zip(passes, batches, strict=True):
+                with accelerator.autocast():
+                    losses.append(model.caption_loss(videos, [captions[i] for i in rows])[0])
+    except torch.OutOfMemoryError:
+        if batch == 1:
+            raise
+    if len(losses) < len(passes):
+        log.info("no room for passes of %d clips; they are halved", batch)
+        losses.clear()
+        return caption_losses(model, features, captions, batch // 2, accelerator)
     # One transfer at the end: each would wait for the GPU.
     in_passes = torch.cat(losses).tolist()
     by_caption = dict(zip((i for rows in passes for i in rows), in_passes, strict=True))

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from siglip_study.training.resume import Position, ResumePoint
 from siglip_study.training.step import (
     LORA,
     PROJECTOR,
+    PassTooLarge,
     StagePlan,
     dropout_seed,
     gradient_norms,
@@ -97,6 +99,7 @@ def train_stage(
         shares = [step_share(plan, train, step, accelerator) for step in ahead]
         clips = [[train.ids[i] for i in rows] for share in shares for rows in share.passes]
         pending: list[_Pending] = []
+        smaller: StagePlan | None = None
         model.train()
         with prefetched(clips, train.features.batch, accelerator.device) as features:
             for share in shares:
@@ -105,30 +108,40 @@ def train_stage(
                     lr_factor(position.step, total, settings.warmup_ratio, settings.min_lr_ratio),
                 )
                 torch.manual_seed(dropout_seed(plan, position.step, accelerator))
-                measured = optimizer_step(
-                    model,
-                    ((next(features), [share.captions[i] for i in rows]) for rows in share.passes),
-                    share.tokens,
-                    optimizer,
-                    list(trainable.values()),
-                    accelerator,
-                    settings.max_grad_norm,
-                    share.weight,
-                    lambda: gradient_norms(parts, accelerator.device),
-                )
+                try:
+                    measured = optimizer_step(
+                        model,
+                        (
+                            (next(features), [share.captions[i] for i in rows])
+                            for rows in share.passes
+                        ),
+                        share.tokens,
+                        optimizer,
+                        list(trainable.values()),
+                        accelerator,
+                        settings.max_grad_norm,
+                        share.weight,
+                        lambda: gradient_norms(parts, accelerator.device),
+                    )
+                except PassTooLarge as error:
+                    smaller = _with_smaller_passes(plan, position.step, error, accelerator)
+                    break
                 position.step += 1
                 row: dict[str, Any] = {"target_tokens": share.tokens, "samples": share.samples}
                 row |= {"stage": plan.number, "step": position.step, "epoch": epoch + 1}
                 row |= {"lr_projector": rates[PROJECTOR], "lr_lora": rates[LORA]}
                 row["seconds"] = time.monotonic() - began
-                pending.append((row, measured))
+                pending.append((row, measured, [train.ids[i] for i in share.captions]))
                 is_due = time.monotonic() - saved >= plan.save_seconds
                 if is_due and position.step % per_epoch and accelerator.is_main_process:
-                    position.steps += _settle(pending, list(parts), plan)
+                    position.steps += _settle(pending, list(parts), plan, model, train)
                     pending.clear()
                     position.seconds = time.monotonic() - began
                     save()
-        position.steps += _settle(pending, list(parts), plan)
+        position.steps += _settle(pending, list(parts), plan, model, train)
+        if smaller is not None:  # the step is taken again, and what is left of the epoch
+            plan = smaller
+            continue
         require_same_weights(trainable, position.step, accelerator)
 
         # ---- What they have made.
@@ -147,28 +160,80 @@ def train_stage(
     return position
 
 
-# A row of steps.parquet; its loss, gradient norm and norms of parts, still on the device.
-_Pending = tuple[dict[str, Any], Tensor]
+def _with_smaller_passes(
+    plan: StagePlan, step: int, error: PassTooLarge, accelerator: Accelerator
+) -> StagePlan:
+    """The same steps in forward passes of half as many clips.
+
+    Raises:
+        StudyError: a pass holds one clip already, or ranks share the step: the others go on.
+    """
+    now = plan.clips_per_forward
+    if now == 1 or accelerator.num_processes > 1:
+        raise StudyError(
+            f"stage{plan.number}: step {step + 1} found no room in the GPU's memory for a pass of "
+            f"{now} clips ({error}); expected a GPU that nobody else fills, runtime.memory_gb at "
+            f"what is free, or runtime.checkpointing: all."
+        ) from None
+    log.info(
+        "stage %d: step %d found no room in the GPU's memory (%s); forward passes of %d clips from "
+        "here on, in place of %d, of the same steps",
+        *(plan.number, step + 1, error, now // 2, now),
+    )
+    if accelerator.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return replace(plan, memory=replace(plan.memory, forward_clips=now // 2))
 
 
-def _settle(pending: list[_Pending], parts: list[str], plan: StagePlan) -> list[dict[str, Any]]:
+# ---- What was measured, and whether it is a number.
+
+# A row of steps.parquet; its loss, gradient norm and norms of parts, still on the device; its
+# clips.
+_Pending = tuple[dict[str, Any], Tensor, list[str]]
+
+
+def _settle(
+    pending: list[_Pending],
+    parts: list[str],
+    plan: StagePlan,
+    model: VisionLanguageModel,
+    train: Clips,
+) -> list[dict[str, Any]]:
     """Read losses off the device once an epoch, not once a step: reading one waits for the GPU."""
+    if not pending:
+        return []
     memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
-    numbers = torch.stack([measured for _, measured in pending]).tolist()
-    for (row, _), (loss, norm, *norms) in zip(pending, numbers, strict=True):
+    numbers = torch.stack([measured for _, measured, _ in pending]).tolist()
+    for (row, _, clips), (loss, norm, *norms) in zip(pending, numbers, strict=True):
         row |= {"loss": loss, "grad_norm": norm, "gpu_gb": memory, **norm_columns(parts, norms)}
         for what in ("loss", "grad_norm"):
-            _require_finite(row[what], f"{what} of step {row['step']}", plan)
-    return [row for row, _ in pending]
+            if not math.isfinite(row[what]):
+                told = f"{what} of step {row['step']} is {row[what]}"
+                raise _not_finite(told, clips, plan, model, train)
+    return [row for row, _, _ in pending]
 
 
-def _require_finite(value: float, what: str, plan: StagePlan) -> None:
-    if not math.isfinite(value):
-        stage = f"stage{plan.number}"
-        raise StudyError(
-            f"{stage}: {what} is {value}; expected a finite number: "
-            f"lower {stage}.learning_rate or {stage}.max_grad_norm."
+def _not_finite(
+    told: str, clips: list[str], plan: StagePlan, model: VisionLanguageModel, source: Clips
+) -> StudyError:
+    """The error for a figure of these clips, with the cause: features, frozen weights or rates."""
+    stage = f"stage{plan.number}"
+    spoilt = [clip for clip in clips if not torch.isfinite(source.features.batch([clip])).all()]
+    if spoilt:
+        clips, cause = spoilt, "whose features are not finite: expected others, made anew"
+    elif not model.computes_numbers():
+        cause = (
+            "but the language model gives none of its prompt alone: expected a model without NaN "
+            "in its weights, which `snakemake preflight` looks for"
         )
+    else:
+        cause = f"expected a finite number: lower {stage}.learning_rate or {stage}.max_grad_norm"
+    more = f" and {len(clips) - _NAMED} more" if len(clips) > _NAMED else ""
+    return StudyError(f"{stage}: {told} (clips {', '.join(clips[:_NAMED])}{more}), {cause}.")
+
+
+#: Clips that an error names.
+_NAMED = 8
 
 
 def _end_epoch(
@@ -196,7 +261,10 @@ def _end_epoch(
     whole = torch.tensor([sum(sums), sum(counts)], dtype=torch.float64, device=accelerator.device)
     total, n_tokens = accelerator.reduce(whole, "sum").tolist()
     val_loss = total / n_tokens
-    _require_finite(val_loss, f"validation loss of epoch {epoch}", plan)
+    if not math.isfinite(val_loss):
+        told = f"validation loss of epoch {epoch} is {val_loss}"
+        clips = [selection.ids[own[i]] for i, loss in enumerate(sums) if not math.isfinite(loss)]
+        raise _not_finite(told, clips or list(selection.ids), plan, model, selection)
 
     # Is it the best so far, and is it time to stop?
     is_best = position.best_val_loss is None or val_loss < position.best_val_loss

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from siglip_study.base.errors import first_line
 from siglip_study.base.seeds import derived_seed
 from siglip_study.config.training import StageConfig
 from siglip_study.models.vlm import VisionLanguageModel
@@ -204,6 +205,10 @@ def gradient_shares(steps: Sequence[Mapping[str, Any]]) -> dict[str, float | Non
 # ---- The step.
 
 
+class PassTooLarge(Exception):
+    """The GPU had no room for a forward or backward pass; no weight was touched yet."""
+
+
 def optimizer_step(
     model: VisionLanguageModel,
     batches: Iterable[tuple[Tensor, Sequence[Sequence[int]]]],
@@ -227,16 +232,23 @@ def optimizer_step(
 
     Returns:
         Loss, gradient norm before clipping and those figures, ``[2 + n]`` on the device.
+
+    Raises:
+        PassTooLarge: a batch finds no room; gradients are dropped.
     """
     loss: Tensor = torch.zeros((), device=accelerator.device)
-    for features, captions in batches:
-        with accelerator.autocast():
-            losses, _ = model.caption_loss(features, captions)
-        part = losses.sum() / tokens
-        if weight != 1.0:
-            part = part * weight
-        accelerator.backward(part)
-        loss += part.detach()
+    try:
+        for features, captions in batches:
+            with accelerator.autocast():
+                losses, _ = model.caption_loss(features, captions)
+            part = losses.sum() / tokens
+            if weight != 1.0:
+                part = part * weight
+            accelerator.backward(part)
+            loss += part.detach()
+    except torch.OutOfMemoryError as error:
+        optimizer.zero_grad(set_to_none=True)
+        raise PassTooLarge(first_line(error)) from error
     loss = sum_gradients(parameters, loss, accelerator)
     more = [] if figures is None else [figures()]
     norm: Any = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
