@@ -157,7 +157,7 @@
   }
 
   const spoken = (node, text) => { if (/[가-힣]/.test(text)) node.lang = "ko"; else node.removeAttribute("lang"); return node; };
-  const figure = (value) => value.toFixed(2).replace("-", "\u2212");
+  const figure = (value) => (Math.abs(value) < 0.005 ? 0 : value).toFixed(2).replace("-", "\u2212");
   const withMargin = (margin) => (margin === null ? [] : [...say("clips.margin"), " " + figure(margin)]);
 
   // Of a projector which facts are wrong, of a baseline how many.

@@ -65,6 +65,15 @@ def test_it_is_ready_soon_and_searches_all_of_it_at_once(tab):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("width", [1366, 700, 360])
+def test_a_name_of_120_characters_makes_no_page_wider(browser, large_study, width):
+    tab = browser.open(large_study.root / "report.html", size=(width, 740))
+    tab.run("document.querySelectorAll('details').forEach((node) => { node.open = true; })")
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    tab.close()
+
+
+@pytest.mark.browser
 def test_twelve_projectors_stand_in_one_order_in_every_clip(tab):
     names = (
         "[...document.querySelectorAll('.clip')].map((clip) =>"
