@@ -23,8 +23,6 @@ SVG = "http://www.w3.org/2000/svg"
 INK, MUTED, LINE, PAPER = "var(--ink)", "var(--muted)", "var(--line)", "var(--bg)"
 HEAT, CHOSEN, GOOD, BAD = "var(--heat-ink)", "var(--mark)", "var(--good)", "var(--bad)"
 
-#: Pixels at the left of a drawing for names that the reader's font writes wider than Vega's.
-ROOM = 12
 #: Sizes of letters in pixels of a drawing.
 SMALL, NORMAL = 11, 12.5
 
@@ -71,10 +69,8 @@ def draw(
     root = ET.fromstring(source)
     korean = {text.en: text.ko for text in texts if text.en != text.ko}
     _clean(root, korean, projectors or {})
-    # Names at the left are as wide as the reader's font makes them.
-    left, top, width, height = (float(part) for part in root.get("viewBox", "").split())
-    left, width = left - ROOM, width + ROOM
-    box = f"{left:g} {top:g} {width:g} {height:g}"
+    box = root.get("viewBox", "")
+    width = float(box.split()[2])
     root.attrib = {"viewBox": box, "class": "drawing", "style": f"max-width:{1.15 * width:.0f}px"}
     ET.register_namespace("", SVG)
     # Written by an XML library from elements, known attributes and texts: safe in a page as it is.
@@ -169,13 +165,15 @@ def standalone(svg: str, language: Language, colours: Mapping[str, str]) -> str:
                 parent.remove(child)
             for key in [key for key in child.attrib if key.startswith("data-") or key == "class"]:
                 del child.attrib[key]
-    box = root.get("viewBox", "")
-    width, height = map(float, box.split()[2:])
+    width, height = (float(part) for part in root.get("viewBox", "").split()[2:])
     root.attrib = {
-        "viewBox": box,
+        "viewBox": f"0 0 {width:g} {height:g}",
         "width": f"{width:g}",
         "height": f"{height:g}",
         "font-family": "'Noto Sans', 'DejaVu Sans', 'Study Gothic', 'Noto Sans KR', sans-serif",
     }
+    # A slide may be dark: paper is part of the picture.
+    whole = {"width": "100%", "height": "100%", "fill": ON_PAPER["bg"]}
+    root.insert(0, ET.Element(f"{{{SVG}}}rect", whole))
     ET.register_namespace("", SVG)
     return ET.tostring(root, encoding="unicode")

@@ -94,7 +94,7 @@ def signed() -> dict[str, Channel]:
 
 
 #: Letters of a name that a wide drawing, a narrow one and a panel have room for.
-LONG, SHORT, HEADING = 22, 15, 20
+LONG, SHORT, HEADING = 24, 15, 20
 
 
 def shown(name: str, limit: int = LONG) -> str:
@@ -141,8 +141,11 @@ def extent(values: Sequence[float | None], zero: bool = False) -> list[float]:
 def row_axis(names: Sequence[str], padding: int = 8) -> Channel:
     """Rows by the field ``row`` (0, 1, …), with their names at the left."""
     texts = json.dumps(list(names), ensure_ascii=True)
+    # Room for a font that is wider than the one Vega measures with.
+    room = padding + 7.4 * max((len(name) for name in names), default=0)
     axis = {
         "labelExpr": f"{texts}[datum.value]", "labelPadding": padding, "labelLimit": 0,
+        "minExtent": room,
         "labelFontSize": NORMAL, "labelColor": INK, "title": None, "grid": False,
     }  # fmt: skip
     return field("row:O", axis=axis, scale={"domain": list(range(len(names)))})
