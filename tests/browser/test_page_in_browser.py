@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from support import browser as browser_module
 
+from siglip_study.base.errors import StudyError
+from tools.page_pictures import SIZE, draw
+
 pytestmark = pytest.mark.browser
 
 AXE = (Path(browser_module.__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
@@ -177,3 +180,13 @@ def test_a_projector_is_hidden_and_shown_by_its_key_in_every_figure(open_page):
     assert tab.run(others)
     tab.run(f"{key}.click()")
     assert tab.run(f"{figures}.size") == seen
+
+
+def test_the_first_screen_is_drawn_in_each_language(page, tmp_path):
+    from PIL import Image
+
+    english, korean = draw(page, tmp_path)
+    assert Image.open(english).size == Image.open(korean).size == SIZE
+    assert english.read_bytes() != korean.read_bytes()
+    with pytest.raises(StudyError, match="expected the page of a finished study"):
+        draw(tmp_path / "none.html", tmp_path)
