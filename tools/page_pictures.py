@@ -57,8 +57,7 @@ def draw(page: Path, folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=str(__doc__).partition("
-")[0])
+    parser = argparse.ArgumentParser(description="Draw the pictures of the READMEs.")
     parser.add_argument("page", type=Path, help="report.html of a finished study")
     parser.add_argument("folder", type=Path, help="where the pictures go")
     told = parser.parse_args()
