@@ -14,7 +14,7 @@ from siglip_study.study import Study
 
 
 def described(config, tokenizer=None, **given):
-    return describe_dataset(config, tokenizer, Assumptions(**given))
+    return describe_dataset(config, tokenizer, Assumptions(**given), Forecast(config).scan)
 
 
 def counted(config, presets=False, **clips):

@@ -99,16 +99,23 @@ CHOOSING = HELD_OUT if STUDY.cross_fit else ("selection",)
 wildcard_constraints:
     cell=cell_pattern(STUDY.cells),
     stage1=cell_pattern(STUDY.stage1_cells),
-    phase=cell_pattern(PHASES),
+    phase="|".join(PHASES),
     split="|".join(SPLITS),
 
 
+def of_study(cells, name):
+    """The cell of this name; a path may spell one that the config does not."""
+    if name not in cells:
+        refuse(f"{name} is no cell of this study; expected one that its config spells out.")
+    return cells[name]
+
+
 def stage1_run(wildcards):
-    return STUDY.stage1_cells[wildcards.stage1].run
+    return of_study(STUDY.stage1_cells, wildcards.stage1).run
 
 
 def cell_of(wildcards):
-    return STUDY.cells[wildcards.cell]
+    return of_study(STUDY.cells, wildcards.cell)
 
 
 def captioned(wildcards, files):

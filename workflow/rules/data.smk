@@ -33,7 +33,7 @@ rule clips:
     benchmark:
         PATHS.benchmark("clips", "{split}")
     wildcard_constraints:
-        split=cell_pattern(CONFIG.data.splits),
+        split="|".join(CONFIG.data.splits),
     conda:
         "../../environment.yml"
     params:

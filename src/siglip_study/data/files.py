@@ -143,7 +143,7 @@ def files_by_id(
             scan.reject(clip, relative, f"outside: {why_not}")
         elif path.suffix.lower() not in suffixes:
             continue
-        elif not is_inside(root, path, follow):
+        elif path.is_symlink() and not is_inside(root, path, follow):
             scan.reject(clip, relative, "outside: the file leads outside the dataset's folder")
         elif not path.is_file():
             scan.reject(

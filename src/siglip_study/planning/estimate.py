@@ -12,6 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from siglip_study.config.study import Config
+from siglip_study.data.labels import Scan
+from siglip_study.data.layouts import scan_split
 from siglip_study.models import sizes
 from siglip_study.models.hub import has_tokenizer
 from siglip_study.models.llm import PromptLayout, load_tokenizer, prompt_layout
@@ -208,12 +210,20 @@ class Forecast:
         self.config = config
         self.given = given or Assumptions()
         self.study = Study(config)
+        self._scans: dict[str, Scan] = {}
 
     @cached_property
     def tokenizer(self) -> Any:
         """The LLM's tokenizer if it is on this machine, else None."""
         llm = self.config.llm
         return load_tokenizer(llm, fetch=False) if has_tokenizer(llm.model, llm.revision) else None
+
+    def scan(self, split: str) -> Scan:
+        """What a split in ``data.splits`` lists; read once."""
+        if split not in self._scans:
+            folder = dict[str, str](self.config.data.splits.items())[split]
+            self._scans[split] = scan_split(self.config.data, self.config.data_root, folder)
+        return self._scans[split]
 
     @cached_property
     def models(self) -> ModelFacts:
@@ -223,7 +233,7 @@ class Forecast:
     @cached_property
     def dataset(self) -> Dataset:
         """Clips and caption lengths."""
-        return describe_dataset(self.config, self.tokenizer, self.given)
+        return describe_dataset(self.config, self.tokenizer, self.given, self.scan)
 
     @cached_property
     def workload(self) -> Workload:

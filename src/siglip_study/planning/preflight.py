@@ -21,7 +21,6 @@ from siglip_study.config.study import Config
 from siglip_study.data.clips import ClipFile
 from siglip_study.data.decoding import read_frames, require_decoder
 from siglip_study.data.labels import Scan
-from siglip_study.data.layouts import scan_split
 from siglip_study.data.listing import SplitListing, related, require_apart
 from siglip_study.features.scorer import SCORER_FAMILIES
 from siglip_study.features.towers import check_layer, check_size, load_frozen
@@ -293,16 +292,16 @@ def check_data(forecast: Forecast) -> Told:
     data, root = config.data, config.data_root
     if root.is_dir():
         scans: dict[str, Scan] = {}
-        for split, folder in dict[str, str](data.splits.items()).items():
+        for split in data.splits:
             try:
-                scans[split] = scan_split(data, root, folder)
+                scans[split] = forecast.scan(split)
             except StudyError as error:
                 yield "failed", str(error)
         listings = related(scans, root)
-        for split, listing in listings.items():
-            yield from _split(config, root, split, listing)
+        for name, listing in listings.items():
+            yield from _split(config, root, name, listing)
         require_apart(
-            (split, clip.group, clip.id) for split, own in listings.items() for clip in own.clips
+            (name, clip.group, clip.id) for name, own in listings.items() for clip in own.clips
         )
     elif config.demo is not None and data.root is None:
         yield "ok", f"the demo's clips will be made in {root}."

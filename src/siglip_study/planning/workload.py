@@ -9,7 +9,7 @@ import importlib.util
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from siglip_study import projectors
 from siglip_study.base.errors import StudyError
 from siglip_study.config.study import Config
 from siglip_study.config.training import StageConfig
-from siglip_study.data.layouts import scan_split
+from siglip_study.data.labels import Scan
 from siglip_study.features.images import PatchTransform, image_settings, transform_from
 from siglip_study.models.families import complete_config, llm_config, patch_grid, tower_config
 from siglip_study.models.hub import architecture, image_processor, is_folder
@@ -78,13 +78,17 @@ class Dataset:
         return [self.lengths[min(last, int((i + 0.5) / n * len(self.lengths)))] for i in range(n)]
 
 
-def describe_dataset(config: Config, tokenizer: Any, given: Assumptions) -> Dataset:
+def describe_dataset(
+    config: Config, tokenizer: Any, given: Assumptions, scan: Callable[[str], Scan]
+) -> Dataset:
     """Count clips and measure captions (with the LLM's tokenizer, if at hand), or assume them.
+
+    ``scan`` reads what a split lists.
 
     Raises:
         StudyError: the dataset is there and a split of it is not.
     """
-    clips, captions, source = _clips(config, given)
+    clips, captions, source = _clips(config, given, scan)
     limit, tokens = config.training.max_target_tokens, given.caption_tokens
     if tokens is None and captions and tokenizer is not None:
         flat = tokenizer(captions, add_special_tokens=False)["input_ids"]
@@ -112,7 +116,9 @@ def describe_dataset(config: Config, tokenizer: Any, given: Assumptions) -> Data
     return Dataset(clips, tuple(cut), sources)
 
 
-def _clips(config: Config, given: Assumptions) -> tuple[dict[str, int], list[str], str]:
+def _clips(
+    config: Config, given: Assumptions, scan: Callable[[str], Scan]
+) -> tuple[dict[str, int], list[str], str]:
     """Clips of each split, a sample of captions if they can be read, and where both come from."""
     clips: dict[str, int]
     captions: list[str] = []
@@ -130,7 +136,7 @@ def _clips(config: Config, given: Assumptions) -> tuple[dict[str, int], list[str
     elif root.is_dir():
         clips, told = {}, f"counted in {root}"
         for split, folder in config.data.splits.items():
-            found = scan_split(config.data, root, folder).clips
+            found = scan(split).clips
             if not found:
                 raise StudyError(
                     f"{root / folder}: no clip with a label for split '{split}'; expected at "

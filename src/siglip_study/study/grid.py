@@ -301,5 +301,11 @@ class Study:
 
 
 def cell_pattern(names: Iterable[str]) -> str:
-    """A regular expression that matches exactly these names (for a Snakemake wildcard)."""
-    return "|".join(re.escape(name) for name in names) or "(?!)"
+    """A regular expression for cells called ``<label>_<8 hex>``, by the labels of these names.
+
+    Snakemake carries it in the text of every path with a wildcard, and goes through that again for
+    every job: a thousand names would make planning take twice as long. Whether a cell is of the
+    study is asked of the study.
+    """
+    labels = sorted({name.rpartition("_")[0] for name in names})
+    return f"(?:{'|'.join(map(re.escape, labels))})_[0-9a-f]{{8}}" if labels else "(?!)"
