@@ -197,7 +197,7 @@ def test_links_in_a_circle_end(tmp_path):
     assert [clip.path for clip in found.clips] == ["train/a.mp4"]
     assert {r.path: r.kind for r in found.rejected} == {
         "train/again": "outside",
-        "train/itself.mp4": "clip without label",
+        "train/itself.mp4": "unreadable",
     }
 
 
