@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from benchmarks import inputs
 from benchmarks.inputs import Case, Size
 from benchmarks.published.captions import caption_one
 from benchmarks.published.train import prepare_llm
-from benchmarks.sides import Found, ratio_of
+from benchmarks.sides import Found
 from benchmarks.tables import Result, Table
 from benchmarks.timing import Timing, measure, synchronize
 from siglip_study.captioning.generate import Caption, generate_captions
@@ -67,19 +66,14 @@ def table(size: Size, device: torch.device, found: Found) -> Result:
         name = case.projector
         tokens = inputs.projector(size, name).tokens_per_video(size.frames)
         for budget in size.caption_budgets:
-            each = found.each("ours", name, "seconds", str(budget))
-            slow, measured = [], True
-            for process in found.sides["published"]:
-                of_budgets = {int(k): v for k, v in process[name]["seconds"].items()}
-                seconds, measured = at_budget(of_budgets, budget)
-                slow.append(seconds)
-            ratio = ratio_of(slow, each)
-            mark = "" if measured else " (extrapolated)"
+            seconds = [name, "seconds", str(budget)]
+            ratio = found.ratio(seconds, seconds)
+            slow, fast = (found.middle(side, *seconds) for side in ("published", "ours"))
             captions.rows.append(
                 [
-                    f"{budget} new tokens{mark}, {tokens} vision tokens, {size.clips} clips",
-                    median(slow),
-                    median(each),
+                    f"{budget} new tokens, {tokens} vision tokens, {size.clips} clips",
+                    slow,
+                    fast,
                     ratio.middle,
                     ratio.spread,
                     found.first("published")[name]["peak_gib"],
@@ -87,7 +81,7 @@ def table(size: Size, device: torch.device, found: Found) -> Result:
                 ]
             )
             key = f"captions/{name}/{budget}"
-            result.parts |= {f"{key}/ours": median(each), f"{key}/published": median(slow)}
+            result.parts |= {f"{key}/ours": fast, f"{key}/published": slow}
         for part in ("quick", "ready"):
             result.parts[f"captions/{name}/{part}/ours"] = found.middle("ours", name, part)
         words = [found.first(side)[name]["text"].split() for side in ("published", "ours")]
@@ -96,30 +90,20 @@ def table(size: Size, device: torch.device, found: Found) -> Result:
         result.agreement[f"captions of {name}, share of tokens after which they part"] = (
             1 - first / max(len(alike), 1)
         )
-    measured_at = " and ".join(map(str, size.published_budgets))
     quick = [
         f"{found.middle('ours', c.projector, 'quick'):.3g} s ({c.projector})" for c in size.cases
     ]
     ready = found.middle("ours", size.cases[0].projector, "ready")
     captions.notes = [
-        f"Published: one clip a call, timed at {measured_at} new tokens; other budgets by the "
-        "straight line through these, which leaves out the growth of attention with length. Ours: "
-        f"one call over all {size.clips} clips at the full budget, prefill included. Each side in "
-        f"processes of its own: {found.counted()}.",
+        f"Published: one clip a call. Ours: one call over all {size.clips} clips. Both at the full "
+        f"budget, prefill included, each side in processes of its own: {found.counted()}. Ratios "
+        "seen: the lowest and highest of any two processes.",
         f"The {size.quick[0]} captions of {size.quick[1]} tokens after an epoch, all together: "
         f"{', '.join(quick)}. Laying out the weights once a cell: {ready:.3g} s, not in the table.",
         f"Greedy, repetition penalty {PENALTY}, adapters not zero; no caption ends early.",
     ]
     result.tables.append(captions)
     return result
-
-
-def at_budget(measured: dict[int, float], budget: int) -> tuple[float, bool]:
-    """Seconds at a token budget, and whether they were measured rather than extrapolated."""
-    if budget in measured:
-        return measured[budget], True
-    (low, a), (high, b) = sorted(measured.items())[-2:]
-    return b + (b - a) / (high - low) * (budget - high), False
 
 
 def _quick(size: Size, case: Case, llm: Any, device: torch.device) -> float:
@@ -142,7 +126,7 @@ def _project_case(size: Size, case: Case, llm: Any, device: torch.device) -> Fig
         print(f"    ours, {case.projector}, {budget}: {timing.seconds:.4g} s", flush=True)
     # The published sequence, so that both sides' tokens can be compared.
     alike = _captioner(size, case, llm, inputs.published_layout(size))
-    found["text"] = alike(1, size.published_budgets[-1])[0].text
+    found["text"] = alike(1, size.caption_budgets[0])[0].text
     return found
 
 
@@ -177,12 +161,12 @@ def _published_case(size: Size, case: Case, llm: Any, device: torch.device) -> F
 
     caption(4)
     found: Figures = {"seconds": {}}
-    for budget in size.published_budgets:
+    for budget in size.caption_budgets:
         tokens, timing = _once(caption, budget, device)
         assert len(tokens) == budget, f"{len(tokens)} tokens; expected {budget}"
         found["seconds"][str(budget)] = timing.seconds
         found["peak_gib"] = timing.peak_gib
-        found["text"] = inputs.NoTokenizer().decode(tokens)
+        found.setdefault("text", inputs.NoTokenizer().decode(tokens))
         print(f"    published, {case.projector}, {budget}: {timing.seconds:.4g} s", flush=True)
     return found
 

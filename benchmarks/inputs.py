@@ -69,8 +69,7 @@ class Size:
     training_lengths: dict[str, tuple[int, int]]
     cases: tuple[Case, ...]
     small_memory_gb: dict[int, float]  # stage → GiB
-    caption_budgets: tuple[int, ...]  # ours, measured whole
-    published_budgets: tuple[int, ...]  # measured; others follow from a straight line
+    caption_budgets: tuple[int, ...]
     clips: int  # held-out clips
     quick: tuple[int, int]  # clips and tokens captioned after each epoch
     repeats: int
@@ -106,7 +105,6 @@ FULL = Size(
     cases=(Case("linear", 4), Case("query_abstractor", 16)),
     small_memory_gb={1: 14.9, 2: 18.6},  # 16 and 20 GB
     caption_budgets=(128, 512),
-    published_budgets=(64, 128),
     clips=97,
     quick=(16, 64),
     repeats=4,
@@ -130,7 +128,6 @@ MICRO = Size(
     cases=(Case("linear", 2), Case("query_abstractor", 3)),
     small_memory_gb={},
     caption_budgets=(6, 12),
-    published_budgets=(3, 6),
     clips=5,
     quick=(3, 4),
     repeats=2,
@@ -176,7 +173,7 @@ def llm(size: Size, device: torch.device, matmul: str = "bf16") -> nn.Module:
         max_position_embeddings=40_960,
         tie_word_embeddings=False,
         # Wide enough at micro size for captions to differ.
-        initializer_range=0.02 if size is FULL else 0.3,
+        initializer_range=0.02 if size.name == FULL.name else 0.3,
         bos_token_id=None,
         eos_token_id=size.vocab - 2,
         pad_token_id=size.vocab - 1,

@@ -14,7 +14,9 @@ from benchmarks.tables import Result
 from siglip_study.base.io import atomic_path, read_json
 
 HERE = Path(__file__).parent
-TITLES = {"fp8": "FP8"}
+TITLES = {"fp8": "FP8", "start_up": "Start-up"}
+# Kept by commands of their own.
+OTHERS = ("fp8", "start_up")
 MEASURED = HERE / "measured"
 #: The file whose figures README and docs repeat.
 CLAIMED = MEASURED / "h200.json"
@@ -44,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
 def text(files: list[dict[str, Any]]) -> str:
     """All figures as Markdown, the same benchmark of several machines one below the other."""
     sections = [_HEAD]
-    for name in (*NAMES, "fp8"):
+    for name in (*NAMES, *OTHERS):
         for kept in files:
             entry = kept["benchmarks"].get(name)
             if entry is None:

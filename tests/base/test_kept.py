@@ -153,3 +153,28 @@ def test_it_ends_when_what_it_holds_is_wanted(run, tmp_path):
 def test_the_next_job_waits_until_all_is_tidy(run, tmp_path):
     run(f"kept.tidied_by(lambda: open({str(tmp_path / 'tidy')!r}, 'w').close())").communicate()
     assert run(f"print(os.path.exists({str(tmp_path / 'tidy')!r}))").communicate()[0] == "True\n"
+
+
+# ---- A GPU that a kept process holds: somebody else's as soon as it is asked for.
+
+#: Takes a GPU, under locks of this test's own, and more than half of its memory.
+TAKE = """
+import os, torch
+from pathlib import Path
+from siglip_study.models import devices
+os.environ.pop("SIGLIP_STUDY_GPUS_TAKEN", None)
+devices.FOLDER = Path({locks!r})
+total = torch.cuda.mem_get_info(devices.pick_device("cuda"))[1]
+taken = torch.empty(total * 6 // 10, dtype=torch.uint8, device="cuda")
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("keep", [600, 0.2], ids=["wanted", "idle"])
+def test_a_gpu_is_let_go_with_all_that_lies_on_it(run, start_script, tmp_path, keep):
+    take = TAKE.format(locks=str(tmp_path / "locks"))
+    out, beside = run(f"{take}\nkept.mine = taken\n{PID}", keep=keep).communicate()
+    assert out, beside
+    other = start_script(take)
+    assert (other.communicate(timeout=120)[1], other.returncode) == ("", 0)
+    assert ends(int(out))

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from benchmarks import data_parallel
-from benchmarks.captions import at_budget
 from benchmarks.inputs import FULL, MICRO, caption_lengths
 from benchmarks.study import project, published_runs
 from benchmarks.tables import Result
@@ -15,11 +14,6 @@ def test_the_full_size_is_qwen3_8b():
     assert FULL.shape.layer_parameters == pytest.approx(6.946e9, rel=1e-3)
     # As the published runs print it.
     assert FULL.shape.lora_parameters(FULL.lora.r, FULL.lora.targets) == 43_646_976
-
-
-def test_budgets_beyond_the_measured_ones_follow_the_line():
-    assert at_budget({64: 6.0, 128: 11.0}, 128) == (11.0, True)
-    assert at_budget({64: 6.0, 128: 11.0}, 512) == (pytest.approx(11 + 384 * 5 / 64), False)
 
 
 def test_caption_lengths_resemble_the_collection():

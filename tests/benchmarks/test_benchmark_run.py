@@ -48,9 +48,9 @@ def test_both_sides_compute_the_same(kept, name, limit):
 
 def test_training_compares_every_stage_and_case(kept):
     found = entry(kept, "training")
-    # Two stages of two cases, by ours and in FP8, whose loss is another.
-    assert len(found["agreement"]) == 8
-    assert len(found["tables"][0]["rows"]) == 16
+    # Two stages of two cases, and of the first one in FP8, whose loss is another.
+    assert len(found["agreement"]) == 6
+    assert len(found["tables"][0]["rows"]) == 10
 
 
 def test_fp8_is_near_what_the_published_step_computes(kept):

@@ -146,4 +146,5 @@ def test_a_gpu_computes_what_the_cpu_does(weight):
         pytest.skip(reason)
     layer = Fp8Linear(weight.bfloat16(), None)
     x = torch.randn(64, 32).bfloat16()
-    torch.testing.assert_close(layer.cuda()(x.cuda()).cpu(), layer.cpu()(x), rtol=0.02, atol=0.02)
+    # As a whole: where a number lies between two of e4m3, each may round it its own way.
+    assert relative(layer.cuda()(x.cuda()).cpu(), layer.cpu()(x)) < 0.01

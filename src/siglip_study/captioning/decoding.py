@@ -122,7 +122,8 @@ class RecordedSteps:
 
     def _step(self) -> None:
         masks = causal_masks(self.config, self.cache.windows, self.position, self.bound)
-        with grouped(self.config), self.cache.fixed(self.position, self.bound):
+        fixed = self.cache.fixed(self.position, self.bound)
+        with kernels(self.position.device, _READING), grouped(self.config), fixed:
             self.batch.feed(self.cache, self.position, masks)
         self.position.add_(1)
 
@@ -130,7 +131,8 @@ class RecordedSteps:
 # ---- The loop.
 
 _LEAVES = 0.25  # share of rows that must have ended before the others move together
-# cuDNN is fastest on long prompts, but plans anew for every length: decoding is better without.
+# cuDNN reads keys fastest, but plans anew for every length: one step after the other, which sees a
+# new one each time, is better without. Recorded steps see one for as long as a recording lives.
 _DECODING = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 _READING = [SDPBackend.CUDNN_ATTENTION, *_DECODING]
 
