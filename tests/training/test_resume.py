@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from support.damage import DAMAGES
 
 from siglip_study.base import io
@@ -140,6 +141,13 @@ def test_a_finished_stage_is_taken_as_it_is(stage, undisturbed):
             parameter.normal_()
 
     assert_same(stage(resume="undisturbed", change=spoil), undisturbed)
+
+
+def test_a_finished_stage_holds_the_weights_that_it_keeps_alone(stage, undisturbed, tmp_path):
+    """No optimizer and no weights of other epochs: nothing would read them."""
+    point = tmp_path / "undisturbed" / "step-00000006" / "state.safetensors"
+    held = {name for name in load_file(point) if not name.startswith("buffer/")}
+    assert held == {f"param/{name}" for name in undisturbed[0]}
 
 
 def test_half_written_folders_are_ignored(stage, undisturbed, tmp_path):

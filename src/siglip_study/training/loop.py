@@ -92,7 +92,11 @@ def train_stage(
         resume.save(position, trainable, buffers, optimizer, best)
         saved = time.monotonic()
 
-    while position.step < total and not position.stopped:
+    def is_over() -> bool:
+        return position.step >= total or position.stopped
+
+    was_over = is_over()
+    while not is_over():
         # ---- The steps of an epoch, or of what is left of it; features are read ahead.
         epoch = position.step // per_epoch
         ahead = range(position.step, (epoch + 1) * per_epoch)
@@ -150,13 +154,17 @@ def train_stage(
         position.seconds = position.epochs[-1]["seconds"] = time.monotonic() - began
         if accelerator.is_main_process:
             on_epoch(position.epochs[-1])
-            save()
+            if not is_over():
+                save()
 
-    # ---- Keep the weights of the best epoch, or the last.
+    # ---- Keep the weights of the best epoch, or the last; who dies from here on needs no others,
+    # and no optimizer: a projector of 200 million weights would write 3 GB of them.
     if settings.keep == "val_loss" and best:
         with torch.no_grad():
             for name, parameter in trainable.items():
                 parameter.copy_(best[name])
+    if accelerator.is_main_process and not was_over:
+        resume.save(position, trainable, buffers)
     return position
 
 

@@ -64,15 +64,19 @@ class ResumePoint:
         position: Position,
         trainable: dict[str, nn.Parameter],
         buffers: dict[str, Tensor],
-        optimizer: torch.optim.Optimizer,
-        best: dict[str, Tensor],
+        optimizer: torch.optim.Optimizer | None = None,
+        best: dict[str, Tensor] | None = None,
     ) -> None:
-        """Write a new point, then drop the older ones."""
+        """Write a new point, then drop the older ones.
+
+        Once all steps are taken, the weights that the stage keeps are enough.
+        """
         tensors = {f"param/{name}": p.detach() for name, p in trainable.items()}
         tensors |= {f"buffer/{name}": tensor for name, tensor in buffers.items()}
-        tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in (best or {}).items()}
         for name, parameter in trainable.items():
-            for key, value in optimizer.state.get(parameter, {}).items():
+            moments = optimizer.state.get(parameter, {}) if optimizer is not None else {}
+            for key, value in moments.items():
                 tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value)
         old = set(self._points())
         target = self.folder / f"step-{position.step:08d}"
