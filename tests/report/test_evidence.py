@@ -15,7 +15,6 @@ from siglip_study.ranking.gate import RunGate
 from siglip_study.ranking.pairs import Run, RunInfluence
 from siglip_study.ranking.scores import Components
 from siglip_study.ranking.variance import Bounds
-from siglip_study.report import wording
 from siglip_study.report.evidence import (
     VarianceView,
     evidence,
@@ -26,6 +25,8 @@ from siglip_study.report.evidence import (
     variance_views,
 )
 from siglip_study.report.results import CellResult
+from siglip_study.report.wording.claims import sound_runs
+from siglip_study.report.wording.conclusion import caveats
 
 LABELS = ["linear", "mlp_2l", "c_abstractor"]
 #: Skills of .10, .12 and .06: the first two cannot be told apart.
@@ -118,7 +119,7 @@ def test_failed_runs_are_named_by_their_seeds(verdicts: tuple, said: str | None)
 
 
 def test_one_seed_says_nothing_of_failures() -> None:
-    assert "how often a run fails is unknown" in wording.sound_runs(1, 0.05).en
+    assert "how often a run fails is unknown" in sound_runs(1, 0.05).en
 
 
 # ---- Leaving out one run.
@@ -222,6 +223,6 @@ def test_the_tables_hold_the_same_figures(study) -> None:
 def test_unlike_numbers_of_sentences_are_told_in_sentences() -> None:
     caveat = Caveat("unlike_sentences", ("linear", "mlp_2l"), (1.0, 2.5))
     ranking = replace(RANKING, caveats=(caveat, Caveat("frame_order")))
-    (said,) = (told.en for told in wording.caveats(ranking, "unlike_sentences"))
+    (said,) = (told.en for told in caveats(ranking, "unlike_sentences"))
     assert "differ in sentences (linear 1.00 and mlp_2l 2.50 a caption)" in said
     assert said.endswith("and not by D or cosines.")

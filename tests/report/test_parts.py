@@ -24,7 +24,7 @@ from siglip_study.report.embed import (
     subset_font,
 )
 from siglip_study.report.language import Text
-from siglip_study.report.wording import gate_reason
+from siglip_study.report.wording.gate import gate_reason
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_every_special_term_of_the_first_screen_has_its_meaning_at_hand(page):
     [
         "mlp_2l and linear cannot be told apart; c_abstractor cannot be first.",
         "unranked",
-        "Shown to beat it: mlp_2l.",
+        "Shown to beat copying the nearest training caption: mlp_2l.",
         "Trained on noise",
         "as it must",
         "METEOR gain higher is better, −1 to 1 , kiwi content",

@@ -14,10 +14,11 @@ from siglip_study.data.summary import Unused, summarise, write_summary
 from siglip_study.ranking.gate import References
 from siglip_study.ranking.procedure import Entry, rank_study, read_ranking, write_ranking
 from siglip_study.ranking.scorer_check import check_scorer
-from siglip_study.report import schema, wording
+from siglip_study.report import schema
 from siglip_study.report.controls import control_rows
 from siglip_study.report.results import read_cells, shared
 from siglip_study.report.tables import build_tables, read_table
+from siglip_study.report.wording.conclusion import caveats
 
 
 def table(study, name):
@@ -160,7 +161,7 @@ def test_rankings_of_every_kind_are_shown(make_study, tmp_path, seeds, groups, s
     assert pairs.height == 6 and (pairs["better"].null_count() == 6) == (not found.can_rank)
     text = Page(study.report()).text
     assert shown in text
-    assert [said for said in wording.caveats(found) if said.en.split("'")[0] not in text] == []
+    assert [said for said in caveats(found) if said.en.split("'")[0] not in text] == []
 
 
 def test_a_study_without_truth_rejections_or_retrieval(make_study, tmp_path):

@@ -13,10 +13,10 @@ from siglip_study.demo.world import facts, sample_scene
 from siglip_study.ranking.orders import check_order, facts_score
 from siglip_study.ranking.pairs import PairTest
 from siglip_study.ranking.procedure import read_ranking
-from siglip_study.report import wording
 from siglip_study.report.results import read_cells
 from siglip_study.report.tables import build_tables, read_table
 from siglip_study.report.trust import beyond_category
+from siglip_study.report.wording.claims import truth_order
 
 
 def adversary(root, name, margin, within, raw, top):
@@ -151,7 +151,7 @@ def test_a_margin_against_the_facts_is_told(difference, p, word, field, flip):
     }
     names, sign = (("guesses", "knows"), -1) if flip else (("knows", "guesses"), 1)
     found = check_order(kappas, [pair(*names, sign * difference, p)])
-    assert word in wording.truth_order(found).en
+    assert word in truth_order(found).en
     assert getattr(found, field) == found.told == (("knows", "guesses"),)
 
 
@@ -160,4 +160,4 @@ def test_facts_that_tell_nobody_apart_contradict_nobody():
     kappas = {name: rng.normal(0, 1, (3, 10)) for name in "ab"}
     found = check_order(kappas, [pair("a", "b", 0.1, 0.001)])
     assert found.told == ()
-    assert "none of 1 pairs" in wording.truth_order(found).en
+    assert "none of 1 pairs" in truth_order(found).en

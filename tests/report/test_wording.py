@@ -22,9 +22,17 @@ from siglip_study.ranking.procedure import RankedProjector
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.variance import Bounds
 from siglip_study.ranking.within import DemandReason, WithinDemand
-from siglip_study.report import wording
 from siglip_study.report.language import Text
 from siglip_study.report.wording import claims, collapse, conclusion, gate, headline
+from siglip_study.report.wording.claims import influence, metric_orders_sentence
+from siglip_study.report.wording.conclusion import caveats
+from siglip_study.report.wording.gate import (
+    gate_explained,
+    gate_reason,
+    scorer_check,
+    stamps,
+    within_demand_sentence,
+)
 from siglip_study.report.wording.glossary import TERMS
 from siglip_study.report.wording.metrics import as_written, definition
 
@@ -144,27 +152,27 @@ WITHIN = "and 0.100 within a category (0.0500 and 0.150), Holm's p 0.3, decided 
 )
 def test_the_gates_reason(changes: dict, head: str, figures: tuple[str, ...]) -> None:
     told = replace(COLLAPSED, **changes)
-    said = wording.gate_reason(told).en
+    said = gate_reason(told).en
     assert said.startswith(head)
     assert [figure for figure in figures if figure not in said] == []
     # Beside the verdict's name: what it means, then the same figures.
-    assert wording.gate_explained(told).en.lower().endswith(said.removeprefix(head).lower())
+    assert gate_explained(told).en.lower().endswith(said.removeprefix(head).lower())
 
 
 def test_few_captions_that_tell_categories_apart_are_not_said_to_have_no_tie() -> None:
-    assert "no tie to the clip" in wording.gate_explained(COLLAPSED).en
-    assert "no tie" not in wording.gate_explained(replace(COLLAPSED, category_only=True)).en
+    assert "no tie to the clip" in gate_explained(COLLAPSED).en
+    assert "no tie" not in gate_explained(replace(COLLAPSED, category_only=True)).en
 
 
 def test_stamps_are_short_in_tables_and_at_length_on_the_page() -> None:
     told = replace(verdict("c_abstractor"), n_seeds=1)
-    assert [stamp.en for stamp in wording.stamps(told)] == ["templated", "clips only"]
-    long = [stamp.en for stamp in wording.stamps(told, on_page=True)]
+    assert [stamp.en for stamp in stamps(told)] == ["templated", "clips only"]
+    long = [stamp.en for stamp in stamps(told, on_page=True)]
     assert long[0].startswith("templated: ") and "one seed" in long[1]
     some = replace(
         GROUNDED, n_seeds=3, diversity=replace(GROUNDED.diversity, low_runs=(False, True, False))
     )
-    assert [stamp.en for stamp in wording.stamps(some)] == ["low diversity in 1 of 3 seeds"]
+    assert [stamp.en for stamp in stamps(some)] == ["low diversity in 1 of 3 seeds"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +184,7 @@ def test_stamps_are_short_in_tables_and_at_length_on_the_page() -> None:
     ],
 )
 def test_why_d_within_category_is_asked_for_or_not(reason: DemandReason, figure: str) -> None:
-    assert figure in wording.within_demand_sentence(WithinDemand(reason, 0.2, 0.1, 0.01, 29, 60)).en
+    assert figure in within_demand_sentence(WithinDemand(reason, 0.2, 0.1, 0.01, 29, 60)).en
 
 
 @pytest.mark.parametrize(("alpha", "level"), [(0.05, "95"), (0.025, "97.5"), (0.1, "90")])
@@ -185,7 +193,7 @@ def test_why_d_within_category_is_asked_for_or_not(reason: DemandReason, figure:
 )
 def test_the_scorer_check_names_its_level(alpha, level, signal, head) -> None:
     scores = np.random.default_rng(0).normal(0.1, 0.03, (60, 60)) + signal * np.eye(60)
-    said = wording.scorer_check(check_scorer(scores, [f"v{i}" for i in range(60)], alpha=alpha)).en
+    said = scorer_check(check_scorer(scores, [f"v{i}" for i in range(60)], alpha=alpha)).en
     assert said.startswith(head)
     assert f"({level}% interval " in said
 
@@ -211,7 +219,7 @@ def answered(answer: Answer, tests: list[tuple], human: float | None = None) -> 
         projectors.append(own)
     made = made_ranking(["linear"], 2)
     found = {"answer": answer, "projectors": tuple(projectors), "pairs": tuple(pairs)}
-    return wording.answer(replace(made, **found, human_margin=human)).en
+    return conclusion.answer(replace(made, **found, human_margin=human)).en
 
 
 TESTS = [
@@ -277,11 +285,9 @@ def test_what_could_have_been_missed_beside_the_human_d(human, detectable, misse
 
 
 def test_every_caveat_is_a_sentence() -> None:
-    first, second = (
-        said.en for said in wording.caveats(made_ranking(["linear", "query_perceiver"], 2))
-    )
+    first, second = (said.en for said in caveats(made_ranking(["linear", "query_perceiver"], 2)))
     assert first.startswith("The scorer averages over frames")
-    assert second == f"query_perceiver is not ranked. {wording.gate_reason(COLLAPSED).en}"
+    assert second == f"query_perceiver is not ranked. {gate_reason(COLLAPSED).en}"
 
 
 @pytest.mark.parametrize(
@@ -289,32 +295,32 @@ def test_every_caveat_is_a_sentence() -> None:
 )
 def test_a_lenient_level_is_warned_of(alpha: float, level: str, warned: bool) -> None:
     found = replace(made_ranking(["linear"], 2), alpha=alpha, caveats=(Caveat("other_level"),))
-    (said,) = wording.caveats(found)
+    (said,) = caveats(found)
     assert f"of the scorer check at {level};" in said.en
     assert ("The procedure asks for 0.05" in said.en) == warned
 
 
-def influence(flipped_by: tuple[str, ...], claimed: bool) -> PairInfluence:
+def influenced(flipped_by: tuple[str, ...], claimed: bool) -> PairInfluence:
     return PairInfluence("a", "b", -0.01, "v3", 0.0, 0.1, 0.2, "v3", flipped_by, claimed)
 
 
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ([influence((), True)], "unmakes the verdict on the pair (1 claimed): "),
+        ([influenced((), True)], "unmakes the verdict on the pair (1 claimed): "),
         (
-            [influence((), True), influence((), False)],
+            [influenced((), True), influenced((), False)],
             "unmakes any of the 2 pairwise verdicts (1 claimed): ",
         ),
-        ([influence(("v0",), False)], "decides the pair, a and b (claimed without 'v0'); "),
+        ([influenced(("v0",), False)], "decides the pair, a and b (claimed without 'v0'); "),
         (
-            [influence(("v0", "v1"), True), influence((), True)],
+            [influenced(("v0", "v1"), True), influenced((), True)],
             "decides 1 of the 2 pairs, a and b (claimed only with each of 2); ",
         ),
     ],
 )
 def test_what_single_source_videos_carry(found, said: str) -> None:
-    sentence = wording.influence(found).en
+    sentence = influence(found).en
     assert said in sentence and "by 0.0100 in M at most (a and b, without 'v3')" in sentence
 
 
@@ -341,4 +347,4 @@ def test_who_agrees_on_the_first_place(metrics: list[str], said: str) -> None:
     orders = metric_orders({metric: VALUES[metric] for metric in ("d", *metrics)}, "d")
     names = {metric: Text.same(metric) for metric in VALUES} | {"d": Text.same("D")}
     head = "a has the highest mean D" if said else ""
-    assert wording.metric_orders_sentence(orders, "d", names).en == head + said
+    assert metric_orders_sentence(orders, "d", names).en == head + said

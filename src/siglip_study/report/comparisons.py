@@ -13,9 +13,11 @@ from siglip_study.metrics import METRICS
 from siglip_study.ranking.gate import GateThresholds, gate_by_diversity_alone
 from siglip_study.ranking.orders import metric_orders
 from siglip_study.ranking.procedure import Ranking
-from siglip_study.report import wording, words
+from siglip_study.report import words
 from siglip_study.report.language import NOTHING, Text, join
 from siglip_study.report.results import ROLES, CellResult, mean, only, report_runs
+from siglip_study.report.wording.claims import metric_orders_sentence
+from siglip_study.report.wording.gate import published_name, published_reason
 from siglip_study.report.wording.metrics import NAMES, as_written
 
 # ---- Every metric: what it means, and what each projector has of it.
@@ -187,7 +189,7 @@ def sensitivity_view(rows: list[dict[str, Any]], projectors: list[str]) -> dict[
             for metric, found in by_metric.items()
         ],
         "missing": [NAMES[metric] for metric in MEASURES if metric not in by_metric],
-        "sentence": wording.metric_orders_sentence(orders, M, NAMES),
+        "sentence": metric_orders_sentence(orders, M, NAMES),
     }
 
 
@@ -251,7 +253,7 @@ def _published(run: dict[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:
         "meteor": final.get("meteor"),
         "wall": final.get("wall") or "–",
         "verdict": verdict.verdict if verdict else None,
-        "label": wording.published_name(verdict),
-        "reason": wording.published_reason(verdict),
+        "label": published_name(verdict),
+        "reason": published_reason(verdict),
         "finished": bool(run["stage2"].get("finished")),
     }

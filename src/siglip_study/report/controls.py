@@ -13,9 +13,9 @@ from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.variance import MARGIN_ROUNDING, seed_noise, t_quantile, variance_of
 from siglip_study.ranking.within import known_group_means
-from siglip_study.report import wording
 from siglip_study.report.language import Text
 from siglip_study.report.results import ROLES, CellResult, mean, only, shared
+from siglip_study.report.wording.gate import gate_reason
 
 M = "standardised_margin"
 
@@ -252,7 +252,7 @@ def control_rows(
                 "metric": metric,
                 **found,
                 "gate": told and told.verdict,
-                "gate_reason": told and wording.gate_reason(told).en,
+                "gate_reason": told and gate_reason(told).en,
                 "expectation": (SEES_MORE if metric in WITHIN else EXPECTATIONS[cell.role]).en,
                 "as_expected": as_expected,
             }

@@ -53,13 +53,11 @@ def told_histories(
 def diagnosis_view(histories: Sequence[History]) -> dict[str, Any] | None:
     """What the section says: ``{"rows", "clips"}``.
 
-    A row is a history with its sentence, ``first`` where that is read without unfolding: collapsed
-    runs, controls, and report runs. None where no run was measured, as with
+    A row is a history with its sentence. None where no run was measured, as with
     ``training.diagnosis_clips`` 0.
     """
     if not any(history.measured for history in histories):
         return None
-    drawn = _drawn(histories)
     return {
         "rows": [
             {
@@ -67,7 +65,6 @@ def diagnosis_view(histories: Sequence[History]) -> dict[str, Any] | None:
                 "last": history.measured[-1] if history.measured else {},
                 "run": run_name(history),
                 "why": why(history, tuple(histories)),
-                "first": history in drawn,
             }
             for history in histories
         ],

@@ -17,12 +17,22 @@ from siglip_study.ranking.outlook import POWER
 from siglip_study.ranking.pairs import PairTest, Run, RunInfluence
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import Components
-from siglip_study.report import wording
 from siglip_study.report.controls import EXPECTATIONS, M
 from siglip_study.report.first_screen import motion_known
 from siglip_study.report.language import Text
 from siglip_study.report.results import ROLES, CellResult, report_runs
 from siglip_study.report.wording import headline
+from siglip_study.report.wording.claims import (
+    claim_sentence,
+    control_failed,
+    copying_sentence,
+    failed_runs,
+    more_claims,
+    run_influence,
+    seed_of,
+    sound_runs,
+)
+from siglip_study.report.wording.conclusion import answer
 
 # ---- Pairs.
 
@@ -140,8 +150,8 @@ def run_sentences(ranking: Ranking, runs: Sequence[RunView]) -> list[Text]:
     for run in runs:
         if run.gate in FAILED:
             failed.setdefault(run.projector, []).append((run.seed, run.gate))
-    told = [wording.failed_runs(label, own, ranking.n_seeds) for label, own in failed.items()]
-    return [*told, wording.sound_runs(ranking.n_seeds, ranking.alpha)]
+    told = [failed_runs(label, own, ranking.n_seeds) for label, own in failed.items()]
+    return [*told, sound_runs(ranking.n_seeds, ranking.alpha)]
 
 
 # ---- What leaving out one run does.
@@ -171,9 +181,9 @@ def run_influences(ranking: Ranking, runs: Sequence[RunView]) -> RunInfluences |
     """What single runs carry; ``None`` with one seed."""
     if not ranking.run_influence:
         return None
-    names = {run.run: wording.seed_of(run.projector, run.seed) for run in runs}
+    names = {run.run: seed_of(run.projector, run.seed) for run in runs}
     return RunInfluences(
-        wording.run_influence(ranking.run_influence, names),
+        run_influence(ranking.run_influence, names),
         tuple(
             RunInfluenceView(own, names[own.run], tuple(names[run] for run in own.lost_without))
             for own in ranking.run_influence
@@ -270,19 +280,19 @@ def findings(
         measures: the sentence on other measures, if there are any.
     """
     claimed = [view.test for view in pair_views(ranking) if view.better is not None]
-    told = [wording.claim_sentence(test) for test in claimed[:CLAIMS]]
+    told = [claim_sentence(test) for test in claimed[:CLAIMS]]
     if len(claimed) > CLAIMS:
-        told.append(wording.more_claims(len(claimed) - CLAIMS))
+        told.append(more_claims(len(claimed) - CLAIMS))
     if not claimed and ranking.pairs:
-        told.append(wording.answer(ranking))
+        told.append(answer(ranking))
     told.append(headline.blind_sentence(ranking, motion_known(cells)))
     told += [
-        wording.control_failed(ROLES[row["role"]], EXPECTATIONS[row["role"]], row["gate"])
+        control_failed(ROLES[row["role"]], EXPECTATIONS[row["role"]], row["gate"])
         for row in controls
         if row["metric"] == M and row["as_expected"] is False
     ]
     if ranking.retrieval is not None:
-        told.append(wording.copying_sentence(ranking.retrieval.cleared_by, len(ranking.projectors)))
+        told.append(copying_sentence(ranking.retrieval.cleared_by, len(ranking.projectors)))
     if measures is not None:
         told.append(measures)
     return tuple(text for text in told if text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path, write_json
 from siglip_study.data.summary import read_summary
 from siglip_study.ranking.gate import GateThresholds
-from siglip_study.ranking.procedure import Ranking, read_ranking
+from siglip_study.ranking.procedure import read_ranking
 from siglip_study.ranking.selection import read_selection
-from siglip_study.report import gallery_view, runs, schema, wording, words
+from siglip_study.report import gallery_view, runs, schema, words
 from siglip_study.report.charts.figure import Canvas, figure_value
 from siglip_study.report.charts.marks import colour_style, projector_marks
 from siglip_study.report.charts.study import study_figures, write_figures
@@ -38,18 +39,26 @@ from siglip_study.report.gallery import (
     read_gallery,
     within_budget,
 )
-from siglip_study.report.language import Language, attribute, sentence
+from siglip_study.report.language import Language, attribute
 from siglip_study.report.ledger import differences
 from siglip_study.report.reproduction import citation, commands
 from siglip_study.report.results import OF_ONE_HALF, ROLES, CellResult, only, part_names, read_cells
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import beyond_category, trust, truth
+from siglip_study.report.wording.claims import data_line, influence
+from siglip_study.report.wording.conclusion import answer, caveats
+from siglip_study.report.wording.gate import gate_explained, gate_name, scorer_check, stamps
 from siglip_study.report.wording.glossary import TERMS, term
 from siglip_study.report.wording.labels import LABELS, label
 from siglip_study.report.wording.metrics import as_written, definition
 
 #: Of ``report.json``, the first screen and the answer as data.
 SCHEMA = "report/1"
+#: What templates call by name beside figures in words: ``{{ ranking|caveats }}``.
+SENTENCES: tuple[Callable[..., Any], ...] = (
+    *(caveats, gate_explained, gate_name, influence, scorer_check, stamps),
+    *(figure_value, definition, as_written),
+)
 #: The page's own scripts, in the order in which they run.
 SCRIPTS = ("script.js", "language.js", "charts.js", "gallery.js")
 STYLES = ("style.css", "charts.css", "gallery.css")
@@ -180,7 +189,7 @@ def _view(
     return {
         "title": title,
         "first": first_screen(ranking, tables, cells, config, provenance.get("date"), orders),
-        "dataset": wording.data_line(
+        "dataset": data_line(
             read_summary(results / "data" / "summary.json"), "tables/rejected.csv"
         ),
         "tables": tables,
@@ -193,7 +202,11 @@ def _view(
             ranking, tables["controls"], cells, sensitivity["sentence"] if sensitivity else None
         ),
         "headings": {row["metric"]: metric_heading(row) for row in tables["metrics"]},
-        "head": _headline(tables["ranking"], ranking, cells),
+        "answer": answer(ranking),
+        "basis": ", ".join(
+            sorted({r["interval_basis"] for r in tables["ranking"] if r["interval_basis"]})
+        ),
+        "gates": {own.projector: own.gate for own in ranking.projectors},
         "trust": trust(ranking, tables["controls"], cells),
         "evidence": evidence(ranking, cells),
         "ledger": sorted(tables["ledger"], key=lambda row: projectors.index(row["projector"])),
@@ -211,7 +224,6 @@ def _view(
         "published": published_view(published, whole, config.get("gate")),
         "figures": figures,
         "marks": canvas.marks,
-        "bucket": curve_data["bucket"],
         "provenance": {
             "commands": commands(config, origin["command"], origin["git_commit"]),
             "citation": citation(
@@ -231,27 +243,6 @@ def _yaml(config: dict[str, Any]) -> str:
     return str(yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100))
 
 
-def _headline(
-    rows: list[dict[str, Any]], ranking: Ranking, cells: list[CellResult]
-) -> dict[str, Any]:
-    """What the first screen says beside the ``ranking`` table, which are ``rows``."""
-    ranked = {row["projector"] for row in rows if row["ranked"]}
-    pairs = [p for p in ranking.pairs if {p.a, p.b} <= ranked] or ranking.pairs
-    detectable = [d for p in pairs if (d := p.smallest_detectable) is not None]
-    clips = [cell.metrics.get("n_clips") or 0 for cell in cells if cell.role == "report"]
-    return {
-        "answer": wording.answer(ranking),
-        "advice": wording.advice(ranking),
-        "why_not": sentence(wording.why_no_ranks(ranking)),
-        "basis": ", ".join(sorted({r["interval_basis"] for r in rows if r["interval_basis"]})),
-        "gates": {own.projector: own.gate for own in ranking.projectors},
-        "ranked": len(ranked),
-        "clips": max(clips, default=0),
-        "tuning": sum(cell.role == "tuning" for cell in cells),
-        "detectable": max(detectable, default=None),
-    }
-
-
 def _render(template_dir: Path, view: dict[str, Any], language: Language) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -263,8 +254,7 @@ def _render(template_dir: Path, view: dict[str, Any], language: Language) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {**words.FILTERS, **wording.FILTERS, "figure_value": figure_value}
-    environment.filters |= {"definition": definition, "as_written": as_written}
+    environment.filters |= {**words.FILTERS, **{each.__name__: each for each in SENTENCES}}
     environment.globals |= {
         "say": label,
         "term": term,

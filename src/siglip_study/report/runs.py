@@ -10,8 +10,15 @@ import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.selection import StudySelection
-from siglip_study.report import wording, words
+from siglip_study.report import words
 from siglip_study.report.language import NOTHING
+from siglip_study.report.wording.gate import (
+    gate_name,
+    half_name,
+    passed_over,
+    refused_cells,
+    tuning_seeds,
+)
 from siglip_study.study.paths import Paths
 
 
@@ -35,18 +42,18 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
                     "runs": cell.run_margins if len(cell.runs) > 1 else (),
                     "heat": words.heat(cell.mean_margin, top),
                     "chosen": cell.cell == own.chosen,
-                    "word": wording.gate_name(cell.gate).lower() if refused else NOTHING,
+                    "word": gate_name(cell.gate).lower() if refused else NOTHING,
                 }
             )
         rates = sorted({rate for _, rate in places})
         grids.append(
             {
                 "projector": label,
-                "half": wording.half_name(half),
+                "half": half_name(half),
                 "chosen": own.chosen,
-                "seeds": wording.tuning_seeds(own.n_tuning_seeds),
-                "counted": wording.refused_cells(own),
-                "passed_over": wording.passed_over(own),
+                "seeds": tuning_seeds(own.n_tuning_seeds),
+                "counted": refused_cells(own),
+                "passed_over": passed_over(own),
                 "rates": rates,
                 "rows": {
                     epochs: [places.get((epochs, rate), []) for rate in rates]
@@ -91,33 +98,31 @@ POINTS = 40
 
 
 def curves(results: Path, cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Curves for the page: ``{"cells": [...], "stage1": {name: curve}, "bucket": n}``.
+    """Curves for the page: ``{"cells": [...], "stage1": {name: curve}}``.
 
     A curve has ``step``, ``loss`` (means of buckets), ``epoch_step`` and
-    ``val_loss`` (one value an epoch). ``bucket`` is the largest number of steps in one point.
+    ``val_loss`` (one value an epoch).
 
     Args:
         results: output folder.
         cells: rows of the ``cells`` table; the untrained ones are left out.
     """
     paths = Paths(results)
-    told, parents, bucket = [], {}, 1
+    told, parents = [], {}
     for cell in cells:
         if cell["optimizer_steps"] is None:
             continue
-        curve, size = read_curve(paths.run(cell["cell"]))
-        bucket = max(bucket, size)
+        curve = read_curve(paths.run(cell["cell"]))
         parent = cell["stage1_cell"]
         if parent is not None and parent not in parents:
-            parents[parent], size = read_curve(paths.stage1(parent))
-            bucket = max(bucket, size)
+            parents[parent] = read_curve(paths.stage1(parent))
         keys = ("cell", "projector", "role", "seed", "learning_rate", "epochs", "chosen")
         told.append({**{key: cell[key] for key in keys}, "stage1": parent, "stage2": curve})
-    return {"cells": told, "stage1": parents, "bucket": bucket}
+    return {"cells": told, "stage1": parents}
 
 
-def read_curve(folder: Path) -> tuple[dict[str, list[float | None]], int]:
-    """One stage's curve and the number of optimizer steps averaged into a point.
+def read_curve(folder: Path) -> dict[str, list[float | None]]:
+    """One stage's curve.
 
     Raises:
         StudyError: ``steps.parquet`` or ``epochs.parquet`` is missing.
@@ -129,13 +134,13 @@ def read_curve(folder: Path) -> tuple[dict[str, list[float | None]], int]:
             raise StudyError(f"{path}: no such file; expected the log of a training stage.")
         tables.append(pl.read_parquet(path))
     steps, epochs = tables
-    x, y, size = thin(steps["step"].to_numpy(), steps["loss"].to_numpy())
+    x, y, _ = thin(steps["step"].to_numpy(), steps["loss"].to_numpy())
     return {
         "step": [round(float(v), 1) for v in x],
         "loss": _short(y),
         "epoch_step": epochs["step"].to_list(),
         "val_loss": _short(epochs["val_loss"].to_list()),
-    }, size
+    }
 
 
 def thin(x: np.ndarray, y: np.ndarray, points: int = POINTS) -> tuple[np.ndarray, np.ndarray, int]:

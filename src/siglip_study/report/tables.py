@@ -13,13 +13,14 @@ from siglip_study.base.io import atomic_path, write_parquet
 from siglip_study.ranking.gate import GateThresholds, GateVerdict
 from siglip_study.ranking.procedure import Ranking, read_ranking
 from siglip_study.ranking.selection import StudySelection, read_selection
-from siglip_study.report import schema, wording
+from siglip_study.report import schema
 from siglip_study.report.comparisons import metric_rows, sensitivity_rows
 from siglip_study.report.controls import control_rows, gate_controls, join_draws
 from siglip_study.report.evidence import pair_views, run_views, variance_views
 from siglip_study.report.latex import pairs_tex, ranking_tex
 from siglip_study.report.ledger import ledger_rows
 from siglip_study.report.results import CellResult, chosen_text, mean, only, read_cells, report_runs
+from siglip_study.report.wording.gate import gate_explained, stamps
 from siglip_study.scoring.score_files import read_clips, read_metrics
 from siglip_study.study.cells import HELD_OUT
 from siglip_study.study.paths import Paths
@@ -127,8 +128,8 @@ def _ranking_rows(
             "rank_low": entry.rank_low,
             "rank_high": entry.rank_high,
             "gate": entry.gate.verdict,
-            "gate_reason": wording.gate_explained(entry.gate).en,
-            "stamps": ", ".join(stamp.en for stamp in wording.stamps(entry.gate)),
+            "gate_reason": gate_explained(entry.gate).en,
+            "stamps": ", ".join(stamp.en for stamp in stamps(entry.gate)),
             "standardised_margin": entry.mean_margin,
             "standardised_margin_low": entry.low,
             "standardised_margin_high": entry.high,

@@ -15,10 +15,18 @@ from siglip_study.ranking.orders import check_order, facts_score
 from siglip_study.ranking.pairs import baseline_tests
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import group_means
-from siglip_study.report import wording
 from siglip_study.report.controls import FIGURES, GAPS, GATED, MUST_FAIL, WITHIN, M
 from siglip_study.report.language import Text, capital
 from siglip_study.report.results import ROLES, CellResult, mean, only
+from siglip_study.report.wording.claims import (
+    category_sentence,
+    company,
+    copying_sentence,
+    generic_sentence,
+    not_computed,
+    truth_order,
+)
+from siglip_study.report.wording.gate import gate_name
 from siglip_study.report.wording.metrics import NAMES
 from siglip_study.study.paths import Paths
 
@@ -34,14 +42,14 @@ def trust(
     return {
         "figures": [(name, capital(NAMES[name])) for name in FIGURES],
         "gaps": GAPS,
-        "reasons": {row["cell"]: wording.gate_name(row["gate"]) for row in controls if row["gate"]},
+        "reasons": {row["cell"]: gate_name(row["gate"]) for row in controls if row["gate"]},
         "controls": [rows for rows in by_cell(controls) if M in rows],
         # Without a trained one, nothing shows what the study makes of a blind model.
         "trained_controls": any(cell.role in MUST_FAIL for cell in cells),
         "measured": [
             cell for cell in cells if cell.role in ("report", *GATED) and cell.metrics.get("losses")
         ],
-        "retrieval": wording.retrieval_sentence(bar.cleared_by if bar else None),
+        "retrieval": copying_sentence(bar.cleared_by if bar else None, len(ranking.projectors)),
     }
 
 
@@ -93,12 +101,12 @@ def _negatives(
         shown = [cell for cell in cells if cell.role not in ("tuning", "preset")]
         reasons = {cell.metrics["not_computed"].get(WITHIN[0]) for cell in shown} - {None}
         why = "; ".join(sorted(str(reason) for reason in reasons))
-        note = wording.not_computed(why)
+        note = not_computed(why)
     else:
         # Compared within a half, where there are two: the metric itself knows who has company.
         human = clips.filter(pl.col("role") == "references")
         own = human.drop_nulls(WITHIN[0])
-        note = wording.company(own.height, human.height, own["category"].n_unique())
+        note = company(own.height, human.height, own["category"].n_unique())
     return {
         "within": WITHIN,
         "negatives": rows,
@@ -123,7 +131,7 @@ def _generic(cells: list[CellResult], gates: dict[str, Verdict | None]) -> Text 
     if human is not None and human.value(M) is not None:
         # Mean D is the mean of the diagonal less the mean off it.
         other = (human.value("siglip_cosine") or 0.0) - (human.value("grounding_margin") or 0.0)
-    return wording.generic_sentence(
+    return generic_sentence(
         raw,
         other,
         len(below),
@@ -154,7 +162,7 @@ def _category(
         above = [test.projector for test in tests if test.cleared]
         rest = [test.projector for test in tests if not test.cleared]
     margins = found.value(M), found.value(WITHIN[0])
-    return wording.category_sentence(margins, gates.get(found.name), above, rest)
+    return category_sentence(margins, gates.get(found.name), above, rest)
 
 
 def _by_projector(clips: pl.DataFrame, values: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -202,7 +210,7 @@ def _truth_order(results: Path, clips: pl.DataFrame, ranking: Ranking) -> dict[s
     }
     order = check_order(_by_projector(clips, scores), ranking.pairs, ranking.alpha)
     state = "bad" if order.contradict else "good" if order.told else "plain"
-    return {"sentence": wording.truth_order(order), "state": state}
+    return {"sentence": truth_order(order), "state": state}
 
 
 def truth(cells: list[CellResult], projectors: list[str]) -> dict[str, Any] | None:

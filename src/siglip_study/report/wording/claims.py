@@ -19,9 +19,6 @@ SAID: dict[str, Text] = {
     "retrieval.none": Text(
         "No retrieval baseline was scored.", "검색 기준선을 채점하지 않았습니다."
     ),
-    "retrieval.cleared": Text(
-        "Shown to beat it: {projectors}.", "이보다 낫다고 확인된 것: {projectors}."
-    ),
     "retrieval.not_cleared": Text(
         "No projector is shown to beat copying the nearest training caption.",
         "가장 비슷한 학습 캡션을 복사하는 것보다 낫다고 확인된 프로젝터가 없습니다.",
@@ -197,15 +194,6 @@ SAID: dict[str, Text] = {
 _say = partial(said, SAID)
 
 
-def retrieval_sentence(cleared_by: Sequence[str] | None) -> Text:
-    """Who beats copying the nearest training caption; ``None`` where that was not scored."""
-    if cleared_by is None:
-        return _say("retrieval.none")
-    if not cleared_by:
-        return _say("retrieval.not_cleared")
-    return _say("retrieval.cleared", projectors=join(", ", cleared_by))
-
-
 def claim_sentence(test: PairTest) -> Text:
     """A claimed difference, seen from the better of the two."""
     winner, loser = (test.a, test.b) if test.difference > 0 else (test.b, test.a)
@@ -233,8 +221,10 @@ def control_failed(control: Text, expected: Text, verdict: Verdict | None) -> Te
     return _say("control.failed", control=control, expected=expected, gate=gate)
 
 
-def copying_sentence(cleared_by: Sequence[str], n: int) -> Text:
-    """Who of ``n`` projectors beats copying the nearest training caption."""
+def copying_sentence(cleared_by: Sequence[str] | None, n: int) -> Text:
+    """Who of ``n`` projectors beats copying the nearest training caption; ``None``: not scored."""
+    if cleared_by is None:
+        return _say("retrieval.none")
     if not cleared_by:
         return _say("retrieval.not_cleared")
     if len(cleared_by) == n:

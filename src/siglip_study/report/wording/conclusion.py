@@ -1,4 +1,4 @@
-"""Sentences of the answer at length, of what follows from it, and of what limits it."""
+"""Sentences of the answer at length, and of what limits it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 from siglip_study.ranking.caveats import LEVEL, MIN_SEEDS, Caveat, CaveatCode
 from siglip_study.ranking.pairs import PairTest
 from siglip_study.ranking.procedure import Ranking
-from siglip_study.report.language import NOTHING, Text, join, listed, said
-from siglip_study.report.wording.claims import sound_runs
+from siglip_study.report.language import NOTHING, Text, listed, said
 from siglip_study.report.wording.gate import (
-    gate_name,
     gate_reason,
     scorer_check,
     within_demand_sentence,
@@ -110,43 +108,6 @@ SAID: dict[str, Text] = {
     "answer.above": Text(
         "; {projectors} have a higher M and did not pass the gate",
         ". {projectors}^은/는 M이 더 높지만 검사를 통과하지 못했습니다",
-    ),
-    # What follows the answer: whom to take, whom to avoid, what to do next.
-    "advice.guess": Text(
-        "The best guess is {guess}{better}.", "가장 유력한 것은 {guess}입니다{better}."
-    ),
-    "advice.better": Text(", proven better than {projectors}", "({projectors}보다 낫다고 확인됨)"),
-    "advice.avoid": Text("To be avoided: {told}.", "피해야 할 것: {told}."),
-    "advice.avoid_one": Text("{projector} ({why})", "{projector}({why})"),
-    "advice.worse": Text("proven worse", "더 못하다고 확인됨"),
-    "advice.next": Text(
-        "{guess} is told from {rival} with probability {power:.0%} by a study like this one, if "
-        "their difference is as measured; {needed}.",
-        "차이가 측정한 대로라면 이런 연구가 {guess}^과/와 {rival}^을/를 가려낼 확률은 {power:.0%}"
-        "입니다. {needed}.",
-    ),
-    "advice.seeds": Text(
-        "{seeds} report seeds would do so with 80 %{hours}",
-        "보고용 시드가 {seeds}개면 80 %가 됩니다{hours}",
-    ),
-    "advice.hours": Text(" ({hours:.3g} hours more)", "({hours:.3g}시간 추가)"),
-    "advice.groups": Text(
-        "{groups} source videos would do so with 80 %", "원본 영상이 {groups}개면 80 %가 됩니다"
-    ),
-    "advice.neither": Text(
-        "neither 20 seeds nor 16 times the clips would with 80 %",
-        "시드 20개나 영상 16배로도 80 %에 이르지 못합니다",
-    ),
-    "advice.blind_one": Text(
-        "{projectors} does not see the order of frames: reversing a video costs its model nothing.",
-        "{projectors}^은/는 프레임의 순서를 보지 못합니다. 영상을 거꾸로 틀어도 손실이 늘지 "
-        "않습니다.",
-    ),
-    "advice.blind": Text(
-        "{projectors} do not see the order of frames: reversing a video costs their models "
-        "nothing.",
-        "{projectors}^은/는 프레임의 순서를 보지 못합니다. 영상을 거꾸로 틀어도 손실이 늘지 "
-        "않습니다.",
     ),
     # What a reader must know before using the ranking.
     "caveat.one_run": Text(
@@ -325,44 +286,6 @@ def answer(ranking: Ranking) -> Text:
             "above": _say(many, projectors=listed(above)) if above else "",
         }
     return _say(f"answer.{code}", **figures)
-
-
-def advice(ranking: Ranking) -> list[Text]:
-    """What the answer means for who must choose: sentences that follow it."""
-    told, found = ranking.answer, []
-    if told.guess is not None:
-        worse = listed(told.better_than)
-        better = _say("advice.better", projectors=worse) if worse else NOTHING
-        found.append(_say("advice.guess", guess=told.guess, better=better))
-    if told.avoid:
-        reasons = [
-            _say(
-                "advice.avoid_one",
-                projector=one.projector,
-                why=_say("advice.worse")
-                if one.reason == "worse"
-                else gate_name(one.reason).lower(),
-            )
-            for one in told.avoid
-        ]
-        found.append(_say("advice.avoid", told=join(", ", reasons)))
-    step = told.next_step
-    if step is not None:
-        hours = NOTHING
-        if step.device_hours is not None:
-            hours = _say("advice.hours", hours=step.device_hours)
-        ways = [_say("advice.seeds", seeds=step.seeds, hours=hours)] if step.seeds else []
-        ways += [_say("advice.groups", groups=step.groups)] if step.groups else []
-        needed = listed(ways, "or") if ways else _say("advice.neither")
-        figures = {"guess": told.guess, "rival": step.rival, "power": step.power}
-        found.append(_say("advice.next", **figures, needed=needed))
-    blind = ranking.time_order.blind if ranking.time_order else ()
-    if blind:
-        key = "advice.blind_one" if len(blind) == 1 else "advice.blind"
-        found.append(_say(key, projectors=listed(blind)))
-    if told.guess is not None and ranking.n_seeds > 1:
-        found.append(sound_runs(ranking.n_seeds, ranking.alpha))
-    return found
 
 
 def _other(test: PairTest, label: str) -> str:

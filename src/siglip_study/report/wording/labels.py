@@ -57,10 +57,6 @@ ANSWER: dict[str, Text] = {
         "구간에는 영상과 시드에 따른 변동이 들어 있습니다.",
     ),
     "answer.believe": Text("Can you believe it?", "믿을 수 있습니까?"),
-    "answer.chart": Text(
-        "Margin of every projector with its interval; the table below has the figures",
-        "프로젝터별 마진과 구간. 수치는 아래 표에 있습니다",
-    ),
     "answer.good": Text("in order", "이상 없음"),
     "answer.bad": Text("take care", "주의"),
     "answer.table": Text("A line for each projector", "프로젝터별 한 줄 요약"),
