@@ -10,6 +10,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +163,25 @@ def test_held_out_captions_are_of_the_split_of_the_role(study: Any) -> None:
         expected = manifest.filter(pl.col("split") == split)["id"].sort().to_list()
         assert sorted(caption["id"] for caption in captions) == expected
         assert len(expected) == 12
+
+
+def test_a_trained_run_captions_files_as_the_study_did(study: Any, tmp_path: Path) -> None:
+    run = next((study.folder / "results/runs").glob("linear_*"))
+    records = json.loads((run / "captions.json").read_text("utf-8"))["records"]
+    told = {r["id"]: r["caption"] for r in records if r["condition"] == "matched"}
+    rows = pl.read_parquet(study.folder / "results/data/manifest.parquet")
+    videos = dict(rows.filter(pl.col("id").is_in(list(told))).select("id", "path").iter_rows())
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    clips = [str(study.clips / path) for path in videos.values()]
+    command = [sys.executable, "-m", "siglip_study.captioning", run, *clips, broken]
+    done = subprocess.run(
+        [*command, "--device", "cpu"], cwd=study.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr  # one of them is broken
+    *said, last = map(json.loads, done.stdout.splitlines())
+    assert [row["caption"] for row in said] == [told[clip] for clip in videos]
+    assert last["caption"] is None and last["error"]
 
 
 def test_broken_files_are_rejected_by_name_and_reason(study: Any) -> None:

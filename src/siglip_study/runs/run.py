@@ -21,7 +21,7 @@ from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import LlmConfig
 from siglip_study.models.devices import device_of, limit_memory, single
 from siglip_study.models.lent_llm import borrow_llm
-from siglip_study.models.llm import load_tokenizer, merge_adapters, prompt_layout
+from siglip_study.models.llm import PromptLayout, load_tokenizer, merge_adapters, prompt_layout
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips, NoiseFeatures, derangement, tokenize_captions
 from siglip_study.study.cells import RunSpec
@@ -126,6 +126,32 @@ def use_device(runtime: RuntimeConfig) -> Accelerator:
     return single(device_of(runtime))
 
 
+def first_model(
+    run: RunSpec,
+    facts: Mapping[str, Any],
+    layout: PromptLayout,
+    device: torch.device,
+    adapters: Path | None = None,
+) -> VisionLanguageModel:
+    """Frozen LLM and a projector initialised from the run's seed, on ``device``.
+
+    Args:
+        run: what it is made of.
+        facts: of the encoder: ``grid`` and ``dim``.
+        layout: of the prompt.
+        device: where it is to work.
+        adapters: a checkpoint whose adapters are put on the LLM, merged where that is exact.
+    """
+    llm = borrow_llm(run.llm, device)
+    width = llm.config.get_text_config().hidden_size  # type: ignore[operator, union-attr]
+    if adapters is not None:
+        llm = load_adapters(adapters, llm, run.llm)
+    torch.manual_seed(derived_seed("projector", run.seed))
+    shape = projectors.FeatureShape(run.vision.frames, tuple(facts["grid"]), facts["dim"])
+    projector = projectors.build(run.projector, shape, width, **run.options)
+    return VisionLanguageModel(projector, llm, layout).to(device)
+
+
 class LoadedRun:
     """A run on a device: tokenizer, prompt layout and clips, from which models are built."""
 
@@ -148,16 +174,8 @@ class LoadedRun:
 
         ``adapters``: a checkpoint whose adapters are put on the LLM, merged where that is exact.
         """
-        run = self.run
-        llm = borrow_llm(run.llm, self.accelerator.device)
-        width = llm.config.get_text_config().hidden_size  # type: ignore[operator, union-attr]
-        if adapters is not None:
-            llm = load_adapters(adapters, llm, run.llm)
         facts = next(iter(self.stores.values())).facts
-        torch.manual_seed(derived_seed("projector", run.seed))
-        shape = projectors.FeatureShape(run.vision.frames, tuple(facts["grid"]), facts["dim"])
-        projector = projectors.build(run.projector, shape, width, **run.options)
-        return VisionLanguageModel(projector, llm, self.layout).to(self.accelerator.device)
+        return first_model(self.run, facts, self.layout, self.accelerator.device, adapters)
 
     def clips(self, split: str) -> Clips:
         """Clips of a split with their targets; spoiled where the run says so."""

@@ -1,0 +1,103 @@
+"""A trained run as something that captions any clip: the winner, used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from siglip_study.base.errors import ClipError, StudyError
+from siglip_study.base.io import read_json
+from siglip_study.captioning.generate import Caption, generate_captions
+from siglip_study.captioning.weights import weights_for_captions
+from siglip_study.config.study import RuntimeConfig
+from siglip_study.data.clips import ClipFile
+from siglip_study.data.decoding import read_frames
+from siglip_study.features.towers import VisionEncoder
+from siglip_study.models.llm import import_libraries, load_tokenizer, prompt_layout
+from siglip_study.runs.run import check_checkpoint, first_model, load_projector, use_device
+from siglip_study.study.cells import RunSpec
+
+
+class VideoCaptioner:
+    """A run of a study on a device.
+
+    >>> captioner = VideoCaptioner("results/runs/linear_a7daac0c")  # doctest: +SKIP
+    >>> [caption.text for caption in captioner(["clip.mp4"])]  # doctest: +SKIP
+
+    It sees what the study's clips were seen by: the same encoder, layer and number of frames,
+    features in bf16, greedy decoding. On a CPU its caption of a study's clip is the study's.
+
+    Args:
+        folder: of a run: ``runs/<cell>`` in a study's output folder, with its ``checkpoint``.
+        runtime: device, threads and memory; by default a GPU if there is one.
+
+    Raises:
+        StudyError: no such run, a damaged checkpoint, or a model of it that is not at hand.
+    """
+
+    def __init__(self, folder: str | Path, runtime: RuntimeConfig | None = None) -> None:
+        folder = Path(folder)
+        if not (folder / "cell.json").is_file():
+            raise StudyError(
+                f"{folder}: no run; expected a folder 'runs/<cell>' of a study's results, with "
+                "cell.json and checkpoint."
+            )
+        self.run = RunSpec.model_validate(read_json(folder / "cell.json", "cell/1")["run"])
+        self._runtime = runtime or RuntimeConfig()
+        checkpoint = folder / "checkpoint"
+        check_checkpoint(checkpoint)
+        if self.run.sabotage == "noise_features":
+            raise StudyError(f"{folder}: trained on noise; expected a run that saw its clips.")
+
+        import_libraries(self.run.llm, adapters=True)
+        device = use_device(self._runtime).device
+        self._encoder = VisionEncoder.from_config(self.run.vision, device)
+        self._tokenizer = load_tokenizer(self.run.llm)
+        layout = prompt_layout(self._tokenizer, self.run.llm)
+        model = first_model(self.run, self._encoder.facts, layout, device, adapters=checkpoint)
+        load_projector(checkpoint, model)
+        model.llm = weights_for_captions(model.llm, self.run.llm, self._runtime.memory_gb)
+        self._model = model
+
+    def __call__(
+        self, clips: Sequence[str | Path], max_new_tokens: int | None = None, batch: int = 8
+    ) -> Iterator[Caption | ClipError]:
+        """Caption video files, in their order, ``batch`` at a time.
+
+        A clip that cannot be used gives its error in place of a caption. ``max_new_tokens`` is the
+        budget of a caption; by default that of the captions it was trained on.
+        """
+        for start in range(0, len(clips), batch):
+            seen: list[Tensor] = []
+            failed: dict[int, ClipError] = {}
+            chosen = clips[start : start + batch]
+            for i, clip in enumerate(chosen):
+                try:
+                    seen.append(self._features(Path(clip)))
+                except ClipError as error:
+                    failed[i] = error
+            said = iter(self._say(seen, max_new_tokens, batch))
+            for i in range(len(chosen)):
+                yield failed[i] if i in failed else next(said)
+
+    def _say(self, seen: Sequence[Tensor], budget: int | None, batch: int) -> list[Caption]:
+        """Captions of features ``[F, P, V]`` each."""
+        return generate_captions(
+            self._model,
+            self._tokenizer,
+            [str(i) for i in range(len(seen))],
+            lambda ids: torch.stack([seen[int(i)] for i in ids]),
+            max_new_tokens=budget or self.run.training.max_target_tokens,
+            batch_size=batch,
+            memory_gb=self._runtime.memory_gb,
+        )
+
+    def _features(self, clip: Path) -> Tensor:
+        """``[F, P, V]`` in bf16, as a study stores them."""
+        frames = read_frames(ClipFile(clip), self.run.vision.frames)
+        prepared = self._encoder.prepare(np.asarray(frames))[None]
+        return self._encoder.encode_prepared(prepared)[0].to(torch.bfloat16)
