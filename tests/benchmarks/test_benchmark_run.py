@@ -127,7 +127,14 @@ def test_two_ranks_take_the_step_of_one(monkeypatch):
     assert max(found.agreement.values()) < 1e-5
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/speed.md"])
-def test_pages_claim_what_was_measured(page):
+@pytest.mark.parametrize(
+    ("page", "claim"),
+    [
+        ("README.md", results.claim),
+        ("docs/speed.md", results.claim),
+        ("docs/speed.md", results.claim_of_jobs),
+    ],
+)
+def test_pages_claim_what_was_measured(page, claim):
     text = " ".join((results.HERE.parent / page).read_text(encoding="utf-8").split())
-    assert results.claim(read_json(results.CLAIMED, SCHEMA)) in text
+    assert claim(read_json(results.CLAIMED, SCHEMA)) in text
