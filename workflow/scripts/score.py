@@ -33,7 +33,7 @@ with job(snakemake.log[0]):
                 config.runtime,
             )
         ),
-        facts=config.demo and read_json(study.paths.demo / "facts.json", "facts/1"),
+        facts=read_json(study.paths.demo / "facts.json", "facts/1") if config.demo else None,
         out=Path(snakemake.output.scores),
         workers=snakemake.threads,
     )

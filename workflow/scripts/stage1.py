@@ -11,7 +11,7 @@ from siglip_study.study.cells import TRAINED_ON
 from siglip_study.study.progress import progress_line
 
 
-def main():
+def main() -> None:
     with loading():
         from siglip_study.runs.run import Inputs
         from siglip_study.training.stages import StageJob, run_stage

@@ -12,7 +12,7 @@ from siglip_study.study.cells import TRAINED_ON
 from siglip_study.study.progress import progress_line
 
 
-def main():
+def main() -> None:
     with loading():
         from siglip_study.captioning.cell import caption_while_loaded
         from siglip_study.runs.run import Inputs

@@ -12,8 +12,8 @@ with job(snakemake.log[0]):
     from siglip_study.ranking.procedure import read_ranking
     from siglip_study.ranking.scorer_check import read_check
     from siglip_study.ranking.selection import read_selection
-    from siglip_study.report import wording
     from siglip_study.report.tables import build_tables
+    from siglip_study.report.wording.conclusion import answer
 
     study = Study(parse(snakemake.config))
     paths = study.paths
@@ -35,4 +35,4 @@ with job(snakemake.log[0]):
         out=Path(snakemake.output.ranking),
     )
     build_tables(paths.root, study.by_role(choice), thresholds)
-    log.info("%s", wording.answer(read_ranking(Path(snakemake.output.ranking))).en)
+    log.info("%s", answer(read_ranking(Path(snakemake.output.ranking))).en)
