@@ -10,15 +10,14 @@ from siglip_study.study.cells import HELD_OUT, SPLITS
 run_in_fork(parse(snakemake.config).runtime.keep_loaded_s)
 with job(snakemake.log[0]):
     with loading():
-        import polars as pl
-
+        from siglip_study.base.io import read_parquet
         from siglip_study.features.scorer import Scorer
         from siglip_study.features.store import read_frame_embeddings
         from siglip_study.models.devices import device_of
         from siglip_study.scoring.baselines import write_adversaries, write_retrieval
 
     config = parse(snakemake.config)
-    manifest = pl.read_parquet(snakemake.input.clips)
+    manifest = read_parquet(snakemake.input.clips)
     write_retrieval(
         manifest=manifest,
         features=dict(zip(SPLITS, map(Path, snakemake.input.features), strict=True)),

@@ -4,12 +4,10 @@ from siglip_study.base.jobs import job, log
 from siglip_study.config import parse
 
 with job(snakemake.log[0]):
-    import polars as pl
-
-    from siglip_study.base.io import write_parquet
+    from siglip_study.base.io import read_parquet, write_parquet
     from siglip_study.data.summary import Unused, read_unused, summarise, write_summary
 
-    manifest = pl.read_parquet(snakemake.input.clips)
+    manifest = read_parquet(snakemake.input.clips)
     unused = Unused.joined(map(read_unused, snakemake.input.unused))
     write_parquet(snakemake.output.manifest, manifest)
     write_parquet(snakemake.output.rejected, unused.table())

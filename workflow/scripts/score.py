@@ -10,9 +10,7 @@ from siglip_study.study import Study
 run_in_fork(parse(snakemake.config).runtime.keep_loaded_s)
 with job(snakemake.log[0]):
     with loading():
-        import polars as pl
-
-        from siglip_study.base.io import read_json
+        from siglip_study.base.io import read_json, read_parquet
         from siglip_study.features.store import read_frame_embeddings
         from siglip_study.scoring.scores import score_study
         from siglip_study.scoring.split_scorer import ScoreModels, ScoreSettings
@@ -22,7 +20,7 @@ with job(snakemake.log[0]):
     score_study(
         study,
         snakemake.wildcards.phase,
-        manifest=pl.read_parquet(snakemake.input.clips),
+        manifest=read_parquet(snakemake.input.clips),
         frames={Path(path): read_frame_embeddings(path) for path in snakemake.input.frames},
         models=ScoreModels(
             ScoreSettings(

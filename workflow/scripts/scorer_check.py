@@ -9,8 +9,7 @@ from siglip_study.config import parse
 run_in_fork(parse(snakemake.config).runtime.keep_loaded_s)
 with job(snakemake.log[0]):
     with loading():
-        import polars as pl
-
+        from siglip_study.base.io import read_parquet
         from siglip_study.features.scorer import Scorer
         from siglip_study.features.store import read_frame_embeddings
         from siglip_study.models.devices import device_of
@@ -20,7 +19,7 @@ with job(snakemake.log[0]):
     settings = config.scorer
     splits = {name: Path(snakemake.input[name]) for name in ("selection", "report")}
     check_references(
-        manifest=pl.read_parquet(snakemake.input.clips),
+        manifest=read_parquet(snakemake.input.clips),
         frames={
             split: {clip: frames.numpy() for clip, frames in read_frame_embeddings(path).items()}
             for split, path in splits.items()

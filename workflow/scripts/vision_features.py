@@ -9,8 +9,7 @@ from siglip_study.config import parse
 run_in_fork(parse(snakemake.config).runtime.keep_loaded_s)
 with job(snakemake.log[0]):
     with loading():
-        import polars as pl
-
+        from siglip_study.base.io import read_parquet
         from siglip_study.data.decoding import read_frames
         from siglip_study.features.pipeline import encode_split
         from siglip_study.features.towers import VisionEncoder
@@ -20,7 +19,7 @@ with job(snakemake.log[0]):
     vision, runtime = config.vision, config.runtime
     encoder = VisionEncoder.from_config(vision, device_of(runtime))
     encode_split(
-        pl.read_parquet(snakemake.input.clips),
+        read_parquet(snakemake.input.clips),
         root=config.data_root,
         read=read_frames,
         encoder=encoder,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import StudyError, first_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -147,8 +147,10 @@ def read_json(path: str | Path, schema: str, *older: str) -> dict[str, Any]:
         obj = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; expected JSON with schema '{schema}'.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number or a nesting past Python's limits, too
         raise StudyError(f"{path}: not JSON ({error}); expected schema '{schema}'.") from None
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror}).") from None
     found = obj.get("schema") if isinstance(obj, dict) else None
     if found not in (schema, *older):
         raise StudyError(f"{path}: schema is {found!r}; expected '{schema}'.")
@@ -170,6 +172,25 @@ def read_result(path: str | Path, kind: type[T], schema: str) -> T:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise StudyError(f"{path}: '{where}': {first['msg']} (schema '{schema}').") from None
+
+
+def read_parquet(path: str | Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """A Parquet table, or some columns of it.
+
+    Raises:
+        StudyError: it is absent or damaged, or lacks a column.
+    """
+    import polars as pl
+
+    try:
+        return pl.read_parquet(path, columns=columns)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; expected a Parquet table.") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise StudyError(
+            f"{path}: damaged ({first_line(error)}); expected the Parquet table that was written: "
+            "delete it and run the same command again to make it anew."
+        ) from None
 
 
 def write_parquet(path: str | Path, table: pl.DataFrame) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 
 from siglip_study.base.errors import ClipError, StudyError
+from siglip_study.base.io import read_parquet
 from siglip_study.base.jobs import exit_status
 from siglip_study.config import load
 from siglip_study.config.study import Config
@@ -64,9 +65,9 @@ def find(config: Config) -> Found:
     """
     paths, root = Study(config).paths, config.data_root
     if paths.manifest.is_file() and paths.rejected.is_file():
-        rejected = pl.read_parquet(paths.rejected)
+        rejected = read_parquet(paths.rejected)
         unused = Unused.of((Rejection(*row) for row in rejected.iter_rows()), {})
-        return Found(f"the manifest {paths.manifest}", pl.read_parquet(paths.manifest), unused)
+        return Found(f"the manifest {paths.manifest}", read_parquet(paths.manifest), unused)
     if not root.is_dir():
         raise StudyError(f"data.root is {root}, which is no folder; expected a dataset.")
     rows: list[dict[str, Any]] = []

@@ -18,6 +18,7 @@ import torch
 
 from siglip_study import projectors
 from siglip_study.base.errors import StudyError
+from siglip_study.base.io import read_parquet
 from siglip_study.config.study import Config
 from siglip_study.config.training import StageConfig
 from siglip_study.data.labels import Scan
@@ -128,9 +129,7 @@ def _clips(
         clips, told = {split: n or ASSUMED_CLIPS[split] for split, n in named.items()}, "as given"
     # The rehearsal also runs on machines without the table reader.
     elif manifest.is_file() and importlib.util.find_spec("polars") is not None:
-        import polars as pl
-
-        rows = pl.read_parquet(manifest, columns=["split", "captions"])
+        rows = read_parquet(manifest, columns=["split", "captions"])
         clips, told = dict(rows["split"].value_counts().iter_rows()), f"counted in {manifest}"
         captions = rows["captions"].explode().to_list()
     elif root.is_dir():

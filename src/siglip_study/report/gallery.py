@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from siglip_study.base.io import read_json
+from siglip_study.base.io import read_json, read_parquet
 from siglip_study.report.embed import json_island
 from siglip_study.report.pictures import Grid, sheet_grid
 from siglip_study.study.paths import Paths
@@ -231,7 +231,7 @@ def read_gallery(
     )
     facts_file = Paths(results).demo / "facts.json"
     facts = read_json(facts_file, "facts/1") if facts_file.is_file() else {}
-    manifest = pl.read_parquet(Paths(results).manifest)
+    manifest = read_parquet(Paths(results).manifest)
     made = make_gallery(manifest.to_dicts(), rows.to_dicts(), voices, facts, settings.frames)
     if settings.pictures is None:
         return made

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
+from siglip_study.base.io import read_parquet
 from siglip_study.data.clips import clip_files
 from siglip_study.data.decoding import read_frames
 
@@ -66,7 +66,7 @@ def contact_sheet(frames: NDArray[np.uint8], max_bytes: int = SHEET_BYTES) -> by
 
 def clip_pictures(manifest: Path, root: Path, frames: int) -> Callable[[str], bytes]:
     """A function from a clip's id to the sheet of ``frames`` frames, uniform in time."""
-    files = clip_files(pl.read_parquet(manifest), root)
+    files = clip_files(read_parquet(manifest), root)
 
     def pictures(clip: str) -> bytes:
         return contact_sheet(read_frames(files[clip], frames))

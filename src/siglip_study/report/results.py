@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json
+from siglip_study.base.io import read_json, read_parquet
 from siglip_study.ranking.selection import StudySelection
 from siglip_study.report.language import Text
 from siglip_study.scoring.score_files import of_half, read_metrics
@@ -305,6 +303,6 @@ def read_histories(
 
 def _stage(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of epochs.parquet, and stage, step and gradient norm of each row of steps.parquet."""
-    epochs = pl.read_parquet(folder / "epochs.parquet").to_dicts()
-    steps = pl.read_parquet(folder / "steps.parquet", columns=["stage", "step", "grad_norm"])
+    epochs = read_parquet(folder / "epochs.parquet").to_dicts()
+    steps = read_parquet(folder / "steps.parquet", columns=["stage", "step", "grad_norm"])
     return epochs, steps.to_dicts()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from siglip_study.base.errors import StudyError
+from siglip_study.base.io import read_parquet
 from siglip_study.ranking.selection import StudySelection
 from siglip_study.report import words
 from siglip_study.report.language import NOTHING
@@ -132,7 +132,7 @@ def read_curve(folder: Path) -> dict[str, list[float | None]]:
         path = folder / f"{name}.parquet"
         if not path.is_file():
             raise StudyError(f"{path}: no such file; expected the log of a training stage.")
-        tables.append(pl.read_parquet(path))
+        tables.append(read_parquet(path))
     steps, epochs = tables
     x, y, _ = thin(steps["step"].to_numpy(), steps["loss"].to_numpy())
     return {

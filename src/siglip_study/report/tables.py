@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path, write_parquet
+from siglip_study.base.io import atomic_path, read_parquet, write_parquet
 from siglip_study.ranking.gate import GateThresholds, GateVerdict
 from siglip_study.ranking.procedure import Ranking, read_ranking
 from siglip_study.ranking.selection import StudySelection, read_selection
@@ -72,7 +72,7 @@ def build_tables(
         "ledger": schema.frame("ledger", ledger_rows(found, selection)),
         "sensitivity": schema.frame("sensitivity", sensitivity_rows(found, ranking)),
         "metrics": schema.frame("metrics", metric_rows(found)),
-        "rejected": schema.conform("rejected", _parquet(results / "data" / "rejected.parquet")),
+        "rejected": schema.conform("rejected", read_parquet(results / "data" / "rejected.parquet")),
     }
     for name, table in tables.items():
         write_parquet(results / "tables" / f"{name}.parquet", table)
@@ -94,22 +94,13 @@ def read_table(results: Path, name: str) -> list[dict[str, Any]]:
         StudyError: the table was not built, or its columns are not those of the schema.
     """
     path = results / "tables" / f"{name}.parquet"
-    table = _parquet(path)
+    table = read_parquet(path)
     if table.columns != list(schema.TABLES[name]):
         raise StudyError(
             f"{path}: has columns {', '.join(table.columns)}; "
             f"expected {', '.join(schema.TABLES[name])}."
         )
     return table.to_dicts()
-
-
-def _parquet(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file; expected a Parquet table.") from None
-    except pl.exceptions.ComputeError as error:
-        raise StudyError(f"{path}: not readable as Parquet ({error}).") from None
 
 
 def _ranking_rows(

@@ -15,7 +15,14 @@ from torch import nn
 
 from siglip_study import projectors
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_dir, file_digest, file_digests, read_json, write_json
+from siglip_study.base.io import (
+    atomic_dir,
+    file_digest,
+    file_digests,
+    read_json,
+    read_parquet,
+    write_json,
+)
 from siglip_study.base.seeds import derived_seed
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import LlmConfig
@@ -181,7 +188,7 @@ class LoadedRun:
         """Clips of a split with their targets; spoiled where the run says so."""
         import polars as pl
 
-        rows = pl.read_parquet(self.inputs.clips[split]).filter(pl.col("split") == split)
+        rows = read_parquet(self.inputs.clips[split]).filter(pl.col("split") == split)
         ids, captions = rows["id"].to_list(), rows["captions"].to_list()
         store = self.stores[split]
         if self.run.sabotage == "permuted_captions" and split == "train":

@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import file_digest, read_json, write_json, write_parquet
+from siglip_study.base.io import file_digest, read_json, read_parquet, write_json, write_parquet
 from siglip_study.metrics.base import METRICS, Metric
 from siglip_study.metrics.grounding import mean_interval
 
@@ -101,7 +101,7 @@ def read_clips(folder: Path, metrics: Mapping[str, Any]) -> pl.DataFrame:
     if not path.is_file() or file_digest(path) != metrics.get("clips_sha256", file_digest(path)):
         found = "damaged" if path.is_file() else "missing"
         raise StudyError(f"{path}: {found}; expected what was written with metrics.json; {_REMEDY}")
-    return pl.read_parquet(path)
+    return read_parquet(path)
 
 
 def read_scores(folder: Path, half: str | None = None) -> tuple[dict[str, Any], pl.DataFrame]:

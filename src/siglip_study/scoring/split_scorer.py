@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from siglip_study.base.io import read_json
+from siglip_study.base.io import read_json, read_parquet
 from siglip_study.config.study import BertScoreConfig, RuntimeConfig, ScorerConfig
 from siglip_study.metrics import grounding, siglip
 from siglip_study.metrics.ids import check_same_ids
@@ -298,7 +298,7 @@ def _score(
 
 def _losses(path: Path, split: Split) -> dict[str, pl.Series]:
     """One column a condition; without values for a captioner that has no model."""
-    table = pl.read_parquet(path).filter(split=split.name) if path.is_file() else None
+    table = read_parquet(path).filter(split=split.name) if path.is_file() else None
     columns = {}
     for condition in ("matched", "shuffled", "reversed"):
         values: dict[str, float | None] = dict.fromkeys(split.ids)

@@ -33,8 +33,7 @@ def progress_line(study: Study) -> str:
     milestones = _milestones(study)
     for files in milestones.values():
         finished = [path for path in files if path.exists()]
-        told = (json.loads(path.read_text(encoding="utf-8")).get("wall_s") for path in finished)
-        seconds = [float(value) for value in told if value is not None]
+        seconds = [told for path in finished if (told := _seconds(path)) is not None]
         if seconds:
             remaining += (len(files) - len(finished)) * sum(seconds) / len(seconds)
         elif files:
@@ -43,3 +42,13 @@ def progress_line(study: Study) -> str:
     done, total = sum(path.exists() for path in cells), len(cells)
     eta = f", about {max(1, round(remaining / 60))} min to go" if known else ""
     return f"cell {min(done + 1, total)} of {total}{eta}"
+
+
+def _seconds(path: Path) -> float | None:
+    """What a finished job took; None where its file does not tell, which its readers do."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    value = body.get("wall_s") if isinstance(body, dict) else None
+    return float(value) if isinstance(value, int | float) else None
