@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from support.browser import CHROMIUM, Browser
 from support.tiny_models import llm_sizes
 
 TEMPLATE = (
@@ -181,3 +182,12 @@ def make_clips(features, tokenizer):
         return Clips(ids, source, tokens, cut)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("no chromium or google-chrome on the PATH")
+    found = Browser(tmp_path_factory.mktemp("browser") / "profile")
+    yield found
+    found.close()

@@ -1,19 +1,9 @@
-"""A browser, and the page of the made-up study of tests/report."""
+"""The page of the made-up study of tests/report."""
 
 from __future__ import annotations
 
 import pytest
-from support.browser import CHROMIUM, Browser
 from support.made_study import make_study
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no chromium or google-chrome on the PATH")
-    found = Browser(tmp_path_factory.mktemp("browser") / "profile")
-    yield found
-    found.close()
 
 
 @pytest.fixture(scope="session")

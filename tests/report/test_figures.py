@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from siglip_study.report.charts.drawing import draw, standalone, told
-from siglip_study.report.charts.figure import Canvas, digits, row_axis, shown, signed
+from siglip_study.report.charts.figure import Canvas, row_axis, shown, signed
 from siglip_study.report.charts.marks import DARK, LIGHT, projector_marks
 from siglip_study.report.charts.points import cost, pareto
 from siglip_study.report.charts.spec import field, layered, marks, panels
@@ -93,15 +93,6 @@ def test_a_file_of_its_own_has_one_language_and_colours_of_paper() -> None:
     own = standalone(svg, "ko", {"p1": "#0276b9"})
     assert "사람" in own and "people" not in own
     assert "var(" not in own and "data-" not in own and "#0276b9" in own
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(4.4169, "4.42"), (-0.0612, "−0.061"), (0.1177, "0.118"), (61234.0, "61,200"), (0.0, "0"),
-     (None, "–"), (float("nan"), "–"), (1e-9, "0"), (-1e-9, "0")],
-)  # fmt: skip
-def test_a_reader_sees_three_digits(value, text) -> None:
-    assert digits(value) == text
 
 
 # ---- Figures of a study.

@@ -4,6 +4,7 @@ Minutes long: ``pytest -m full tests/workflow``.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,19 @@ def demo(new_house: Callable[[], Any]) -> Any:
 
 def test_the_page_is_one_file_of_at_most_five_megabytes(demo: Any) -> None:
     assert 100_000 < (demo.folder / "results/report.html").stat().st_size <= 5_000_000
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_page_is_short_and_prints_on_few_sheets(browser: Any, demo: Any, language: str) -> None:
+    tab = browser.open(demo.folder / "results/report.html", f"#lang={language}")
+    tab.wait("document.getElementById('clips-list').dataset.ready")
+    tab.run("document.querySelectorAll('.sr, .bare figcaption, select').forEach((n) => n.remove())")
+    assert tab.run("document.body.innerText.split(/\\s+/).length") <= 2000
+    assert tab.run("document.documentElement.scrollHeight") <= 6500
+    assert len(re.findall(rb"/Type\s*/Page\b", tab.pdf())) <= 12
+    assert tab.console == [] == tab.requests
+    tab.close()
 
 
 def test_a_second_run_starts_no_job(demo: Any) -> None:

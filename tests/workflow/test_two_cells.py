@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import polars as pl
 import pytest
@@ -103,6 +104,20 @@ def test_it_ends_with_a_report(study: Any) -> None:
     # A run of one seed must not claim an order.
     ranking = json.loads((study.folder / "results/tables/ranking.json").read_text("utf-8"))
     assert ranking["answer"]["refusal"]["code"] == "one_seed"
+
+
+@pytest.mark.browser
+def test_its_page_shows_a_hostile_clip_as_text_and_asks_nobody(browser: Any, study: Any) -> None:
+    name = HOSTILE.format(split="report")
+    for size in ((1366, 768), (360, 740)):
+        page = study.folder / "results/report.html"
+        tab = browser.open(page, "#clip=" + quote(name), size=size)
+        tab.wait("document.getElementById('clips-list').dataset.ready")
+        assert tab.run("document.querySelector('.clip h3').textContent") == name
+        assert "alert(1)" in tab.run("document.querySelector('.clip .reference').textContent")
+        assert tab.console == [] == tab.requests
+        assert tab.run("document.documentElement.scrollWidth") <= size[0]
+        tab.close()
 
 
 def test_every_runtime_key_was_tried_but_the_number_of_gpus(study: Any) -> None:

@@ -269,7 +269,6 @@ def findings(
     ranking: Ranking,
     controls: Sequence[dict[str, Any]],
     cells: list[CellResult],
-    measures: Text | None,
 ) -> tuple[Text, ...]:
     """Claims first, then what the score does not see, then what came out otherwise than it must.
 
@@ -277,7 +276,6 @@ def findings(
         ranking: of the study.
         controls: rows of the ``controls`` table.
         cells: every captioner.
-        measures: the sentence on other measures, if there are any.
     """
     claimed = [view.test for view in pair_views(ranking) if view.better is not None]
     told = [claim_sentence(test) for test in claimed[:CLAIMS]]
@@ -293,6 +291,4 @@ def findings(
     ]
     if ranking.retrieval is not None:
         told.append(copying_sentence(ranking.retrieval.cleared_by, len(ranking.projectors)))
-    if measures is not None:
-        told.append(measures)
     return tuple(text for text in told if text)

@@ -198,9 +198,7 @@ def _view(
         "roles": ROLES,
         "one_half": OF_ONE_HALF,
         "expectations": EXPECTATIONS,
-        "findings": findings(
-            ranking, tables["controls"], cells, sensitivity["sentence"] if sensitivity else None
-        ),
+        "findings": findings(ranking, tables["controls"], cells),
         "headings": {row["metric"]: metric_heading(row) for row in tables["metrics"]},
         "answer": answer(ranking),
         "basis": ", ".join(

@@ -15,16 +15,16 @@ from siglip_study.report.charts.figure import (
     WIDE,
     Canvas,
     Figure,
-    bounds,
-    digits,
     extent,
     row_axis,
     shown,
     signed,
+    with_bounds,
 )  # fmt: skip
 from siglip_study.report.charts.spec import field, layered, marks, plain, value
 from siglip_study.report.language import Text
 from siglip_study.report.wording.labels import label as say
+from siglip_study.report.words import significant
 
 #: Pixels that a letter takes on average.
 _LETTER = 6.2
@@ -58,7 +58,7 @@ def intervals(
         for i, label in enumerate(canvas.ranked)
     ]
     for mean in means:
-        told_of = f"{mean['projector']}: {digits(mean['x'])}{bounds(mean['low'], mean['high'])}"
+        told_of = f"{mean['projector']}: {with_bounds(mean['x'], mean['low'], mean['high'])}"
         mean["told"] = told(told_of, mean["projector"])
     rings = [
         {
@@ -67,7 +67,7 @@ def intervals(
             "x": run["standardised_margin"],
             "told": told(
                 say("charts.tip.seed", projector=run["projector"], seed=run["seed"],
-                    value=digits(run["standardised_margin"])),
+                    value=significant(run["standardised_margin"])),
                 run["projector"],
             ),
         }
@@ -88,7 +88,7 @@ def intervals(
         alt=say(
             "charts.intervals.alt",
             rows="; ".join(
-                f"{m['projector']} {digits(m['x'])}{bounds(m['low'], m['high'])}" for m in means
+                f"{m['projector']} {with_bounds(m['x'], m['low'], m['high'])}" for m in means
             ),
             lines=_listed(lines),
         ),
@@ -105,7 +105,7 @@ def intervals(
             *(
                 (
                     m["projector"], m["x"], m["low"], m["high"],
-                    ", ".join(digits(r["x"]) for r in rings if r["row"] == m["row"]),
+                    ", ".join(significant(r["x"]) for r in rings if r["row"] == m["row"]),
                 )
                 for m in means
             ),
@@ -117,7 +117,7 @@ def intervals(
 def _listed(lines: Sequence[Mapping[str, Any]]) -> Text:
     return Text(
         *(
-            "; ".join(f"{line['text'].within(own)} {digits(line['x'])}" for line in lines)
+            "; ".join(f"{line['text'].within(own)} {significant(line['x'])}" for line in lines)
             for own in ("en", "ko")
         )
     )

@@ -18,7 +18,6 @@ from siglip_study.report.charts.figure import (
     WIDE,
     Canvas,
     Figure,
-    digits,
     extent,
     shown,
 )  # fmt: skip
@@ -34,6 +33,7 @@ from siglip_study.report.charts.spec import (
 from siglip_study.report.language import Text, join
 from siglip_study.report.results import role_name
 from siglip_study.report.wording.labels import label as say
+from siglip_study.report.words import significant
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def losses(canvas: Canvas, curves: Mapping[str, Any]) -> Figure | None:
             strong = cell["role"] != "tuning"
             last = held[-1][1] if held else None
             name, colour, own = _cell_name(cell), _cell_colour(canvas, cell), _own(canvas, cell)
-            tip = join("", [name, f": {digits(last)}"])
+            tip = join("", [name, f": {significant(last)}"])
             lines.append(Line(tuple(train), tip, colour, own, strong))
             if strong and held:
                 lines.append(
@@ -293,7 +293,10 @@ def diagnosis(
             first = own[0]
             collapsed = first["collapsed"]
             colour = BAD if collapsed else first["colour"]
-            tip = join("", [first["label"], f": {digits(points[0][1])} → {digits(points[-1][1])}"])
+            tip = join(
+                "",
+                [first["label"], f": {significant(points[0][1])} → {significant(points[-1][1])}"],
+            )
             lines.append(
                 Line(points, tip, colour, first["projector"], collapsed or first["front"],
                      first["control"], dots=True)

@@ -14,6 +14,7 @@ from siglip_study.report.charts.drawing import INK, NORMAL, draw, told
 from siglip_study.report.charts.marks import Mark
 from siglip_study.report.charts.spec import Channel, Plot, field, marks, plain, value
 from siglip_study.report.language import Text
+from siglip_study.report.words import significant, span
 
 #: Widths of drawings in pixels: half a desktop page, and a phone.
 WIDE, NARROW = 620, 330
@@ -103,29 +104,14 @@ def shown(name: str, limit: int = LONG) -> str:
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
-def digits(value: float | None, significant: int = 3) -> str:
-    """A figure with three significant digits: ``4.42``, ``0.118``, ``−0.06``; ``–`` for none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0:
-        return "0"
-    size = math.floor(math.log10(abs(value)))
-    if size >= significant:
-        return f"{round(value, significant - 1 - size):,.0f}".replace("-", "−")
-    # What rounds to nothing beside figures of order 1 is nothing to a reader.
-    decimals = min(significant - 1 - size, significant)
-    text = f"{value:.{decimals}f}"
-    return "0" if float(text) == 0 else text.replace("-", "−")
-
-
 def figure_value(found: Value) -> str | Text:
     """A value of a figure's data, for its table."""
-    return found if isinstance(found, str | Text) else digits(found)
+    return found if isinstance(found, str | Text) else significant(found)
 
 
-def bounds(low: float | None, high: float | None) -> str:
-    """`` [4.26, 4.58]``, or nothing."""
-    return "" if low is None or high is None else f" [{digits(low)}, {digits(high)}]"
+def with_bounds(value: float | None, low: float | None, high: float | None) -> str:
+    """``4.42 [4.26, 4.58]``, or the value alone."""
+    return f"{significant(value)} {span(low, high)}".rstrip()
 
 
 def extent(values: Sequence[float | None], zero: bool = False) -> list[float]:

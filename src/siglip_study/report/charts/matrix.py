@@ -20,11 +20,10 @@ from siglip_study.report.charts.figure import (
     Canvas,
     Figure,
     Value,
-    bounds,
-    digits,
     row_axis,
     shown,
     signed,
+    with_bounds,
 )  # fmt: skip
 from siglip_study.report.charts.spec import Plot, field, layered, marks, panels, value
 from siglip_study.report.evidence import PairView
@@ -33,6 +32,7 @@ from siglip_study.report.results import role_name
 from siglip_study.report.wording.labels import LABELS
 from siglip_study.report.wording.labels import label as say
 from siglip_study.report.wording.metrics import NAMES
+from siglip_study.report.words import number, significant
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,12 @@ def pair_matrix(canvas: Canvas, views: Sequence[PairView]) -> Figure | None:
             else say("charts.pairs.open")
         )
         difference = sign * pair.difference
-        p = f"p {digits(pair.p_holm, 2)}"
-        tip = join("", [f"{a} − {b}: {digits(difference)}{bounds(low, high)}, {p}: ", verdict])
+        p = f"p {number(pair.p_holm, 2)}"
+        tip = join("", [f"{a} − {b}: {with_bounds(difference, low, high)}, {p}: ", verdict])
         found.append(
             Square(
-                order.index(a), order.index(b), digits(difference, 2 if len(order) > 7 else 3),
+                order.index(a), order.index(b),
+                number(difference, 2) if len(order) > 7 else significant(difference),
                 abs(difference) / top if view.better else 0.0, tip, a, view.better is not None,
             )
         )  # fmt: skip
@@ -221,7 +222,7 @@ def measure_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | N
             if cell is None:
                 continue
             place = cell["rank_by_mean"]
-            tip = join("", [f"{label} · ", columns[j], f": {digits(cell['value'])}"])
+            tip = join("", [f"{label} · ", columns[j], f": {significant(cell['value'])}"])
             heat = 1 - (place - 1) / max(1, n - 1)
             found.append(Square(i, j, str(place), heat, tip, label, place == 1))
         rows.append(tuple(own))
@@ -236,7 +237,7 @@ def measure_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | N
         name="measures",
         title=say("charts.measures.title"),
         alt=say("charts.measures.alt", agree=agree, of=len(taus), first=canvas.ranked[0],
-                low=digits(min(taus, default=None), 2)),
+                low=number(min(taus, default=None), 2)),
         wide=wide,
         narrow=narrow,
         columns=tuple(headings),
@@ -274,7 +275,7 @@ def fact_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None
             if cell["kappa"] is None:
                 continue
             projector = label if label in canvas.marks else None
-            value = f"κ {digits(cell['kappa'], 2)}{bounds(cell['low'], cell['high'])}"
+            value = f"κ {with_bounds(cell['kappa'], cell['low'], cell['high'])}"
             tip = join("", [names[i], " · ", columns[j], f": {value}"])
             unseen = cell["low"] is None or cell["low"] <= 0
             hardly = unseen and cell["kappa"] < BLIND
@@ -286,7 +287,7 @@ def fact_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None
                         "charts.facts.blind",
                         projector=label,
                         fact=columns[j],
-                        value=digits(cell["kappa"], 2),
+                        value=number(cell["kappa"], 2),
                     )
                 )
     signs = {i: label for i, label in enumerate(labels) if label in canvas.marks}
@@ -367,8 +368,8 @@ def _grid(canvas: Canvas, grid: Mapping[str, Any], cell: float) -> Plot:
             # Where cells share a place, the chosen one stands for it, else the best.
             for one in sorted(each, key=lambda c: (c["chosen"], c["value"]))[-1:]:
                 setting = f"{words.rate(rates[j])} × {epochs[i]:g}"
-                tip = f"{grid['projector']} · {setting}: {digits(one['value'])}"
-                text = "✕" if one["word"] else digits(one["value"])
+                tip = f"{grid['projector']} · {setting}: {significant(one['value'])}"
+                text = "✕" if one["word"] else significant(one["value"])
                 heat = one["heat"] / 100
                 found.append(Square(i, j, text, heat, tip, grid["projector"], one["chosen"]))
                 if one["chosen"]:

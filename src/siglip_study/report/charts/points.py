@@ -16,12 +16,11 @@ from siglip_study.report.charts.figure import (
     WIDE,
     Canvas,
     Figure,
-    bounds,
-    digits,
     extent,
     row_axis,
     shown,
     signed,
+    with_bounds,
 )  # fmt: skip
 from siglip_study.report.charts.spec import (
     Plot,
@@ -36,7 +35,7 @@ from siglip_study.report.language import Text, join
 from siglip_study.report.results import role_name
 from siglip_study.report.wording.labels import label as say
 from siglip_study.report.wording.metrics import NAMES
-from siglip_study.report.words import duration
+from siglip_study.report.words import duration, significant
 
 #: Outcome of a control → its colour and shape.
 _OUTCOMES = {"good": (GOOD, "circle"), "bad": (BAD, "cross"), "plain": (MUTED, "diamond")}
@@ -64,7 +63,7 @@ def controls(
         outcome = {True: "good", False: "bad", None: "plain"}[row["as_expected"]]
         name, word = role_name(row["role"]), say(f"charts.outcome.{outcome}")
         texts += [name, word]
-        value = f"{digits(row['value'])}{bounds(row['low'], row['high'])}"
+        value = f"{with_bounds(row['value'], row['low'], row['high'])}"
         points.append(
             {
                 "row": i, "x": row["value"], "low": row["low"], "high": row["high"],
@@ -226,7 +225,9 @@ def _diversity(
         if cell[measure] is None:
             continue
         what = join("", [f"{cell['projector']} · " if cell["projector"] else "", point["name"]])
-        tip = join("", [what, f": {digits(cell['effective_captions'])}, {digits(cell[measure])}"])
+        tip = join(
+            "", [what, f": {significant(cell['effective_captions'])}, {significant(cell[measure])}"]
+        )
         row = {"x": cell["effective_captions"], "y": cell[measure], "told": told(tip, label)}
         kind = point["kind"]
         if kind == "control":
@@ -307,7 +308,7 @@ def cost(canvas: Canvas, rows: Sequence[Mapping[str, Any]]) -> Figure | None:
         seconds = (row[key] or 0.0) + (row[f"stage1_{key}"] or 0.0)
         if seconds <= 0 or row["standardised_margin"] is None:
             continue
-        margin = f"{digits(row['standardised_margin'])}"
+        margin = f"{significant(row['standardised_margin'])}"
         tip = join("", [f"{row['projector']}: {margin}, ", duration(seconds)])
         points.append(
             {
@@ -326,7 +327,7 @@ def cost(canvas: Canvas, rows: Sequence[Mapping[str, Any]]) -> Figure | None:
         name="cost",
         title=say("charts.cost.title"),
         alt=say("charts.cost.alt", front=join(", ", [
-            join("", [f"{p['projector']} (", duration(p["x"]), f", {digits(p['y'])})"])
+            join("", [f"{p['projector']} (", duration(p["x"]), f", {significant(p['y'])})"])
             for p in front
         ])),
         wide=drawn[0],
