@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from support.processes import wait
+from tools.fault_campaign import wait
 
 PARTITION = "tests"
 _CONFIG = Path("/etc/slurm")  # elsewhere it does not reach the steps of jobs

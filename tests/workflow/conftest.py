@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from siglip_study.planning.explain import Due, due_steps
+from tools.fault_campaign import PARTS
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config", "profiles", "workflow", "report", "resources", "environment.yml")
 
 
 @dataclass

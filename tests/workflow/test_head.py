@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.processes import job_processes, wait
+
+from tools.fault_campaign import job_processes, wait
 
 CLIPS = "results/data/clips/train.parquet"
 

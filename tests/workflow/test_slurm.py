@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 from support import slurm
-from support.processes import job_processes, wait
 
 from siglip_study.config import load
 from siglip_study.study.cells import TRAINED_ON
 from siglip_study.study.grid import Study
+from tools.fault_campaign import job_processes, wait
 
 pytestmark = pytest.mark.slurm
 
@@ -33,9 +33,9 @@ def house(new_house: Callable[[], Any], tmp_path_factory: pytest.TempPathFactory
     made.config = made.write_config(
         "study.yaml",
         projectors={"linear": {}},
-        stage1={**stage, "epochs": 20, "learning_rate": 3e-3},
+        stage1={**stage, "epochs": 8, "learning_rate": 3e-3},
         stage2=stage,
-        grid={"learning_rate": [5e-4], "epochs": [20]},
+        grid={"learning_rate": [5e-4], "epochs": [8]},
         runtime={"device": "cpu", "save_minutes": 0.001, "mem_mb": 1500, "runtime_minutes": 10},
     )
     study = Study(load(made.config))
@@ -132,7 +132,7 @@ def test_a_job_out_of_time_and_a_cancelled_one_go_on_with_more_time_and_edited_c
     assert said.splitlines()[-1].startswith(
         "siglip-study: the code of this study has changed since it was started; expected it as"
     )
-    assert not (house.folder / f"results/logs/stage2/{house.cell}.log").exists()
+    assert not (house.folder / f"results/runs/{house.cell}/cell.json").exists()
 
 
 def test_an_interrupted_head_cancels_its_jobs_and_a_killed_one_has_no_second_writer(

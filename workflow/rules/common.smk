@@ -74,9 +74,12 @@ def growing(amount):
     return lambda wildcards, attempt: attempt * amount
 
 
-# A job with a model has a GPU; where the config keeps to the CPU, cores that are counted.
+# A job with a model has a GPU; where the config keeps to the CPU, cores that are counted. On a
+# cluster there is no telling how many: head and node must say the same.
+ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
+CORES = 1 if ON_CLUSTER else workflow.resource_settings.cores
 ON_CPU = CONFIG.runtime.device == "cpu"
-MODEL_THREADS = (CONFIG.runtime.cpu_threads or workflow.cores or 1) if ON_CPU else 1
+MODEL_THREADS = (CONFIG.runtime.cpu_threads or CORES or 1) if ON_CPU else 1
 GPU = {
     "gpu": 0 if ON_CPU else 1,
     "mem_mb": growing(CONFIG.runtime.mem_mb),
