@@ -20,8 +20,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -34,7 +34,12 @@ from siglip_study.base.jobs import exit_status
 _ROOT = Path(__file__).parents[1]
 #: What of this repository a study needs beside the library.
 PARTS = ("Snakefile", "config", "profiles", "workflow", "report", "resources", "environment.yml")
-_CLOCKS = re.compile(r"(^|_)(s|seconds|date|created|hours|versions|min|busy|memory_gib)($|_)|per_s")
+#: Keys of clocks, and of digests of files that have some.
+_CLOCKS = re.compile(
+    r"^inputs$|(^|_)(s|seconds|date|created|hours|versions|min|busy|memory_gib)($|_)|per_s"
+)
+#: Where a rule and its script have different names.
+_SCRIPTS = {"select": "select_cells"}
 T = TypeVar("T")
 
 
@@ -61,7 +66,8 @@ def job_processes(folder: Path, rule: str = "") -> list[int]:
             inside = (entry / "cwd").resolve() == folder
         except OSError:
             continue  # it ended while we looked
-        scripts = [word for word in words[1:] if "/scripts/" in word and rule in word]
+        script = f".{_SCRIPTS.get(rule, rule)}.py" if rule else ""
+        scripts = [word for word in words[1:] if "/scripts/" in word and script in word]
         if inside and scripts and "python" in words[0]:
             found.append(int(entry.name))
     return found
@@ -137,26 +143,41 @@ def rules(study: Study) -> list[str]:
     return sorted(first, key=lambda rule: first[rule])
 
 
-def script_of(rule: str) -> str:
-    return "select_cells" if rule == "select" else rule
+def _working(study: Study, head: subprocess.Popen[bytes], due: Iterable[str]) -> str:
+    """Wait for a job of a rule that is due; the rule, or nothing if the study has ended."""
+
+    def seen() -> str | None:
+        for rule in due:
+            if job_processes(study.folder, rule):
+                return rule
+        return None if head.poll() is None else ""
+
+    return wait(seen, 1200) or ""
 
 
-def kill(study: Study, rule: str, victim: str, draw: random.Random) -> bool:
-    """Run the study until a job of ``rule`` works, and kill; whether there was such a job."""
-    head = study.start()
-    running = wait(
-        lambda: job_processes(study.folder, f".{script_of(rule)}.py") or head.poll() is not None
-    )
-    if running is True:
-        return False
-    time.sleep(draw.uniform(0, 4))
-    targets = (
-        job_processes(study.folder, f".{script_of(rule)}.py") if victim == "job" else [head.pid]
-    )
-    for process in targets:
-        os.kill(process, signal.SIGKILL)
-    head.wait()
-    return bool(targets)
+def kill_through(study: Study, due: set[tuple[str, str]], draw: random.Random) -> None:
+    """Run a study to its end with kills of what is due: pairs of a rule and who is killed in it.
+
+    Raises:
+        StudyError: it ended otherwise than by a kill.
+    """
+    while True:
+        head = study.start()
+        rule = _working(study, head, sorted({rule for rule, _ in due}))
+        if not rule:
+            if head.returncode:
+                raise StudyError(f"{study.folder}: {study.said.read_text('utf-8')[-3000:]}")
+            return
+        victim = draw.choice(sorted(who for of, who in due if of == rule))
+        time.sleep(draw.uniform(0, 2))
+        targets = [head.pid] if victim == "head" else job_processes(study.folder, rule)
+        for process in targets:
+            with suppress(ProcessLookupError):  # it was quicker
+                os.kill(process, signal.SIGKILL)
+        head.wait()
+        if targets:
+            due.remove((rule, victim))
+            print(f"killed the {victim} in {rule}", flush=True)
 
 
 @contextmanager
@@ -173,10 +194,7 @@ def small_disk(folder: Path, mb: int = 400) -> Iterator[None]:
 def starve(study: Study, rule: str) -> str:
     """Run the study with a disk that fills as a job of ``rule`` begins; what it says at the end."""
     head = study.start()
-    began = wait(
-        lambda: job_processes(study.folder, f".{script_of(rule)}.py") or head.poll() is not None
-    )
-    if began is True:
+    if not _working(study, head, [rule]):
         return "no such job"
     filler = study.results / "filler"
     with filler.open("wb") as file:
@@ -221,17 +239,14 @@ def main() -> int:
         alone = Study(folder, options.targets)
         alone.finish()
         expected, order = alone.facts(), rules(alone)
-        lap = 0
         while killed.total() < options.kills:
-            lap += 1
             study = Study(folder, options.targets)
-            for rule in order:
-                for victim in draw.sample(("head", "job"), 2):
-                    if killed.total() < options.kills and kill(study, rule, victim, draw):
-                        killed[rule, victim] += 1
-                        print(f"killed the {victim} in {rule}", flush=True)
-            study.finish()
-            print(f"lap {lap}: {compare(study, expected)} results with the same bits", flush=True)
+            pairs = [(rule, victim) for rule in order for victim in ("head", "job")]
+            due = set(pairs[: options.kills - killed.total()])
+            wanted = Counter(due)
+            kill_through(study, due, draw)
+            killed += wanted - Counter(due)
+            print(f"{compare(study, expected)} results with the same bits", flush=True)
         if options.full_disk:
             study = Study(folder, options.targets)
             with small_disk(study.results):
