@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from dataclasses import dataclass
 from logging import ERROR, WARNING, LogRecord
@@ -37,7 +38,14 @@ class Failure:
     def sentence(self) -> str:
         """What the job says itself, or that it ended without a word."""
         said = [found for log in self.logs if (found := last_sentence(Path(log)))]
-        return said[-1] if said else f"siglip-study: it ended without a word ({self.cause})."
+        if said:
+            return said[-1]
+        full = [log for log in self.logs if _has_no_room(Path(log).parent)]
+        if full:
+            return (
+                f"siglip-study: the disk of {full[0]} is full; expected room for logs and results."
+            )
+        return f"siglip-study: it ended without a word ({self.cause})."
 
 
 class LogHandler(LogHandlerBase):
@@ -140,6 +148,10 @@ class LogHandler(LogHandlerBase):
 
     def _print(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
+
+
+def _has_no_room(folder: Path) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free < 2**20
 
 
 def _event(record: LogRecord) -> LogEvent | None:

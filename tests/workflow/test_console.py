@@ -1,6 +1,7 @@
 """The console, from the events that Snakemake gives it: no run is needed."""
 
 import logging
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -104,6 +105,18 @@ def test_a_killed_job_is_told_with_how_it_ended(console):
     run.close()
     assert run.told()[-1] == (
         "siglip-study: it ended without a word (Command 'x' died with SIGKILL.)."
+    )
+
+
+def test_a_job_that_had_no_room_for_its_log_is_told_with_the_disk(console, monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    run = console()
+    run.job(1, "stage 2 of linear_1")
+    run.fails(1)
+    run.close()
+    assert run.told()[-1] == (
+        f"siglip-study: the disk of {tmp_path / '1.log'} is full; expected room for "
+        "logs and results."
     )
 
 
