@@ -25,7 +25,7 @@ def complete_config(raw: Mapping[str, Any], source: str) -> Any:
     kind = str(raw.get("model_type", ""))
     if kind not in CONFIG_MAPPING:
         raise StudyError(f"{source} is of type '{kind}'; expected one that transformers knows.")
-    _check_sizes(raw, source)
+    check_sizes(raw, source)
     try:
         return CONFIG_MAPPING[kind].from_dict(dict(raw))
     except Exception as error:  # whatever its code makes of settings that are none
@@ -46,8 +46,12 @@ _LARGEST = {
 }
 
 
-def _check_sizes(raw: Mapping[str, Any], source: str) -> None:
-    """Look at a config's sizes before transformers makes lists of so many entries."""
+def check_sizes(raw: Mapping[str, Any], source: str) -> None:
+    """Look at a config's sizes before transformers makes lists of so many entries.
+
+    Raises:
+        StudyError: a size is beyond those of any model.
+    """
     halves = {name: raw[name] for name in ("text_config", "vision_config") if raw.get(name)}
     for name, half in halves.items():
         if not isinstance(half, Mapping):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from siglip_study.base.errors import StudyError, first_line, is_lost_gpu, is_out_of_memory
+from siglip_study.models.families import check_sizes
 
 #: The sentence part that tells how an absent model is fetched.
 FETCH_HINT = "fetch it ahead with: python -m siglip_study.models fetch <your config>"
@@ -164,6 +165,7 @@ def settings_of(model: str, revision: str | None, key: str, random: bool) -> dic
         raw = architecture(model, revision, key)
     else:
         raw = read_model_json(model, revision, (_CONFIG,), key)
+    check_sizes(raw, f"{key} '{model}'")
     require_whole(raw, model, revision, key)
     return raw
 
@@ -346,6 +348,8 @@ def open_tokenizer(model: str, revision: str | None, key: str, fetch: bool = Tru
         raise StudyError(
             f"{key} '{model}' has no tokenizer; expected one of {', '.join(_TOKENIZERS)}."
         )
+    if (config := own_file(model, revision, _CONFIG)) is not None:
+        check_sizes(read_settings(config), f"{key} '{model}'")  # transformers reads it as well
     try:
         with quiet_transformers():
             # Left open, transformers asks on the terminal, and runs code on a "y".
