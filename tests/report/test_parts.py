@@ -39,7 +39,7 @@ from siglip_study.report.wording.gate import gate_reason
         ("interval", (-1, 1, 1), "[−1.0, 1.0]"),
         ("p_value", (1e-9,), "< 0.001"),
         ("p_value", (0.05,), "0.050"),
-        ("percent", (0.25,), "25.0 %"),
+        ("whole_percent", (0.25,), "25 %"),
         ("probability", (0.544,), "54 %"),
         ("probability", (0.9999,), "> 99 %"),
         ("probability", (None,), "–"),
@@ -65,7 +65,7 @@ from siglip_study.report.wording.gate import gate_reason
     ],
 )
 def test_figures_in_words(word, given, shown):
-    told = words.FILTERS[word](*given)
+    told = getattr(words, word)(*given)
     assert (told.en if isinstance(told, Text) else told) == shown
 
 

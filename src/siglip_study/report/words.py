@@ -56,11 +56,6 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def percent(share: float | None) -> str:
-    """A share as ``25.0 %``."""
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
 def probability(value: float | None) -> str:
     """A probability in whole percent, never printed as certain: ``54 %``, ``> 99 %``."""
     if value is None:
@@ -183,25 +178,7 @@ def size(value: float | None) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
-        number,
-        significant,
-        visible,
-        spoken,
-        base64,
-        interval,
-        p_value,
-        percent,
-        probability,
-        heat,
-        count,
-        flops,
-        duration,
-        rate,
-        rank_interval,
-        direction,
-        value_range,
-        span,
-        whole_percent,
-        size,
+        *(number, significant, visible, spoken, base64, interval, p_value, probability, heat),
+        *(count, flops, duration, rate, rank_interval, span, whole_percent, size),
     )
 }
