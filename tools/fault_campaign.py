@@ -145,14 +145,13 @@ def rules(study: Study) -> list[str]:
 
 def _working(study: Study, head: subprocess.Popen[bytes], due: Iterable[str]) -> str:
     """Wait for a job of a rule that is due; the rule, or nothing if the study has ended."""
+    rules = list(due)
 
-    def seen() -> str | None:
-        for rule in due:
-            if job_processes(study.folder, rule):
-                return rule
-        return None if head.poll() is None else ""
+    def seen() -> list[str]:
+        ended = head.poll() is not None
+        return [rule for rule in rules if job_processes(study.folder, rule)] or [""] * ended
 
-    return wait(seen, 1200) or ""
+    return wait(seen, 1200)[0]
 
 
 def kill_through(study: Study, due: set[tuple[str, str]], draw: random.Random) -> None:
@@ -161,8 +160,8 @@ def kill_through(study: Study, due: set[tuple[str, str]], draw: random.Random) -
     Raises:
         StudyError: it ended otherwise than by a kill.
     """
+    head = study.start()
     while True:
-        head = study.start()
         rule = _working(study, head, sorted({rule for rule, _ in due}))
         if not rule:
             if head.returncode:
@@ -174,8 +173,9 @@ def kill_through(study: Study, due: set[tuple[str, str]], draw: random.Random) -
         for process in targets:
             with suppress(ProcessLookupError):  # it was quicker
                 os.kill(process, signal.SIGKILL)
-        head.wait()
         if targets:
+            head.wait()
+            head = study.start()
             due.remove((rule, victim))
             print(f"killed the {victim} in {rule}", flush=True)
 
