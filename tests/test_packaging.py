@@ -172,3 +172,13 @@ def test_the_library_imports_nothing_that_is_not_declared() -> None:
                 assert top != "snakemake" or path.parts[-2].startswith("snakemake_"), (
                     f"{path.relative_to(ROOT)}: the library knows no Snakemake"
                 )
+
+
+def test_every_profile_runs_again_for_the_same_reasons():
+    profiles = sorted((ROOT / "profiles").glob("*/profile.yaml"))
+    told = {path.parent.name: yaml.safe_load(path.read_text("utf-8")) for path in profiles}
+    assert {"default", "local", "slurm", "cluster-generic"} <= set(told)
+    # A script's text and time are no reason: versions in the parameters are.
+    expected = ["input", "mtime", "params", "software-env"]
+    assert all(own["rerun-triggers"] == expected for own in told.values())
+    assert all(own["rerun-incomplete"] for own in told.values())

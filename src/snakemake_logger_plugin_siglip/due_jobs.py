@@ -12,7 +12,6 @@ and nothing is run; a study that runs meanwhile is not disturbed. A cause is a l
     ["newer", path, …]    files that it reads are newer than what it made
     ["missing"]           it has not run, or what it made is gone
     ["cut short"]         it was interrupted
-    ["script"]            its script is newer than what it made
     ["no record"]         nothing tells how its files were made
     ["after", number, …]  jobs of this list come before it and make what it reads
 """
@@ -27,12 +26,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
+from snakemake.settings.enums import RerunTrigger
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    OutputSettings,
+    ResourceSettings,
+)
 
 
 def due_jobs(config: Path | None) -> list[dict[str, Any]]:
     """Rule, wildcards and causes of each job that is due, those before others first."""
+    profile = yaml.safe_load(Path("profiles/default/profile.yaml").read_text(encoding="utf-8"))
+    triggers = frozenset(map(RerunTrigger.parse_choice, profile["rerun-triggers"]))
     with SnakemakeApi(OutputSettings(dryrun=True, stdout=False)) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=1),
@@ -40,7 +48,7 @@ def due_jobs(config: Path | None) -> list[dict[str, Any]]:
             snakefile=Path("Snakefile"),
         )
         with contextlib.redirect_stdout(io.StringIO()):
-            workflow.dag().summary()
+            workflow.dag(DAGSettings(rerun_triggers=triggers)).summary()
         # There is no public way to the graph; a test holds this against what a dry run says.
         dag = workflow._workflow.dag
         jobs = [job for level in dag.toposorted() for job in level if dag.needrun(job)]
@@ -69,8 +77,6 @@ def _causes(dag: Any, job: Any) -> list[list[str]]:
         found.append(["inputs"])
     if newer := reason.updated_input - reason.updated_input_run:
         found.append(["newer", *sorted(map(str, newer))])
-    if reason.code_changed:
-        found.append(["script"])
     if reason.no_metadata or reason.outdated_metadata:
         found.append(["no record"])
     return found

@@ -46,7 +46,6 @@ def test_a_step_has_the_causes_of_those_before_it_and_stands_in_the_order_of_wor
         ("tables", ("params", "gate"), "`gate` changed"),
         ("scorer_check", ("params", "alpha"), "gate.alpha changed"),
         ("report", ("newer", "a.html"), "a.html is newer than what was made of it"),
-        ("report", ("script",), "the workflow's script changed"),
     ],
 )
 def test_a_cause_is_told_in_words(rule, cause, why):

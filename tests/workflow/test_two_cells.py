@@ -271,6 +271,13 @@ def code(edit: Callable[[Path], None]) -> Change:
     return change
 
 
+def scripts_anew(study: Any, folder: Path) -> Changed:
+    """Every script of the rules, newer than what it made, and of another text."""
+    for script in (study.folder / "workflow/scripts").glob("*.py"):
+        script.write_text(script.read_text("utf-8") + "# checked out\n", "utf-8")
+    return own_clips(study.clips), None
+
+
 def config(**keys: Any) -> Change:
     return lambda study, folder: ({**own_clips(study.clips), **keys}, None)
 
@@ -349,6 +356,7 @@ CHANGES: dict[str, Change] = {
     "a new projector's file": code(add_projector),
     "an error reworded": code(reword_errors),
     "a module renamed": code(rename_module),
+    "the rules' scripts checked out anew": scripts_anew,
     "a new metric": code(add_metric),
     "a projector's code": code(change_projector),
     "the version of training": code(raise_training_version),

@@ -57,7 +57,6 @@ _CAUSES = {
     "missing": "not made yet, or gone",
     "cut short": "cut short",
     "inputs": "other files are read than last time",
-    "script": "the workflow's script changed",
     "no record": "nothing tells how it was made",
 }
 
