@@ -125,6 +125,11 @@ class Study:
                 found[name] = _timeless(json.loads(path.read_text("utf-8")))
             elif path.suffix == ".parquet":
                 found[name] = _timeless(pl.read_parquet(path).to_dicts())
+            elif path.suffix == ".safetensors":
+                # The names in a header come in any order.
+                size = int.from_bytes(path.read_bytes()[:8], "little")
+                header, data = path.read_bytes()[8 : 8 + size], path.read_bytes()[8 + size :]
+                found[name] = (json.loads(header), data)
             elif path.suffix not in (".csv", ".tex", ".svg"):
                 found[name] = path.read_bytes()
         return found
