@@ -158,7 +158,10 @@ def test_work_on_the_cpu_takes_no_gpu(monkeypatch):
     assert devices.pick_device("cpu").type == "cpu"
 
 
-@pytest.mark.parametrize(("asked", "threads"), [(3, 3), (None, len(os.sched_getaffinity(0)))])
+CORES = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(1, 1), (None, CORES), (CORES + 1, CORES)])
 def test_a_job_on_the_cpu_has_the_threads_that_the_config_gives_it(monkeypatch, asked, threads):
     taken = []
     monkeypatch.setattr(torch, "set_num_threads", taken.append)

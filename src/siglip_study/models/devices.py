@@ -234,8 +234,8 @@ def pick_device(
     Every job on a GPU comes by here before CUDA starts: it takes ``gpus`` GPUs of the machine to
     itself and sees no other.
 
-    On the CPU, torch takes ``threads`` threads, or as many as the process may use cores, shared by
-    ``gpus`` processes. Snakemake sets OMP_NUM_THREADS to the threads of a rule, 1 under
+    On the CPU, torch takes ``threads`` threads, at most as many as the process may use cores,
+    shared by ``gpus`` processes. Snakemake sets OMP_NUM_THREADS to the threads of a rule, 1 under
     ``--cores 1``: that bounds how many jobs run, and must not slow down the one that does.
 
     Raises:
@@ -257,7 +257,9 @@ def pick_device(
                 f"runtime.gpus is {gpus}, but this job can see {seen}; expected at most {seen}."
             )
     if device.type == "cpu":
-        torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // gpus))
+        # More threads than cores would wait for each other.
+        share = max(1, len(os.sched_getaffinity(0)) // gpus)
+        torch.set_num_threads(min(threads or share, share))
     return device
 
 
