@@ -1,17 +1,14 @@
 """The whole page in a browser with the network blocked: languages, themes, paper, access."""
 
 import re
-from pathlib import Path
 
 import pytest
-from support import browser as browser_module
 
 from siglip_study.base.errors import StudyError
 from tools.page_pictures import SIZE, draw
 
 pytestmark = pytest.mark.browser
 
-AXE = (Path(browser_module.__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
 DRAWN = "document.documentElement.dataset.fonts"
 
 

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def test_a_crash_costs_one_clip():
     assert "crashed (exit status -6)" in process.vet(Path("crash"))[0]["reason"]
     assert process.vet(Path("good"))[0]["pid"] != before
     process.close()
+    process.close()
+
+
+def test_a_worker_that_is_killed_from_outside_costs_no_clip():
+    process = fake()
+    pid = process.vet(Path("good"))[0]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert process.vet(Path("good"))[0]["pid"] != pid
     process.close()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from support.whole_page import check_whole_page
 
 pytestmark = pytest.mark.full
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.full
 @pytest.fixture(scope="module")
 def demo(new_house: Callable[[], Any]) -> Any:
     house = new_house()
+    house.flags = ("--cores", "all", "--resources", "gpu=1")
     run = house.snakemake(timeout=3600)
     assert run.status == 0, run.text[-6000:]
     return house
@@ -38,6 +40,11 @@ def test_the_page_is_short_and_prints_on_few_sheets(browser: Any, demo: Any, lan
     assert len(re.findall(rb"/Type\s*/Page\b", tab.pdf())) <= 12
     assert tab.console == [] == tab.requests
     tab.close()
+
+
+@pytest.mark.browser
+def test_the_page_does_what_any_page_must(browser: Any, demo: Any) -> None:
+    check_whole_page(browser, demo.folder / "results/report.html")
 
 
 def test_a_second_run_starts_no_job(demo: Any) -> None:

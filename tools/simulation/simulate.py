@@ -98,7 +98,7 @@ def simulate(n_worlds: int, seed: int, quick: bool = False) -> list[Row]:
             rows += [
                 (names[method], family_of[world.noise], world, outcome)
                 for (world, method), outcome in found.items()
-                # With two seeds both charge the mean; with one nobody ranks, whatever the noise.
+                # With two seeds both charge a mean; with one nobody ranks, whatever the noise.
                 if (world.n_seeds > 2 or method != "mean")
                 and (world.n_seeds > 1 or world.noise == "equal")
             ]

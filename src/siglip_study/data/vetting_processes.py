@@ -56,11 +56,16 @@ class VetProcess:
         self._process: subprocess.Popen[str] | None = None
 
     def vet(
-        self, path: Path, segments: Sequence[Segment] = ((None, None),), decoder: str = "pyav"
+        self,
+        path: Path,
+        segments: Sequence[Segment] = ((None, None),),
+        decoder: str = "pyav",
+        tries: int = 2,
     ) -> list[dict[str, Any]]:
         """The facts of each segment, or ``{"reason": …}``; a crash or a hang is a reason as well.
 
-        What decord crashes or hangs on is asked again without it.
+        What decord crashes or hangs on is asked again without it. Of the other decoder a file is to
+        blame that ends it ``tries`` times: once may be a kill from outside, as for want of memory.
         """
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
@@ -87,6 +92,8 @@ class VetProcess:
         self.close()
         if decoder == "decord":
             return self.vet(path, segments)
+        if tries > 1:
+            return self.vet(path, segments, decoder, tries - 1)
         if late.is_set():
             reason = f"unreadable: the decoder hung, no progress for {limit:g} s"
         else:
