@@ -1,4 +1,4 @@
-"""The full study's config loads, and its presets have the published settings."""
+"""The full study and the published one load; the presets have the published settings."""
 
 import json
 from pathlib import Path
@@ -14,18 +14,23 @@ RUNS = {run["id"]: run for run in PUBLISHED["runs"]}
 
 
 @pytest.fixture(scope="module")
-def study():
-    return load(ROOT / "config/study.yaml")
+def published():
+    return load(ROOT / "config/published.yaml")
 
 
-def test_every_published_run_has_a_preset_and_no_other(study):
-    assert list(study.presets) == list(RUNS)
+@pytest.fixture(scope="module", params=["study", "published"])
+def study(request):
+    return load(ROOT / f"config/{request.param}.yaml")
+
+
+def test_every_published_run_has_a_preset_and_no_other(published):
+    assert list(published.presets) == list(RUNS)
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-def test_a_preset_has_the_published_settings(study, run):
-    preset, common = study.presets[run["id"]], PUBLISHED["common"]
-    assert study.projectors[preset.projector].type in (None, preset.projector)
+def test_a_preset_has_the_published_settings(published, run):
+    preset, common = published.presets[run["id"]], PUBLISHED["common"]
+    assert published.projectors[preset.projector].type in (None, preset.projector)
     assert preset.projector == run["projector"]
     assert preset.seed == 42  # "seed 42" in the file's own words
     for name in ("stage1", "stage2"):
@@ -56,6 +61,13 @@ def test_token_budgets_cover_the_references(study):
     assert study.training.max_target_tokens > longest
 
 
+def test_both_differ_in_what_they_compare_alone(published):
+    study = load(ROOT / "config/study.yaml")
+    assert len(published.projectors) == 6 and not study.presets
+    changed = {"output_dir", "projectors", "presets", "controls"}
+    assert study.model_dump(exclude=changed) == published.model_dump(exclude=changed)
+
+
 def test_the_grid_is_fair_and_can_rank(study):
     cells = Study(study).tuning
     by_projector = {label: [c for c in cells if c.label == label] for label in study.projectors}
@@ -63,7 +75,6 @@ def test_the_grid_is_fair_and_can_rank(study):
         label: [(c.run.stage1, c.run.stage2) for c in found]
         for label, found in by_projector.items()
     }
-    assert len(study.projectors) == 6
     assert all(budget == budgets["linear"] for budget in budgets.values())
     assert all(cell.run.stage2.early_stopping is None for cell in cells)
     assert len(study.seeds.report) >= 3

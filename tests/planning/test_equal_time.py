@@ -206,14 +206,14 @@ def test_without_a_gpu_the_full_study_is_estimated(monkeypatch, tmp_path, capsys
     """About ten times the tokens take about ten times as long; nothing is off by more than 3 %."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
-    config = Path(__file__).parents[2] / "config" / "study.yaml"
+    config = Path(__file__).parents[2] / "config" / "published.yaml"
     assert main([str(config), "--reference", "linear", "--out", "equal.yaml"]) == 0
     assert "estimated from FLOPs and bytes" in capsys.readouterr().out
     laid = yaml.safe_load((tmp_path / "equal.yaml").read_text("utf-8"))
     epochs = {k: v["epochs"] for k, v in laid["projectors"].items()}
     assert epochs["linear"] == epochs["mlp_2l"] == [3]
     assert 10 < epochs["c_abstractor"][0] < epochs["perceiver"][0] < 60
-    assert (tmp_path / "results/study/rehearsal.json").is_file()
+    assert (tmp_path / "results/published/rehearsal.json").is_file()
 
 
 def test_labels_that_yaml_would_read_as_something_else(study):

@@ -125,7 +125,7 @@ def test_the_report_s_place(study, tmp_path, place, said):
 @pytest.mark.parametrize("checkpointing", ["auto", "none"])
 def test_gpu_memory_is_reckoned_as_each_training_will(checkpointing):
     """The plan leaves 6 % of what is free, and keeps every layer where the config says so."""
-    config = load(ROOT / "config" / "study.yaml")
+    config = load(ROOT / "config" / "published.yaml")
     runtime = config.runtime.model_copy(update={"checkpointing": checkpointing})
     config = config.model_copy(update={"runtime": runtime})
     forecast = Forecast(config)

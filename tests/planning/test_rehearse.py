@@ -54,7 +54,7 @@ def test_a_micro_study_is_timed_on_the_cpu(study, models, tmp_path, one_thread):
 
 def test_the_full_study_is_estimated_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = load(ROOT / "config" / "study.yaml")
+    config = load(ROOT / "config" / "published.yaml")
     found = rehearse(config)
     text = found.text()
     assert {row.part for row in found.rows} == PARTS

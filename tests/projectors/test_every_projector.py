@@ -1,4 +1,7 @@
-"""What any projector must do. A new file in the package is tested here without a word more."""
+"""What any projector must do. A new file in the package is tested here without a word more, one from
+outside where ``PROJECTORS`` names it."""
+
+import os
 
 import pytest
 import torch
@@ -19,7 +22,8 @@ VARIANTS = {
     "perceiver": [{"per_frame": False}, {"width": 32}],
     **{name: [{"tokens_per_frame": 4}] for name in ("linear", "mlp_2l", "c_abstractor")},
 }
-CASES = [(name, {}) for name in projectors.projector_names()] + [
+OUTSIDE = os.environ.get("PROJECTORS", "").split()
+CASES = [(name, {}) for name in [*projectors.projector_names(), *OUTSIDE]] + [
     (name, options) for name, variants in VARIANTS.items() for options in variants
 ]
 
