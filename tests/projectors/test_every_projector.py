@@ -1,5 +1,5 @@
-"""What any projector must do. A new file in the package is tested here without a word more, one from
-outside where ``PROJECTORS`` names it."""
+"""What any projector must do. A new file in the package is tested here without a word more, and one
+from outside that ``PROJECTORS`` names."""
 
 import os
 
