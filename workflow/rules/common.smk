@@ -34,7 +34,9 @@ if any(c.isspace() or c in "\\'\"$&;()<>|`*?#!" for c in sys.executable):
 
 try:
     for file in workflow.configfiles:
-        read_config(file)  # Snakemake takes the last of two keys of a name without a word
+        read_config(
+            file
+        )  # Snakemake takes the last of two keys of a name without a word
     STUDY = Study(parsed(config))
     for cell in STUDY.cells.values():
         # Found by name alone, without building it.
@@ -109,7 +111,9 @@ wildcard_constraints:
 def of_study(cells, name):
     """The cell of this name; a path may spell one that the config does not."""
     if name not in cells:
-        refuse(f"{name} is no cell of this study; expected one that its config spells out.")
+        refuse(
+            f"{name} is no cell of this study; expected one that its config spells out."
+        )
     return cells[name]
 
 
