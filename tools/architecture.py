@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 
 from siglip_study.base.io import atomic_path
+from tools.pages import write_tables
 from tools.reach import PACKAGE, SOURCE
 
 #: Room → what a newcomer finds there; from the ground up.
@@ -37,7 +38,6 @@ ROOMS = {
     "report": "tables, charts, sentences, one HTML file",
     "planning": "what a study will cost and whether it can start; power",
 }
-BEGINS, ENDS = "<!-- floors: begin -->", "<!-- floors: end -->"
 _BOX, _GAP, _STOREY, _HIGH = 128, 22, 96, 40
 
 
@@ -79,7 +79,7 @@ def shown_arrows(pairs: set[tuple[str, str]]) -> list[tuple[str, str]]:
 def table() -> str:
     """The rooms as a Markdown table, from the ground up."""
     rows = [f"| `{room}/` | {holds} |" for room, holds in ROOMS.items()]
-    return "\n".join([BEGINS, "| room | holds |", "| --- | --- |", *rows, ENDS])
+    return "\n".join(["| room | holds |", "| --- | --- |", *rows])
 
 
 def picture() -> str:
@@ -135,23 +135,14 @@ def picture() -> str:
     )
 
 
-def page(text: str) -> str:
-    """The page with today's table between its two marks."""
-    before, rest = text.split(BEGINS)
-    return before + table() + rest.split(ENDS)[1]
-
-
 def main() -> None:
     """Write the table into ``architecture.md`` of a folder, and the picture beside it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    for path, text in (
-        (folder / "architecture.svg", picture()),
-        (folder / "architecture.md", page((folder / "architecture.md").read_text("utf-8"))),
-    ):
-        with atomic_path(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+    write_tables(folder / "architecture.md", {"floors": table()})
+    with atomic_path(folder / "architecture.svg") as partial:
+        partial.write_text(picture(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import yaml
 from PIL import Image
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path
 from siglip_study.config import load, parse
 from siglip_study.config.study import DataConfig
 from siglip_study.data.layouts import scan_split
@@ -31,9 +30,9 @@ from siglip_study.data.vetting import vet
 from siglip_study.planning.preflight import preflight
 from siglip_study.study import Study
 from siglip_study.training import code as training_code
+from tools.pages import write_tables
 from tools.video_kinds import KINDS
 
-_BEGINS, _ENDS = "<!-- bad inputs: begin -->", "<!-- bad inputs: end -->"
 _DEMO = Path(__file__).parents[1] / "resources" / "demo"
 
 
@@ -405,7 +404,8 @@ def _table(layout: str, content: str | bytes, keys: dict[str, object]) -> _Told:
 _GOOD = next(kind for kind in KINDS if kind.container == ".mp4" and kind.trait == "B frames")
 
 
-def _audio(path: Path) -> None:
+def write_sound(path: Path) -> None:
+    """A file of sound without a picture."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream("aac", rate=16000)
         silence = np.zeros((1, 1600), np.float32)
@@ -436,7 +436,7 @@ _CLIPS: dict[str, tuple[str, Callable[[bytes], bytes] | Callable[[Path], None]]]
     "noise": (".mp4", lambda content: np.random.default_rng(0).bytes(5000)),
     "half of it": (".mp4", lambda content: content[: len(content) // 2]),
     "without its index": (".mp4", lambda content: content[: content.index(b"moov") - 4]),
-    "sound alone": (".mp4", _audio),
+    "sound alone": (".mp4", write_sound),
     "a folder": (".mp4", lambda path: path.mkdir()),
     "nothing of the name": (".mp4", lambda path: None),
     "a picture of no bytes": (".jpg", lambda content: b""),
@@ -812,24 +812,13 @@ def table(rows: Mapping[str, list[str]]) -> str:
     return "\n".join(f"### {kind}\n\n{head}" + "\n".join(own) + "\n" for kind, own in rows.items())
 
 
-def document(page: Path, rows: Mapping[str, list[str]]) -> str:
-    """The page with these tables in the place of its own; StudyError: it has no place for them."""
-    text = page.read_text(encoding="utf-8")
-    if text.count(_BEGINS) != 1 or text.count(_ENDS) != 1:
-        raise StudyError(f"{page}: expected {_BEGINS} and {_ENDS}, each once.")
-    head, rest = text.split(_BEGINS)
-    return f"{head}{_BEGINS}\n{table(rows)}{_ENDS}{rest.split(_ENDS)[1]}"
-
-
 def main(page: Path) -> None:
     """Make every bad input, read what is said, and write the tables into the page."""
     rows: dict[str, list[str]] = {}
     for case in CASES:
         with TemporaryDirectory() as folder:
             rows.setdefault(case.kind, []).append(row(case, sentence_of(case, Path(folder))))
-    text = document(page, rows)
-    with atomic_path(page) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_tables(page, {"bad inputs": table(rows)})
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import torch
 
-from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path
 from siglip_study.models.families import (
     LLM_FAMILIES,
     MULTIMODAL,
@@ -25,6 +23,7 @@ from siglip_study.models.families import (
 )
 from siglip_study.projectors import build, projector_names
 from siglip_study.projectors.base import FeatureShape
+from tools.pages import write_tables
 
 _HEAD = "| `model_type` | supported | how, or why not |\n| --- | --- | --- |\n"
 
@@ -97,27 +96,14 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def with_tables(page: Path) -> str:
-    """The page's text with each table as it should be.
-
-    Raises:
-        StudyError: a pair of markers is missing.
-    """
-    text = page.read_text(encoding="utf-8")
-    for name, table in TABLES.items():
-        begins, ends = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
-        if begins not in text or ends not in text:
-            raise StudyError(f"{page}: found no '{begins.strip()}' … '{ends}'; expected both.")
-        above, below = text.split(begins, 1)[0], text.split(ends, 1)[1]
-        text = above + begins + table() + ends + below
-    return text
+def tables() -> dict[str, str]:
+    """Each table of the page as it should be."""
+    return {name: table() for name, table in TABLES.items()}
 
 
 def main(page: Path) -> None:
     """Rewrite the tables of the page."""
-    text = with_tables(page)
-    with atomic_path(page) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_tables(page, tables())
 
 
 if __name__ == "__main__":

@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path
 from siglip_study.data.clips import ClipFile, frame_times
 from siglip_study.data.decoding import read_frames
 from siglip_study.data.vetting import vet
+from tools.pages import write_tables
 from tools.video_kinds import KINDS, Kind, read_picture
 
 #: Numbers of frames that are sampled of each file.
 COUNTS = (4, 8)
-_BEGINS, _ENDS = "<!-- formats: begin -->", "<!-- formats: end -->"
 _WAYS = {"packets": "right, by packets", "whole": "right, decoded whole", "decord": "right"}
 _CODECS = {
     "libx264": "H.264", "libx265": "HEVC", "libsvtav1": "AV1", "libvpx": "VP8",
@@ -96,22 +94,11 @@ def table(outcomes: Mapping[str, Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def document(path: Path, outcomes: Mapping[str, Outcome]) -> str:
-    """The page with this table in the place of its own; StudyError: it has no place for one."""
-    text = path.read_text(encoding="utf-8")
-    if text.count(_BEGINS) != 1 or text.count(_ENDS) != 1:
-        raise StudyError(f"{path}: expected {_BEGINS} and {_ENDS}, each once.")
-    head, rest = text.split(_BEGINS)
-    return f"{head}{_BEGINS}\n{table(outcomes)}{_ENDS}{rest.split(_ENDS)[1]}"
-
-
 def main(page: Path) -> None:
     """Encode every kind, look at it, and write the table into the page."""
     with TemporaryDirectory() as folder:
         outcomes = {kind.name: outcome(kind.write(Path(folder))) for kind in KINDS}
-    text = document(page, outcomes)
-    with atomic_path(page) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_tables(page, {"formats": table(outcomes)})
 
 
 if __name__ == "__main__":

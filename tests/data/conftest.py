@@ -13,6 +13,7 @@ import pytest
 from support.clips import check_splits, write_clip
 
 from siglip_study.config.study import DataConfig
+from tools.bad_inputs import write_sound
 
 
 def patch(source: Path, target: Path, atom: bytes, offset: int, data: bytes) -> Path:
@@ -92,13 +93,7 @@ def broken(tmp_path_factory):
     for name, content in contents.items():
         made[name][0].write_bytes(content)
     made["audio_only"] = (folder / "audio.mp4", "audio only")
-    with av.open(str(folder / "audio.mp4"), "w") as file:
-        stream = file.add_stream("aac", rate=16000)
-        silence = np.zeros((1, 1600), np.float32)
-        frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
-        frame.sample_rate, frame.pts = 16000, 0
-        file.mux(stream.encode(frame))
-        file.mux(stream.encode())
+    write_sound(folder / "audio.mp4")
     return made
 
 

@@ -7,7 +7,8 @@ import pytest
 from siglip_study.base.errors import ClipError
 from siglip_study.data import sample_frames
 from siglip_study.data.clips import ClipFile
-from tools.video_formats import COUNTS, Outcome, asked_for, document, faults, outcome
+from tools.pages import with_tables
+from tools.video_formats import COUNTS, Outcome, asked_for, faults, outcome, table
 from tools.video_kinds import KINDS, Kind, picture, read_picture
 
 PAGE = Path(__file__).parents[2] / "docs" / "video-formats.md"
@@ -52,7 +53,9 @@ def test_without_a_manifest_the_same_frames_are_read(kind: Kind, files):
 
 def test_the_page_says_what_happens(outcomes):
     text = PAGE.read_text(encoding="utf-8")
-    assert text == document(PAGE, outcomes), f"run python -m tools.video_formats {PAGE}"
+    assert text == with_tables(PAGE, {"formats": table(outcomes)}), (
+        f"run python -m tools.video_formats {PAGE}"
+    )
     assert len(KINDS) >= 60
 
 

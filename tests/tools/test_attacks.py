@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from siglip_study.metrics import siglip
+from tools.pages import markers
 from tools.simulation.attackers import ATTACKS, KIND, MEAN, NOTHING, Attack, Clips, Clues
-from tools.simulation.attacks import ATTACKER, BEGIN, END, Arena, fight, table
+from tools.simulation.attacks import ATTACKER, Arena, fight, table
 from tools.simulation.edits import similarity
 
 PAGE = (Path(__file__).parents[2] / "docs/simulations.md").read_text(encoding="utf-8")
@@ -144,7 +145,8 @@ def test_the_table_has_a_line_an_attack(outcomes):
 
 
 def test_the_page_shows_all_of_them_and_none_above():
-    shown = PAGE.split(BEGIN)[1].split(END)[0].strip().splitlines()[2:]
+    begin, end = markers("attacks")
+    shown = PAGE.split(begin)[1].split(end)[0].strip().splitlines()[2:]
     cells = [line.strip("| ").split(" | ") for line in shown]
     assert [row[:2] for row in cells] == [[attack.name, attack.sees] for attack in ATTACKS]
     assert {row[-1] for row in cells} == {"no"}

@@ -14,14 +14,15 @@ from siglip_study.models.families import (
     VISION_FAMILIES,
 )
 from siglip_study.projectors import projector_names
-from tools.model_docs import encoders, language_models, with_tables
+from tools.model_docs import encoders, language_models, tables
+from tools.pages import with_tables
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 
 
 def test_the_page_is_up_to_date():
     found = PAGE.read_text(encoding="utf-8")
-    assert found == with_tables(PAGE), "run python -m tools.model_docs docs/models.md"
+    assert found == with_tables(PAGE, tables()), "run python -m tools.model_docs docs/models.md"
 
 
 @pytest.mark.parametrize(
@@ -46,5 +47,7 @@ def test_the_readme_counts_the_projectors():
 
 def test_a_page_without_markers_is_named(tmp_path):
     (tmp_path / "page.md").write_text("# Models\n")
-    with pytest.raises(StudyError, match=r"page\.md: found no '<!-- encoders: begin -->'"):
-        with_tables(tmp_path / "page.md")
+    with pytest.raises(
+        StudyError, match=r"page\.md: 0 lines '<!-- encoders: begin -->'; expected one"
+    ):
+        with_tables(tmp_path / "page.md", tables())

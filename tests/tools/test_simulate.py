@@ -12,24 +12,23 @@ import pytest
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.pairs import pair_arrays
 from siglip_study.ranking.variance import add_seeds, noise_of, seed_noise
+from tools.pages import markers, write_tables
 from tools.simulation import neighbour_trial, selection_trial
 from tools.simulation.category_trial import worlds as category_worlds
 from tools.simulation.draws_trial import DRAWS, SPREADS
 from tools.simulation.neighbour_trial import NEIGHBOURS, Street
 from tools.simulation.selection_trial import worlds as selection_worlds
 from tools.simulation.simulate import (
-    BEGIN,
     DESIGNS,
-    END,
     METHODS,
     families,
     main,
-    put_between_markers,
 )
 from tools.simulation.trial import Outcome, evaluate, evaluate_all, moments
 from tools.simulation.worlds import World, draws
 
 WORLDS = 6000
+BEGIN, END = markers("simulation")
 PAGE = (Path(__file__).parents[2] / "docs/simulations.md").read_text(encoding="utf-8")
 #: Three standard errors of a share of 5 % in so many worlds.
 ERROR = 3 * (0.05 * 0.95 / WORLDS) ** 0.5
@@ -199,7 +198,7 @@ def test_tables_go_between_markers(tmp_path: Path) -> None:
     assert "old" not in text
     page.write_text("no markers", encoding="utf-8")
     with pytest.raises(StudyError, match="expected one"):
-        put_between_markers(page, "x")
+        write_tables(page, {"simulation": "x"})
 
 
 def test_the_documented_table_parses_and_holds_what_it_promises() -> None:

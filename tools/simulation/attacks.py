@@ -40,11 +40,10 @@ from siglip_study.ranking.within import known_group_means
 from siglip_study.scoring.baselines import pooled_features
 from siglip_study.study import Study
 from siglip_study.study.grid import Choice, read_choice
+from tools.pages import write_tables
 from tools.simulation.attackers import ATTACKS, Attack, Clips, Clues
 from tools.simulation.edits import report_captions, similarity
-from tools.simulation.simulate import put_between_markers
 
-BEGIN, END = "<!-- attacks: begin -->", "<!-- attacks: end -->"
 #: Label of an attacker among the projectors.
 ATTACKER = "the attacker"
 
@@ -276,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = "\n".join(table(outcomes))
     print(text)
     if options.into is not None:
-        put_between_markers(options.into, text, BEGIN, END)
+        write_tables(options.into, {"attacks": text})
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path
+from tools.pages import write_tables
 from tools.simulation import (
     category_trial,
     draws_trial,
@@ -48,7 +47,6 @@ COVERED = (0.93, 0.97)
 #: So many kinds, those of the most false orders, are played again, in so many times as many worlds:
 #: the largest of some hundred shares is too large by chance.
 AGAIN, TIMES = 8, 50
-BEGIN, END = "<!-- simulation: begin -->", "<!-- simulation: end -->"
 
 Row = tuple[str, str, World, Outcome]
 TunedRow = tuple[str, TunedWorld, Design, TunedOutcome]
@@ -261,25 +259,6 @@ def row(name: str, family: str, world: World, outcome: Outcome) -> str:
     )
 
 
-def put_between_markers(path: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
-    """Replace what stands between two markers of a Markdown file.
-
-    Raises:
-        StudyError: a marker is missing, or there are two of it.
-    """
-    page = path.read_text(encoding="utf-8")
-    for marker in (begin, end):
-        if page.count(marker) != 1:
-            raise StudyError(
-                f"{path}: {page.count(marker)} lines '{marker}'; expected one, so that the table "
-                "has a place."
-            )
-    head, rest = page.split(begin)
-    _, tail = rest.split(end)
-    with atomic_path(path) as partial:
-        partial.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of ``python -m tools.simulation.simulate``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -345,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(text)
     if options.into is not None:
-        put_between_markers(options.into, text)
+        write_tables(options.into, {"simulation": text})
     print(f"{time.process_time() - started:.0f} s of one core", file=sys.stderr)
 
 
