@@ -105,7 +105,7 @@ def test_the_readme_begins_with_the_two_commands() -> None:
         assert block.count("\n") == 1 and block.startswith("python3 -m venv .venv && ")
     assert "pip install -r requirements.txt" in run
     assert run.endswith("snakemake --cores all --resources gpu=1\n")
-    assert "pip install -r requirements-dev.txt" in test and "pytest --cov" in test
+    assert "pip install -r requirements-dev.txt" in test and "pytest -n 2" in test
     assert fenced(ROOT / "README.ko.md")[:2] == [run, test]
     above = (ROOT / "README.md").read_text(encoding="utf-8").split("```bash")[0]
     assert "##" not in above and len(above) < 400

@@ -56,7 +56,7 @@ def test_agrees_with_simulated_studies(g: int, s: int, p: int, seed_sd: float) -
     for target in (0.5, 0.8):
         difference = design.detectable(target)
         assert design.power(difference) == pytest.approx(target, abs=0.002)
-        assert simulated(design, difference, 2500, seed=g) == pytest.approx(target, abs=0.05)
+        assert simulated(design, difference, 1600, seed=g) == pytest.approx(target, abs=0.05)
 
 
 @pytest.mark.parametrize("seed_sd", [(0.02, 0.02, 0.4, 0.1), (0.3, 0.02, 0.02, 0.02)])
@@ -215,7 +215,7 @@ def test_the_command_needs_something_to_go_by(capsys) -> None:
 
 # ---- The chance to pass the gate, against the gate itself in simulated studies.
 
-STUDIES = 500
+STUDIES = 250
 
 
 def simulated_gate(design: GateDesign, mean: float, within: float, seed: int) -> float:
@@ -247,9 +247,8 @@ def simulated_gate(design: GateDesign, mean: float, within: float, seed: int) ->
     return passed / STUDIES
 
 
-@pytest.mark.parametrize("known", [40, 28])
 @pytest.mark.parametrize(("g", "s", "p"), [(40, 1, 3), (40, 3, 4)])
-@pytest.mark.parametrize("seed_sd", [0.0, 0.03])
+@pytest.mark.parametrize(("seed_sd", "known"), [(0.0, 28), (0.03, 40)])
 def test_agrees_with_the_gate_in_simulated_studies(
     g: int, s: int, p: int, seed_sd: float, known: int
 ) -> None:

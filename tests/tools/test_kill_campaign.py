@@ -9,7 +9,10 @@ import torch
 
 from tools.kill_campaign import campaign
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is kept elsewhere")
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(sys.platform != "linux", reason="nothing is kept elsewhere"),
+]
 
 
 class BothInTurn(random.Random):

@@ -27,8 +27,8 @@ def test_noisy_seeds_lose_what_steady_ones_do_not_and_more_of_them_win_it_back()
     assert steady.loss < thrice.loss < noisy.loss
 
 
-@pytest.mark.parametrize("seed_sd", [0.06, 0.3, 0.65])
+@pytest.mark.parametrize("seed_sd", [0.06, 0.65])
 @pytest.mark.parametrize("cells", [(0.36, 0.24, 0.12, 0.0), (1.5, 1.0, 0.5, 0.0)])
 def test_the_report_promises_hardly_more_than_is_so(cells, seed_sd: float) -> None:
-    luck = play(TuningSeeds(cells, seed_sd), 2000, seed=3)
+    luck = play(TuningSeeds(cells, seed_sd), 1200, seed=3)
     assert luck.best_here - 0.2 < luck.told < luck.best_here + 0.05
