@@ -25,7 +25,7 @@ def with_tables(page: Path, tables: dict[str, str]) -> str:
         for marker in (begin, end):
             if (count := text.count(marker)) != 1:
                 raise StudyError(
-                    f"{page}: {count} lines '{marker}'; expected one, so that the table has a place."
+                    f"{page}: {count} lines '{marker}'; expected one, for the table's place."
                 )
         head, tail = text.split(begin)[0], text.split(end)[1]
         text = f"{head}{begin}\n{table.rstrip()}\n{end}{tail}"
