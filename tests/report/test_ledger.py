@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
-from siglip_study.report.ledger import differences, ledger_rows
+from siglip_study.report.ledger import differences, ledger_rows, sharing
 from siglip_study.report.results import CellResult, shared
 from siglip_study.report.schema import frame
 
@@ -170,3 +170,33 @@ def test_sentences_a_caption_stand_beside_peoples() -> None:
     cells = [saying(run("a", 1), 1.0), saying(run("a", 2), 2.0), human]
     (row,) = ledger_rows(cells, SELECTION)
     assert (row["sentences"], row["reference_sentences"]) == (1.5, 2.2)
+
+
+def test_a_difference_on_an_axis_of_the_grid_is_told_as_such() -> None:
+    chosen = {
+        p: replace(
+            tuned(p, epochs=(3,)),
+            cells=tuple(
+                TuningCell(f"{p}{r}", p, 0.1, "grounded", 1e-3, 3, settings=own)
+                for r in (8, 16)
+                for own in [{"llm.lora.r": r, "stage1.epochs": r}]
+            ),
+        )
+        for p in "ab"
+    }
+    cells = [run("a", llm__lora={"r": 8}, stage1__epochs=8), run("b", stage1__epochs=16)]
+    told = english(cells, StudySelection(chosen))
+    assert told == [
+        f"Unequal {what}: 8 (a); 16 (b): it is an axis of the grid, so each projector took the "
+        "value that suited it best."
+        for what in ("rank of the adapters", "stage1.epochs")
+    ]
+    (a, _) = ledger_rows(cells, StudySelection(chosen))
+    assert a["settings"] == '{"llm.lora.r": 8, "stage1.epochs": 8}'
+
+
+def test_what_trainings_share_is_counted() -> None:
+    cells = [run("a", stage1_cell="x"), run("b", stage1_cell="x", vision__layer=-1)]
+    assert sharing(cells).en == (
+        "Shared by 2 trainings: first stages (1), stores of features (2), language models (1)."
+    )

@@ -168,11 +168,11 @@ def test_tuning_grid_marks_chosen_and_leaves_holes():
     assert [said.en for said in grid["passed_over"]] == [
         f"z was passed over. {gate_reason(verdict('linear')).en}"
     ]
-    assert grid["rates"] == [1e-3, 3e-3] and list(grid["rows"]) == [2, 4]
-    (x,), none = grid["rows"][2]
+    assert grid["rates"] == [1e-3, 3e-3] and list(grid["rows"]) == ["2", "4"]
+    (x,), none = grid["rows"]["2"]
     assert x["chosen"] and none == []
-    assert [c["word"].en for c in grid["rows"][4][1]] == ["collapsed", "category only"]
-    assert grid["rows"][4][1][0]["heat"] == 0
+    assert [c["word"].en for c in grid["rows"]["4"][1]] == ["collapsed", "category only"]
+    assert grid["rows"]["4"][1][0]["heat"] == 0
 
 
 def test_tuning_grid_shows_every_seed_of_a_cell():
@@ -182,4 +182,16 @@ def test_tuning_grid_shows_every_seed_of_a_cell():
         StudySelection({"p": Selection("x", 0.1, "grounded", 1, 0, 0, (), (cell,))})
     )
     assert grid["seeds"].en == "2 tuning seeds, each below"
-    assert grid["rows"][2][0][0]["runs"] == (0.1, 0.1)
+    assert grid["rows"]["2"][0][0]["runs"] == (0.1, 0.1)
+
+
+def test_every_value_of_another_axis_has_a_row_of_its_own():
+    cells = tuple(
+        TuningCell(f"{r}{rate}", "p", 0.1 * r, "grounded", rate, 2, settings={"llm.lora.r": r})
+        for r in (1, 2)
+        for rate in (1e-3, 3e-3)
+    )
+    chosen = Selection("20.003", 0.2, "grounded", 4, 0, 0, (), cells)
+    (grid,) = runs.tuning_grids(StudySelection({"p": chosen}))
+    assert list(grid["rows"]) == ["r 1 · 2", "r 2 · 2"] and grid["has_settings"]
+    assert [[c["value"] for c in place] for place in grid["rows"]["r 2 · 2"]] == [[0.2], [0.2]]

@@ -10,7 +10,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.config import parse
 from siglip_study.config.training import LlmConfig, LoraConfig, StageConfig
 from siglip_study.study.cells import RunSpec, keys_hash
-from siglip_study.study.grid import PHASES, Study, cell_pattern, chosen_cells
+from siglip_study.study.grid import PHASES, Study, cell_pattern, chosen_cells, encoder_slug
 from siglip_study.study.paths import Paths
 
 ABSTRACTOR = {"options": {"queries": 16}}
@@ -49,6 +49,9 @@ def test_the_grid_is_every_projector_times_every_axis():
         {"controls": {"noise_features": "linear", "permuted_captions": "linear"}},
         {"captions": {"max_new_tokens": 9}, "gate": {"alpha": 0.01}, "report": {"title": "x"}},
         {"runtime": {"device": "cpu", "save_minutes": 3}},
+        # Beside the value that the config has, others of a key that was no axis.
+        {"grid": {"learning_rate": [1e-4, 1e-3], "epochs": [2, 4], "llm.lora.r": [16, 32]}},
+        {"grid": {"learning_rate": [1e-4, 1e-3], "epochs": [2, 4], "vision.layer": [-1, -2]}},
     ],
 )
 def test_a_value_added_to_an_axis_renames_nothing(changes):
@@ -114,6 +117,29 @@ def test_stage_one_is_shared_by_what_only_stage_two_tells_apart():
         ("sabotage", "noise_features"),
     ):
         assert plain.model_copy(update={field: value}).stage1_keys() != plain.stage1_keys()
+
+
+def test_cells_share_what_their_axes_do_not_change():
+    grid = {"learning_rate": [1e-3], "epochs": [2], "llm.lora.r": [4, 8], "vision.layer": [-1, -2]}
+    made = study(grid=grid, projectors={"linear": {}}, controls={"noise_features": "linear"})
+    assert len(made.tuning) == 4 and len(made.encoders) == 2 and len(made.llms) == 1
+    # Adapters are stage 2's: one first stage a layer.
+    assert len({cell.stage1_name for cell in made.tuning}) == 2
+    for cell in made.tuning:
+        assert made.encoders[encoder_slug(cell.run.vision)] == cell.run.vision
+        settings = cell.settings["llm.lora.r"], cell.settings["vision.layer"]
+        assert settings == (cell.run.llm.lora.r, cell.run.vision.layer)
+        assert cell.title() == f"{cell.name} · r {settings[0]} · layer {settings[1]}"
+        assert cell.title(1) == f"{cell.stage1_name} · layer {settings[1]}"
+    # Controls, and what trains nothing, have the config's value of an axis, else its first.
+    assert {(c.run.llm.lora.r, c.run.vision.layer) for c in made.controls} == {(4, -2)}
+    assert made.encoders[made.encoder_slug].layer == -2
+
+
+def test_options_on_an_axis_of_its_own_are_a_projectors():
+    own = {"type": "mlp_2l", "options": {"a": 1}, "grid": {"options.b": [2, 3]}}
+    made = study(projectors={"wide": own}, grid={"learning_rate": [1e-3], "epochs": [2]})
+    assert [cell.run.options for cell in made.tuning] == [{"a": 1, "b": 2}, {"a": 1, "b": 3}]
 
 
 def test_fresh_cells_are_the_chosen_one_but_for_the_seed_and_are_reported():

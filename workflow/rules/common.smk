@@ -1,4 +1,5 @@
 # The study that the config spells out. Everything a rule knows about cells and paths it asks here.
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,13 @@ from siglip_study.base.head import StartedWith, begin, follow, take_lead
 from siglip_study.config import parse as parsed, read as read_config
 from siglip_study.data.fingerprint import split_digests
 from siglip_study.study.cells import HELD_OUT, SPLITS, TRAINED_ON
-from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
+from siglip_study.study.grid import (
+    PHASES,
+    Study,
+    cell_pattern,
+    encoder_slug,
+    read_choice,
+)
 from siglip_study.training import code as training_code
 
 
@@ -93,7 +100,6 @@ REPORT_FILES = [
     str(path) for path in sorted((HOUSE / "report").rglob("*")) if path.is_file()
 ]
 CLIPS = {split: PATHS.clips(split) for split in SPLITS}
-FEATURES = {split: PATHS.features(STUDY.encoder_slug, split) for split in SPLITS}
 SCORER_FEATURES = {
     split: PATHS.scorer_features(STUDY.scorer_slug, split) for split in HELD_OUT
 }
@@ -103,6 +109,7 @@ CHOOSING = HELD_OUT if STUDY.cross_fit else ("selection",)
 
 wildcard_constraints:
     cell=cell_pattern(STUDY.cells),
+    encoder="|".join(map(re.escape, STUDY.encoders)),
     stage1=cell_pattern(STUDY.stage1_cells),
     phase="|".join(PHASES),
     split="|".join(SPLITS),
@@ -123,6 +130,17 @@ def stage1_run(wildcards):
 
 def cell_of(wildcards):
     return of_study(STUDY.cells, wildcards.cell)
+
+
+def features_of(run):
+    """The features that a run reads, split by split."""
+    slug = encoder_slug(run.vision)
+    return {split: PATHS.features(slug, split) for split in SPLITS}
+
+
+def trained_on(run):
+    """The features that a run learns of, and those that it watches."""
+    return [features_of(run)[split] for split in TRAINED_ON]
 
 
 def captioned(wildcards, files):

@@ -68,7 +68,7 @@ if not PATHS.training_may_begin.exists():
 rule baselines:
     input:
         clips=[CLIPS[split] for split in SPLITS],
-        features=[FEATURES[split] for split in SPLITS],
+        features=[PATHS.features(STUDY.encoder_slug, split) for split in SPLITS],
         frames=[SCORER_FEATURES[half] for half in CHOOSING],
     output:
         retrieval=PATHS.captions("retrieval"),

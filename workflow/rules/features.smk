@@ -5,24 +5,27 @@ rule vision_features:
     input:
         clips=PATHS.clips("{split}"),
     output:
-        features=directory(PATHS.features(STUDY.encoder_slug, "{split}")),
+        features=directory(PATHS.features("{encoder}", "{split}")),
     log:
-        PATHS.log("vision_features", "{split}"),
+        PATHS.log("vision_features", "{encoder}/{split}"),
     benchmark:
-        PATHS.benchmark("vision_features", "{split}")
+        PATHS.benchmark("vision_features", "{encoder}/{split}")
     conda:
         "../../environment.yml"
     threads: MODEL_THREADS
     resources:
         **GPU,
     params:
-        vision=CONFIG.vision.model_dump(),
+        vision=lambda wildcards: STUDY.encoders[wildcards.encoder].model_dump(),
         resume=lambda wildcards: str(
-            PATHS.resume(f"features-{wildcards.split}", CONFIG.vision.model_dump())
+            PATHS.resume(
+                f"features-{wildcards.split}",
+                STUDY.encoders[wildcards.encoder].model_dump(),
+            )
         ),
         version=VISION_VERSION,
     message:
-        "encoding the {wildcards.split} clips with the frozen vision encoder"
+        "encoding the {wildcards.split} clips with {wildcards.encoder}"
     script:
         "../scripts/vision_features.py"
 

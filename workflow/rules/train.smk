@@ -6,7 +6,7 @@ from siglip_study.captioning import VERSION as CAPTIONS_VERSION
 rule stage1:
     input:
         clips=[CLIPS[split] for split in TRAINED_ON],
-        features=[FEATURES[split] for split in TRAINED_ON],
+        features=lambda wildcards: trained_on(stage1_run(wildcards)),
         # Waited for, never a reason to train again.
         begin=ancient(PATHS.training_may_begin),
     output:
@@ -41,11 +41,13 @@ rule stage1:
 rule stage2:
     input:
         clips=[CLIPS[split] for split in TRAINED_ON],
-        features=[FEATURES[split] for split in TRAINED_ON],
+        features=lambda wildcards: trained_on(cell_of(wildcards).run),
         begin=ancient(PATHS.training_may_begin),
         # Read only to caption while the model is loaded: a new report clip must not retrain.
         captioned_clips=lambda wildcards: ancient(captioned_beside(wildcards, CLIPS)),
-        captioned=lambda wildcards: ancient(captioned_beside(wildcards, FEATURES)),
+        captioned=lambda wildcards: ancient(
+            captioned_beside(wildcards, features_of(cell_of(wildcards).run))
+        ),
         stage1=lambda wildcards: stage1_files(wildcards, "checkpoint"),
         stage1_facts=lambda wildcards: stage1_files(wildcards, "stage.json"),
     output:
@@ -79,10 +81,12 @@ rule stage2:
 rule captions:
     input:
         clips=lambda wildcards: captioned(wildcards, CLIPS),
-        features=lambda wildcards: captioned(wildcards, FEATURES),
+        features=lambda wildcards: captioned(
+            wildcards, features_of(cell_of(wildcards).run)
+        ),
         # For the mean feature, a diagnostic.
         train_clips=CLIPS["train"],
-        train=FEATURES["train"],
+        train=lambda wildcards: features_of(cell_of(wildcards).run)["train"],
         checkpoint=PATHS.run("{cell}") / "checkpoint",
     output:
         captions=PATHS.run("{cell}") / "captions.json",

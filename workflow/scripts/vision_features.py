@@ -5,6 +5,7 @@ from pathlib import Path
 from siglip_study.base.forkserver import run_in_fork
 from siglip_study.base.jobs import job, loading
 from siglip_study.config import parse
+from siglip_study.study import Study
 
 run_in_fork(parse(snakemake.config).runtime.keep_loaded_s)
 with job(snakemake.log[0]):
@@ -15,8 +16,9 @@ with job(snakemake.log[0]):
         from siglip_study.features.towers import VisionEncoder
         from siglip_study.models.devices import device_of
 
-    config = parse(snakemake.config)
-    vision, runtime = config.vision, config.runtime
+    study = Study(parse(snakemake.config))
+    config, vision = study.config, study.encoders[snakemake.wildcards.encoder]
+    runtime = config.runtime
     encoder = VisionEncoder.from_config(vision, device_of(runtime))
     encode_split(
         read_parquet(snakemake.input.clips),

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from siglip_study.base.errors import StudyError, first_line
+from siglip_study.config.axes import check_grid
 from siglip_study.config.study import Config
 
 # ---- What is wrong with a config, in one sentence that a user can act on.
@@ -118,9 +119,16 @@ def parse(raw: Mapping[str, Any], source: str = "config") -> Config:
     """
     _check_extent(raw, source)
     try:
-        return Config.model_validate(raw)
+        config = Config.model_validate(raw)
     except ValidationError as error:
         raise StudyError(error_sentence(error.errors()[0], source, Config)) from None
+    try:
+        check_grid(config)
+    except ValidationError as error:
+        raise StudyError(error_sentence(error.errors()[0], f"{source}: grid", Config)) from None
+    except ValueError as error:
+        raise StudyError(f"{source}: {error}.") from None
+    return config
 
 
 #: Values and levels of a config; the largest study has a few hundred, in seven.

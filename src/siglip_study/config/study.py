@@ -6,8 +6,9 @@ from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from siglip_study.config.axes import points
 from siglip_study.config.training import (
     LlmConfig,
     ProjectorConfig,
@@ -113,12 +114,29 @@ class DataConfig(Section):
 
 
 class GridConfig(Section):
-    """Axes that are tuned for every projector alike; both belong to stage 2."""
+    """Axes that are tuned for every projector alike: stage 2's rate and epochs, and others.
+
+    Any key under ``vision``, ``llm``, ``training``, ``stage1`` or ``stage2`` may be one, by its
+    dotted name (:mod:`siglip_study.config.axes`): ``llm.lora.r: [8, 16]``.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[tuple[Any, ...], Apart]] = Field(init=False)
 
     learning_rate: Annotated[tuple[Positive, ...], Apart] = Field(
         (2e-5, 5e-5), description="Rates."
     )
     epochs: Annotated[tuple[Count, ...], Apart] = Field((3,), description="Budgets.")
+    exclude: tuple[dict[str, Any], ...] = Field(
+        (),
+        description="Left out: every point that has all values of an entry, such as "
+        "`{projector: linear, llm.lora.r: 8}`.",
+    )
+    include: tuple[dict[str, Any], ...] = Field(
+        (),
+        description="Added: the values of an entry, with every value of the axes that it does not "
+        "name.",
+    )
 
 
 class SeedConfig(Section):
@@ -333,7 +351,11 @@ class Config(Section):
     stage2: StageConfig = Field(
         StageConfig(epochs=3, learning_rate=5e-5), description="Projector and LoRA."
     )
-    grid: GridConfig = Field(GridConfig(), description="Tuned axes.")
+    grid: GridConfig = Field(
+        GridConfig(),
+        description="Tuned axes; `llm.lora.r: [8, 16]` makes one of any key under `vision`, `llm`, "
+        "`training`, `stage1` and `stage2`.",
+    )
     seeds: SeedConfig = Field(SeedConfig(), description="Tuning and report seeds.")
     controls: ControlsConfig = Field(ControlsConfig(), description="Cells that must fail.")
     presets: dict[Label, PresetConfig] = Field({}, description="Published experiments by name.")
@@ -393,7 +415,12 @@ class Config(Section):
         """
         if self.data.decoder == "pyav":
             return (8,)
-        return tuple(sorted({self.vision.frames, self.scorer.frames, self.report.gallery_frames}))
+        read = {
+            point.get("vision.frames", self.vision.frames)
+            for label in self.projectors
+            for point in points(self, label)
+        }
+        return tuple(sorted({*read, self.scorer.frames, self.report.gallery_frames}))
 
     @property
     def data_root(self) -> Path:

@@ -5,7 +5,7 @@ Their values name a cell, so a new key needs a default that means what was done 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -131,4 +131,9 @@ class ProjectorConfig(Section):
     epochs: Annotated[tuple[Count, ...], Apart] | None = Field(
         None,
         description="Its own budgets in place of `grid.epochs`, for a study of equal GPU time.",
+    )
+    grid: dict[str, Annotated[tuple[Any, ...], Apart]] = Field(
+        {},
+        description="Its own axes, or values of an axis, in place of the grid's; `options.…` is "
+        "one of its options.",
     )

@@ -60,7 +60,7 @@ Options = Annotated[dict[str, Any], AfterValidator(_in_order)]
 
 
 def _apart(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not values or len(set(values)) < len(values):
+    if not values or any(value in values[:place] for place, value in enumerate(values)):
         raise _expected("one at least, and each once")
     return values
 

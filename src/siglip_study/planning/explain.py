@@ -101,7 +101,7 @@ def due_steps(jobs: Sequence[Mapping[str, Any]]) -> list[Due]:
     whys: list[tuple[str, ...]] = []
     found = []
     for job in jobs:
-        (of,) = job["wildcards"].values() or ("",)
+        of = "/".join(job["wildcards"].values())
         why = dict[str, None]()
         for kind, *about in job["causes"]:
             if kind == "after":

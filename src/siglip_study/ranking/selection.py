@@ -12,9 +12,11 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_result, write_json
+from siglip_study.config.axes import EPOCHS, RATE
 from siglip_study.ranking.from_scores import reference_figures, seen_runs
 from siglip_study.ranking.gate import GateThresholds, GateVerdict, Verdict, gate_all
 from siglip_study.scoring.score_files import read_scores
@@ -38,7 +40,7 @@ class TuningCell:
 
     ``mean_margin`` is mean M, over its tuning seeds if there are several; ``gate`` the gate's word
     on it there, ``verdict`` all that it found. ``runs`` names its run of each seed, ``cell`` being
-    the first.
+    the first. ``settings`` are its values on other axes than rate and epochs, by dotted key.
     """
 
     cell: str
@@ -49,6 +51,7 @@ class TuningCell:
     epochs: float
     verdict: GateVerdict | None = None
     runs: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def run_gate(self, run: str) -> Verdict:
         """The gate's word on one of several runs by itself; on the cell, where it is the only."""
@@ -228,6 +231,9 @@ def tuned_cells(
                 epochs=cell.run.stage2.epochs,
                 verdict=verdict,
                 runs=tuple(run.name for run, _ in runs),
+                settings={
+                    key: value for key, value in cell.settings.items() if key not in (RATE, EPOCHS)
+                },
             )
         )
     return rows

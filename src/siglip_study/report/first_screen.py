@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from siglip_study.config.axes import EPOCHS, RATE
 from siglip_study.ranking.caveats import MIN_SEEDS
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.report.controls import MUST_FAIL, M
@@ -43,7 +44,8 @@ class ProjectorLine:
         distinct: effective captions, a share of the clips.
         sees_order: what its model makes of the order of frames.
         tokens: of a video; ``parameters``: of the projector.
-        learning_rate: chosen one of stage 2; ``epochs``: chosen ones.
+        learning_rate: chosen one of stage 2; ``epochs``: chosen ones; ``settings``: those of
+            other axes, as JSON.
         gpu_s: GPU-seconds of a run, both stages; ``wall_s``: its seconds by the clock.
         verdict: the gate's.
     """
@@ -63,6 +65,7 @@ class ProjectorLine:
     parameters: int | None
     learning_rate: float | None
     epochs: float | None
+    settings: str | None
     gpu_s: float | None
     wall_s: float | None
     verdict: str
@@ -99,16 +102,19 @@ def first_screen(
             ``None`` where there are none.
     """
     motion = motion_known(cells)
+    settings = {row["projector"]: row["settings"] for row in tables["ledger"]}
     parts = (
         told.avoid_sentence(ranking.answer.avoid, ranking.answer.guess),
         told.next_step_sentence(ranking.answer.guess, ranking.answer.next_step),
     )
     return FirstScreen(
-        context=_context(ranking, tables, config, date),
+        context=_context(ranking, tables, cells, config, date),
         headline=told.headline(ranking),
         advice=tuple(part for part in parts if part),
         checks=_checks(ranking, tables["controls"], motion, orders),
-        lines=tuple(_line(row, ranking, cells) for row in tables["ranking"]),
+        lines=tuple(
+            _line(row, ranking, cells, settings.get(row["projector"])) for row in tables["ranking"]
+        ),
     )
 
 
@@ -118,6 +124,7 @@ def first_screen(
 def _context(
     ranking: Ranking,
     tables: Mapping[str, list[dict[str, Any]]],
+    cells: list[CellResult],
     config: Mapping[str, Any],
     date: str | None,
 ) -> Text:
@@ -129,7 +136,7 @@ def _context(
             n=n, s=ranking.n_seeds
         ),
     ]
-    encoder, llm, scorer = (model_name(config, kind) for kind in DEMO_MODELS)
+    encoder, llm, scorer = (model_names(config, kind, cells) for kind in DEMO_MODELS)
     if encoder and llm:
         parts.append(f"{encoder} → {llm}")
     if scorer:
@@ -149,14 +156,20 @@ def dataset_name(config: Mapping[str, Any]) -> Text:
     return Text("Demo world", "데모 세계")
 
 
-def model_name(config: Mapping[str, Any], kind: str) -> str | None:
-    """A model's name without its owner or folder."""
-    path = (config.get(kind) or {}).get("model")
-    if path is None:
-        return None
-    if str(path).startswith("resources/demo/"):
-        return DEMO_MODELS[kind]
-    return PurePosixPath(str(path)).name
+def model_names(config: Mapping[str, Any], kind: str, cells: list[CellResult]) -> str | None:
+    """The models that reported runs have, or the config's, without their owners or folders."""
+    own = [
+        model for cell in cells if cell.role == "report" and (model := cell.key(f"{kind}.model"))
+    ]
+    paths = dict.fromkeys(own) or [(config.get(kind) or {}).get("model")]
+    names = [
+        DEMO_MODELS[kind]
+        if str(path).startswith("resources/demo/")
+        else PurePosixPath(str(path)).name
+        for path in paths
+        if path is not None
+    ]
+    return " / ".join(names) or None
 
 
 def _spent(cells: list[dict[str, Any]]) -> Text:
@@ -232,7 +245,9 @@ def motion_known(cells: list[CellResult]) -> dict[str, float]:
 # ---- A line a projector.
 
 
-def _line(row: dict[str, Any], ranking: Ranking, cells: list[CellResult]) -> ProjectorLine:
+def _line(
+    row: dict[str, Any], ranking: Ranking, cells: list[CellResult], settings: str | None
+) -> ProjectorLine:
     label = row["projector"]
     runs = report_runs(cells).get(label, [])
     seen = ranking.time_order.projectors if ranking.time_order else ()
@@ -253,8 +268,9 @@ def _line(row: dict[str, Any], ranking: Ranking, cells: list[CellResult]) -> Pro
         sees_order=order.get(label),
         tokens=row["tokens_per_video"],
         parameters=row["projector_parameters"],
-        learning_rate=runs[0].stage2("learning_rate") if runs else None,
-        epochs=runs[0].stage2("epochs") if runs else None,
+        learning_rate=runs[0].key(RATE) if runs else None,
+        epochs=runs[0].key(EPOCHS) if runs else None,
+        settings=settings,
         gpu_s=(row["gpu_s"] or 0.0) + (row["stage1_gpu_s"] or 0.0) or None,
         wall_s=(row["wall_s"] or 0.0) + (row["stage1_wall_s"] or 0.0) or None,
         verdict=row["gate"],

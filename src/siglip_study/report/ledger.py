@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+from siglip_study.config.axes import EPOCHS, RATE, told_key
 from siglip_study.ranking.selection import StudySelection
 from siglip_study.report.language import NOTHING, Text, join, listed, sentence
-from siglip_study.report.results import CellResult, chosen_text, mean, only, report_runs
+from siglip_study.report.results import (
+    CellResult,
+    axes_of,
+    chosen_text,
+    mean,
+    only,
+    report_runs,
+    settings_json,
+)
 
 
 def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict[str, Any]]:
@@ -25,8 +35,9 @@ def ledger_rows(cells: list[CellResult], selection: StudySelection) -> list[dict
                 "projector": label,
                 "chosen_cell": chosen_text(selection, label),
                 "report_seeds": ", ".join(sorted(str(cell.seed) for cell in runs)),
-                "learning_rate": first.stage2("learning_rate"),
-                "epochs": first.stage2("epochs"),
+                "learning_rate": first.key(RATE),
+                "epochs": first.key(EPOCHS),
+                "settings": settings_json(selection, first),
                 "samples_seen": _both(runs, "samples_seen"),
                 "optimizer_steps": _both(runs, "optimizer_steps"),
                 "tokens_per_video": first.run.get("tokens_per_video"),
@@ -55,22 +66,18 @@ def _both(runs: list[CellResult], key: str) -> float | None:
     return mean([None if a is None or b is None else float(a) + float(b) for a, b in parts])
 
 
-def _of_run(*path: str) -> Callable[[CellResult], Any]:
-    """A nested key of ``cell.json``."""
+def _of_run(name: str) -> Callable[[CellResult], Any]:
+    """A key of ``cell.json``."""
+    return lambda cell: cell.run.get(name)
 
-    def get(cell: CellResult) -> Any:
-        found: Any = cell.run
-        for name in path:
-            found = (found or {}).get(name)
-        return found
 
-    return get
+def _version(package: str) -> Callable[[CellResult], Any]:
+    return lambda cell: (cell.run.get("versions") or {}).get(package)
 
 
 def _clips_a_step(stage: str) -> Callable[[CellResult], Any]:
     def get(cell: CellResult) -> Any:
-        settings = _of_run("run", stage)(cell) or {}
-        batch, times = settings.get("batch_size"), settings.get("gradient_accumulation")
+        batch, times = (cell.key(f"{stage}.{k}") for k in ("batch_size", "gradient_accumulation"))
         return None if batch is None or times is None else batch * times
 
     return get
@@ -85,10 +92,19 @@ _OWN = Text(
     "GPU 시간을 맞추는 등의 이유로 설정이 프로젝터마다 다른 에폭을 줍니다",
 )
 
+#: What one loaded language model goes by.
+_OF_LLM = ("model", "revision", "weights", "quantization")
+
 _SCORED = Text("clips scored", "채점한 영상")
 
-#: What should be equal: words, how to read it from a run, and what a difference may come from.
-EQUAL: tuple[tuple[Text, Callable[[CellResult], Any], Text], ...] = (
+_AXIS = Text(
+    "it is an axis of the grid, so each projector took the value that suited it best",
+    "격자의 축이므로 프로젝터마다 가장 알맞은 값을 썼습니다",
+)
+
+#: What should be equal: words, how to read it from a run (or its dotted key), and what a difference
+#: may come from.
+EQUAL: tuple[tuple[Text, str | Callable[[CellResult], Any], Text], ...] = (
     (
         Text("samples of stage 1", "1단계 샘플"),
         lambda cell: cell.stage1.get("samples_seen"),
@@ -103,22 +119,22 @@ EQUAL: tuple[tuple[Text, Callable[[CellResult], Any], Text], ...] = (
     (Text("optimizer steps of stage 2", "2단계 스텝"), _of_run("optimizer_steps"), _TUNED),
     (Text("clips a step of stage 1", "1단계 스텝당 영상"), _clips_a_step("stage1"), NOTHING),
     (Text("clips a step of stage 2", "2단계 스텝당 영상"), _clips_a_step("stage2"), NOTHING),
-    (Text("frames", "프레임"), _of_run("run", "vision", "frames"), NOTHING),
-    (Text("vision encoder", "비전 인코더"), _of_run("run", "vision", "model"), NOTHING),
-    (Text("encoder layer", "인코더 층"), _of_run("run", "vision", "layer"), NOTHING),
-    (Text("language model", "언어 모델"), _of_run("run", "llm", "model"), NOTHING),
-    (Text("quantisation", "양자화"), _of_run("run", "llm", "quantization"), NOTHING),
+    (Text("frames", "프레임"), "vision.frames", NOTHING),
+    (Text("vision encoder", "비전 인코더"), "vision.model", NOTHING),
+    (Text("encoder layer", "인코더 층"), "vision.layer", NOTHING),
+    (Text("language model", "언어 모델"), "llm.model", NOTHING),
+    (Text("quantisation", "양자화"), "llm.quantization", NOTHING),
     # A run that is older than the key multiplied in bf16.
     (
         Text("matrix products", "행렬곱"),
-        lambda cell: _of_run("run", "llm", "matmul")(cell) or "bf16",
+        lambda cell: cell.key("llm.matmul") or "bf16",
         NOTHING,
     ),
-    (Text("rank of the adapters", "어댑터 랭크"), _of_run("run", "llm", "lora", "r"), NOTHING),
-    (Text("prompt", "프롬프트"), _of_run("run", "llm", "prompt"), NOTHING),
+    (Text("rank of the adapters", "어댑터 랭크"), "llm.lora.r", NOTHING),
+    (Text("prompt", "프롬프트"), "llm.prompt", NOTHING),
     (
         Text("longest target (tokens)", "목표 캡션의 최대 토큰"),
-        _of_run("run", "training", "max_target_tokens"),
+        "training.max_target_tokens",
         NOTHING,
     ),
     (_SCORED, lambda cell: cell.metrics.get("n_clips"), NOTHING),
@@ -136,10 +152,10 @@ EQUAL: tuple[tuple[Text, Callable[[CellResult], Any], Text], ...] = (
         _of_run("git_commit"),
         Text("was the code changed between runs?", "학습 사이에 코드가 바뀌었습니까?"),
     ),
-    (Text.same("torch"), _of_run("versions", "torch"), NOTHING),
-    (Text.same("transformers"), _of_run("versions", "transformers"), NOTHING),
-    (Text.same("peft"), _of_run("versions", "peft"), NOTHING),
-    (Text.same("siglip-study"), _of_run("versions", "siglip-study"), NOTHING),
+    (Text.same("torch"), _version("torch"), NOTHING),
+    (Text.same("transformers"), _version("transformers"), NOTHING),
+    (Text.same("peft"), _version("peft"), NOTHING),
+    (Text.same("siglip-study"), _version("siglip-study"), NOTHING),
 )
 
 
@@ -157,12 +173,16 @@ def differences(cells: list[CellResult], selection: StudySelection) -> list[Text
         frozenset(cell.epochs for cell in (told[name].cells if name in told else ()))
         for name in runs
     }
+    axes = axes_of(selection)
+    others = (key for key in axes if key not in {read for _, read, _ in EQUAL})
     said = []
-    for what, read, why in EQUAL:
+    for what, read, why in (*EQUAL, *((Text.same(told_key(key)), key, NOTHING) for key in others)):
+        if read in axes:
+            why = _AXIS
         if why == _TUNED and len(offered) > 1:
             why = _OWN
         compared = runs if what == _SCORED else trainings
-        values = {name: [read(cell) for cell in own] for name, own in compared.items()}
+        values = {name: [_read(cell, read) for cell in own] for name, own in compared.items()}
         said += _unequal(what, values, why)
     seeds = {name: [", ".join(sorted(str(c.seed) for c in own))] for name, own in runs.items()}
     said += _unequal(
@@ -179,6 +199,24 @@ def differences(cells: list[CellResult], selection: StudySelection) -> list[Text
         ),
     )
     return said
+
+
+def _read(cell: CellResult, how: str | Callable[[CellResult], Any]) -> Any:
+    return cell.key(how) if isinstance(how, str) else how(cell)
+
+
+def sharing(cells: list[CellResult]) -> Text:
+    """What the trainings share: a first stage, features and a language model are made once."""
+    trained = [run for cell in cells for run in cell.halves or (cell,) if run.run]
+    stages = {run.run.get("stage1_cell") for run in trained} - {None}
+    stores = {json.dumps(run.key("vision"), sort_keys=True) for run in trained}
+    llms = {str([run.key(f"llm.{k}") for k in _OF_LLM]) for run in trained}
+    words = Text(
+        "Shared by {n} trainings: first stages ({stages}), stores of features ({stores}), "
+        "language models ({llms}).",
+        "학습 {n}회가 함께 쓴 것: 1단계 {stages}개, 특징 저장소 {stores}개, 언어 모델 {llms}개.",
+    )
+    return words.fill(n=len(trained), stages=len(stages), stores=len(stores), llms=len(llms))
 
 
 def _unequal(what: Text, found: dict[str, list[Any]], why: Text) -> list[Text]:

@@ -40,7 +40,7 @@ from siglip_study.report.gallery import (
     within_budget,
 )
 from siglip_study.report.language import Language, attribute
-from siglip_study.report.ledger import differences
+from siglip_study.report.ledger import differences, sharing
 from siglip_study.report.reproduction import citation, commands
 from siglip_study.report.results import OF_ONE_HALF, ROLES, CellResult, only, part_names, read_cells
 from siglip_study.report.tables import read_table
@@ -209,6 +209,9 @@ def _view(
         "evidence": evidence(ranking, cells),
         "ledger": sorted(tables["ledger"], key=lambda row: projectors.index(row["projector"])),
         "unequal": differences(cells, selection),
+        "sharing": sharing(cells),
+        # Their halves chose two.
+        "crossed": {label for label, own in selection.projectors.items() if own.chosen is None},
         "sensitivity": sensitivity,
         "projectors": projectors,
         "truth": facts,

@@ -83,9 +83,12 @@ class CellResult:
             return self.stage1.get(key.removeprefix("stage1_"))
         return self.run.get(key)
 
-    def stage2(self, key: str) -> float | None:
-        """A numeric key of the run's second stage (``learning_rate``, ``epochs``), if trained."""
-        return ((self.run.get("run") or {}).get("stage2") or {}).get(key)
+    def key(self, dotted: str) -> Any:
+        """What its run had for a key (``llm.lora.r``); None if untrained or not known."""
+        found: Any = self.run.get("run")
+        for part in dotted.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        return found
 
     def gap(self, name: str, part: str = "value") -> float | None:
         """A loss gap (``shuffled_gap``, ``reversed_gap``; nats a token), if it was measured."""
@@ -190,6 +193,20 @@ def chosen_text(selection: StudySelection, projector: str) -> str | None:
     """The chosen tuning cells of a projector, in words; None where it is unknown."""
     own = selection.projectors.get(projector)
     return ", ".join(dict.fromkeys(own.reports.values())) if own else None
+
+
+def settings_json(selection: StudySelection, cell: CellResult) -> str | None:
+    """JSON of a training's values on the grid's axes, but for rate and epochs; None without any."""
+    keys = axes_of(selection)
+    if not keys or not cell.run:
+        return None
+    return json.dumps({key: cell.key(key) for key in keys}, ensure_ascii=False)
+
+
+def axes_of(selection: StudySelection) -> list[str]:
+    """Dotted keys that tuning varies beside rate and epochs."""
+    cells = [cell for own in selection.projectors.values() for cell in own.cells]
+    return list(dict.fromkeys(key for cell in cells for key in cell.settings))
 
 
 # ---- The history of a cell's training, with what its captions came to: what a diagnosis reads.

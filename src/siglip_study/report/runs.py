@@ -9,6 +9,7 @@ import numpy as np
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_parquet
+from siglip_study.config.axes import told_value
 from siglip_study.ranking.selection import StudySelection
 from siglip_study.report import words
 from siglip_study.report.language import NOTHING
@@ -25,7 +26,8 @@ from siglip_study.study.paths import Paths
 def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
     """A learning rate × epochs table of mean M a projector, the chosen cell marked.
 
-    Where the halves of a held-out split choose for each other, each has its table.
+    Other axes of the grid have a row for each of their values. Where the halves of a held-out split
+    choose for each other, each has its table.
     """
     halves = selection.halves or {"": selection.projectors}
     tables = [(half, label, own) for half, all_ in halves.items() for label, own in all_.items()]
@@ -33,11 +35,14 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
     top = max([margin for margin in margins if margin > 0], default=1.0)
     grids = []
     for half, label, own in tables:
-        places: dict[tuple[float, float], list[dict[str, Any]]] = {}
+        places: dict[tuple[str, float, float], list[dict[str, Any]]] = {}
         for cell in own.cells:
             refused = cell.gate in ("collapsed", "unstable", "category_only")
-            places.setdefault((cell.epochs, cell.learning_rate), []).append(
+            settings = " · ".join(told_value(k, v) for k, v in cell.settings.items())
+            places.setdefault((settings, cell.epochs, cell.learning_rate), []).append(
                 {
+                    "settings": settings,
+                    "epochs": cell.epochs,
                     "value": cell.mean_margin,
                     "runs": cell.run_margins if len(cell.runs) > 1 else (),
                     "heat": words.heat(cell.mean_margin, top),
@@ -45,7 +50,8 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
                     "word": gate_name(cell.gate).lower() if refused else NOTHING,
                 }
             )
-        rates = sorted({rate for _, rate in places})
+        rates = sorted({rate for *_, rate in places})
+        budgets = sorted({epochs for _, epochs, _ in places})
         grids.append(
             {
                 "projector": label,
@@ -55,9 +61,14 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
                 "counted": refused_cells(own),
                 "passed_over": passed_over(own),
                 "rates": rates,
+                "has_settings": any(cell.settings for cell in own.cells),
                 "rows": {
-                    epochs: [places.get((epochs, rate), []) for rate in rates]
-                    for epochs in sorted({epochs for epochs, _ in places})
+                    f"{settings} · {epochs:g}" if settings else f"{epochs:g}": [
+                        places.get((settings, epochs, rate), []) for rate in rates
+                    ]
+                    for settings in dict.fromkeys(settings for settings, *_ in places)
+                    for epochs in budgets
+                    if any((settings, epochs, rate) in places for rate in rates)
                 },
             }
         )

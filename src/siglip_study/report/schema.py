@@ -62,6 +62,7 @@ TABLES: dict[str, Columns] = {
         | _whole("seed")
         | _text("split")
         | _real("learning_rate epochs")
+        | _text("settings")
         | _flag("chosen collapsed")
         | _whole("n_clips n_empty")
         | _real("truncated_share")
@@ -129,7 +130,9 @@ TABLES: dict[str, Columns] = {
     # One row a projector: what one of its report runs was given and took, both stages together.
     "ledger": (
         _text("projector chosen_cell report_seeds")
-        | _real("learning_rate epochs samples_seen optimizer_steps")
+        | _real("learning_rate epochs")
+        | _text("settings")
+        | _real("samples_seen optimizer_steps")
         | _whole("tokens_per_video projector_parameters lora_parameters")
         | _real("flops gpu_s wall_s")
         | _whole("gpus")

@@ -10,6 +10,7 @@ import polars as pl
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path, read_parquet, write_parquet
+from siglip_study.config.axes import EPOCHS, RATE
 from siglip_study.ranking.gate import GateThresholds, GateVerdict
 from siglip_study.ranking.procedure import Ranking, read_ranking
 from siglip_study.ranking.selection import StudySelection, read_selection
@@ -19,7 +20,15 @@ from siglip_study.report.controls import control_rows, gate_controls, join_draws
 from siglip_study.report.evidence import pair_views, run_views, variance_views
 from siglip_study.report.latex import pairs_tex, ranking_tex
 from siglip_study.report.ledger import ledger_rows
-from siglip_study.report.results import CellResult, chosen_text, mean, only, read_cells, report_runs
+from siglip_study.report.results import (
+    CellResult,
+    chosen_text,
+    mean,
+    only,
+    read_cells,
+    report_runs,
+    settings_json,
+)
 from siglip_study.report.wording.gate import gate_explained, stamps
 from siglip_study.scoring.score_files import read_clips, read_metrics
 from siglip_study.study.cells import HELD_OUT
@@ -177,8 +186,9 @@ def _cell_rows(
             "projector": cell.projector,
             "role": cell.role,
             "seed": cell.seed,
-            "learning_rate": told.learning_rate if told else cell.stage2("learning_rate"),
-            "epochs": told.epochs if told else cell.stage2("epochs"),
+            "learning_rate": told.learning_rate if told else cell.key(RATE),
+            "epochs": told.epochs if told else cell.key(EPOCHS),
+            "settings": settings_json(selection, cell),
             "chosen": chosen,
             "collapsed": collapsed,
             # Two trainings stand in rows of their own with what they took.

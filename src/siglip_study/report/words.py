@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from base64 import b64encode
@@ -10,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from siglip_study.config.axes import told_value
 from siglip_study.report.language import Text
 
 #: A figure that is nearer to 0 than this is nothing but rounding.
@@ -174,11 +176,18 @@ def size(value: float | None) -> str:
     return significant(value)
 
 
+def settings(values: str | None) -> str:
+    """Values of axes, from their JSON in a table: ``r 16 · layer -2``; nothing without axes."""
+    found = json.loads(values) if values else {}
+    return " · ".join(told_value(key, value) for key, value in found.items())
+
+
 #: Templates call these by name: ``{{ row.value|number(4) }}``.
 FILTERS: dict[str, Callable[..., Any]] = {
     each.__name__: each
     for each in (
         *(number, significant, visible, spoken, base64, interval, p_value, probability, heat),
         *(count, flops, duration, rate, rank_interval, span, whole_percent, size),
+        settings,
     )
 }

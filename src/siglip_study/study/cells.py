@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
 
+from siglip_study.config.axes import told_value
 from siglip_study.config.training import LlmConfig, StageConfig, TrainingConfig, VisionConfig
 from siglip_study.config.types import Options, Section
 
@@ -93,13 +94,15 @@ class Cell:
 
     ``captioned`` are the held-out splits it captions: ``selection`` for a tuning cell, else
     ``report``; under cross-fitting (``exchanged``) these are halves A and B, and every cell but a
-    preset captions both.
+    preset captions both. ``settings`` are those of a point of the grid that are not alike in all of
+    them, by dotted key: they name nothing, but tell people what a name stands for.
     """
 
     label: str
     role: Role
     run: RunSpec
     exchanged: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
     def name(self) -> str:
@@ -108,6 +111,12 @@ class Cell:
     @cached_property
     def stage1_name(self) -> str:
         return f"{self.label}_{keys_hash(self.run.stage1_keys())}"
+
+    def title(self, stage: int = 2) -> str:
+        """Its name, or its first stage's, with settings: ``mlp_2l_… · lr 2e-5 · r 16``."""
+        later = ("stage2.", "llm.lora.") if stage == 1 else ()
+        told = [told_value(k, v) for k, v in self.settings.items() if not k.startswith(later)]
+        return " · ".join([self.name if stage == 2 else self.stage1_name, *told])
 
     @property
     def has_stage1(self) -> bool:

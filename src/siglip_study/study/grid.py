@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
+from siglip_study.config import axes
 from siglip_study.config.study import Config
-from siglip_study.config.training import ProjectorConfig
+from siglip_study.config.training import LlmConfig, ProjectorConfig, VisionConfig
 from siglip_study.study.cells import BASELINES, HELD_OUT, Cell, Role, RunSpec, keys_hash
 from siglip_study.study.paths import Paths
 
@@ -85,11 +86,19 @@ class Study:
 
     # --- runs -----------------------------------------------------------------------------------
 
-    def _cell(self, role: Role, label: str, seed: int, prefix: str = "", **changes: Any) -> Cell:
-        """The cell of a projector's settings, some of which are changed."""
-        config = self.config
-        projector = config.projectors.get(label, ProjectorConfig())
-        settings = {
+    def _cell(
+        self,
+        role: Role,
+        label: str,
+        seed: int,
+        config: Config,
+        prefix: str = "",
+        settings: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> Cell:
+        """The cell of a projector under a config, some keys of which are changed."""
+        projector = self.config.projectors.get(label, ProjectorConfig())
+        keys = {
             "projector": projector.type or label,
             "options": projector.options,
             "vision": config.vision,
@@ -101,9 +110,27 @@ class Study:
             **changes,
         }
         for name in ("stage1", "stage2"):
-            keep = settings[name].keep or config.keeps
-            settings[name] = settings[name].model_copy(update={"keep": keep})
-        return Cell(prefix + label, role, RunSpec(**settings), self.cross_fit)
+            keep = keys[name].keep or config.keeps
+            keys[name] = keys[name].model_copy(update={"keep": keep})
+        return Cell(prefix + label, role, RunSpec(**keys), self.cross_fit, settings or {})
+
+    @cached_property
+    def grids(self) -> dict[str, list[axes.Point]]:
+        """Projector → the points of its grid."""
+        return {label: axes.points(self.config, label) for label in self.config.projectors}
+
+    @cached_property
+    def varied(self) -> tuple[str, ...]:
+        """Dotted keys that are not alike in all points, rate and epochs last."""
+        found = [point for own in self.grids.values() for point in own]
+        keys = dict.fromkeys(key for point in found for key in point)
+        others = (k for k in keys if any(point.get(k) != found[0].get(k) for point in found))
+        return tuple(sorted(others, key=(axes.RATE, axes.EPOCHS).__contains__))
+
+    @cached_property
+    def first(self) -> Config:
+        """The config of controls, and of what trains nothing but sees an encoder's features."""
+        return axes.having(self.config, axes.first_point(self.config))
 
     @cached_property
     def points(self) -> list[tuple[Cell, ...]]:
@@ -111,19 +138,24 @@ class Study:
 
         The first one's name is the point's, in the choice as in ``selection.json``.
         """
-        grid, seeds = self.config.grid, self.config.seeds.for_tuning
-        return [
-            tuple(self._tuned(label, rate, epochs, seed) for seed in seeds)
-            for label, projector in self.config.projectors.items()
-            for rate in grid.learning_rate
-            for epochs in projector.epochs or grid.epochs
-        ]
-
-    def _tuned(self, label: str, rate: float, epochs: float, seed: int) -> Cell:
-        changed = {"learning_rate": rate, "epochs": epochs}
-        return self._cell(
-            "tuning", label, seed, stage2=self.config.stage2.model_copy(update=changed)
-        )
+        made: dict[str, Config] = {}  # of points that projectors share
+        found = []
+        for label, own in self.grids.items():
+            options = self.config.projectors[label].options
+            for point in own:
+                if repr(point) not in made:
+                    made[repr(point)] = axes.having(self.config, point)
+                config, told = made[repr(point)], {k: point[k] for k in self.varied if k in point}
+                options_here = {**options, **axes.options_of(point)}
+                found.append(
+                    tuple(
+                        self._cell(
+                            "tuning", label, seed, config, settings=told, options=options_here
+                        )
+                        for seed in self.config.seeds.for_tuning
+                    )
+                )
+        return found
 
     @cached_property
     def tuning(self) -> list[Cell]:
@@ -132,7 +164,7 @@ class Study:
 
     @cached_property
     def controls(self) -> list[Cell]:
-        """Cells that must fail. They take the grid's first rate and longest budget."""
+        """Cells that must fail, at one point of the grid (:func:`axes.first_point`)."""
         config, controls = self.config, self.config.controls
         first = [config.seeds.report[0]]
         # How captions fall decides what is learned of them by chance, so each draw has a
@@ -141,18 +173,12 @@ class Study:
         free = (seed for seed in later if seed not in config.seeds.for_tuning)
         endless = itertools.chain(config.seeds.report, free)
         draws = list(itertools.islice(endless, controls.permuted_draws))
-        longest = config.stage2.model_copy(
-            update={
-                "learning_rate": config.grid.learning_rate[0],
-                "epochs": max(config.grid.epochs),
-            }
-        )
         wanted: list[tuple[Role, str | None, str, list[int], dict[str, Any]]] = []
         if controls.hot is not None:
             rates = controls.hot.stage1_learning_rate, controls.hot.stage2_learning_rate
             stages = (
                 stage.model_copy(update={"learning_rate": rate})
-                for stage, rate in zip((config.stage1, longest), rates, strict=True)
+                for stage, rate in zip((self.first.stage1, self.first.stage2), rates, strict=True)
             )
             overheated = dict(zip(("stage1", "stage2"), stages, strict=True))
             wanted.append(("control_hot", controls.hot.projector, "hot.", first, overheated))
@@ -167,7 +193,7 @@ class Study:
             ("control_untrained", controls.untrained_projector, "untrained.", first, untrained),
         ]
         return [
-            self._cell(role, label, seed, prefix, **{"stage2": longest, **changes})
+            self._cell(role, label, seed, self.first, prefix, **changes)
             for role, label, prefix, seeds, changes in wanted
             if label is not None
             for seed in seeds
@@ -181,6 +207,7 @@ class Study:
                 "preset",
                 preset.projector,
                 preset.seed,
+                self.config,
                 prefix=f"{name}.",
                 stage1=preset.stage1,
                 stage2=preset.stage2,
@@ -288,9 +315,24 @@ class Study:
     # --- features -------------------------------------------------------------------------------
 
     @cached_property
+    def encoders(self) -> dict[str, VisionConfig]:
+        """Folder of features → the encoder, and what it reads of a clip; the controls' first."""
+        used = [self.first.vision, *(cell.run.vision for cell in self.cells.values())]
+        return {encoder_slug(vision): vision for vision in used}
+
+    @cached_property
+    def llms(self) -> list[LlmConfig]:
+        """The language models, each with the first prompt and adapters that it has."""
+        found: dict[tuple[Any, ...], LlmConfig] = {}
+        for llm in [self.first.llm, *(cell.run.llm for cell in self.cells.values())]:
+            parts = llm.model, llm.revision, llm.weights, llm.quantization, llm.matmul
+            found.setdefault(parts, llm)
+        return list(found.values())
+
+    @cached_property
     def encoder_slug(self) -> str:
-        """Folder of the encoder's features: a readable name and a hash of what they depend on."""
-        return f"{_slug(self.config.vision.model)}-{keys_hash(self.config.vision.model_dump())}"
+        """Folder of the features that controls and baselines see."""
+        return encoder_slug(self.first.vision)
 
     @cached_property
     def scorer_slug(self) -> str:
@@ -298,6 +340,11 @@ class Study:
         scorer = self.config.scorer
         keys = scorer.model_dump(include={"model", "revision", "frames", "weights"})
         return f"scorer-{_slug(scorer.model)}-{keys_hash(keys)}"
+
+
+def encoder_slug(vision: VisionConfig) -> str:
+    """Folder of an encoder's features: a readable name and a hash of what they depend on."""
+    return f"{_slug(vision.model)}-{keys_hash(vision.model_dump())}"
 
 
 def cell_pattern(names: Iterable[str]) -> str:

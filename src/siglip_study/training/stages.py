@@ -66,7 +66,7 @@ class StageJob:
         """Say how an epoch went."""
         log.info(
             "%s · stage %d · epoch %d/%d · loss %.3f · validation %.3f · %.0f s · %s",
-            self.cell.stage1_name if self.number == 1 else self.cell.name,
+            self.cell.title(self.number),
             self.number,
             row["epoch"],
             self.settings.epochs,

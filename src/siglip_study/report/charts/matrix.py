@@ -328,26 +328,28 @@ def tuning_matrix(canvas: Canvas, grids: Sequence[Mapping[str, Any]]) -> Figure 
         canvas.draw(panels([_grid(canvas, grid, cell) for grid in own], columns), texts)
         for columns, cell in ((_across(own, WIDE), 52.0), (_across(own, NARROW), 46.0))
     ]
+    with_settings = any(grid["has_settings"] for grid in own)
     rows, chosen = [], []
     for grid in own:
-        for epochs, cells in grid["rows"].items():
+        for name, cells in grid["rows"].items():
             for rate, each in zip(grid["rates"], cells, strict=True):
                 for cell in each:
                     rows.append((
-                        grid["projector"], rate, epochs, cell["value"], cell["word"],
-                        say("charts.chosen") if cell["chosen"] else "",
+                        grid["projector"], rate, cell["epochs"], cell["settings"], cell["value"],
+                        cell["word"], say("charts.chosen") if cell["chosen"] else "",
                     ))  # fmt: skip
                     if cell["chosen"]:
-                        chosen.append(f"{grid['projector']} {words.rate(rate)} × {epochs:g}")
+                        chosen.append(f"{grid['projector']} {words.rate(rate)} × {name}")
     return Figure(
         name="tuning",
-        title=say("charts.tuning.title"),
+        title=say("charts.tuning.settings" if with_settings else "charts.tuning.title"),
         alt=say("charts.tuning.alt", chosen="; ".join(chosen)),
         wide=drawn[0],
         narrow=drawn[1],
         columns=(
             say("charts.projector"), say("charts.rate"), say("charts.epochs"),
-            say("charts.margin"), say("charts.refused"), say("charts.chosen"),
+            say("charts.settings"), say("charts.margin"), say("charts.refused"),
+            say("charts.chosen"),
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -357,24 +359,24 @@ def _across(grids: Sequence[Mapping[str, Any]], width: int) -> int:
     """Panels beside each other: as many as have room."""
     most = max(len(grid["rates"]) for grid in grids)
     cell = 52 if width == WIDE else 46
-    return max(1, min(len(grids), int(width // (max(most * cell, 110) + 44))))
+    name = 7.1 * (max(len(name) for grid in grids for name in grid["rows"]) - 1)
+    return max(1, min(len(grids), int(width // (max(most * cell, 110) + name + 44))))
 
 
 def _grid(canvas: Canvas, grid: Mapping[str, Any], cell: float) -> Plot:
-    rates, epochs = grid["rates"], list(grid["rows"])
+    rates, names = grid["rates"], list(grid["rows"])
     found, chosen = [], []
     for i, cells in enumerate(grid["rows"].values()):
         for j, each in enumerate(cells):
             # Where cells share a place, the chosen one stands for it, else the best.
             for one in sorted(each, key=lambda c: (c["chosen"], c["value"]))[-1:]:
-                setting = f"{words.rate(rates[j])} × {epochs[i]:g}"
+                setting = f"{words.rate(rates[j])} × {names[i]}"
                 tip = f"{grid['projector']} · {setting}: {significant(one['value'])}"
                 text = "✕" if one["word"] else significant(one["value"])
                 heat = one["heat"] / 100
                 found.append(Square(i, j, text, heat, tip, grid["projector"], one["chosen"]))
                 if one["chosen"]:
                     chosen.append((i, j))
-    names = [f"{value:g}" for value in epochs]
     columns = [words.rate(rate) for rate in rates]
     width = int(cell * len(columns) + 24 + 7.1 * max(len(name) for name in names))
     half = f" · {grid['half']}" if grid["half"] else ""

@@ -23,6 +23,7 @@ LABELS: dict[str, Text] = {
     "charts.captioner": Text("captions of", "캡션 작성자"),
     "charts.rate": Text("learning rate", "학습률"),
     "charts.epochs": Text("epochs", "에폭"),
+    "charts.settings": Text("other settings", "다른 설정"),
     "charts.refused": Text("refused as", "제외 사유"),
     "charts.chosen": Text("chosen", "선택됨"),
     "charts.control": Text("control", "대조군"),
@@ -123,6 +124,7 @@ LABELS: dict[str, Text] = {
     "charts.tuning.title": Text(
         "Which learning rate and epochs?", "어떤 학습률과 에폭을 골랐습니까?"
     ),
+    "charts.tuning.settings": Text("Which settings?", "어떤 설정을 골랐습니까?"),
     "charts.tuning.alt": Text(
         "Margin on the selection clips by learning rate (columns) and epochs (rows); framed: "
         "chosen. {chosen}.",
