@@ -10,7 +10,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.config import parse
 from siglip_study.config.training import LlmConfig, LoraConfig, StageConfig
 from siglip_study.study.cells import RunSpec, keys_hash
-from siglip_study.study.grid import PHASES, Study, cell_pattern, chosen_cells, encoder_slug
+from siglip_study.study.grid import PHASES, Study, cell_pattern, chosen_cells
 from siglip_study.study.paths import Paths
 
 ABSTRACTOR = {"options": {"queries": 16}}
@@ -126,7 +126,7 @@ def test_cells_share_what_their_axes_do_not_change():
     # Adapters are stage 2's: one first stage a layer.
     assert len({cell.stage1_name for cell in made.tuning}) == 2
     for cell in made.tuning:
-        assert made.encoders[encoder_slug(cell.run.vision)] == cell.run.vision
+        assert made.encoders[cell.run.encoder] == cell.run.vision
         settings = cell.settings["llm.lora.r"], cell.settings["vision.layer"]
         assert settings == (cell.run.llm.lora.r, cell.run.vision.layer)
         assert cell.title() == f"{cell.name} · r {settings[0]} · layer {settings[1]}"

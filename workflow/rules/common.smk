@@ -11,13 +11,7 @@ from siglip_study.base.head import StartedWith, begin, follow, take_lead
 from siglip_study.config import parse as parsed, read as read_config
 from siglip_study.data.fingerprint import split_digests
 from siglip_study.study.cells import HELD_OUT, SPLITS, TRAINED_ON
-from siglip_study.study.grid import (
-    PHASES,
-    Study,
-    cell_pattern,
-    encoder_slug,
-    read_choice,
-)
+from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
 
 
@@ -134,8 +128,7 @@ def cell_of(wildcards):
 
 def features_of(run):
     """The features that a run reads, split by split."""
-    slug = encoder_slug(run.vision)
-    return {split: PATHS.features(slug, split) for split in SPLITS}
+    return {split: PATHS.features(run.encoder, split) for split in SPLITS}
 
 
 def trained_on(run):

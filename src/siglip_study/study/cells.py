@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,6 +53,16 @@ def keys_hash(keys: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def slug(model: str) -> str:
+    """A readable, path-safe name of a model id or folder."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", model.rstrip("/").split("/")[-1]).strip("-.") or "model"
+
+
+def encoder_slug(vision: VisionConfig) -> str:
+    """Folder of an encoder's features: a readable name and a hash of what they depend on."""
+    return f"{slug(vision.model)}-{keys_hash(vision.model_dump())}"
+
+
 class RunSpec(Section):
     """Everything the result of a training run depends on, besides the data."""
 
@@ -67,6 +78,11 @@ class RunSpec(Section):
     projector_trained: bool = Field(
         True, description="False: no stage 1, and adapters alone train in stage 2."
     )
+
+    @property
+    def encoder(self) -> str:
+        """Folder of the features that it reads."""
+        return encoder_slug(self.vision)
 
     def stage1_keys(self) -> dict[str, Any]:
         """The keys stage 1 depends on; equal keys share one stage-1 folder."""

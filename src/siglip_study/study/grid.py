@@ -15,7 +15,16 @@ from siglip_study.base.io import read_json
 from siglip_study.config import axes
 from siglip_study.config.study import Config
 from siglip_study.config.training import LlmConfig, ProjectorConfig, VisionConfig
-from siglip_study.study.cells import BASELINES, HELD_OUT, Cell, Role, RunSpec, keys_hash
+from siglip_study.study.cells import (
+    BASELINES,
+    HELD_OUT,
+    Cell,
+    Role,
+    RunSpec,
+    encoder_slug,
+    keys_hash,
+    slug,
+)
 from siglip_study.study.paths import Paths
 
 # ---- Which cells were chosen, and which of them report which clips.
@@ -65,11 +74,6 @@ def read_choice(path: Path) -> Choice:
     return {
         label: row.get("reports") or {"report": row["chosen"]} for label, row in projectors.items()
     }
-
-
-def _slug(model: str) -> str:
-    """A readable, path-safe name of a model id or folder."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", model.rstrip("/").split("/")[-1]).strip("-.") or "model"
 
 
 class Study:
@@ -330,24 +334,7 @@ class Study:
         return list(found.values())
 
     @cached_property
-    def encoder_slug(self) -> str:
-        """Folder of the features that controls and baselines see."""
-        return encoder_slug(self.first.vision)
-
-    @cached_property
-    def scorer_slug(self) -> str:
-        """Folder of the scorer's frame embeddings."""
-        scorer = self.config.scorer
-        keys = scorer.model_dump(include={"model", "revision", "frames", "weights"})
-        return f"scorer-{_slug(scorer.model)}-{keys_hash(keys)}"
-
-
-def encoder_slug(vision: VisionConfig) -> str:
-    """Folder of an encoder's features: a readable name and a hash of what they depend on."""
-    return f"{_slug(vision.model)}-{keys_hash(vision.model_dump())}"
-
-
-def cell_pattern(names: Iterable[str]) -> str:
+    def cell_pattern(names: Iterable[str]) -> str:
     """A regular expression for cells called ``<label>_<8 hex>``, by the labels of these names.
 
     Snakemake carries it in the text of every path with a wildcard, and goes through that again for
