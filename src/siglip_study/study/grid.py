@@ -334,7 +334,19 @@ class Study:
         return list(found.values())
 
     @cached_property
-    def cell_pattern(names: Iterable[str]) -> str:
+    def encoder_slug(self) -> str:
+        """Folder of the features that controls and baselines see."""
+        return encoder_slug(self.first.vision)
+
+    @cached_property
+    def scorer_slug(self) -> str:
+        """Folder of the scorer's frame embeddings."""
+        scorer = self.config.scorer
+        keys = scorer.model_dump(include={"model", "revision", "frames", "weights"})
+        return f"scorer-{slug(scorer.model)}-{keys_hash(keys)}"
+
+
+def cell_pattern(names: Iterable[str]) -> str:
     """A regular expression for cells called ``<label>_<8 hex>``, by the labels of these names.
 
     Snakemake carries it in the text of every path with a wildcard, and goes through that again for
