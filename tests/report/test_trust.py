@@ -1,5 +1,6 @@
 """What stands between a score and sight, in the tables and on the page."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,10 +10,11 @@ from support.page import Page
 
 from siglip_study.base.io import read_json, write_json, write_parquet
 from siglip_study.demo.captions import caption
-from siglip_study.demo.world import facts, sample_scene
+from siglip_study.demo.world import ATTRIBUTES, GRAINS, facts, sample_scene
 from siglip_study.ranking.orders import check_order, facts_score
 from siglip_study.ranking.pairs import PairTest
 from siglip_study.ranking.procedure import read_ranking
+from siglip_study.report.grain import grain_view
 from siglip_study.report.results import read_cells
 from siglip_study.report.tables import build_tables, read_table
 from siglip_study.report.trust import beyond_category
@@ -161,3 +163,76 @@ def test_facts_that_tell_nobody_apart_contradict_nobody():
     found = check_order(kappas, [pair("a", "b", 0.1, 0.001)])
     assert found.told == ()
     assert "none of 1 pairs" in truth_order(found).en
+
+
+# ---- What is kept, coarse and fine.
+
+
+def told_of(changed, scenes, seeds=3):
+    """Rows of runs whose captions tell ``changed`` scenes: projector → (scene, number) → scene."""
+    rng = np.random.default_rng(2)
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "cell": f"{label}{seed}", "projector": label, "role": "report", "seed": seed,
+                "id": [f"{i:03}" for i in range(len(scenes))],
+                "group": [f"{i:03}" for i in range(len(scenes))],
+                "caption": [
+                    caption(change(scene, i + seed), rng, style="clips")
+                    for i, scene in enumerate(scenes)
+                ],
+            }
+        )
+        for label, change in changed.items()
+        for seed in range(seeds)
+    )  # fmt: skip
+
+
+def test_a_compressor_that_loses_the_order_is_told_from_one_that_is_worse_at_everything():
+    rng = np.random.default_rng(3)
+    scenes = [sample_scene(rng, "clips") for _ in range(40)]
+    known = {f"{i:03}": facts(scene) for i, scene in enumerate(scenes)}
+    still = {"motion": "still", "camera": "static"}
+    changed = {
+        "keeps": lambda scene, i: scene,
+        "loses_order": lambda scene, i: replace(scene, **still) if i % 4 else scene,
+        "worse": lambda scene, i: scene if i % 2 else scenes[(i + 7) % 40],
+    }
+    tokens = {"keeps": 64, "loses_order": 16, "worse": 16}
+    found = grain_view(told_of(changed, scenes), known, tokens, 0.05)
+    keeps, loses, worse = found.rows
+    assert keeps.sentence.en == "" and min(keeps.values) > 0.9
+    assert "loses more of motion, camera (" in loses.sentence.en
+    assert "colour" not in loses.sentence.en
+    assert worse.sentence.en == "That worse loses detail beside keeps is not shown."
+    assert max(worse.values) < 0.7
+
+
+def test_without_facts_the_grain_is_the_category():
+    rng = np.random.default_rng(4)
+    ids = [f"{i:03}" for i in range(40)]
+    margins = {"references": (4.0, 3.0), "keeps": (2.0, 1.5), "category": (2.0, 0.3)}
+    clips = pl.concat(
+        pl.DataFrame({"id": ids, "group": ids, "standardised_margin": whole + noise}).with_columns(
+            pl.lit(label).alias("projector"),
+            pl.lit("references" if label == "references" else "report").alias("role"),
+            cell=pl.lit(f"{label}{seed}"),
+            seed=seed,
+            standardised_margin_within=pl.Series(within + noise),
+        )
+        for label, (whole, within) in margins.items()
+        for seed in range(1 if label == "references" else 3)
+        for noise in [rng.normal(0, 0.05, 40)]
+    )
+    tokens = {"keeps": 64, "category": 16}
+    keeps, category = grain_view(clips, None, tokens, 0.05).rows
+    assert keeps.values == pytest.approx([0.5, 0.5], abs=0.02)
+    assert category.values == pytest.approx([0.5, 0.1], abs=0.02)
+    assert "loses more of within the category (0.4" in category.sentence.en
+    # Of clips alone in their category nothing is known.
+    alone = clips.with_columns(standardised_margin_within=pl.lit(None, dtype=pl.Float64))
+    assert grain_view(alone, None, tokens, 0.05) is None
+
+
+def test_every_fact_has_a_grain():
+    assert sorted(sum(GRAINS.values(), ())) == sorted(ATTRIBUTES)

@@ -29,6 +29,14 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 #: Attributes that no single frame of unknown time can tell.
 MULTI_FRAME_ATTRIBUTES = ("motion", "camera")
 
+#: What a fact is about, from coarse to fine.
+GRAINS: dict[str, tuple[str, ...]] = {
+    "scene": ("thing", "place", "weather"),
+    "attributes": ("colour", "size"),
+    "count": ("count",),
+    "order": MULTI_FRAME_ATTRIBUTES,
+}
+
 #: Share of the fact tuples that each pool may see; who sees a tuple is decided by its hash.
 POOLS: dict[str, float] = {"clips": 0.20, "lm": 0.25, "tower": 0.30, "scorer": 0.25}
 _POOL_ENDS = list(zip(POOLS, accumulate(POOLS.values()), strict=True))

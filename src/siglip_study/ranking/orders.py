@@ -68,8 +68,12 @@ def _tau(a: Mapping[str, float], b: Mapping[str, float]) -> float | None:
 # ---- The order of the known facts, held against the order that D claims: the demo's last word.
 
 
-def facts_score(captions: Sequence[str], facts: Sequence[Mapping[str, str]]) -> np.ndarray:
-    """What each clip adds to the mean κ over attributes, ``[N]``: its mean is that κ.
+def facts_score(
+    captions: Sequence[str],
+    facts: Sequence[Mapping[str, str]],
+    attributes: Sequence[str] | None = None,
+) -> np.ndarray:
+    """What each clip adds to the mean κ over attributes (None: all), ``[N]``: its mean is that κ.
 
     ``κ = mean over attributes of (accuracy − majority) / (1 − majority)``, so a clip adds the same
     with "right" in accuracy's place. Attributes of one value only tell nothing and are left out.
@@ -78,7 +82,7 @@ def facts_score(captions: Sequence[str], facts: Sequence[Mapping[str, str]]) -> 
 
     said = [parse_facts(caption) for caption in captions]
     columns = []
-    for attribute in facts[0]:
+    for attribute in attributes or facts[0]:
         true = [row[attribute] for row in facts]
         majority = max(true.count(value) for value in set(true)) / len(true)
         if majority < 1:

@@ -111,6 +111,16 @@ def by_group(clips: pl.DataFrame, name: str, metric: str) -> np.ndarray:
     return known_group_means(values, own["group"].to_list())
 
 
+def by_projector(clips: pl.DataFrame, values: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Projector → ``[S, G]`` of M, or of ``values`` (cell → one a clip in the order of ids)."""
+    found: dict[str, list[np.ndarray]] = {}
+    reports = clips.filter(pl.col("role") == "report").sort("projector", "seed", "id")
+    for (label, _, cell), own in reports.group_by("projector", "seed", "cell", maintain_order=True):
+        row = own[M].to_numpy() if values is None else values[str(cell)]
+        found.setdefault(str(label), []).append(group_means(row, own["group"].to_list())[1])
+    return {label: np.stack(rows) for label, rows in found.items()}
+
+
 def join_draws(cells: list[CellResult], clips: pl.DataFrame) -> list[CellResult]:
     """``cells`` with one in place of all runs of a control, where it has several.
 

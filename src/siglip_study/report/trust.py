@@ -3,10 +3,10 @@ captioners and models that see nothing, and the facts that only the demo knows."
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from siglip_study.base.io import read_json
@@ -15,9 +15,10 @@ from siglip_study.ranking.orders import check_order, facts_score
 from siglip_study.ranking.pairs import baseline_tests
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import group_means
-from siglip_study.report.controls import FIGURES, GAPS, GATED, MUST_FAIL, WITHIN, M
+from siglip_study.report.controls import FIGURES, GAPS, GATED, MUST_FAIL, WITHIN, M, by_projector
+from siglip_study.report.grain import grain_view
 from siglip_study.report.language import Text, capital
-from siglip_study.report.results import ROLES, CellResult, mean, only
+from siglip_study.report.results import ROLES, CellResult, mean, only, report_runs
 from siglip_study.report.wording.claims import (
     category_sentence,
     company,
@@ -71,20 +72,28 @@ def beyond_category(
     # Two trainings that report a half each have rows too, but are none of the cells.
     roles = ("report", "references", "control_category")
     names = [cell.name for cell in cells if cell.role in roles]
-    facts = ("cell", "projector", "role", "seed", "id", "group", "category", "caption")
+    columns = ("cell", "projector", "role", "seed", "id", "group", "category", "caption")
     clips = (
         pl.scan_parquet(results / "tables" / "clips.parquet")
-        .select(*facts, M, WITHIN[0])
+        .select(*columns, M, WITHIN[0])
         .filter(pl.col("cell").is_in(names))
         .collect()
     )
     gates = {row["cell"]: row["gate"] for row in controls}
+    path = Paths(results).demo / "facts.json"
+    facts = read_json(path, "facts/1") if path.is_file() else None
+    sizes = {
+        label: runs[0].run.get("tokens_per_video") for label, runs in report_runs(cells).items()
+    }
+    grounded = [own.projector for own in ranking.projectors if own.gate.verdict == "grounded"]
+    tokens = {label: size for label in grounded if (size := sizes.get(label)) is not None}
     return {
         **_negatives(cells, controls, clips),
         "generic": _generic(cells, gates),
         "category": _category(cells, gates, clips, ranking.alpha),
         "blind_captions": _blind_captions(results, cells),
-        "truth_order": _truth_order(results, clips, ranking),
+        "truth_order": _truth_order(facts, clips, ranking),
+        "grain": grain_view(clips, facts, tokens, ranking.alpha),
     }
 
 
@@ -153,7 +162,7 @@ def _category(
     if found is None:
         return None
     bar = clips.filter(pl.col("role") == "control_category").sort("id")
-    scores = _by_projector(clips)
+    scores = by_projector(clips)
     above: list[str] | None = None
     rest: list[str] = []
     if scores and len(bar):
@@ -163,16 +172,6 @@ def _category(
         rest = [test.projector for test in tests if not test.cleared]
     margins = found.value(M), found.value(WITHIN[0])
     return category_sentence(margins, gates.get(found.name), above, rest)
-
-
-def _by_projector(clips: pl.DataFrame, values: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Projector → ``[S, G]`` of M, or of ``values`` (cell → one a clip in the order of ids)."""
-    found: dict[str, list[np.ndarray]] = {}
-    reports = clips.filter(pl.col("role") == "report").sort("projector", "seed", "id")
-    for (label, _, cell), own in reports.group_by("projector", "seed", "cell", maintain_order=True):
-        row = own[M].to_numpy() if values is None else values[str(cell)]
-        found.setdefault(str(label), []).append(group_means(row, own["group"].to_list())[1])
-    return {label: np.stack(rows) for label, rows in found.items()}
 
 
 def _blind_captions(results: Path, cells: list[CellResult]) -> dict[str, dict[str, str]]:
@@ -197,18 +196,18 @@ def _blind_captions(results: Path, cells: list[CellResult]) -> dict[str, dict[st
 # ---- The facts, which only the demo knows.
 
 
-def _truth_order(results: Path, clips: pl.DataFrame, ranking: Ranking) -> dict[str, Any] | None:
+def _truth_order(
+    facts: Mapping[str, Mapping[str, str]] | None, clips: pl.DataFrame, ranking: Ranking
+) -> dict[str, Any] | None:
     """Whether M contradicts the facts."""
-    path = Paths(results).demo / "facts.json"
-    reports = clips.filter(pl.col("role") == "report").sort("id")
-    if not path.is_file() or reports.is_empty() or not ranking.pairs:
+    reports = clips.filter(role="report").sort("id")
+    if facts is None or reports.is_empty() or not ranking.pairs:
         return None
-    facts = read_json(path, "facts/1")
     scores = {
         str(cell): facts_score(own["caption"].to_list(), [facts[clip] for clip in own["id"]])
         for (cell,), own in reports.group_by("cell", maintain_order=True)
     }
-    order = check_order(_by_projector(clips, scores), ranking.pairs, ranking.alpha)
+    order = check_order(by_projector(clips, scores), ranking.pairs, ranking.alpha)
     state = "bad" if order.contradict else "good" if order.told else "plain"
     return {"sentence": truth_order(order), "state": state}
 

@@ -163,6 +163,15 @@ SAID: dict[str, Text] = {
         "{text}. {agree}에서도 1위입니다. {differ}^이/가 1위입니다.",
     ),
     "orders.differs": Text("{best} by {measure}", "{measure}에서는 {best}"),
+    "grain.lost": Text(
+        "Beside {keeper}, {who} loses more of {grains} than of the coarse.",
+        "{keeper}에 비해 {who}^은/는 범주보다 {grains}에서 더 많이 잃습니다.",
+    ),
+    "grain.how": Text("{grain} ({lost} {interval})", "{grain}({lost} {interval})"),
+    "grain.kept": Text(
+        "That {who} loses detail beside {keeper} is not shown.",
+        "{who}^이/가 {keeper}보다 세부를 더 잃는다는 것은 확인되지 않았습니다.",
+    ),
     "truth.nothing": Text(
         "The facts (mean κ) tell none of {n} pairs of projectors apart, and so contradict nothing.",
         "사실(평균 κ)로는 프로젝터 {n}쌍 가운데 어느 쌍도 가려지지 않아 모순도 없습니다.",
@@ -407,6 +416,23 @@ def metric_orders_sentence(
         agree=listed(agree),
         differ=listed(differ),
     )
+
+
+def grain_sentence(who: str, keeper: str, tests: Mapping[Text, PairTest]) -> Text:
+    """What ``who`` loses beside ``keeper``; ``tests`` are of each finer grain less the coarse.
+
+    The interval is the one that excludes 0 exactly where the test claims it.
+    """
+    lost = []
+    for grain, test in tests.items():
+        sign = 1 if test.a == keeper else -1
+        if test.significant and sign * test.difference > 0:
+            ends = sorted(sign * (end or 0.0) for end in (test.joint_low, test.joint_high))
+            told = {"lost": significant(abs(test.difference)), "interval": span(*ends)}
+            lost.append(_say("grain.how", grain=grain.lower(), **told))
+    if not lost:
+        return _say("grain.kept", who=who, keeper=keeper)
+    return _say("grain.lost", who=who, keeper=keeper, grains=listed(lost))
 
 
 def truth_order(order: TruthOrder) -> Text:

@@ -155,6 +155,7 @@ EVIDENCE: dict[str, Text] = {
     "evidence.sight": Text(
         "Beyond the category, and what the video is worth", "범주 이상을 보는가, 영상이 쓰이는가"
     ),
+    "evidence.grain": Text("What each keeps, coarse to fine", "무엇을 남기는가: 범주와 세부"),
     "facts.attribute": Text("Fact", "사실"),
     "facts.caption": Text(
         "Means of the report seeds; the interval reaches from the lowest lower to the highest "
@@ -168,6 +169,30 @@ EVIDENCE: dict[str, Text] = {
         "데모의 세계는 프로그램이 그리므로 사실을 알고 있습니다. 말하지 않은 사실은 틀린 것으로 "
         "셉니다.",
     ),
+    "grain.all": Text("All clips", "모든 영상"),
+    "grain.attributes": Text("Colour, size", "색, 크기"),
+    "grain.count": Text("Count", "수"),
+    "grain.detail": Text("Is detail lost?", "세부를 잃습니까?"),
+    "grain.facts": Text(
+        "Facts that captions tell right (mean κ), the coarse first. Worse at all of them alike is "
+        "no loss of detail: tested is each finer grain less the coarse, against the best of those "
+        "that keep the most tokens.",
+        "캡션이 맞힌 사실(평균 κ)이며, 첫 열이 범주와 장면입니다. 모두를 고르게 덜 맞히는 것은 "
+        "세부를 잃은 것이 아닙니다. 세부마다 첫 열을 뺀 값을, 토큰을 가장 많이 남기는 것 가운데 "
+        "가장 좋은 것과 비교합니다.",
+    ),
+    "grain.margins": Text(
+        "M as a share of the human captions', over all clips and within the category. Worse at "
+        "both alike is no loss of detail: tested is the second less the first, against the best "
+        "of those that keep the most tokens.",
+        "사람 캡션의 M에 대한 비율이며, 모든 영상과 같은 범주 안의 값입니다. 둘을 고르게 덜 맞히는 "
+        "것은 세부를 잃은 것이 아닙니다. 둘째에서 첫째를 뺀 값을, 토큰을 가장 많이 남기는 것 "
+        "가운데 가장 좋은 것과 비교합니다.",
+    ),
+    "grain.order": Text("Motion, camera", "움직임, 카메라"),
+    "grain.scene": Text("Thing, place, weather", "사물, 장소, 날씨"),
+    "grain.tokens": Text("Tokens a clip", "영상당 토큰"),
+    "grain.within": Text("Within the category", "같은 범주 안"),
     "measures.ahead": Text("Same one ahead throughout", "앞선 쪽이 늘 같음"),
     "measures.carry": Text("Runs that carry the claim", "주장을 떠받치는 학습"),
     "measures.change": Text("Largest change, and without which video", "가장 큰 변화와 뺀 영상"),
