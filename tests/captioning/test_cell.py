@@ -1,5 +1,6 @@
 """Captions and losses of a cell: from the checkpoint or while loaded, the same to the bit."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +88,24 @@ def test_captions_handed_over_equal_those_of_the_checkpoint(study, tmp_path):
     tables = [pl.read_parquet(folder / "losses.parquet") for folder in (early, late)]
     assert tables[0].equals(tables[1])
     assert tables[0]["loss"].is_finite().all()
+
+
+def test_a_first_stage_captions_as_it_stands(study, tmp_path):
+    """Its checkpoint has no adapters; what it says is what the model said at the end of stage 1."""
+    loaded = LoadedRun(study.cell.run, study.inputs, use_device(RUNTIME))
+    model = loaded.model()
+    model.calibrate(loaded.clips("train").features.batch(["train0", "train1"]), True)
+    checkpoint, out = tmp_path / "checkpoint", tmp_path / "alone"
+    save_checkpoint(checkpoint, model, {})
+    cell = replace(study.cell, role="control_stage1")
+    caption_from_checkpoint(cell, study.inputs, checkpoint, SETTINGS, RUNTIME, out)
+    told = read_json(out / "captions.json", "captions/1")
+    assert told["cell"] == cell.name and {r["condition"] for r in told["records"]} == {"matched"}
+    clips = loaded.clips("report")
+    said = generate_captions(
+        model, loaded.tokenizer, clips.ids, clips.features.batch, max_new_tokens=8, batch_size=3
+    )
+    assert [record["caption"] for record in told["records"]] == [caption.text for caption in said]
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["prompts read once", "whole sequences"])

@@ -208,6 +208,25 @@ def test_an_untrained_projector_has_no_first_stage_and_shares_no_name():
         study(controls={"untrained_projector": "x"})
 
 
+def test_stage_1_alone_is_a_captioner_of_the_chosen_cell_and_trains_nothing():
+    plain, made = study(), study(controls={"stage1_alone": True})
+    alone = set(made.cells) - set(plain.cells)
+    # One a projector: points of one first stage share it.
+    assert sorted(name.rpartition("_")[0] for name in alone) == [
+        "stage1.linear",
+        "stage1.query_abstractor",
+    ]
+    assert made.stage1_cells.keys() == plain.stage1_cells.keys()
+    chosen = made.tuning[3].name
+    choice = {"linear": {"report": chosen}}
+    fresh = made.reported([chosen])[0]
+    (cell,) = made.first_stages([chosen])
+    assert (cell.name, cell.role) == (f"stage1.{fresh.stage1_name}", "control_stage1")
+    assert cell.stage1_name == fresh.stage1_name and cell.captioned == ("report",)
+    told = set(made.captioners("report", choice)) - set(plain.captioners("report", choice))
+    assert told == {cell.name} == set(made.by_role(choice)["control_stage1"])
+
+
 def test_each_point_is_trained_once_a_tuning_seed_and_afresh_once_a_report_seed():
     one, two = study(), study(seeds={"tuning": [0, 7], "report": [1, 2]})
     assert [[run.run.seed for run in runs] for runs in two.points] == [[0, 7]] * 8

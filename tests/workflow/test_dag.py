@@ -95,8 +95,17 @@ def test_the_token_matched_table_asks_the_scorer_and_trains_every_row(
     assert plan.jobs["scorer_check"] == plan.jobs["scorer_verdict"] == 1
 
 
-def test_the_presets_of_the_full_study_are_a_target(house: Any, tmp_path: Any) -> None:
-    study, config = with_root(house, "study", tmp_path)
+def test_stage_1_alone_is_captioned_without_a_second_stage(house: Any) -> None:
+    config = house.write_config("alone.yaml", controls={"stage1_alone": True})
+    names = [name for name in Study(load(config)).cells if name.startswith("stage1.linear_")]
+    (target,) = (f"results/runs/{name}/captions.json" for name in names)
+    plan = house.snakemake("--dry-run", target, config=config)
+    assert plan.status == 0, plan.text
+    assert (plan.jobs["stage1"], plan.jobs["captions"], plan.jobs.get("stage2", 0)) == (1, 1, 0)
+
+
+def test_the_presets_of_the_published_study_are_a_target(house: Any, tmp_path: Any) -> None:
+    study, config = with_root(house, "published", tmp_path)
     plan = house.snakemake("presets", "--dry-run", config=config)
     assert plan.status == 0, plan.text
     assert plan.jobs["stage2"] == plan.jobs["stage1"] == len(study["presets"]) == 5

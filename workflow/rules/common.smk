@@ -152,6 +152,14 @@ def stage1_files(wildcards, name):
     return [PATHS.stage1(cell.stage1_name) / name] if cell.has_stage1 else []
 
 
+def checkpoint_captioned(wildcards):
+    """The weights that a cell captions with."""
+    cell = cell_of(wildcards)
+    alone = cell.role == "control_stage1"
+    folder = PATHS.stage1(cell.stage1_name) if alone else PATHS.run(cell.name)
+    return folder / "checkpoint"
+
+
 def captions_scored(wildcards):
     """Captions that a scoring job scores; which are reported is known once cells are chosen.
 

@@ -87,7 +87,7 @@ rule captions:
         # For the mean feature, a diagnostic.
         train_clips=CLIPS["train"],
         train=lambda wildcards: features_of(cell_of(wildcards).run)["train"],
-        checkpoint=PATHS.run("{cell}") / "checkpoint",
+        checkpoint=checkpoint_captioned,
     output:
         captions=PATHS.run("{cell}") / "captions.json",
         losses=PATHS.run("{cell}") / "losses.parquet",

@@ -36,11 +36,12 @@ def caption_from_checkpoint(
     runtime: RuntimeConfig,
     out: Path,
 ) -> None:
-    """Load a trained cell and caption its splits."""
+    """Load a trained cell, or a first stage alone, and caption its splits."""
+    adapted = cell.role != "control_stage1"
     with loading():
-        import_libraries(cell.run.llm, adapters=True)
+        import_libraries(cell.run.llm, adapters=adapted)
     loaded = LoadedRun(cell.run, inputs, use_device(runtime), runtime.memory_gb)
-    model = loaded.model(adapters=checkpoint)
+    model = loaded.model(adapters=checkpoint if adapted else None)
     load_projector(checkpoint, model)
     model.llm = weights_for_captions(model.llm, cell.run.llm, runtime.memory_gb)
     write_captions(loaded, model, cell, settings, runtime, out)

@@ -203,6 +203,11 @@ class ControlsConfig(Section):
     untrained_projector: Label | None = Field(
         None, description="Projector left at its initialisation; adapters alone train."
     )
+    stage1_alone: bool = Field(
+        False,
+        description="Caption with stage 1 of each chosen cell's first report run, as it stands: "
+        "what could be told before stage 2. Trains nothing more.",
+    )
 
 
 class CaptionConfig(Section):

@@ -36,8 +36,8 @@ WITHIN = ("standardised_margin_within", "auc_within", "retrieval_r1_within")
 DIVERSITY = ("effective_captions", "top_cluster_share")
 #: Controls that are trained, and must come out as not grounded.
 MUST_FAIL = ("control_blind", "control_noise", "control_permuted", "control_hot")
-#: Judged by the gate as if they were projectors; the last two train nothing.
-GATED = (*MUST_FAIL, "control_untrained", "control_generic", "control_category")
+#: Judged by the gate as if they were projectors; the last three train nothing.
+GATED = (*MUST_FAIL, "control_untrained", "control_stage1", "control_generic", "control_category")
 SEES_MORE = Text("Above 0: more is seen than the category.", "0보다 크면 범주 이상을 봅니다.")
 
 EXPECTATIONS: dict[str, Text] = {
@@ -79,6 +79,10 @@ EXPECTATIONS: dict[str, Text] = {
     "control_untrained": Text(
         "A secondary bar, not a test: what adapters make of random projections.",
         "시험이 아니라 보조 기준선입니다. 무작위 투영으로 어댑터가 해내는 정도입니다.",
+    ),
+    "control_stage1": Text(
+        "Not a test: what the projector's first stage says before adapters and projector train on.",
+        "시험이 아닙니다. 2단계를 학습하기 전에 1단계의 프로젝터만으로 하는 말입니다.",
     ),
     "report": Text(
         "Loss gap above 0: the reference costs more with another clip's video.",

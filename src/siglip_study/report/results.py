@@ -27,6 +27,7 @@ ROLES: dict[str, Text] = {
     "control_noise": Text("Trained on noise", "잡음으로 학습"),
     "control_permuted": Text("Trained on swapped captions", "뒤바꾼 캡션으로 학습"),
     "control_untrained": Text("Projector left untrained", "학습하지 않은 프로젝터"),
+    "control_stage1": Text("Stage 1 alone", "1단계만"),
     "control_hot": Text("Made to collapse", "일부러 망가뜨린 학습"),
     "preset": Text("Published preset", "발표된 설정"),
 }
@@ -39,8 +40,11 @@ def role_name(role: str) -> Text:
 
 #: Said of one of two trainings that report a half each.
 OF_ONE_HALF = Text(" of one half", "(절반)")
-#: Captioners that train nothing and so have no ``cell.json``.
-UNTRAINED = ("references", "control_retrieval", "control_generic", "control_category")
+#: Captioners that train nothing of their own and so have no ``cell.json``.
+UNTRAINED = (
+    *("references", "control_retrieval", "control_generic", "control_category"),
+    "control_stage1",
+)
 
 
 @dataclass(frozen=True)

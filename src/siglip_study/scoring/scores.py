@@ -61,15 +61,13 @@ def score_study(
     """
     paths = study.paths
     choice = {} if phase == "tuning" else read_choice(paths.selection)
-    captioners = [
-        Captioner(
-            name,
-            BASELINES[name] if name in BASELINES else study.cells[name].role,
-            paths.run(name),
-            study.references(phase) if name == REFERENCES else paths.run(name),
-        )
-        for name in study.captioners(phase, choice)
-    ]
+    captioners = []
+    for name in study.captioners(phase, choice):
+        folder = study.references(phase) if name == REFERENCES else paths.run(name)
+        about: dict[str, Any] = {"role": BASELINES.get(name)}
+        if (cell := study.cells.get(name)) is not None:
+            about = {"role": cell.role, "projector": cell.label, "seed": cell.run.seed}
+        captioners.append(Captioner(name, folder=paths.run(name), scores=folder, **about))
     # Fitted in this job on clips that only choose, and where halves do so for each other.
     temperature = None
     if phase == "report" and not study.cross_fit:

@@ -53,7 +53,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Captioner:
-    """One captioner: its name, role, folder of ``captions.json``, and where its scores go.
+    """One captioner: its name, role, folder of ``captions.json``, where its scores go, and what was
+    trained: label and seed.
 
     The human references have no such file: their captions are the clips' own first ones.
     """
@@ -62,6 +63,8 @@ class Captioner:
     role: str
     folder: Path
     scores: Path
+    projector: str | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -231,13 +234,11 @@ def score_captioner(
         made: the captions of each.
         bert: the BERTScore model and its baseline.
     """
-    path = captioner.folder / "cell.json"
-    run = read_json(path, "cell/1") if path.is_file() else {}
     about = {
         "cell": captioner.name,
         "role": captioner.role,
-        "projector": run.get("projector"),
-        "seed": run.get("seed"),
+        "projector": captioner.projector,
+        "seed": captioner.seed,
         "inputs": key,
     }
     scored = [_score(captioner, *pair, bert) for pair in zip(splits, made, strict=True)]

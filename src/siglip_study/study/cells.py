@@ -29,6 +29,7 @@ Role = Literal[
     "control_noise",
     "control_permuted",
     "control_untrained",
+    "control_stage1",
     "preset",
 ]
 Sabotage = Literal["none", "noise_features", "permuted_captions"]
@@ -108,6 +109,9 @@ class RunSpec(Section):
 class Cell:
     """A run under its name, with the role it plays in the study.
 
+    In the role ``control_stage1`` it is a run's first stage as it stands, captioned and trained no
+    further: its name is that stage's.
+
     ``captioned`` are the held-out splits it captions: ``selection`` for a tuning cell, else
     ``report``; under cross-fitting (``exchanged``) these are halves A and B, and every cell but a
     preset captions both. ``settings`` are those of a point of the grid that are not alike in all of
@@ -122,6 +126,8 @@ class Cell:
 
     @cached_property
     def name(self) -> str:
+        if self.role == "control_stage1":
+            return f"stage1.{self.stage1_name}"
         return f"{self.label}_{keys_hash(self.run.keys())}"
 
     @cached_property

@@ -232,6 +232,14 @@ class Study:
         """The chosen tuning cells, each trained afresh with every report seed."""
         return [self._afresh(name, seed) for name in chosen for seed in self.config.seeds.report]
 
+    def first_stages(self, chosen: Iterable[str]) -> list[Cell]:
+        """Stage 1 of each chosen cell's first report run as a captioner, where the config asks."""
+        if not self.config.controls.stage1_alone:
+            return []
+        first = self.config.seeds.report[0]
+        alone = [replace(self._afresh(name, first), role="control_stage1") for name in chosen]
+        return list({cell.name: cell for cell in alone}.values())
+
     def still_there(self, choice: Choice) -> Choice:
         """The choice without projectors whose chosen cell has left the grid since.
 
@@ -270,7 +278,8 @@ class Study:
         """Names of everything that a scoring job scores: trained cells, then baselines."""
         if phase == "tuning":
             return [*(cell.name for cell in self.tuning), "references"]
-        trained = [*self.reported(chosen_cells(choice)), *self.controls]
+        chosen = chosen_cells(choice)
+        trained = [*self.reported(chosen), *self.controls, *self.first_stages(chosen)]
         return [*(cell.name for cell in trained), *BASELINES]
 
     def entrants(self, choice: Choice) -> list[Entrant]:
@@ -287,7 +296,7 @@ class Study:
     def by_role(self, choice: Choice) -> dict[str, list[str]]:
         """Role → names of the captioners that the report compares, entrants first."""
         roles: dict[str, list[str]] = {"report": [entry.name for entry in self.entrants(choice)]}
-        for cell in [*self.tuning, *self.controls]:
+        for cell in [*self.tuning, *self.controls, *self.first_stages(chosen_cells(choice))]:
             roles.setdefault(cell.role, []).append(cell.name)
         for name, role in BASELINES.items():
             roles.setdefault(role, []).append(name)
@@ -302,7 +311,8 @@ class Study:
         """
         fresh = self.reported(runs[0].name for runs in self.points)
         cells: dict[str, Cell] = {}
-        for cell in [*self.tuning, *fresh, *self.controls, *self.presets]:
+        alone = self.first_stages(runs[0].name for runs in self.points)
+        for cell in [*self.tuning, *fresh, *self.controls, *self.presets, *alone]:
             if cell.name in cells:
                 raise StudyError(
                     f"cell '{cell.name}' appears twice ({cells[cell.name].role} and {cell.role}); "
@@ -314,7 +324,7 @@ class Study:
     @cached_property
     def stage1_cells(self) -> dict[str, Cell]:
         """Stage-1 name → a cell that has this stage 1."""
-        return {cell.stage1_name: cell for cell in self.cells.values() if cell.has_stage1}
+        return {cell.stage1_name: cell for cell in reversed(self.cells.values()) if cell.has_stage1}
 
     # --- features -------------------------------------------------------------------------------
 

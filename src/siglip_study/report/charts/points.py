@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,10 +59,14 @@ def controls(
     if not own:
         return None
     own.sort(key=lambda row: -row["value"])
+    roles = Counter(row["role"] for row in own)
     texts, points = [], []
     for i, row in enumerate(own):
         outcome = {True: "good", False: "bad", None: "plain"}[row["as_expected"]]
-        name, word = role_name(row["role"]), say(f"charts.outcome.{outcome}")
+        name = role_name(row["role"])
+        if roles[row["role"]] > 1:
+            name = join(": ", [name, str(row["projector"])])
+        word = say(f"charts.outcome.{outcome}")
         texts += [name, word]
         value = f"{with_bounds(row['value'], row['low'], row['high'])}"
         points.append(
