@@ -50,8 +50,12 @@ def changed(before, after):
     return {split for split in before if before[split] != after[split]}
 
 
-def test_nothing_changes_by_itself(digests):
-    assert digests() == digests()
+def test_nothing_changes_by_itself_nor_with_how_the_folder_is_written(root, digests, monkeypatch):
+    monkeypatch.chdir(root)
+    assert digests() == digests() == digests(".") == digests(f"{root}/")
+    kept = (root / "results/data/digests.json").stat().st_mtime_ns
+    digests(".")
+    assert (root / "results/data/digests.json").stat().st_mtime_ns == kept, "read again"
 
 
 def add(clip, split, file=None, **keys):

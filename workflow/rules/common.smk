@@ -1,4 +1,5 @@
 # The study that the config spells out. Everything a rule knows about cells and paths it asks here.
+import gc
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,10 @@ from siglip_study.data.fingerprint import split_digests
 from siglip_study.study.cells import HELD_OUT, SPLITS, TRAINED_ON
 from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
+
+# The plan of a thousand cells is millions of objects that stay: looking for garbage among them
+# again and again is a tenth of planning.
+gc.set_threshold(100_000, 20, 100)
 
 
 def refuse(sentence):
@@ -81,6 +86,10 @@ def growing(amount):
 # cluster there is no telling how many: head and node must say the same.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
 CORES = 1 if ON_CLUSTER else workflow.resource_settings.cores
+if not ON_CLUSTER:
+    # Snakemake would import it to ask of each parameter whether it is one of its tables: half a
+    # second of every run. (Clusters' plugins have tables of their own, and jobs are processes.)
+    sys.modules.setdefault("pandas", None)
 ON_CPU = CONFIG.runtime.device == "cpu"
 MODEL_THREADS = (CONFIG.runtime.cpu_threads or CORES or 1) if ON_CPU else 1
 GPU = {

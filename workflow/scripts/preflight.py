@@ -1,11 +1,14 @@
 """Check everything that can be checked before GPU time is spent."""
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.jobs import job, log
+from siglip_study.base.jobs import job, loading, log
 from siglip_study.config import parse
 
 with job(snakemake.log[0]):
-    from siglip_study.planning.preflight import preflight, verdict
+    with loading():
+        import transformers.modeling_utils  # noqa: F401 (most of what laying models out imports)
+
+        from siglip_study.planning.preflight import preflight, verdict
 
     findings = preflight(parse(snakemake.config))
     for finding in findings:

@@ -55,10 +55,14 @@ def _listed(config: Config, keys: str) -> dict[str, str]:
     if not root.is_dir():
         return dict.fromkeys(splits, "made")
     seen = hashlib.sha256(keys.encode())
-    for path, not_entered in walk(root, config.data.follow_links, skip=Path(config.output_dir)):
-        if path != root / _MADE:
-            stat = path.stat(follow_symlinks=path.exists())
-            seen.update(os.fsencode(f"{path.relative_to(root)}\0{not_entered}"))
+    above = os.path.join(root, "")  # noqa: PTH118 (as the walk writes it: a path drops "./")
+    for entry, not_entered in walk(root, config.data.follow_links, skip=Path(config.output_dir)):
+        if entry.path != above + _MADE:
+            try:
+                stat = os.stat(entry.path)  # noqa: PTH116 (a path more would cost more)
+            except OSError:  # a link to nothing
+                stat = os.lstat(entry.path)
+            seen.update(os.fsencode(f"{entry.path[len(above) :]}\0{not_entered}"))
             seen.update(f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}\0".encode())
     kept = Paths(config.output_dir).data / "digests.json"
     known: dict[str, Any] = read_json(kept, "digests/2", "digests/1") if kept.is_file() else {}

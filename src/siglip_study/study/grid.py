@@ -219,9 +219,13 @@ class Study:
             for name, preset in self.config.presets.items()
         ]
 
+    @cached_property
+    def _tuning_by_name(self) -> dict[str, Cell]:
+        return {cell.name: cell for cell in self.tuning}
+
     def _afresh(self, name: str, seed: int) -> Cell:
         """A tuning cell under another seed, to be reported."""
-        cell = next((cell for cell in self.tuning if cell.name == name), None)
+        cell = self._tuning_by_name.get(name)
         if cell is None:
             raise StudyError(
                 f"{self.paths.selection}: chose cell {name!r}; expected one of the config's grid."
@@ -245,8 +249,8 @@ class Study:
 
         For a plan: what was chosen from other cells is chosen anew before it is used.
         """
-        names = {cell.name for cell in self.tuning}
-        return {label: own for label, own in choice.items() if names.issuperset(own.values())}
+        names = self._tuning_by_name.keys()
+        return {label: own for label, own in choice.items() if names >= {*own.values()}}
 
     def stage1_resume(self, cell: Cell, code: str) -> Path:
         """Resume point of a cell's first stage; its second stage gives it up.
