@@ -1,4 +1,5 @@
-"""Draw the pictures of the READMEs: the first screen of a finished study's page, in each language.
+"""Draw the pictures of the docs: the first screen of a finished study's page, in each language, and
+its losses.
 
     python -m tools.page_pictures results/report.html docs/pictures
 
@@ -16,6 +17,8 @@ from pathlib import Path
 from siglip_study.base.errors import StudyError
 from siglip_study.report.language import LANGUAGES
 
+#: Figures of the study that the docs show as it drew them.
+FIGURES = ("losses.svg",)
 #: Pixels of the picture: what is seen of the page at first.
 SIZE = (1366, 768)
 #: Milliseconds that a page has to load its fonts and its clips.
@@ -57,9 +60,11 @@ def draw(page: Path, folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw the pictures of the READMEs.")
+    parser = argparse.ArgumentParser(description="Draw the pictures of the docs.")
     parser.add_argument("page", type=Path, help="report.html of a finished study")
     parser.add_argument("folder", type=Path, help="where the pictures go")
     told = parser.parse_args()
     for path in draw(told.page, told.folder):
         print(path)
+    for name in FIGURES:
+        print(shutil.copy(told.page.parent / "figures" / name, told.folder))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from siglip_study import projectors
+from siglip_study.runs.clips import Clips
 from siglip_study.training import diagnosis
 from siglip_study.training.diagnosis import (
     VideoShare,
@@ -15,6 +16,7 @@ from siglip_study.training.diagnosis import (
     between_cosine,
     diagnose,
     effective_rank,
+    frame_cost,
     neighbour_overlap,
 )
 
@@ -246,6 +248,29 @@ def test_the_rank_of_many_tokens_is_taken_of_evenly_spaced_ones(
     look(model)
     tokens = model.video_embeddings(features.batch(IDS))
     torch.testing.assert_close(asked[1], tokens[:, [0, 4]].flatten(0, 1).detach())
+
+
+def test_a_foreign_frame_costs_what_the_loss_says_and_nothing_where_no_video_is_seen(
+    make_model, features, accelerator
+):
+    captions = tuple(((3, 4 + i, 5),) for i in range(6))
+    clips = Clips(tuple(IDS[:6]), features, captions, 0)
+    model = make_model()
+    # Frames 0, 1, 0, … of clips 0, 1, 2, … are those of the next clip.
+    own = features.batch(IDS[:6])
+    changed, foreign = own.clone(), features.batch([*IDS[1:6], IDS[0]])
+    for i in range(6):
+        changed[i, i % own.shape[1]] = foreign[i, i % own.shape[1]]
+    model.eval()
+    with torch.no_grad():
+        sums = [model.caption_loss(x, [c[0] for c in captions])[0] for x in (own, changed)]
+    expected = float((sums[1] - sums[0]).mean()) / 3
+    for batch in (6, 2):
+        assert frame_cost(model, clips, 6, batch, accelerator) == pytest.approx(expected, abs=1e-5)
+    assert abs(expected) > 1e-4
+    blind = make_model("constant_prefix", tokens=4)
+    assert frame_cost(blind, clips, 6, 6, accelerator) == 0.0
+    assert frame_cost(model, clips, 1, 6, accelerator) is None
 
 
 # ---- In training.

@@ -73,6 +73,8 @@ def test_both_stages_leave_what_their_rules_declare(world, done):
         epochs = pl.read_parquet(folder / "epochs.parquet")
         assert {"val_loss", "quick_effective_captions", "is_best"} <= {*epochs.columns}
         assert epochs["quick_n"].to_list() == [2] * epochs.height
+        # Of the weights that the stage ends with.
+        assert epochs["diag_frame_cost"].null_count() == epochs.height - 1
         # Whether a job succeeded is known to later jobs only: they give the resume points up.
         assert list((world.root / f"r-s{number}").glob("step-*"))
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from siglip_study.captioning.generate import generate_captions
 from siglip_study.metrics.diversity import clusters, distinct_ratio, effective_captions
 from siglip_study.models.vlm import VisionLanguageModel
-from siglip_study.runs.clips import Clips
+from siglip_study.runs.clips import Clips, caption_losses
 from siglip_study.runs.run import LoadedRun
 
 # ---- How vectors of clips lie to each other: unchanged when every vector is scaled by one factor.
@@ -202,6 +202,41 @@ def diagnose(
         float(torch.stack(entropies).mean()) if entropies else None,
     )
     return {"diag_n": len(ids), **dict(zip(_COLUMNS, values, strict=True))}
+
+
+#: Clips whose frames are exchanged, at most: each is read twice by the whole model.
+FOREIGN_CLIPS = 16
+
+
+def frame_cost(
+    model: VisionLanguageModel, clips: Clips, n: int, batch: int, accelerator: Accelerator
+) -> float | None:
+    """What one foreign frame costs the captions of the first ``n`` clips: mean rise of loss, nats a
+    token.
+
+    In clip i, frame i mod F is that of the next clip; at most ``batch`` clips share a pass. It is 0
+    where the video is not read, and the shuffled gap is that of all frames together. None for fewer
+    than two clips.
+    """
+    ids, captions = clips.ids[:n], [options[0] for options in clips.captions[:n]]
+    if len(ids) < 2:
+        return None
+
+    def own(rows: list[int]) -> Tensor:
+        return clips.features.batch([ids[i] for i in rows])
+
+    def changed(rows: list[int]) -> Tensor:
+        videos = own(rows).clone()
+        foreign = own([(i + 1) % len(ids) for i in rows])
+        for row, i in enumerate(rows):
+            frame = i % videos.shape[1]
+            videos[row, frame] = foreign[row, frame]
+        return videos
+
+    plain, counts = caption_losses(model, own, captions, batch, accelerator)
+    foreign, _ = caption_losses(model, changed, captions, batch, accelerator)
+    rises = [(b - a) / count for a, b, count in zip(plain, foreign, counts, strict=True)]
+    return sum(rises) / len(rises)
 
 
 _COLUMNS = (

@@ -29,7 +29,7 @@ from siglip_study.runs.clips import Clips
 from siglip_study.runs.run import Inputs, LoadedRun, load_projector, save_checkpoint
 from siglip_study.study import versions
 from siglip_study.study.cells import TRAINED_ON, Cell
-from siglip_study.training.diagnosis import clip_diagnosis, quick_look
+from siglip_study.training.diagnosis import FOREIGN_CLIPS, clip_diagnosis, frame_cost, quick_look
 from siglip_study.training.distributed import launch, leave
 from siglip_study.training.loop import train_stage
 from siglip_study.training.memory import plan_memory
@@ -130,6 +130,11 @@ def _train(accelerator: Accelerator, job: StageJob, began: float) -> None:
     leave()
     if not accelerator.is_main_process:
         return
+
+    # ---- What a foreign frame costs the weights that it ends with.
+    n = min(FOREIGN_CLIPS, run.training.diagnosis_clips)
+    cost_of_frame = frame_cost(model, selection, n, memory.eval_clips, accelerator)
+    position.epochs[-1]["diag_frame_cost"] = cost_of_frame
 
     # ---- What it leaves: the weights, a row an optimizer step and an epoch, and what it cost.
     keys = run.stage1_keys() if job.number == 1 else run.keys()

@@ -266,6 +266,7 @@ RUNS: dict[str, Text] = {
     "cells.steps": Text("Steps", "스텝"),
     "diagnosis.attention": Text("Attention entropy", "어텐션 엔트로피"),
     "diagnosis.cosine": Text("Cosine between videos", "영상 사이 코사인"),
+    "diagnosis.frame": Text("One foreign frame, nats", "다른 영상의 프레임 하나(nat)"),
     "diagnosis.lead": Text(
         "What each run made of the same {n} clips, before training and at its end. The sentence "
         "names the first link that broke, from the encoder to the captions; it is read off these "
