@@ -1,9 +1,23 @@
 """Files appear whole or not at all."""
 
+import pickle
+
+import polars as pl
 import pytest
 
-from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_dir, atomic_path, read_json, write_json, write_parquet
+from siglip_study.base.errors import Damaged, StudyError
+from siglip_study.base.io import (
+    atomic_dir,
+    atomic_path,
+    read_index,
+    read_json,
+    read_parquet,
+    set_aside,
+    write_digest,
+    write_json,
+    write_parquet,
+)
+from tools.fault_campaign import DAMAGES, cut, delete
 
 
 def names(folder):
@@ -77,3 +91,47 @@ def test_parquet_reads_back(tmp_path):
     write_parquet(tmp_path / "t.parquet", table)
     assert pl.read_parquet(tmp_path / "t.parquet").equals(table)
     assert names(tmp_path) == ["t.parquet"]
+
+
+@pytest.mark.parametrize("damage", [damage for damage in DAMAGES if damage is not delete])
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_what_is_not_what_was_written_is_told_and_set_aside(tmp_path, kind, damage):
+    path = tmp_path / f"a.{kind}"
+    if kind == "json":
+        write_json(path, {"x": 1}, "name/1")
+    else:
+        write_parquet(path, pl.DataFrame({"x": [1, 2]}))
+
+    def read():
+        return read_json(path, "name/1") if kind == "json" else read_parquet(path)
+
+    write_digest(path)
+    read()
+    damage(path)
+    with pytest.raises(Damaged, match=f"a.{kind}: damaged; .* delete .* run the same com") as told:
+        read()
+    # From another process, it is the same exception.
+    assert pickle.loads(pickle.dumps(told.value)).paths == told.value.paths == (path,)
+    assert set_aside(path) == tmp_path / f".a.{kind}.damaged" and set_aside(path)
+    assert names(tmp_path) == [f".a.{kind}.damaged"]
+
+
+def test_a_file_without_a_whole_digest_is_read_as_it_is(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"x": 1}, "name/1")
+    assert read_json(path, "name/1")["x"] == 1
+    write_digest(path)
+    cut(tmp_path / ".a.json.sha256")
+    write_json(path, {"x": 2}, "name/1")
+    assert read_json(path, "name/1")["x"] == 2
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_index_that_is_damaged_or_gone_damages_its_folder(tmp_path, damage):
+    index = tmp_path / "folder" / "index.json"
+    write_json(index, {"x": 1}, "name/1")
+    write_digest(index)
+    damage(index)
+    with pytest.raises(Damaged) as told:
+        read_index(index, "name/1")
+    assert told.value.paths == (index.parent,)

@@ -100,6 +100,28 @@ def test_a_log_without_room_leaves_the_sentence_to_the_terminal():
     assert done.stderr.startswith("siglip-study: full found no room on a disk")
 
 
+def test_outputs_have_digests_and_what_is_damaged_is_set_aside_for_the_next_run(tmp_path):
+    made, page = tmp_path / "made.json", tmp_path / "page.html"
+    code = (
+        "from pathlib import Path\nfrom siglip_study.base.io import read_json, write_json\n"
+        f"from siglip_study.base.jobs import job\nmade, page = {str(made)!r}, {str(page)!r}\n"
+        f"with job({str(tmp_path / 'a.log')!r}, [made, page]):\n"
+        "    write_json(made, {'x': 1}, 'name/1')\n    Path(page).write_text('')\n"
+        "    if Path(made).with_name('cut').exists():\n"
+        "        Path(made).write_text('{')\n        read_json(made, 'name/1')\n"
+    )
+    for status in (0, 1):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == status
+        (tmp_path / "cut").touch()
+    aside = tmp_path / ".made.json.damaged"
+    assert done.stderr == (
+        f"siglip-study: {made}: damaged; expected what was written, and the same command makes it "
+        f"anew; what was found lies in {aside} now.\n"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"a.log", "cut", aside.name, page.name}
+
+
 def test_chatter_and_details_go_to_the_log_and_progress_to_both(tmp_path):
     body = (
         "import sys\nprint('chatter')\nprint('warning', file=sys.stderr)\n"

@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.damage import DAMAGES
 
 from siglip_study.captioning.handover import hand_over, handover_folder, take_handover
 from siglip_study.config.study import CaptionConfig
 from siglip_study.study.cells import Cell, RunSpec
 from siglip_study.study.paths import Paths
+from tools.fault_campaign import DAMAGES
 
 SPLITS = ("train", "selection", "report")
 

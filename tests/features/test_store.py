@@ -2,12 +2,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from support.damage import DAMAGES, flip
 from support.features import write_features
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
 from siglip_study.features.store import FeatureStore
+from tools.fault_campaign import DAMAGES, flip
 
 IDS = ["b", "a", "../../etc/passwd", "장면 1", "__metadata__", "c\n", "d" * 300]
 FACTS = {"model": "m", "grid": (2, 2)}
@@ -33,6 +33,7 @@ def test_what_is_written_is_read(tmp_path):
     write_features(tmp_path / "out", tmp_path / "work", IDS, encoder(seen), 3, FACTS)
     assert seen == IDS and not (tmp_path / "work").exists()
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        ".index.json.sha256",
         "index.json",
         *(f"shard-0000{i}.safetensors" for i in range(3)),
     ]

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.damage import DAMAGES
 from support.kept import checkpoint_facts
 
 from siglip_study.base.errors import StudyError
 from siglip_study.models.llm import load_llm, merge_adapters
 from siglip_study.runs.run import load_adapters, load_projector, save_checkpoint
+from tools.fault_campaign import DAMAGES
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_damage_is_named_before_anything_is_loaded(trained, tmp_path, damage, na
 def test_stage_one_has_no_adapters_and_no_llm_weights(make_model, tmp_path):
     save_checkpoint(tmp_path / "c", make_model(), {})
     files = {path.name for path in (tmp_path / "c").iterdir()}
-    assert files == {"checkpoint.json", "projector.safetensors"}
+    assert files == {".checkpoint.json.sha256", "checkpoint.json", "projector.safetensors"}
     scales, own = (
         ("feature_scale", "output_scale"),
         ("projector.proj.weight", "projector.proj.bias"),

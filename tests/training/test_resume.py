@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.damage import DAMAGES
 
 from siglip_study.base import io
 from siglip_study.base.errors import StudyError
 from siglip_study.base.head import held_alone
 from siglip_study.training import resume as module
 from siglip_study.training.resume import Position, ResumePoint
+from tools.fault_campaign import DAMAGES
 
 CALLS = 2 * 5 + 2 * 1  # forward passes of two epochs of ten clips, and their validations
 

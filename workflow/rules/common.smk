@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import siglip_study
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import Damaged, StudyError
 from siglip_study.base.head import StartedWith, begin, follow, take_lead
+from siglip_study.base.jobs import made_anew
 
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed, read as read_config
@@ -38,6 +39,8 @@ if any(c.isspace() or c in "\\'\"$&;()<>|`*?#!" for c in sys.executable):
         "and the like, with which Snakemake cannot start jobs (the study itself may lie in one)."
     )
 
+IS_DRY = workflow.output_settings.dryrun or not workflow.is_main_process
+
 try:
     for file in workflow.configfiles:
         read_config(
@@ -49,6 +52,8 @@ try:
         training_code(cell.run.projector)
     # What the clips and captions of each split are; with another one they are checked again.
     LISTED = split_digests(STUDY.config)
+except Damaged as error:
+    refuse(error if IS_DRY else made_anew(error))
 except StudyError as error:
     refuse(error)
 
@@ -169,18 +174,46 @@ def checkpoint_captioned(wildcards):
     return folder / "checkpoint"
 
 
-def captions_scored(wildcards):
-    """Captions that a scoring job scores; which are reported is known once cells are chosen.
-
-    Those of the human references are the clips' own.
-    """
+def captioners(phase):
+    """Names of what a phase scores; which cells are reported is known once they are chosen."""
     choice = {}
-    if wildcards.phase == "report":
-        choice = STUDY.still_there(
-            read_choice(checkpoints.select.get().output.selection)
-        )
-    names = STUDY.captioners(wildcards.phase, choice)
+    if phase == "report":
+        try:
+            found = read_choice(checkpoints.select.get().output.selection)
+        except Damaged as error:
+            refuse(error if IS_DRY else made_anew(error))
+        choice = STUDY.still_there(found)
+    return STUDY.captioners(phase, choice)
+
+
+def captions_scored(wildcards):
+    """Captions that a scoring job scores; those of the human references are the clips' own."""
+    names = captioners(wildcards.phase)
     return [PATHS.captions(name) for name in names if name != "references"]
+
+
+def losses_scored(wildcards):
+    """The losses beside them, of cells."""
+    names = captioners(wildcards.phase)
+    return [PATHS.run(name) / "losses.parquet" for name in names if name in STUDY.cells]
+
+
+def trainings(wildcards):
+    """What the trainings that are compared tell of themselves."""
+    names = [*captioners("tuning"), *captioners("report")]
+    cells = [STUDY.cells[name] for name in names if name in STUDY.cells]
+    trained = [cell for cell in cells if cell.role != "control_stage1"]
+    told = [
+        PATHS.run(cell.name) / file
+        for cell in trained
+        for file in ("cell.json", "steps.parquet", "epochs.parquet")
+    ]
+    parents = {cell.stage1_name for cell in trained if cell.has_stage1}
+    return told + [
+        PATHS.stage1(name) / file
+        for name in sorted(parents)
+        for file in ("stage.json", "steps.parquet", "epochs.parquet")
+    ]
 
 
 def clips_scored(wildcards):

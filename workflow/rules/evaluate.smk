@@ -95,6 +95,8 @@ rule score:
         clips=clips_scored,
         frames=frames_scored,
         captions=captions_scored,
+        losses=losses_scored,
+        facts=[PATHS.demo / "facts.json"] if CONFIG.demo else [],
     output:
         scores=PATHS.scores("{phase}"),
     log:

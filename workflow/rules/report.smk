@@ -21,6 +21,7 @@ rule tables:
         selection=PATHS.selection,
         scorer_check=PATHS.scorer_check,
         rejected=PATHS.rejected,
+        trainings=trainings,
     output:
         [PATHS.tables / f"{name}.parquet" for name in TABLES],
         [
@@ -55,6 +56,7 @@ rule report:
         ranking=PATHS.ranking,
         manifest=PATHS.manifest,
         summary=PATHS.manifest_summary,
+        trainings=trainings,
         template=REPORT_FILES,
     output:
         report=report(

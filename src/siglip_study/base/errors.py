@@ -1,6 +1,7 @@
 """The one exception a user is meant to see, and what others say."""
 
 import errno
+from pathlib import Path
 
 
 class StudyError(Exception):
@@ -9,6 +10,22 @@ class StudyError(Exception):
     The message is one sentence that names the file or key, what was found, and what was expected.
     Scripts print it without a traceback; anything else that escapes is a defect of this project.
     """
+
+
+class Damaged(StudyError):
+    """Something of a study does not hold what was written.
+
+    ``paths`` must go for it to be made anew: of a folder that appears as one, the folder; of what
+    no rule declares, what stands for it. A job sees to that itself (:mod:`.jobs`).
+    """
+
+    def __init__(self, found: str, *paths: Path) -> None:
+        super().__init__(found, *paths)  # as pickle wants it
+        self.found, self.paths = f"{found}; expected what was written", paths
+
+    def __str__(self) -> str:
+        named = " and ".join(map(str, self.paths))
+        return f"{self.found}: delete {named} and run the same command again to make it anew."
 
 
 def first_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -184,7 +184,9 @@ def take_lead(folder: Path, snakemake_locks: Path) -> str | None:
         for lock in sorted(snakemake_locks.glob("*.lock"))
         if any(line.startswith(ours) for line in lock.read_text("utf-8").splitlines())
     ]
-    dead = _read(folder / "head.json")
+    dead = None
+    with suppress(StudyError):  # damaged as its host went down
+        dead = _read(folder / "head.json")
     host = dead.process.split(":", 2)[2] if dead else os.uname().nodename
     if stale and host != os.uname().nodename:
         _lead.close()

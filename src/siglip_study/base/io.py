@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from siglip_study.base.errors import StudyError, first_line
+from siglip_study.base.errors import Damaged, StudyError, first_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -112,6 +112,45 @@ def remove_dir(path: str | Path) -> None:
     _drop(aside)
 
 
+def set_aside(path: Path) -> Path:
+    """Take what is damaged out of the way of what will be made anew; where it lies then."""
+    aside = path.with_name(f".{path.name}.damaged")
+    if path.exists():  # else another job has been faster
+        _drop(aside)
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(aside)
+    _digest_of(path).unlink(missing_ok=True)
+    return aside
+
+
+# ---- Digests. Beside a finished file lies the SHA-256 of what was written, which its readers hold
+# against it: disks turn bits, copies are cut, and a study would be ranked by them.
+
+
+def _digest_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sha256")
+
+
+def write_digest(path: str | Path) -> None:
+    """Record what a finished file holds."""
+    _digest_of(Path(path)).write_text(f"{file_digest(path)}\n", encoding="ascii")
+
+
+def check_digest(path: str | Path) -> None:
+    """Hold a file against its recorded digest; nothing where there is none, as of older studies.
+
+    Raises:
+        Damaged: it holds something else.
+    """
+    path = Path(path)
+    recorded = _digest_of(path)
+    if not (recorded.is_file() and path.is_file()):
+        return
+    written = recorded.read_bytes().strip().decode("ascii", "replace")
+    if len(written) == 64 and written != file_digest(path):  # else it is itself half a file
+        raise Damaged(f"{path}: damaged", path)
+
+
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file, as hex.
 
@@ -140,9 +179,10 @@ def read_json(path: str | Path, schema: str, *older: str) -> dict[str, Any]:
     """Read a JSON object written by :func:`write_json`, with ``schema`` or an ``older`` one.
 
     Raises:
-        StudyError: the file is absent, is not JSON, or follows another schema.
+        StudyError: the file is absent, damaged, is not JSON, or follows another schema.
     """
     path = Path(path)
+    check_digest(path)
     try:
         obj = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -155,6 +195,20 @@ def read_json(path: str | Path, schema: str, *older: str) -> dict[str, Any]:
     if found not in (schema, *older):
         raise StudyError(f"{path}: schema is {found!r}; expected '{schema}'.")
     return obj
+
+
+def read_index(path: Path, schema: str, *older: str) -> dict[str, Any]:
+    """As :func:`read_json`, of the file that tells of a folder that is made as one.
+
+    Raises:
+        StudyError: as there; of a file that is absent or damaged, the folder is.
+    """
+    try:
+        if path.is_file():
+            return read_json(path, schema, *older)
+    except Damaged:
+        raise Damaged(f"{path}: damaged", path.parent) from None
+    raise Damaged(f"{path}: missing", path.parent)
 
 
 def read_result(path: str | Path, kind: type[T], schema: str) -> T:
@@ -174,23 +228,25 @@ def read_result(path: str | Path, kind: type[T], schema: str) -> T:
         raise StudyError(f"{path}: '{where}': {first['msg']} (schema '{schema}').") from None
 
 
-def read_parquet(path: str | Path, columns: list[str] | None = None) -> pl.DataFrame:
-    """A Parquet table, or some columns of it.
+def read_parquet(
+    path: str | Path | Sequence[str], columns: list[str] | None = None
+) -> pl.DataFrame:
+    """A Parquet table, or some columns of it; of several files, their rows one after the other.
 
     Raises:
         StudyError: it is absent or damaged, or lacks a column.
     """
     import polars as pl
 
+    if not isinstance(path, str | Path):
+        return pl.concat([read_parquet(own, columns) for own in path])
+    check_digest(path)
     try:
         return pl.read_parquet(path, columns=columns)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; expected a Parquet table.") from None
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise StudyError(
-            f"{path}: damaged ({first_line(error)}); expected the Parquet table that was written: "
-            "delete it and run the same command again to make it anew."
-        ) from None
+        raise Damaged(f"{path}: damaged ({first_line(error)})", Path(path)) from None
 
 
 def write_parquet(path: str | Path, table: pl.DataFrame) -> None:

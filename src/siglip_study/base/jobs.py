@@ -12,13 +12,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
 from siglip_study.base.errors import (
+    Damaged,
     StudyError,
     first_line,
     is_full_disk,
@@ -26,6 +27,7 @@ from siglip_study.base.errors import (
     is_out_of_memory,
 )
 from siglip_study.base.head import following
+from siglip_study.base.io import set_aside, write_digest
 
 log = logging.getLogger("siglip_study")
 _log_path: str | None = None
@@ -77,8 +79,11 @@ def share_cores() -> None:
 
 
 @contextmanager
-def job(log_path: str) -> Iterator[None]:
+def job(log_path: str, outputs: Iterable[str] = ()) -> Iterator[None]:
     """Run a job: everything it prints goes to its log, progress also to the terminal.
+
+    In the end the digests of its ``outputs`` are recorded, but for folders, which have their own.
+    What a job finds damaged it sets aside, so that the study's next run makes it anew.
 
     A StudyError ends the process with its one sentence, in the log and on the terminal, and exit
     code 1; so does a GPU without room, whose traceback is in the log as well. Any other exception
@@ -95,6 +100,9 @@ def job(log_path: str) -> Iterator[None]:
             print(f"{_LIFE}{datetime.now().isoformat(' ', 'seconds')}", file=file)
             with following():
                 yield
+            for path in map(Path, outputs):
+                if path.suffix in (".json", ".parquet", ".safetensors"):
+                    write_digest(path)
             worked = time.process_time() - busy
             log.debug("done in %.1f s, %.1f s of CPU time", time.monotonic() - began, worked)
         except BaseException as error:
@@ -122,6 +130,8 @@ def job(log_path: str) -> Iterator[None]:
 
 def _sentence(job: str, error: BaseException) -> tuple[bool, str]:
     """Whether an exception is one that users are meant to see, and the sentence on it."""
+    if isinstance(error, Damaged):
+        return True, made_anew(error)
     if isinstance(error, StudyError):
         return True, " ".join(str(error).splitlines())
     if is_out_of_memory(error):
@@ -140,6 +150,13 @@ def _sentence(job: str, error: BaseException) -> tuple[bool, str]:
         )
     told = f"{type(error).__name__}: {first_line(error)}"
     return False, f"{told} (a defect or an interruption; the traceback is in the log)."
+
+
+def made_anew(error: Damaged) -> str:
+    """Set aside what is damaged; the sentence on it."""
+    places = " and ".join(str(set_aside(path)) for path in error.paths)
+    told = " ".join(error.found.splitlines())
+    return f"{told}, and the same command makes it anew; what was found lies in {places} now."
 
 
 def _status(error: BaseException) -> int:

@@ -11,12 +11,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json, write_json
+from siglip_study.base.io import read_json, write_digest, write_json
 from siglip_study.config.study import Config
 from siglip_study.data.files import walk
 from siglip_study.data.layouts import reader_code
@@ -65,7 +66,9 @@ def _listed(config: Config, keys: str) -> dict[str, str]:
             seen.update(os.fsencode(f"{entry.path[len(above) :]}\0{not_entered}"))
             seen.update(f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}\0".encode())
     kept = Paths(config.output_dir).data / "digests.json"
-    known: dict[str, Any] = read_json(kept, "digests/2", "digests/1") if kept.is_file() else {}
+    known: dict[str, Any] = {}
+    with suppress(StudyError):  # not there yet, or damaged: files are opened again
+        known = read_json(kept, "digests/2", "digests/1")
     if known.get("seen") != seen.hexdigest() or "splits" not in known:
         try:
             known = {"seen": seen.hexdigest(), **_read(config, root, known.get("files", {}))}
@@ -73,6 +76,7 @@ def _listed(config: Config, keys: str) -> dict[str, str]:
             # The job that reads it says what is wrong; until it is mended, every change counts.
             return dict.fromkeys(splits, seen.hexdigest())
         write_json(kept, known, "digests/2")
+        write_digest(kept)
     made: dict[str, str] = {}
     if (root / _MADE).is_file():
         made = read_json(root / _MADE, "made/2", "made/1", "files/1").get("splits", {})

@@ -27,8 +27,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_path, read_json, remove_dir, write_json
+from siglip_study.base.errors import Damaged, StudyError
+from siglip_study.base.io import (
+    atomic_path,
+    check_digest,
+    read_index,
+    read_json,
+    remove_dir,
+    write_digest,
+    write_json,
+)
 
 FEATURES_SCHEMA = "features/2"
 #: of studies finished before: no checksums
@@ -64,7 +72,7 @@ class FeatureStore:
             StudyError: the folder is not a finished feature folder.
         """
         self.folder = Path(folder)
-        index = read_json(self.folder / "index.json", FEATURES_SCHEMA, _UNCHECKED_SCHEMA)
+        index = read_index(self.folder / "index.json", FEATURES_SCHEMA, _UNCHECKED_SCHEMA)
         self.facts: dict[str, Any] = index["facts"]
         self.shape: tuple[int, int, int] = tuple(index["shape"])
         self._place: dict[str, tuple[int, str]] = {}
@@ -113,11 +121,8 @@ class FeatureStore:
         self._unread.pop(clip, None)
         return features
 
-    def _damaged(self, path: Path, found: str) -> StudyError:
-        return StudyError(
-            f"{path}: damaged ({found}); expected what was written: delete {self.folder} and run "
-            "the same command again to encode its clips anew."
-        )
+    def _damaged(self, path: Path, found: str) -> Damaged:
+        return Damaged(f"{path}: damaged ({found})", self.folder)
 
     def batch(self, ids: Sequence[str]) -> Tensor:
         """bf16 ``[B, F, P, V]`` in the order of ``ids``.
@@ -254,6 +259,7 @@ class FeatureWriter:
             "sums": [read_json(path, _SUMS_SCHEMA)["sums"] for path in beside],
         }
         write_json(self._work / "index.json", index, FEATURES_SCHEMA)
+        write_digest(self._work / "index.json")
         for path in (*beside, self._work / _PLAN, *self._work.glob("*.partial")):
             path.unlink(missing_ok=True)
         remove_dir(self._target)
@@ -378,8 +384,9 @@ def read_frame_embeddings(path: str | Path) -> dict[str, Tensor]:
     """Clip id → fp32 ``[F, E]``, rows of length 1.
 
     Raises:
-        StudyError: the file is absent or is not one of these.
+        StudyError: the file is absent, damaged, or is not one of these.
     """
+    check_digest(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}

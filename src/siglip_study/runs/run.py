@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from siglip_study import projectors
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import Damaged, StudyError
 from siglip_study.base.io import (
     atomic_dir,
     file_digest,
     file_digests,
-    read_json,
+    read_index,
     read_parquet,
+    write_digest,
     write_json,
 )
 from siglip_study.base.seeds import derived_seed
@@ -62,6 +63,7 @@ def save_checkpoint(folder: Path, model: VisionLanguageModel, facts: dict[str, A
             )
         files = {"files": file_digests(partial)}
         write_json(partial / "checkpoint.json", facts | files, SCHEMA)
+        write_digest(partial / "checkpoint.json")
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -72,14 +74,11 @@ def check_checkpoint(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise StudyError(f"{folder}: no such checkpoint; expected stage 1 or 2 to have written it.")
-    facts = read_json(folder / "checkpoint.json", SCHEMA, _UNCHECKED_SCHEMA)
+    facts = read_index(folder / "checkpoint.json", SCHEMA, _UNCHECKED_SCHEMA)
     for name, digest in facts.get("files", {}).items():
         path = folder / name
         if not path.is_file() or file_digest(path) != digest:
-            raise StudyError(
-                f"{path}: {'damaged' if path.is_file() else 'missing'}; expected what was written: "
-                f"delete {folder} and run the same command again to train it anew."
-            )
+            raise Damaged(f"{path}: {'damaged' if path.is_file() else 'missing'}", folder)
 
 
 def load_projector(folder: Path, model: VisionLanguageModel) -> None:

@@ -24,8 +24,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from siglip_study.base.errors import StudyError
-from siglip_study.base.io import file_digest, read_json, read_parquet, write_json, write_parquet
+from siglip_study.base.errors import Damaged, StudyError
+from siglip_study.base.io import (
+    file_digest,
+    read_json,
+    read_parquet,
+    write_digest,
+    write_json,
+    write_parquet,
+)
 from siglip_study.metrics.base import METRICS, Metric
 from siglip_study.metrics.grounding import mean_interval
 
@@ -74,9 +81,14 @@ def write_scores(
     write_parquet(folder / "clips.parquet", clips)
     body["clips_sha256"] = file_digest(folder / "clips.parquet")
     write_json(folder / "metrics.json", body, "metrics/1")
+    write_digest(folder / "metrics.json")
 
 
-_REMEDY = "delete tables/scores.*.json of the study and run the same command again to score anew."
+def _damaged(path: Path) -> Damaged:
+    """No rule declares these files: what stands for them are the indices of the scoring jobs."""
+    tables = (parent / "tables" for parent in path.parents)
+    indices = [index for folder in tables for index in sorted(folder.glob("scores.*.json"))]
+    return Damaged(f"{path}: {'damaged' if path.is_file() else 'missing'}", *indices)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -85,10 +97,11 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     Raises:
         StudyError: it is missing or damaged.
     """
+    path = folder / "metrics.json"
     try:
-        return read_json(folder / "metrics.json", "metrics/1")
-    except StudyError as error:
-        raise StudyError(f"{str(error).removesuffix('.')}; {_REMEDY}") from None
+        return read_json(path, "metrics/1")
+    except StudyError:
+        raise _damaged(path) from None
 
 
 def read_clips(folder: Path, metrics: Mapping[str, Any]) -> pl.DataFrame:
@@ -99,8 +112,7 @@ def read_clips(folder: Path, metrics: Mapping[str, Any]) -> pl.DataFrame:
     """
     path = folder / "clips.parquet"
     if not path.is_file() or file_digest(path) != metrics.get("clips_sha256", file_digest(path)):
-        found = "damaged" if path.is_file() else "missing"
-        raise StudyError(f"{path}: {found}; expected what was written with metrics.json; {_REMEDY}")
+        raise _damaged(path)
     return read_parquet(path)
 
 
