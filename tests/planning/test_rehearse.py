@@ -17,6 +17,7 @@ from siglip_study.planning.estimate import Cost, Disk, Row
 from siglip_study.planning.measure import measured
 from siglip_study.planning.rehearse import problems, rehearse
 from siglip_study.planning.workload import Assumptions
+from siglip_study.training.step import PassTooLarge
 
 ROOT = Path(__file__).parents[2]
 PARTS = {"features", "scorer images", "scorer texts", "stage 1", "stage 2", "validation"}
@@ -86,8 +87,9 @@ def test_running_out_of_memory_is_a_finding():
         raise error
 
     cpu = torch.device("cpu")
-    found = measured(cpu, lambda: fail(torch.cuda.OutOfMemoryError("no room")))
-    assert found.seconds is None and "does not fit" in found.problem
+    for error in (torch.OutOfMemoryError("no room"), PassTooLarge("no room", is_own=True)):
+        found = measured(cpu, lambda error=error: fail(error))
+        assert found.seconds is None and "does not fit" in found.problem
     with pytest.raises(StudyError):
         measured(cpu, lambda: fail(StudyError("something else")))
 

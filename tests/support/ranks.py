@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from siglip_study.base.errors import StudyError
+from siglip_study.models.vlm import VisionLanguageModel
 
 
 def running(starter: int) -> list[int]:
@@ -33,6 +35,26 @@ def note_loaded(folder, loaded, model) -> None:
     assert not torch.distributed.is_initialized()
     with (folder / "loaded").open("a") as file:
         file.write("once\n")
+
+
+def launch_short_of_room(launch, folder, work, *others) -> None:
+    """``launch`` a training whose rank 1 has room for a clip a pass, as on a GPU that fills up."""
+    launch(partial(_short_of_room, work, folder), *others)
+
+
+def _short_of_room(work, folder, accelerator, *args) -> None:
+    plain = VisionLanguageModel.caption_loss
+
+    def caption_loss(self, features, captions):
+        if self.training and len(captions) > 1:
+            with (folder / "no_room").open("a") as file:
+                file.write(f"rank 1, {len(captions)} clips\n")
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return plain(self, features, captions)
+
+    if accelerator.process_index == 1:
+        VisionLanguageModel.caption_loss = caption_loss
+    work(accelerator, *args)
 
 
 # ---- Works for ``launch``.

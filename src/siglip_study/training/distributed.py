@@ -33,6 +33,8 @@ Args = TypeVarTuple("Args")
 
 # Rank 0 captions a few clips and saves while the others wait for its gradients.
 _PATIENCE = timedelta(minutes=30)
+# Messages that wait for no GPU; None: all messages are such.
+_hosts: torch.distributed.ProcessGroup | None = None
 
 
 # ---- Starting ranks, and ending them.
@@ -117,10 +119,11 @@ def _rank(
 
 def _join(rank: int, ranks: int, device: str, rendezvous: Path) -> Accelerator:
     """Meet the other ranks in a file: no port is opened for that, and nobody's name asked."""
+    global _hosts
     here = torch.device(device, rank) if device == "cuda" else None
     if here is not None:
         torch.cuda.set_device(here)
-    elif Path("/sys/class/net/lo").exists():
+    if Path("/sys/class/net/lo").exists():
         # Else gloo asks which address the machine's name has, and some have none.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.distributed.init_process_group(
@@ -131,6 +134,8 @@ def _join(rank: int, ranks: int, device: str, rendezvous: Path) -> Accelerator:
         timeout=_PATIENCE,
         device_id=here,
     )
+    if here is not None:
+        _hosts = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     os.environ |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     accelerator = single(torch.device(device))
@@ -146,6 +151,18 @@ def leave() -> None:
 
 
 # ---- What ranks tell each other. With one rank nothing here does anything.
+
+
+def first_in_need(needs: bool, accelerator: Accelerator) -> int | None:
+    """The first rank with a need that all ranks must know; None: no rank has one.
+
+    Every rank calls this. It waits for no work on the GPU.
+    """
+    ranks = accelerator.num_processes
+    first = torch.tensor(accelerator.process_index if needs else ranks)
+    if ranks > 1:
+        torch.distributed.all_reduce(first, torch.distributed.ReduceOp.MIN, group=_hosts)
+    return int(first) if first < ranks else None
 
 
 def sum_gradients(

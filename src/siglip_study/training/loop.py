@@ -171,26 +171,27 @@ def train_stage(
 def _with_smaller_passes(
     plan: StagePlan, step: int, error: PassTooLarge, accelerator: Accelerator
 ) -> StagePlan:
-    """The same steps in forward passes of half as many clips.
+    """The same steps in forward passes of half as many clips, in each rank of its own number.
 
     Raises:
-        StudyError: a pass holds one clip already, or ranks share the step: the others go on.
+        StudyError: the pass that found no room holds one clip already.
     """
     now = plan.clips_per_forward
-    if now == 1 or accelerator.num_processes > 1:
+    if now == 1 and error.is_own:
         raise StudyError(
             f"stage{plan.number}: step {step + 1} found no room in the GPU's memory for a pass of "
             f"{now} clips ({error}); expected a GPU that nobody else fills, runtime.memory_gb at "
             f"what is free, or runtime.checkpointing: all."
         ) from None
+    half = max(1, now // 2)
     log.info(
         "stage %d: step %d found no room in the GPU's memory (%s); forward passes of %d clips from "
         "here on, in place of %d, of the same steps",
-        *(plan.number, step + 1, error, now // 2, now),
+        *(plan.number, step + 1, error, half, now),
     )
     if accelerator.device.type == "cuda":
         torch.cuda.empty_cache()
-    return replace(plan, memory=replace(plan.memory, forward_clips=now // 2))
+    return replace(plan, memory=replace(plan.memory, forward_clips=half))
 
 
 # ---- What was measured, and whether it is a number.

@@ -16,7 +16,7 @@ from siglip_study.base.seeds import derived_seed
 from siglip_study.config.training import StageConfig
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips, epoch_order, forward_passes
-from siglip_study.training.distributed import sum_gradients
+from siglip_study.training.distributed import first_in_need, sum_gradients
 from siglip_study.training.memory import MemoryPlan
 
 #: The parts of a model that train, each with a learning rate of its own.
@@ -205,8 +205,15 @@ def gradient_shares(steps: Sequence[Mapping[str, Any]]) -> dict[str, float | Non
 # ---- The step.
 
 
-class PassTooLarge(Exception):
-    """The GPU had no room for a forward or backward pass; no weight was touched yet."""
+class PassTooLarge(torch.OutOfMemoryError):
+    """A rank's GPU had no room for a forward or backward pass; no weight was touched yet.
+
+    All ranks raise it; ``is_own`` in those that found none.
+    """
+
+    def __init__(self, why: str, is_own: bool) -> None:
+        super().__init__(why)
+        self.is_own = is_own
 
 
 def optimizer_step(
@@ -234,9 +241,10 @@ def optimizer_step(
         Loss, gradient norm before clipping and those figures, ``[2 + n]`` on the device.
 
     Raises:
-        PassTooLarge: a batch finds no room; gradients are dropped.
+        PassTooLarge: a batch finds no room, in this rank or another; gradients are dropped.
     """
     loss: Tensor = torch.zeros((), device=accelerator.device)
+    why: str | None = None
     try:
         for features, captions in batches:
             with accelerator.autocast():
@@ -247,8 +255,11 @@ def optimizer_step(
             accelerator.backward(part)
             loss += part.detach()
     except torch.OutOfMemoryError as error:
+        why = first_line(error)
+    # One rank cannot step without the others: all take the step again.
+    if (rank := first_in_need(why is not None, accelerator)) is not None:
         optimizer.zero_grad(set_to_none=True)
-        raise PassTooLarge(first_line(error)) from error
+        raise PassTooLarge(why or f"rank {rank} found none", is_own=why is not None)
     loss = sum_gradients(parameters, loss, accelerator)
     more = [] if figures is None else [figures()]
     norm: Any = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
