@@ -40,6 +40,14 @@ def test_features_are_the_hidden_state_without_prefix_tokens(towers, kind, layer
     assert torch.equal(found, expected.to(torch.bfloat16))
 
 
+def test_two_layers_lie_side_by_side_in_their_order(towers):
+    folder = str(towers["clip"])
+    both = VisionEncoder(folder, layer=(-1, 1))
+    assert both.facts["dim"] == 64 and both.facts["layer"] == [-1, 1]
+    apart = [VisionEncoder(folder, layer=layer).encode(FRAMES) for layer in (-1, 1)]
+    assert torch.equal(both.encode(FRAMES), torch.cat(apart, dim=-1))
+
+
 def test_patches_run_row_by_row(towers):
     """A change in one corner of the frame moves that corner's feature most, in the first layer."""
     encoder = VisionEncoder(str(towers["siglip_vision_model"]), layer=1)

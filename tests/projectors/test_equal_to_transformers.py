@@ -61,6 +61,38 @@ def test_patch_merger_is_that_of_qwen(features, norm, side):
 
 
 @pytest.mark.parametrize("side", [2, 3])
+def test_window_attention_is_that_of_molmo_2(side):
+    """On two layers side by side, of which each has half the width of the features."""
+    from transformers.models.molmo2.configuration_molmo2 import Molmo2AdapterConfig
+    from transformers.models.molmo2.modeling_molmo2 import Molmo2Adapter
+
+    wide = FeatureShape(FRAMES, GRID, 2 * V)
+    options = {"side": side, "width": V, "heads": 2, "hidden": 10}
+    ours = randomised(build("window_attention", wide, L, **options))
+    config = Molmo2AdapterConfig(
+        vision_feature_layer=[2, 1],
+        hidden_size=V,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=V // 2,
+        intermediate_size=10,
+        text_hidden_size=L,
+    )
+    pooling = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "o_proj"}
+    names = {}
+    for name, other in pooling.items():
+        names |= layers(name, f"image_pooling_2d.{other}")
+    for name in ("gate", "up", "down"):
+        names[f"{name}.weight"] = f"image_projector.{name}_proj.weight"
+    theirs = copied(Molmo2Adapter(config), ours, names)
+    features = torch.randn(2, FRAMES, GRID[0] * GRID[1], 2 * V, generator=EVEN, dtype=torch.double)
+    places = torch.arange(2 * FRAMES * GRID[0] * GRID[1], dtype=torch.double)
+    each = windows(places.reshape(2, FRAMES, -1, 1).expand(-1, -1, -1, V), side)[:, 0]
+    expected = theirs(features.flatten(0, 1), each.long().reshape(-1, side**2)).last_hidden_state
+    torch.testing.assert_close(ours(features).flatten(0, 1), expected)
+
+
+@pytest.mark.parametrize("side", [2, 3])
 def test_pixel_shuffle_is_that_of_idefics3(features, side):
     from transformers.models.idefics3.modeling_idefics3 import Idefics3Connector
 

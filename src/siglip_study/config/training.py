@@ -28,10 +28,17 @@ class VisionConfig(ModelSection):
     model: HomePath = Field(
         "openai/clip-vit-large-patch14-336", description="Hub id or local folder of the encoder."
     )
-    layer: int = Field(
-        -2, description="Hidden layer that is read; −1 is the last, as in the published study."
+    layer: int | Annotated[tuple[int, int], Apart] = Field(
+        -2,
+        description="Hidden layer that is read; −1 is the last, as in the published study. Two are "
+        "laid side by side: features are twice as wide.",
     )
     frames: Frames = Field(8, description="Frames per clip, uniform in time.")
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The hidden layers that are read, in the order in which they lie in the features."""
+        return (self.layer,) if isinstance(self.layer, int) else self.layer
 
 
 class LoraConfig(Section):

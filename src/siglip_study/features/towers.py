@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -72,17 +73,18 @@ def load_frozen(
 
 
 class VisionEncoder(FrameEncoder):
-    """Patch features ``[B, F, P, V]`` of one hidden layer of a frozen tower.
+    """Patch features ``[B, F, P, V]`` of a hidden layer of a frozen tower, or of two side by side.
 
-    The layer is counted as in transformers' ``hidden_states``: −1 is the output of the last block,
-    −2 of the one before it, always before any final norm. Blocks above it are not run.
+    A layer is counted as in transformers' ``hidden_states``: −1 is the output of the last block,
+    −2 of the one before it, always before any final norm. Blocks above the last are not run. V is
+    the tower's width times the number of layers.
     """
 
     def __init__(
         self,
         model: str,
         revision: str | None = None,
-        layer: int = -2,
+        layer: int | tuple[int, ...] = -2,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         weights: Weights = "pretrained",
@@ -93,7 +95,7 @@ class VisionEncoder(FrameEncoder):
         Args:
             model: local folder or hub id.
             revision: pinned hub revision.
-            layer: index into the hidden states; 0, the embeddings, is not offered.
+            layer: index into the hidden states, or several; 0, the embeddings, is not offered.
             device: where it runs; "auto": a GPU if there is one.
             dtype: None: bf16 on a GPU, fp32 on the CPU.
             weights: "random" builds from the model's config with a fixed seed.
@@ -119,17 +121,18 @@ class VisionEncoder(FrameEncoder):
         config, size = self._model.config, self.transform.size
         check_size(family, config, size, source)
         self._prefix = family.prefix_tokens(config)
-        self._output: Tensor | None = None
-        self._stop_after(layer, source)
+        layers = (layer,) if isinstance(layer, int) else layer
+        self._outputs: dict[int, Tensor] = {}
+        self._depths = self._read(layers, source)
         rows, columns = patch_grid(config, size)
         self.facts = {
             "model": model,
             "revision": revision,
             "weights": weights,
-            "layer": layer,
+            "layer": layer if isinstance(layer, int) else list(layer),
             "image_size": list(size),
             "patches": rows * columns,
-            "dim": int(config.hidden_size),
+            "dim": len(layers) * int(config.hidden_size),
             "grid": [rows, columns],
         }
 
@@ -143,23 +146,27 @@ class VisionEncoder(FrameEncoder):
         """Prepared uint8 ``[B, F, h, w, 3]`` → bf16 ``[B, F, P, V]``, both on the device."""
         pixels = self.transform.normalise(frames.flatten(0, 1)).to(self.dtype)
         self._model(pixel_values=pixels)
-        assert self._output is not None
-        patches, self._output = self._output[:, self._prefix :], None
+        read = [self._outputs[depth][:, self._prefix :] for depth in self._depths]
+        self._outputs.clear()
+        patches = torch.cat(read, dim=-1) if len(read) > 1 else read[0]
         shape = (*frames.shape[:2], self.facts["patches"], self.facts["dim"])
         return patches.reshape(shape).to(torch.bfloat16).contiguous()
 
-    def _stop_after(self, layer: int, source: str) -> None:
+    def _read(self, layers: Sequence[int], source: str) -> list[int]:
+        """Keep what these layers put out; their numbers from 1 on."""
         # The stack of transformer blocks, under whatever name a family and release give it.
         count = self._model.config.num_hidden_layers
         blocks: nn.ModuleList = next(
             m for m in self._model.modules() if isinstance(m, nn.ModuleList) and len(m) == count
         )
-        depth = check_layer(layer, count, source)
-        del blocks[depth:]
-        blocks[depth - 1].register_forward_hook(self._keep)
+        depths = [check_layer(layer, count, source) for layer in layers]
+        del blocks[max(depths) :]
+        for depth in depths:
+            blocks[depth - 1].register_forward_hook(partial(self._keep, depth))
+        return depths
 
-    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._output = output[0] if isinstance(output, tuple) else output
+    def _keep(self, depth: int, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._outputs[depth] = output[0] if isinstance(output, tuple) else output
 
 
 def check_layer(layer: int, count: int, source: str) -> int:

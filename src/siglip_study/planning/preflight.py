@@ -130,7 +130,8 @@ def check_vision(forecast: Forecast) -> Told:
     check_size(family, tower, size, source)
     rows, columns = patch_grid(tower, size)
     yield "ok", f"frames of {size[0]}×{size[1]} pixels are {rows}×{columns} patches."
-    check_layer(vision.layer, int(tower.num_hidden_layers), source)
+    for layer in vision.layers:
+        check_layer(layer, int(tower.num_hidden_layers), source)
     if vision.weights == "pretrained" and _are_here(vision):
         _lay_out(family.model, tower.to_dict(), vision, "vision.model", **family.options)
 

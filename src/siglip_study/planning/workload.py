@@ -184,16 +184,12 @@ class ModelFacts:
     scorer_images: TowerShape
     scorer_texts: TowerShape
     grid: tuple[int, int]
+    vision_dim: int  # V, the width of the features
 
     @property
     def patches(self) -> int:
         """P, the patches of a frame."""
         return self.grid[0] * self.grid[1]
-
-    @property
-    def vision_dim(self) -> int:
-        """V, the width of the features."""
-        return self.vision.width
 
     def projector(self, connector: Connector, frames: int, device: str = "meta") -> Projector:
         """A projector of this connector; on ``meta`` it costs neither time nor memory."""
@@ -219,12 +215,16 @@ def model_facts(config: Config) -> ModelFacts:
     tower = tower_config(raw, f"vision.model '{vision.model}'")
     judge = complete_config(raw_scorer, f"scorer.model '{scorer.model}'").to_dict()
     text = llm_config(raw_llm, f"llm.model '{llm.model}'").to_dict()
+    # As deep as the last layer that is read.
+    cut = [vision_shape(tower.to_dict(), size, layer) for layer in vision.layers]
+    tower_shape = max(cut, key=lambda shape: shape.layers)
     return ModelFacts(
         llm=llm_shape(text, f"llm.model {llm.model}"),
-        vision=vision_shape(tower.to_dict(), size, vision.layer),
+        vision=tower_shape,
         scorer_images=vision_shape(judge, scorer_size, -1),
         scorer_texts=text_shape(judge),
         grid=patch_grid(tower, size),
+        vision_dim=len(vision.layers) * tower_shape.width,
     )
 
 
