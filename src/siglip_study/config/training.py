@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from siglip_study.config.types import (
     Apart,
@@ -28,12 +28,25 @@ class VisionConfig(ModelSection):
     model: HomePath = Field(
         "openai/clip-vit-large-patch14-336", description="Hub id or local folder of the encoder."
     )
-    layer: int | Annotated[tuple[int, int], Apart] = Field(
+    layer: int | tuple[int, int] = Field(
         -2,
         description="Hidden layer that is read; −1 is the last, as in the published study. Two are "
         "laid side by side: features are twice as wide.",
     )
     frames: Frames = Field(8, description="Frames per clip, uniform in time.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reads_one_layer_or_two(cls, given: Any) -> Any:
+        layer = given.get("layer", -2) if isinstance(given, dict) else -2
+        two = isinstance(layer, list | tuple)
+        try:
+            read = TypeAdapter(tuple[int, int] if two else int).validate_python(layer)
+        except ValidationError:
+            read = (0, 0)
+        if isinstance(read, tuple) and read[0] == read[1]:
+            raise ValueError(f"layer is {layer!r}; expected a whole number or two that differ")
+        return given
 
     @property
     def layers(self) -> tuple[int, ...]:
