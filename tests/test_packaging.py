@@ -20,7 +20,10 @@ from siglip_study.models.fetch import models_of
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PAGES = [ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "README.ko.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 LIBRARY_FILE = re.compile(
     r"\b(?:config|docs|workflow|src|resources|report|tests)/[\w./-]*\w/?|\brequirements[\w-]*\.txt"
 )
@@ -97,6 +100,13 @@ def test_what_breaks_transformers_or_takes_gigabytes_is_not_locked() -> None:
     assert "torchvision" not in names
     assert not {name for name in names if name.startswith(("nvidia-", "cuda-", "triton"))}
     assert str(pins(lines("requirements.txt"))["torch"].specifier) == "==2.13.0"
+
+
+def test_the_container_has_the_locks_torch_without_cuda() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert f"torch{pins(lines('requirements.txt'))['torch'].specifier} --index-url" in text
+    copied = re.findall(r"^COPY (.*) \S+$", text, re.M)
+    assert all((ROOT / name).exists() for names in copied for name in names.split())
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.clips import write_video
 
+from siglip_study.base.io import write_json
 from siglip_study.captioning.__main__ import (
     CaptionRow,
     find_clips,
@@ -46,6 +47,20 @@ def test_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "a.mp4").touch()
     assert main([str(tmp_path), str(tmp_path / "a.mp4")]) == 1
     assert "no run; expected a folder 'runs/<cell>'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "how"),
+    [({"sabotage": "noise_features"}, "on noise"), ({"projector": "constant_prefix"}, "without")],
+)
+def test_a_control_that_saw_no_clip_captions_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], keys: dict[str, str], how: str
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    write_json(tmp_path / "cell.json", {"run": {"projector": "linear", **keys}}, "cell/1")
+    write_json(tmp_path / "checkpoint/checkpoint.json", {"files": {}}, "checkpoint/2")
+    assert main([str(tmp_path), str(tmp_path / "a.mp4")]) == 1
+    assert f"trained {how}" in capsys.readouterr().err
 
 
 def test_rows_as_json_lines_and_as_a_table() -> None:

@@ -68,6 +68,13 @@ def test_a_marker_that_the_tokenizer_spells_out(study):
     assert any("'<video>' is" in f.sentence for f in findings if f.level == "warning")
 
 
+def test_the_demos_models_know_no_clips_but_the_demos(study, dataset):
+    config = study(data={"root": str(dataset())}, demo=None)
+    warned = {f.what for f in preflight(config, ["llm", "scorer"]) if f.level == "warning"}
+    assert warned == {"llm", "scorer"}
+    assert {f.level for f in preflight(study(), ["llm", "scorer"])} == {"ok"}
+
+
 def test_a_good_dataset(study, dataset, clip):
     config = study(data={"root": str(dataset(video=clip))}, demo=None)
     findings = [f for f in preflight(config) if f.what == "data"]

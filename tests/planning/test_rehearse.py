@@ -42,6 +42,7 @@ def test_a_micro_study_is_timed_on_the_cpu(study, models, tmp_path, one_thread):
     assert all(row.measured is not None and row.measured.seconds > 0 for row in timed)
     assert all(row.units > 0 for row in found.rows)
     assert found.problems == [] and found.hours > 0
+    assert found.disk.models == 0  # local folders are fetched from nowhere
     # Two projectors and the blind control, each in both stages.
     assert sum(row.part.startswith("stage") for row in found.rows) == 6
     found.write(tmp_path / "out")
@@ -68,11 +69,21 @@ def test_the_full_study_is_estimated_without_a_gpu(monkeypatch):
     assert steps["stage 2", "query_abstractor"].estimated.seconds < 1
     # 962 clips of 9.4 MB.
     assert found.disk.features == 962 * 9_437_184
+    assert found.disk.models == pytest.approx(22e9, rel=0.05)
     assert any("12 GB" in line and "does not fit" in line for line in found.elsewhere)
     slow = rehearse(config, Assumptions(gpu="rtx3090"))
     assert slow.hours > 5 * found.hours
     short = rehearse(config, Assumptions(train=100, held_out=10, caption_tokens=100))
     assert short.hours < found.hours / 4
+
+
+def test_the_readmes_hours_of_the_full_study_are_the_rehearsals(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = rehearse(load(ROOT / "config" / "study.yaml"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for gpu in ("A100 80 GB", "RTX 4090"):
+        (line,) = (line for line in found.elsewhere if gpu in line)
+        assert f"| {gpu} | {line.split()[-2]} |" in readme
 
 
 def test_what_does_not_fit_is_said():

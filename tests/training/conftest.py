@@ -24,7 +24,7 @@ def train(accelerator, tmp_path, make_clips):
     """Run ``train_stage``; returns the position. Keywords change the stage's settings.
 
     ``pace``: seconds between two saves; ``forward``: most clips of a forward pass; ``dies``: the
-    epoch after which it is killed.
+    epoch after which it is killed; ``on_epochs``: what is told of each.
     """
     import torch
 
@@ -48,10 +48,13 @@ def train(accelerator, tmp_path, make_clips):
         forward=99,
         diagnosis=None,
         dies=None,
+        on_epochs=(),
         **settings,
     ):
-        def on_epoch(row):
-            if row["epoch"] == dies:
+        def on_epoch(position):
+            for told in on_epochs:
+                told(position)
+            if position.epochs[-1]["epoch"] == dies:
                 raise Killed
 
         torch.set_num_threads(1)

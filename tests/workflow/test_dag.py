@@ -1,6 +1,7 @@
 """What Snakemake plans, before anything has run."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -188,3 +189,16 @@ def test_one_held_out_split_is_scored_on_both_halves_and_then_chosen(house: Any)
     changes["data"] = {**data, "cross_fit": False}
     plan = house.snakemake("--dry-run", config=house.write_config("apart.yaml", **changes))
     assert (plan.jobs["stage2"], plan.jobs["score"]) == (4, 2)
+
+
+def test_a_workflow_of_ones_own_takes_it_as_a_module(house: Any, plain_plan: Any) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"^```python\n(module .*?)^```$", readme, re.M | re.S)
+    own = house.folder / "own.smk"
+    own.write_text(block.replace("path/of/siglip-study", str(house.folder)), "utf-8")
+    plan = house.snakemake(
+        "study_all", "--dry-run", "--snakefile", own, config=house.write_config("plain.yaml")
+    )
+    assert plan.status == 0 and "arning" not in plan.text, plan.text
+    jobs = {rule.removeprefix("study_"): count for rule, count in plan.jobs.items()}
+    assert jobs == plain_plan.jobs

@@ -126,12 +126,12 @@ def test_its_page_does_what_any_page_must(browser: Any, study: Any) -> None:
     check_whole_page(browser, study.folder / "results/report.html")
 
 
-def test_every_runtime_key_was_tried_but_the_number_of_gpus(study: Any) -> None:
+def test_every_runtime_key_was_tried_but_gpus_and_trackers(study: Any) -> None:
     runtime, default = load(study.config).runtime, RuntimeConfig()
     same = {
         key for key in RuntimeConfig.model_fields if getattr(runtime, key) == getattr(default, key)
     }
-    assert same == {"gpus"}  # tests/training/test_distributed.py
+    assert same == {"gpus", "trackers"}  # tests/training/test_distributed.py, test_trackers.py
     # 24 training clips, 7 a shard.
     assert len(list(study.folder.glob("results/features/vision-*/train/*.safetensors"))) == 4
 
@@ -186,18 +186,24 @@ def test_held_out_captions_are_of_the_split_of_the_role(study: Any) -> None:
         assert len(expected) == 12
 
 
-def test_a_trained_run_captions_files_as_the_study_did(study: Any, tmp_path: Path) -> None:
+def test_an_exported_run_captions_elsewhere_as_the_study_did(study: Any, tmp_path: Path) -> None:
     run = next((study.folder / "results/runs").glob("linear_*"))
     records = json.loads((run / "captions.json").read_text("utf-8"))["records"]
     told = {r["id"]: r["caption"] for r in records if r["condition"] == "matched"}
     rows = pl.read_parquet(study.folder / "results/data/manifest.parquet")
-    videos = dict(rows.filter(pl.col("id").is_in(list(told))).select("id", "path").iter_rows())
+    rows = rows.filter(pl.col("id").is_in(list(told))).select("id", "path").tail(4)
+    videos = dict(rows.iter_rows())
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     clips = [str(study.clips / path) for path in videos.values()]
-    command = [sys.executable, "-m", "siglip_study.captioning", run, *clips, broken]
+    command = [sys.executable, "-m", "siglip_study.report.export", run, tmp_path / "winner"]
+    subprocess.run(command, cwd=study.folder, check=True)
+    config = load(tmp_path / "winner/config.yaml")
+    assert config.projectors == load(study.config).projectors
+    # There, no path of the study's config leads anywhere.
+    command = [sys.executable, "-m", "siglip_study.captioning", "winner", *clips, broken]
     done = subprocess.run(
-        [*command, "--device", "cpu"], cwd=study.folder, capture_output=True, text=True, check=False
+        [*command, "--device", "cpu"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stderr  # one of them is broken
     *said, last = map(json.loads, done.stdout.splitlines())
@@ -230,6 +236,16 @@ def test_a_second_run_starts_no_job(study: Any) -> None:
     again = study.snakemake(config=study.config)
     assert again.status == 0 and again.jobs == {}
     assert (study.folder / "results/report.html").stat().st_mtime_ns == before
+
+
+def test_a_study_moved_to_another_machine_runs_nothing(study: Any, new_house: Any) -> None:
+    """Its results alone go into a fresh checkout, its clips to another folder."""
+    house = new_house()
+    shutil.rmtree(house.folder / "results", ignore_errors=True)
+    shutil.copytree(study.folder / "results", house.folder / "results")
+    shutil.copytree(study.clips, house.folder / "elsewhere")
+    config = house.write_config("two_cells.yaml", **own_clips(house.folder / "elsewhere"))
+    assert house.due(config) == []
 
 
 def test_a_comment_in_the_config_reruns_nothing(study: Any) -> None:

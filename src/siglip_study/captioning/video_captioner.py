@@ -32,7 +32,9 @@ class VideoCaptioner:
     features in bf16, greedy decoding. On a CPU its caption of a study's clip is the study's.
 
     Args:
-        folder: of a run: ``runs/<cell>`` in a study's output folder, with its ``checkpoint``.
+        folder: of a run: ``runs/<cell>`` in a study's output folder, with its ``checkpoint``, or
+            what ``siglip_study.report.export`` made of one. Models that lie in its ``models/`` are
+            taken in place of those that the run names.
         runtime: device, threads and memory; by default a GPU if there is one.
 
     Raises:
@@ -46,12 +48,20 @@ class VideoCaptioner:
                 f"{folder}: no run; expected a folder 'runs/<cell>' of a study's results, with "
                 "cell.json and checkpoint."
             )
-        self.run = RunSpec.model_validate(read_json(folder / "cell.json", "cell/1")["run"])
+        run = RunSpec.model_validate(read_json(folder / "cell.json", "cell/1")["run"])
+        self.run = run.model_copy(
+            update={
+                part: getattr(run, part).model_copy(update={"model": str(own), "revision": None})
+                for part in ("vision", "llm")
+                if (own := folder / "models" / part).is_dir()
+            }
+        )
         self._runtime = runtime or RuntimeConfig()
         checkpoint = folder / "checkpoint"
         check_checkpoint(checkpoint)
-        if self.run.sabotage == "noise_features":
-            raise StudyError(f"{folder}: trained on noise; expected a run that saw its clips.")
+        blind = {"constant_prefix": "without video"}.get(self.run.projector)
+        if how := "on noise" if self.run.sabotage == "noise_features" else blind:
+            raise StudyError(f"{folder}: trained {how}; expected a run that saw its clips.")
 
         import_libraries(self.run.llm, adapters=True)
         device = use_device(self._runtime).device

@@ -306,6 +306,11 @@ class RuntimeConfig(Section):
     encode_batch_clips: Count = Field(16, description="Clips encoded together.")
     shard_clips: Count = Field(64, description="Clips a feature shard; a killed job keeps shards.")
     eval_batch_clips: Count = Field(32, description="Clips a validation batch.")
+    trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(
+        (),
+        description="Trackers that get every training's curves too, under `<output_dir>/tracking`; "
+        "each is a package to install. wandb stays offline.",
+    )
     save_minutes: Positive = Field(10.0, description="Longest work lost to a kill within an epoch.")
     keep_loaded_s: float = Field(
         60.0,

@@ -15,7 +15,7 @@ from siglip_study.config.study import Config
 from siglip_study.data.labels import Scan
 from siglip_study.data.layouts import scan_split
 from siglip_study.models import sizes
-from siglip_study.models.hub import has_tokenizer
+from siglip_study.models.hub import has_tokenizer, is_folder
 from siglip_study.models.llm import PromptLayout, load_tokenizer, prompt_layout
 from siglip_study.models.sizes import LlmShape, SequenceShape
 from siglip_study.planning.workload import (
@@ -276,6 +276,11 @@ class Forecast:
         return min(round(self.dataset.mean_tokens), self.config.captions.max_new_tokens)
 
     @property
+    def quick_tokens(self) -> int:
+        """Tokens of a caption after an epoch, which ends where the references do."""
+        return min(round(self.dataset.mean_tokens), self.config.training.quick_tokens)
+
+    @property
     def texts_a_caption(self) -> int:
         """Texts that the scorer reads for a caption of mean length: its chunks, and it whole."""
         limit = max(1, self.models.scorer_texts.tokens * _TOKENS_A_CHUNK // 64)
@@ -303,7 +308,7 @@ class Forecast:
         first: dict[int, Connector] = {}
         for connector in work.connectors:
             first.setdefault(self.sequence(connector).prompt, connector)
-        budget, quick = self.caption_tokens, config.training.quick_tokens
+        budget, quick = self.caption_tokens, self.quick_tokens
         for part, unit, told, units in (
             ("validation", "clip", f"{budget} caption tokens", work.validation),
             ("quick captions", "caption", f"{quick} new tokens", work.quick_captions),
@@ -337,9 +342,8 @@ class Forecast:
                 captions = 2 + config.captions.shuffles
                 return Cost(gpu.seconds(2 * prompt + captions * (whole - prompt)))
             if row.part == "quick captions":
-                training = config.training
-                clips = max(1, training.quick_clips)
-                return self._caption(sequence.prompt, gpu, training.quick_tokens, clips)
+                clips = max(1, config.training.quick_clips)
+                return self._caption(sequence.prompt, gpu, self.quick_tokens, clips)
             clips = self.dataset.clips["report"]
             clips = min(clips, config.captions.batch_size or clips)
             return self._caption(sequence.prompt, gpu, self.caption_tokens, clips)
@@ -411,13 +415,16 @@ class Forecast:
         trained = {connector: n for connector, (n, *_) in self.projectors.items()}
         saved = [trained[connector_of(cell.run)] for cell in work.stage1_cells]
         saved += [trained[connector_of(cell.run)] + lora for cell in work.cells]
-        towers = models.vision.stored + models.scorer_images.stored + models.scorer_texts.stored
+        # Hubs keep towers in fp32, LLMs in bf16; what is a local folder is fetched from nowhere.
+        judge = models.scorer_images.stored + models.scorer_texts.stored
         llm = models.llm.layer_parameters + models.llm.embedding_parameters
+        sizes_of = {"vision": 4 * models.vision.stored, "scorer": 4 * judge, "llm": 2 * llm}
+        absent = (part for part in sizes_of if not is_folder(getattr(self.config, part).model))
         return Disk(
             features=work.encoded_clips * self.feature_bytes,
             checkpoints=4 * sum(saved),  # fp32
             # Weights, two moments and the best weights so far in fp32, twice: a stage's own, and
             # that of the stage before it, given up once it has begun.
             resume=2 * 16 * (max(trained.values()) + lora),
-            models=4 * towers + 2 * llm,  # hubs keep towers in fp32, LLMs in bf16
+            models=sum(sizes_of[part] for part in absent),
         )

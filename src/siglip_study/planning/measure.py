@@ -78,7 +78,7 @@ def measurements(forecast: Forecast, rows: Sequence[Row]) -> dict[Row, Cost]:
     timed("stage 2", trial.step)
     timed("validation", trial.validation)
     quick = max(1, min(clips["selection"], config.training.quick_clips))
-    timed("quick captions", lambda c: trial.captions(c, quick, config.training.quick_tokens))
+    timed("quick captions", lambda c: trial.captions(c, quick, forecast.quick_tokens))
     trial.prepare_captions()
     tokens, budget = forecast.caption_tokens, config.captions.max_new_tokens
     timed("captions", lambda c: trial.captions(c, clips["report"], tokens, budget))

@@ -40,6 +40,7 @@ from siglip_study.models.hub import (
     is_folder,
     open_tokenizer,
     own_file,
+    read_settings,
     require_folder,
     require_whole,
     shard_names,
@@ -51,6 +52,7 @@ from siglip_study.planning.estimate import OVERHEAD_BYTES, Forecast
 from siglip_study.planning.rehearse import existing_folder, gigabytes
 from siglip_study.planning.workload import Connector, connector_of, frame_size
 from siglip_study.training.memory import GIB
+from siglip_study.training.trackers import require_trackers
 
 Level = Literal["ok", "warning", "failed"]
 Told = Iterator[tuple[Level, str]]
@@ -115,6 +117,7 @@ def check_config(forecast: Forecast) -> Told:
     yield "ok", f"{told}, {seeds} report seeds, {len(study.controls)} runs of controls."
     if seeds < 2:
         yield "warning", "one report seed; without a second there are no ranks."
+    require_trackers(config.runtime.trackers)
 
 
 # ---- Are the models here, of the right kind, safe to open, and do they fit each other?
@@ -142,6 +145,7 @@ def check_llm(forecast: Forecast) -> Told:
     raw, source = _config(llm, "llm"), f"llm.model '{llm.model}'"
     layers = llm_shape(llm_config(raw, source).to_dict(), source).linears()
     yield _weights("llm", llm.model, llm.revision, llm.weights)
+    yield from _of_the_demo(forecast, llm.model)
     check_targets(llm.lora, layers)
     if llm.weights == "pretrained" and _are_here(llm):
         load_llm(llm.model_copy(update={"matmul": "bf16"}), _NOWHERE)
@@ -184,6 +188,7 @@ def check_scorer_model(forecast: Forecast) -> Told:
         yield "failed", f"{scorer.model} is of type '{kind}'; expected {known}."
         return
     yield _weights("scorer", scorer.model, scorer.revision, scorer.weights)
+    yield from _of_the_demo(forecast, scorer.model)
     size = frame_size(raw, scorer.model, "scorer.model")
     if not SCORER_FAMILIES[kind].naflex:
         check_size(VISION_FAMILIES[kind], tower_config(raw, source), size, source)
@@ -259,6 +264,16 @@ def _weights(what: str, model: str, revision: str | None, weights: str) -> tuple
         told = f"the weight '{name}' of {model} is NaN or infinite"
         return "failed", f"{told}; expected finite ones: fetch or train it anew."
     return "ok", f"{model} is here, in safetensors."
+
+
+def _of_the_demo(forecast: Forecast, model: str) -> Told:
+    """Warn of a micro model before other clips than the demo's."""
+    log = Path(model) / "training.json"
+    if forecast.config.demo is not None or not is_folder(model) or not log.is_file():
+        return
+    if str(read_settings(log).get("schema")).startswith("demo_training/"):
+        told = f"{model} was trained on the demo's world and knows no other"
+        yield "warning", f"{told}; expected a real model for clips of your own."
 
 
 #: Models are laid out there as a job will load them, without a byte of their weights.

@@ -21,8 +21,9 @@ from siglip_study.planning.workload import Assumptions, connector_of, stage_shap
 
 #: Schema of ``rehearsal.json``.
 REHEARSAL_SCHEMA = "rehearsal/2"
-#: Weights of an LLM that is also timed on a CPU: more would take too long.
-_CPU_WEIGHTS = 100_000_000
+#: Weights of an LLM that is also timed on a CPU, where the study is meant for one and where not:
+#: more would take too long.
+_CPU_WEIGHTS = {"cpu": 1_000_000_000, "auto": 100_000_000, "cuda": 100_000_000}
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _device(forecast: Forecast) -> tuple[str, Gpu | None, bool]:
     if pick_device("cpu" if forecast.config.runtime.device == "cpu" else "auto").type == "cuda":
         name = torch.cuda.get_device_name()
         return name, gpu_of_device(name), True
-    if forecast.models.llm.layer_parameters <= _CPU_WEIGHTS:
+    if forecast.models.llm.layer_parameters <= _CPU_WEIGHTS[forecast.config.runtime.device]:
         return "this machine's CPU", None, True
     gpu = GPUS[forecast.given.gpu]
     return gpu.name, gpu, False

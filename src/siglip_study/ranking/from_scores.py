@@ -151,6 +151,22 @@ def choice_variances(
     return dict.fromkeys(both, float(choice_variance(first, second)[0]))
 
 
+def seen_projectors(
+    runs: Mapping[str, Sequence[Path]], references: Path, selection: StudySelection
+) -> dict[str, SeenRuns]:
+    """The reported runs of each projector, and in ``entry`` what choosing on halves adds.
+
+    Arguments and errors as of :func:`rank_projectors` and :func:`seen_runs`.
+    """
+    _, human = read_scores(references)
+    choice = choice_variances(runs, references, selection)
+    seen = {label: seen_runs(folders, human) for label, folders in runs.items()}
+    return {
+        label: replace(own, entry=replace(own.entry, choice=choice.get(label, 0.0)))
+        for label, own in seen.items()
+    }
+
+
 def rank_projectors(
     runs: Mapping[str, Sequence[Path]],
     references: Path,
@@ -176,11 +192,10 @@ def rank_projectors(
         cross_fitted: whether they are halves that chose for each other, both of them reported.
     """
     _, human = read_scores(references)
-    seen = {label: seen_runs(folders, human) for label, folders in runs.items()}
+    seen = seen_projectors(runs, references, selection)
     bar = seen_runs([retrieval], human).entry
-    choice = choice_variances(runs, references, selection)
     ranking = rank_study(
-        {label: replace(own.entry, choice=choice.get(label, 0.0)) for label, own in seen.items()},
+        {label: own.entry for label, own in seen.items()},
         human["group"].to_list(),
         reference_figures(references),
         scorer,

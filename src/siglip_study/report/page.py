@@ -52,7 +52,7 @@ from siglip_study.report.wording.glossary import TERMS, term
 from siglip_study.report.wording.labels import LABELS, label
 from siglip_study.report.wording.metrics import as_written, definition
 
-#: Of ``report.json``, the first screen and the answer as data.
+#: Of ``report.json``: the first screen and the answer as data, and the whole config.
 SCHEMA = "report/1"
 #: What templates call by name beside figures in words: ``{{ ranking|caveats }}``.
 SENTENCES: tuple[Callable[..., Any], ...] = (
@@ -123,6 +123,7 @@ def write_report(
     told = dataclasses.asdict(view["first"])
     told |= {"findings": [dataclasses.asdict(text) for text in view["findings"]]}
     told |= {"title": title, "answer": dataclasses.asdict(view["ranking"].answer)}
+    told |= {"config": config}
     write_json(out.with_suffix(".json"), told, SCHEMA)
     if figures is not None:
         write_figures(view["figures"].values(), figures, language, template_dir / "fonts")
@@ -230,17 +231,18 @@ def _view(
             "citation": citation(
                 origin["versions"].get("siglip-study"), origin["git_commit"], origin.get("date")
             ),
-            "config_file": base64.b64encode(_yaml(config).encode()).decode(),
+            "config_file": base64.b64encode(config_yaml(config).encode()).decode(),
             **{key: origin.pop(key) for key in ("command", "git_commit", "versions")},
             "trained_at": sorted({c["git_commit"] for c in tables["cells"] if c["git_commit"]}),
             "other": origin,
-            "config": _yaml(config),
+            "config": config_yaml(config),
         },
         "islands": {},
     }
 
 
-def _yaml(config: dict[str, Any]) -> str:
+def config_yaml(config: dict[str, Any]) -> str:
+    """A config as a file that can be run again."""
     return str(yaml.safe_dump(config, allow_unicode=True, sort_keys=False, width=100))
 
 

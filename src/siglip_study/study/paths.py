@@ -29,6 +29,8 @@ class Paths:
         self.training_may_begin = self.tables / "training_may_begin"
         self.selection = self.tables / "selection.json"
         self.ranking = self.tables / "ranking.json"
+        #: of `runtime.trackers`
+        self.tracking = self.root / "tracking"
 
     def clips(self, split: str) -> Path:
         """The usable clips of a split, or of the one that is halved."""

@@ -50,7 +50,7 @@ def train_stage(
     accelerator: Accelerator,
     quick_look: Look,
     diagnosis: Look | None = None,
-    on_epoch: Callable[[dict[str, Any]], None] = lambda _: None,
+    on_epoch: Callable[[Position], None] = lambda _: None,
 ) -> Position:
     """Train what is trainable in ``model``; leave it with the weights the stage keeps.
 
@@ -58,7 +58,8 @@ def train_stage(
     bits as one left alone: data order, dropout and initialisation come from seeds derived per step.
 
     Every rank of a data-parallel training calls this; only rank 0 looks, reports and saves.
-    ``quick_look`` captions after each epoch, ``diagnosis`` measures then and before the first step.
+    ``quick_look`` captions after each epoch, ``diagnosis`` measures then and before the first step;
+    ``on_epoch`` is told the history so far.
 
     Returns:
         The stage's history and the epoch whose weights were kept.
@@ -153,7 +154,7 @@ def train_stage(
             best = {name: p.detach().clone() for name, p in trainable.items()}
         position.seconds = position.epochs[-1]["seconds"] = time.monotonic() - began
         if accelerator.is_main_process:
-            on_epoch(position.epochs[-1])
+            on_epoch(position)
             if not is_over():
                 save()
 

@@ -29,12 +29,14 @@ from siglip_study.runs.clips import Clips
 from siglip_study.runs.run import Inputs, LoadedRun, load_projector, save_checkpoint
 from siglip_study.study import versions
 from siglip_study.study.cells import TRAINED_ON, Cell
+from siglip_study.study.paths import Paths
 from siglip_study.training.diagnosis import FOREIGN_CLIPS, clip_diagnosis, frame_cost, quick_look
 from siglip_study.training.distributed import launch, leave
 from siglip_study.training.loop import train_stage
 from siglip_study.training.memory import plan_memory
-from siglip_study.training.resume import ResumePoint
+from siglip_study.training.resume import Position, ResumePoint
 from siglip_study.training.step import StagePlan
+from siglip_study.training.trackers import tracked
 
 log = logging.getLogger(__name__)
 
@@ -116,17 +118,25 @@ def _train(accelerator: Accelerator, job: StageJob, began: float) -> None:
     log.debug("plan: %s", asdict(plan))
 
     # ---- The steps themselves; a killed life of this stage goes on where it was.
-    position = train_stage(
-        model,
-        plan,
-        train,
-        selection,
-        ResumePoint(job.resume, _origin(job.inputs, model)),
-        accelerator,
-        quick_look(loaded, selection),
-        clip_diagnosis(loaded, selection),
-        job.report,
-    )
+    names = runtime.trackers if accelerator.is_main_process else ()
+    folder = Paths(job.out.parents[1]).tracking
+    with tracked(names, folder, f"{job.out.name}.stage{job.number}") as track:
+
+        def on_epoch(position: Position) -> None:
+            job.report(position.epochs[-1])
+            track(position)
+
+        position = train_stage(
+            model,
+            plan,
+            train,
+            selection,
+            ResumePoint(job.resume, _origin(job.inputs, model)),
+            accelerator,
+            quick_look(loaded, selection),
+            clip_diagnosis(loaded, selection),
+            on_epoch,
+        )
     leave()
     if not accelerator.is_main_process:
         return

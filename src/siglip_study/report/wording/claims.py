@@ -30,6 +30,19 @@ SAID: dict[str, Text] = {
     "claim.more": Text(
         "{n} more pairs differ; all are below.", "다른 {n}쌍도 차이가 납니다. 아래에 모두 있습니다."
     ),
+    # Two studies.
+    "studies.neither": Text(
+        "Neither study is shown to be better: the best of each, {test.a} and {test.b}, differ by "
+        "{difference} in margin {interval} (Holm's p {p}); a difference under {missed} could have "
+        "been missed.",
+        "어느 연구가 낫다고 확인되지 않았습니다. 각 연구의 최선인 {test.a}^과/와 {test.b}의 마진 "
+        "차이는 {difference}입니다({interval}, Holm p {p}). {missed}보다 작은 차이는 놓쳤을 수 "
+        "있습니다.",
+    ),
+    "studies.no_guess": Text(
+        "Study {name} has no projector whose captions are shown to fit their clips.",
+        "연구 {name}에는 캡션이 영상과 맞는다고 확인된 프로젝터가 없습니다.",
+    ),
     "control.failed": Text(
         "Not as it must: {control}. {expected} The check says: {gate}.",
         "기대와 다른 대조군: {control}. {expected} 검사 결과: {gate}.",
@@ -216,6 +229,22 @@ def claim_sentence(test: PairTest) -> Text:
         difference=significant(abs(test.difference)),
         interval=span(*ends),
         p=p_value(test.p_holm),
+    )
+
+
+def better_study(test: PairTest | None, name: str) -> Text:
+    """Which of two studies is better, by the best projector of each; ``name`` has none if None."""
+    if test is None:
+        return _say("studies.no_guess", name=name)
+    if test.significant:
+        return claim_sentence(test)
+    return _say(
+        "studies.neither",
+        test=test,
+        difference=significant(test.difference),
+        interval=span(test.low, test.high),
+        p=p_value(test.p_holm),
+        missed=significant(test.smallest_detectable),
     )
 
 
