@@ -39,7 +39,7 @@ _ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "config", "profiles", "workflow", "report", "resources", "environment.yml")
 #: Keys of clocks, and of digests of files that have some.
 _CLOCKS = re.compile(
-    r"^inputs$|(^|_)(s|seconds|date|created|hours|versions|min|busy|memory_gib)($|_)|per_s"
+    r"^(inputs|git_commit)$|(^|_)(s|seconds|date|created|hours|versions|min|busy|memory_gib)($|_)|per_s"
 )
 #: Where a rule and its script have different names.
 _SCRIPTS = {"select": "select_cells"}
@@ -438,14 +438,14 @@ ARTEFACTS: list[Artefact] = [
         ("choice", "tables/selection.json"),
         ("clips left out", "data/rejected.parquet"),
         ("record of stage 1", "stage1/R/stage.json"),
-        ("history of stage 1", "stage1/R/epochs.parquet"),
         ("record of a cell", "runs/R/cell.json"),
-        ("history of a cell", "runs/R/steps.parquet"),
         ("figures of a captioner", "runs/R/metrics.json"),
         ("scores of clips", "runs/R/clips.parquet"),
         target="tables/ranking.json",
     ),
     *_of(
+        ("history of stage 1", "stage1/R/epochs.parquet"),
+        ("history of a cell", "runs/R/steps.parquet"),
         ("list of clips", "data/manifest.parquet"),
         ("counts of clips", "data/summary.json"),
         ("ranking", "tables/ranking.json"),
@@ -477,9 +477,12 @@ class Record:
 class Campaign:
     """Studies in one folder, disturbed one after the other, held against one that was not."""
 
-    def __init__(self, folder: Path, draw: random.Random, record: Record) -> None:
+    def __init__(
+        self, folder: Path, draw: random.Random, record: Record, targets: Sequence[str] = ()
+    ) -> None:
         self.folder, self.draw, self.record = folder / "study", draw, record
-        self.alone = Study(self.folder)
+        self.targets = targets
+        self.alone = Study(self.folder, targets)
         self.alone.finish()
         self.expected, self.order = self.alone.facts(), rules(self.alone)
         records = [json.loads(path.read_text("utf-8")) for path in self._runs()]
@@ -494,7 +497,7 @@ class Campaign:
         """Let so many things befall jobs, each of ``ways`` each rule in turn."""
         pairs = [(rule, how) for rule in self.order for how in ways]
         while number > 0:
-            study = Study(self.folder)
+            study = Study(self.folder, self.targets)
             done = disturb(study, set(pairs[:number]), self.draw)
             wrong = compare(study, self.expected)
             kind = "twice" if "twice" in ways else "kill"
@@ -574,7 +577,7 @@ class Campaign:
 
     def full_disks(self) -> None:
         """Fill the disk under each rule."""
-        study = Study(self.folder)
+        study = Study(self.folder, self.targets)
         with small_disk(study.results):
             said = {rule: starve(study, rule) for rule in self.order}
             study.finish()
@@ -591,18 +594,17 @@ _MARKS = ("<!-- faults: begin -->", "<!-- faults: end -->")
 def as_table(faults: Sequence[Fault]) -> str:
     """What befell studies and what became of it, in Markdown."""
     lines = [
-        "| what | where | times | ended well at once | told, then well | lost or wrong |",
+        "| what | rules or artefacts | times | well at once | told, then well | lost or wrong |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for kind, how in dict.fromkeys((fault.kind, fault.how) for fault in faults):
         own = [fault for fault in faults if (fault.kind, fault.how) == (kind, how)]
         places = len({fault.place for fault in own})
-        where = f"{places} artefacts" if kind == "damage" else f"{places} rules"
         told = sum(fault.refused > 0 for fault in own)
         wrong = sum(bool(fault.wrong) for fault in own)
         name = {"kill": f"the {how} killed", "twice": "a job started twice"}.get(kind, how)
-        name = "the disk full" if kind == "full disk" else name
-        lines.append(f"| {name} | {where} | {len(own)} | {len(own) - told} | {told} | {wrong} |")
+        name = {"another's": "another's bytes", "full": "the disk full"}.get(how, name)
+        lines.append(f"| {name} | {places} | {len(own)} | {len(own) - told} | {told} | {wrong} |")
     return "\n".join(lines) + "\n"
 
 
@@ -613,15 +615,19 @@ def main() -> int:
     parser.add_argument("--damages", type=int, default=0, help="of artefacts of every kind")
     parser.add_argument("--twice", action="store_true", help="start a job of each rule twice")
     parser.add_argument("--full-disk", action="store_true", help="under each rule; needs root")
+    parser.add_argument("--targets", nargs="*", default=(), help="files of the study; none: all")
     parser.add_argument("--seed", type=int, default=18)
     parser.add_argument("--record", type=Path, default=Path("faults.jsonl"), help="is added to")
     parser.add_argument("--into", type=Path, help="a page whose table is written from the record")
     options = parser.parse_args()
+    asked = options.kills or options.damages or options.twice or options.full_disk
     with TemporaryDirectory(prefix="siglip-study-faults-") as name:
-        campaign = Campaign(Path(name), random.Random(options.seed), Record(options.record))
-        campaign.laps(["head", "job"], options.kills)
-        campaign.laps(["twice"], len(campaign.order) * options.twice)
-        campaign.damages(options.damages)
+        if asked:
+            draw = random.Random(options.seed)
+            campaign = Campaign(Path(name), draw, Record(options.record), options.targets)
+            campaign.laps(["head", "job"], options.kills)
+            campaign.laps(["twice"], len(campaign.order) * options.twice)
+            campaign.damages(options.damages)
         if options.full_disk:
             campaign.full_disks()
     if options.into:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from support.kept import checkpoint_facts
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import Damaged, StudyError
 from siglip_study.models.llm import load_llm, merge_adapters
 from siglip_study.runs.run import load_adapters, load_projector, save_checkpoint
 from tools.fault_campaign import DAMAGES
@@ -60,9 +60,11 @@ def test_merging_before_or_after_the_file_is_the_same_to_the_bit(trained, llm_co
 def test_damage_is_named_before_anything_is_loaded(trained, tmp_path, damage, name):
     save_checkpoint(tmp_path / "c", trained, {"stage": 2})
     damage(tmp_path / "c" / name)
-    # (One bit of the JSON's end is a brace or a line's end.)
-    with pytest.raises(StudyError, match=rf"{name}: "):
+    with pytest.raises(Damaged, match=rf"{name}: ") as told:
         load_projector(tmp_path / "c", trained)
+    assert told.value.paths == (tmp_path / "c",)
+    with pytest.raises(Damaged, match=rf"{name}: "):
+        load_adapters(tmp_path / "c", trained.llm, trained)
 
 
 def test_stage_one_has_no_adapters_and_no_llm_weights(make_model, tmp_path):

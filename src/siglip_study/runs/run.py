@@ -58,6 +58,9 @@ def save_checkpoint(folder: Path, model: VisionLanguageModel, facts: dict[str, A
         save_file(tensors, partial / "projector.safetensors")
         if hasattr(model.llm, "peft_config"):
             # "auto", the default, asks the hub whether the vocabulary was resized.
+            for config in model.llm.peft_config.values():  # type: ignore[operator]
+                # As peft has it, a set, in another order in each process.
+                config.target_modules = sorted(config.target_modules)
             model.llm.save_pretrained(  # type: ignore[operator]
                 partial / "lora", save_embedding_layers=False
             )
@@ -101,8 +104,14 @@ def load_projector(folder: Path, model: VisionLanguageModel) -> None:
 
 
 def load_adapters(folder: Path, llm: nn.Module, config: LlmConfig) -> nn.Module:
-    """Put the adapters of a checkpoint on ``llm`` and merge them where that is exact."""
+    """Put the adapters of a checkpoint on ``llm`` and merge them where that is exact.
+
+    Raises:
+        StudyError: the checkpoint is absent or damaged.
+    """
     from peft import PeftModel
+
+    check_checkpoint(folder)
 
     adapted = PeftModel.from_pretrained(llm, folder / "lora", is_trainable=False)
     return merge_adapters(adapted, config)
