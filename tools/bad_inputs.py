@@ -105,6 +105,12 @@ _CONFIGS: dict[str, Mapping[Any, Any] | str | bytes | None] = {
     "an empty `output_dir`": {"output_dir": ""},
     "a line break in `output_dir`": {"output_dir": "results\n"},
     "a home folder of nobody": {"output_dir": "~nobody-of-this-name/results"},
+    "a folder's name of 300 letters": {"output_dir": "a" * 300},
+    "a date for a folder": "output_dir: 2026-01-01\nprojectors: {linear: {}}\n",
+    "half a character in the title": 'report: {title: "\\ud800"}\nprojectors: {linear: {}}\n',
+    "two documents in one file": "data: {root: clips}\n---\nprojectors: {linear: {}}\n",
+    "projectors as a list": {"projectors": ["linear", "mlp_2l"]},
+    "a label that YAML takes for a switch": "projectors: {no: {type: linear}}\n",
     "a demo without clips": {"demo": {"train": 0}},
     "a negative seed of the demo": {"demo": {"seed": -1}},
     "no frames": {"vision": {"frames": 0}},
@@ -193,6 +199,9 @@ _LABELS: dict[str, bytes] = {
     "a segment that ends before it starts": _segment(3, 2),
     "a segment of a negative start": _segment(-1, 2),
     "a segment of words": _segment("soon", None),
+    "a segment that starts at a switch": _segment(True, None),
+    "a label of two objects": _caption("A ball.") + b" {}",
+    "captions in lists of lists": _caption([["A ball."]]),
     "a segment of NaN": b'{"annotation": {"description_kr": "A."}, "start_s": "nan"}',
     "a segment of 10³⁰⁰⁰ seconds": b'{"annotation": {"description_kr": "A."}, "end_s": 1e3000}',
 }
@@ -366,6 +375,12 @@ _TABLES: dict[str, tuple[str, str | bytes, dict[str, object]]] = {
     "a path to nothing": ("csv", "path,caption\nb.mp4,A ball.\n", {}),
     "one id of two files": ("csv", "id,path,caption\n1,a.mp4,A.\n1,b.txt,B.\n", {}),
     "a key that the layout does not read": ("csv", "path,caption\n", {"label_folder": "x"}),
+    "semicolons for commas": ("csv", "path;caption\na.mp4;A ball.\n", {}),
+    "a table in UTF-16": ("csv", "path,caption\na.mp4,A.\n".encode("utf-16"), {}),
+    "a column without a name": ("csv", "path,caption,\na.mp4,A ball.,7\n", {}),
+    "a folder for a clip": ("csv", "path,caption\n.,A ball.\n", {}),
+    "an address for a path": ("csv", "path,caption\nhttps://example.org/a.mp4,A ball.\n", {}),
+    "a reader of one's own that reads nothing": ("json:dumps", "", {}),
     "a line that is no JSON": ("jsonl", '{"path": "a.mp4", "caption": "A."}\n{broken\n', {}),
     "a line that is a list": ("jsonl", "[1]\n", {}),
     "a path of 5,000 characters": ("jsonl", json.dumps({"path": _LONG, "caption": "A."}), {}),
@@ -581,6 +596,11 @@ def _infinite(tensors: dict[str, Any]) -> None:
     tensors[_first(tensors, "q_proj.weight")][0, 0] = float("inf")
 
 
+def _whole_numbers(tensors: dict[str, Any]) -> None:
+    name = _first(tensors, "mlp.down_proj.weight")
+    tensors[name] = tensors[name].char()
+
+
 def _narrow(tensors: dict[str, Any]) -> None:
     name = _first(tensors, "down_proj.weight")
     tensors[name] = tensors[name][:, :-1].contiguous()
@@ -643,6 +663,10 @@ _MODELS: dict[str, dict[str, Callable[[Path], object] | Mapping[str, Any]]] = {
         ),
         "an image processor of no filter": _image(resample=77),
         "an image processor with a deviation of 0": _image(image_std=[0, 0, 0]),
+        "an image processor with a mean of NaN": _image(image_mean=[float("nan")] * 3),
+        "an image processor that makes all black": _image(rescale_factor=0),
+        "pictures of one channel": _edit("vision", num_channels=1),
+        "pictures of two sizes": _edit("vision", image_size=[64, 64]),
     },
     "llm": {
         "a config.json that is a list": _write("llm", "config.json", b"[1]"),
@@ -664,6 +688,9 @@ _MODELS: dict[str, dict[str, Callable[[Path], object] | Mapping[str, Any]]] = {
             "llm", num_hidden_layers=6, layer_types=["full_attention"] * 6
         ),
         "an activation of no kind": _edit("llm", hidden_act="gulp"),
+        "weights of whole numbers": _tensors("llm", _whole_numbers),
+        "types of too few layers": _edit("llm", layer_types=["full_attention"]),
+        "numbers of no kind": _edit("llm", dtype="float99"),
         "weights that are quantised": _edit("llm", quantization_config={"quant_method": "awq"}),
         "code that the model brings along": _edit(
             "llm", auto_map={"AutoConfig": "x.Y"}, model_type="mine"
@@ -696,6 +723,9 @@ _MODELS: dict[str, dict[str, Callable[[Path], object] | Mapping[str, Any]]] = {
         "a tokenizer that is cut": _cut("llm", "tokenizer.json"),
         "a tokenizer that is a Git LFS pointer": _write("llm", "tokenizer.json", _POINTER),
         "more tokens than embeddings": _edit("llm", vocab_size=1000),
+        "a longest text of a word": _edit("llm", "tokenizer_config.json", model_max_length="long"),
+        "a tokenizer that is a list": _write("llm", "tokenizer.json", b"[]"),
+        "an end of text that is no token": _edit("llm", "tokenizer_config.json", eos_token="<x>"),
         "tokenizer settings that are a list": _write("llm", "tokenizer_config.json", b"[]"),
         "no chat template": _drop("llm", _TEMPLATE),
         "a chat template that is no Jinja": _template("{% for %}"),

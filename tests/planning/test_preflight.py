@@ -54,6 +54,10 @@ def test_all_checks_run_whatever_one_meets(study, models, monkeypatch):
             {"llm": {"model": LLM, "matmul": "fp8", "lora": {"targets": ["q_proj"]}}},
             "gpu: llm.matmul is fp8, and the device is the CPU; expected an NVIDIA GPU",
         ),
+        (
+            {"llm": {"model": "Qwen / Qwen3"}},
+            "llm.model is 'Qwen / Qwen3'; expected a folder or a hub",
+        ),
         ({"scorer": {"model": TOWER}}, "scorer: "),  # the encoder is no judge
         ({"data": {"root": "./none"}, "demo": None}, "there is no such folder"),
     ],

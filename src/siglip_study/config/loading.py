@@ -140,6 +140,8 @@ def _check_extent(raw: object, source: str) -> None:
     pending, seen = [(raw, 1)], 0
     while pending:
         value, level = pending.pop()
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            raise StudyError(f"{source}: found half a character in {_found(value)}; expected text.")
         inner = [*value.values()] if isinstance(value, Mapping) else value
         if not isinstance(inner, list | tuple):
             continue

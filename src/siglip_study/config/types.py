@@ -33,6 +33,8 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 def _at_home(path: str) -> str:
     if not path or not path.isprintable():
         raise _expected("a name of characters that can be seen")
+    if len(path.encode()) > 1000 or any(len(part.encode()) > 200 for part in path.split("/")):
+        raise _expected("a path of 1,000 bytes at most, and of 200 between two slashes")
     try:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError:

@@ -185,8 +185,11 @@ def _transform(kind: str, given: dict[str, Any], source: str) -> FrameTransform:
     filters, sides = range(6), range(1, 10_000)  # those of PIL; larger pictures fill the memory
     if made.resample not in filters or not all(side in sides for side in (*reach, *made.size)):
         raise ValueError(f"size {made.size}, resample {made.resample}")
-    if not len(made.mean) == len(made.std) == 3 or not all(std > 0 for std in made.std):
+    whole = all(map(math.isfinite, (*made.mean, *made.std)))
+    if not len(made.mean) == len(made.std) == 3 or not whole or not min(made.std) > 0:
         raise ValueError(f"mean {made.mean}, std {made.std}")
+    if not 0 < made.scale < math.inf:
+        raise ValueError(f"rescale_factor {made.scale}")
     return made
 
 

@@ -60,6 +60,8 @@ def check_sizes(raw: Mapping[str, Any], source: str) -> None:
     for part in (raw, *halves.values()):
         for name, most in _LARGEST.items():
             size = part.get(name)
+            if name in ("image_size", "patch_size") and isinstance(size, list):
+                raise StudyError(f"{source}: its config has {name} {size}; expected one number.")
             if isinstance(size, int) and not 1 <= size <= most:
                 raise StudyError(f"{source}: its config has {name} {size}; expected 1 to {most}.")
 

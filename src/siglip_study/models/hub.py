@@ -35,9 +35,19 @@ def require_folder(model: str, key: str) -> None:
     """Say that a local folder is missing, where transformers would complain of its spelling.
 
     Raises:
-        StudyError: ``model`` looks like a path and no such folder exists.
+        StudyError: ``model`` looks like a path and no such folder exists, or no hub has such an id.
     """
-    if is_path(model) and not is_folder(model):
+    if not is_path(model):
+        from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+        try:
+            validate_repo_id(model)
+        except HFValidationError:
+            raise StudyError(
+                f"{key} is '{model}'; expected a folder or a hub id such as "
+                "'openai/clip-vit-large-patch14-336'."
+            ) from None
+    elif not is_folder(model):
         raise StudyError(
             f"{key} is '{model}', and there is no such folder; expected a model saved by "
             "save_pretrained or a hub id such as 'openai/clip-vit-large-patch14-336'."
@@ -353,7 +363,7 @@ def open_tokenizer(model: str, revision: str | None, key: str, fetch: bool = Tru
     try:
         with quiet_transformers():
             # Left open, transformers asks on the terminal, and runs code on a "y".
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 model,
                 revision=revision or "main",
                 trust_remote_code=False,
@@ -361,6 +371,11 @@ def open_tokenizer(model: str, revision: str | None, key: str, fetch: bool = Tru
             )
     except Exception as error:  # whatever its code makes of files that are damaged
         raise _unavailable(model, revision, key, error) from None
+    if not isinstance(longest := tokenizer.model_max_length, int | float):
+        raise StudyError(
+            f"{key} '{model}': its tokenizer's model_max_length is {longest!r}; expected a number."
+        )
+    return tokenizer
 
 
 #: Options of :func:`load_weights` that read no weight, and account for all of them.

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import StudyError, first_line
 from siglip_study.config.study import DataConfig
 from siglip_study.data.labels import LabelError, LabelKeys, Reader, Scan, Source, nearest_key
 from siglip_study.study.versions import code_hash
@@ -127,8 +127,8 @@ def scan_split(data: DataConfig, root: Path, folder: str) -> Scan:
     """What the dataset in ``root`` holds of the split in ``folder``.
 
     Raises:
-        StudyError: no such layout, the config gives a key that it does not read, or the split's
-            files are missing or cannot be read.
+        StudyError: no such layout, the config gives a key that it does not read, the split's files
+            are missing or cannot be read, or a reader of one's own fails.
     """
     layout = get_layout(data.layout)
     for name in sorted(layout.unread):
@@ -138,6 +138,17 @@ def scan_split(data: DataConfig, root: Path, folder: str) -> Scan:
                 "read it; expected it absent."
             )
     try:
-        return layout.read(source_of(data, root, folder, layout.keys))
+        scan = layout.read(source_of(data, root, folder, layout.keys))
+        if not isinstance(scan, Scan):
+            raise TypeError(f"it gives a {type(scan).__name__}")
     except LabelError as error:
         raise StudyError(f"split '{folder}' of {root}, layout '{data.layout}': {error}.") from error
+    except Exception as error:
+        if ":" not in data.layout or isinstance(error, StudyError):
+            raise
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise StudyError(
+            f"data.layout '{data.layout}' fails on split '{folder}' of {root} ({told}); expected a "
+            "function of a Source that gives a Scan."
+        ) from error
+    return scan
