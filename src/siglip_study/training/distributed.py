@@ -33,7 +33,7 @@ Args = TypeVarTuple("Args")
 
 # Rank 0 captions a few clips and saves while the others wait for its gradients.
 _PATIENCE = timedelta(minutes=30)
-# Messages that wait for no GPU; None: all messages are such.
+# For messages that wait for no GPU.
 _hosts: torch.distributed.ProcessGroup | None = None
 
 
@@ -134,8 +134,7 @@ def _join(rank: int, ranks: int, device: str, rendezvous: Path) -> Accelerator:
         timeout=_PATIENCE,
         device_id=here,
     )
-    if here is not None:
-        _hosts = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+    _hosts = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     os.environ |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     accelerator = single(torch.device(device))
