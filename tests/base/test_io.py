@@ -1,6 +1,8 @@
 """Files appear whole or not at all."""
 
+import os
 import pickle
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -32,6 +34,21 @@ def test_a_failure_leaves_the_old_file_and_no_partial_one(tmp_path):
         assert target.read_text() == "old"
         raise KeyboardInterrupt
     assert target.read_text() == "old" and names(tmp_path) == ["a.txt"]
+
+
+def test_what_takes_its_name_is_on_the_disk_before(tmp_path, monkeypatch):
+    done, sync, rename = [], os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda f: done.append(os.fstat(f).st_ino) or sync(f))
+    monkeypatch.setattr(Path, "replace", lambda a, b: done.append("renamed") or rename(a, b))
+    with atomic_path(tmp_path / "a.txt") as partial:
+        partial.write_text("one")
+        file = partial.stat().st_ino
+    assert done == [file, "renamed", tmp_path.stat().st_ino]
+    done.clear()
+    with atomic_dir(tmp_path / "folder") as partial:
+        (partial / "b.txt").write_text("two")
+        written = {partial.stat().st_ino, (partial / "b.txt").stat().st_ino}
+    assert set(done[: done.index("renamed")]) == written and done[-1] == tmp_path.stat().st_ino
 
 
 def test_a_success_replaces_the_file_and_makes_its_folder(tmp_path):

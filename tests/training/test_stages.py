@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.features import write_inputs
+from support.features import write_features, write_inputs
 from support.kept import checkpoint_facts
 
 from siglip_study.base import kept
@@ -142,8 +142,23 @@ def test_a_stage_after_another_in_a_kept_process_has_the_bits_of_one_alone(
         assert one.read_bytes() == two.read_bytes()
 
 
-def test_a_resume_point_of_an_older_dataset_is_not_continued(world, monkeypatch, killed):
-    """Killed, a clip exchanged, started again: the result is that of the new data alone."""
+def another_caption(world, features):
+    clips = world.inputs.clips["train"]
+    table = pl.read_parquet(clips)
+    other = pl.when(pl.col("id") == "train5").then(pl.lit(["파란 상자"])).otherwise("captions")
+    table.with_columns(other.alias("captions")).write_parquet(clips)
+
+
+def features_made_otherwise(world, features):
+    made = lambda ids: 2 * features.batch(ids)  # noqa: E731
+    write_features(world.root / "train", world.root / "w", sorted(TRAIN), made, 4, features.facts)
+
+
+@pytest.mark.parametrize("change", [another_caption, features_made_otherwise])
+def test_a_resume_point_of_other_inputs_is_not_continued(
+    world, features, monkeypatch, killed, change
+):
+    """Killed, an input made anew, started again: the result is that of the new input alone."""
 
     def dying(job, row):
         if row["epoch"] == 2:
@@ -154,11 +169,7 @@ def test_a_resume_point_of_an_older_dataset_is_not_continued(world, monkeypatch,
         with pytest.raises(killed):
             stage(1, world, world.cell, "s1")
     assert list((world.root / "r-s1").glob("step-*"))
-    clips = world.inputs.clips["train"]
-    table = pl.read_parquet(clips)
-    last = pl.col("id") == "train5"
-    other = pl.when(last).then(pl.lit(["파란 상자"])).otherwise(pl.col("captions"))
-    table.with_columns(other.alias("captions")).write_parquet(clips)
+    change(world, features)
     resumed, fresh = (stage(1, world, world.cell, out) for out in ("s1", "fresh"))
     one, two = (f / "checkpoint" / "projector.safetensors" for f in (resumed, fresh))
     assert one.read_bytes() == two.read_bytes()
