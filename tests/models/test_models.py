@@ -232,6 +232,13 @@ def test_the_models_of_a_config():
     assert not found[1].needs_weights and found[1].needs_tokenizer
 
 
+def test_every_model_on_an_axis_is_one_of_the_config():
+    raw = {"data": {"root": "d"}, "projectors": {"linear": {}}}
+    axes = {"vision.model": ["a/b", "c/d"], "vision.layer": [-2, -1], "llm.model": ["e/f"]}
+    found = models_of(parse({**raw, "grid": axes}))
+    assert [model.model for model in found[:-1]] == ["a/b", "c/d", "e/f"]
+
+
 def test_the_command_lists_and_fetches(cache, tmp_path, capsys):
     demo = ROOT / "config/config.yaml"
     assert main(["list", str(ROOT / "config/study.yaml")]) == 1

@@ -96,6 +96,25 @@ def test_presets_count_only_when_asked_for(study):
     assert {(s.stage, s.batch, s.accumulation) for s in shapes} == {(1, 4, 2), (2, 4, 2)}
 
 
+def test_parts_of_a_study_on_axes_add_up_and_share_what_is_made_once(study):
+    axes = {"llm.lora.r": [2, 4], "vision.layer": [-2, -1]}
+    grid = {"learning_rate": [1e-3], "epochs": [1]}
+    forecast = Forecast(study(grid={**grid, **axes}), Assumptions(train=20, held_out=12))
+    told = [part.told for part in forecast.parts]
+    assert told == [f"r {r} · layer {layer}" for r in (2, 4) for layer in (-2, -1)]
+    works = [part.workload for part in forecast.parts]
+    # Each of 2 projectors: 4 tuning cells, and the chosen one with 3 seeds; one control.
+    assert sum(len(work.cells) for work in works) == 2 * (4 + 3) + 1
+    one = Forecast(study(grid=grid), Assumptions(train=20, held_out=12))
+    # Ranks share first stages, and clips are encoded once a layer.
+    first = {cell.stage1_name for work in works for cell in work.stage1_cells}
+    assert {cell.stage1_name for cell in forecast.study.tuning} <= first
+    assert sum(len(work.stage1_cells) for work in works) == len(first)
+    assert [part.encodes for part in forecast.parts] == [True, True, False, False]
+    assert forecast.disk().features == 2 * one.disk().features
+    assert forecast.disk().models < 1.1 * one.disk().models  # a layer more is read
+
+
 def test_labels_that_build_the_same_projector_share_their_shape(study):
     config = study(projectors={"a": {"type": "linear"}, "b": {"type": "linear"}, "linear": {}})
     workload = counted(config)

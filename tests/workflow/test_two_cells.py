@@ -369,6 +369,7 @@ def raise_training_version(library: Path) -> None:
     path.write_text(text, "utf-8")
 
 
+ONE_RATE = {"learning_rate": [5e-4], "epochs": [1]}
 RATES = {"learning_rate": [5e-4, 2e-3], "epochs": [1]}
 CHANGES: dict[str, Change] = {
     "a file that is nobody's, among the data": data(stray),
@@ -386,6 +387,8 @@ CHANGES: dict[str, Change] = {
     "a clip more in selection": data(one_more("selection")),
     "a clip more in train": data(one_more("train")),
     "a learning rate more": config(grid=RATES),
+    "a rank of the adapters more": config(grid={**ONE_RATE, "llm.lora.r": [4, 8]}),
+    "a layer of the encoder more": config(grid={**ONE_RATE, "vision.layer": [-2, -1]}),
     "a report seed more": config(seeds={"tuning": 0, "report": [1, 2]}),
     "a clip more in report, and a learning rate more": data(one_more("report"), grid=RATES),
     "the page's title": config(report={"title": "다른 제목", "gallery_clips": 4}),

@@ -20,6 +20,7 @@ from siglip_study.base.jobs import exit_status
 from siglip_study.config import load
 from siglip_study.config.study import Config
 from siglip_study.models.hub import cached_file, is_folder, read_settings, require_folder
+from siglip_study.study import Study
 
 # What a model on the hub consists of: never a pickle.
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -140,10 +141,17 @@ class Model:
 
 def models_of(config: Config) -> list[Model]:
     """The models of a config; of one with random weights only config and tokenizer are needed."""
-    vision, llm, scorer, bert = config.vision, config.llm, config.scorer, config.bertscore
+    study, scorer, bert = Study(config), config.scorer, config.bertscore
     found = [
-        Model("vision.model", vision.model, vision.revision, vision.weights == "pretrained"),
-        Model("llm.model", llm.model, llm.revision, llm.weights == "pretrained", True),
+        Model("vision.model", vision.model, vision.revision, vision.weights == "pretrained")
+        for vision in study.encoders.values()
+    ]
+    found += [
+        Model("llm.model", llm.model, llm.revision, llm.weights == "pretrained", True)
+        for llm in study.llms
+    ]
+    found = [
+        *dict.fromkeys(found),
         Model("scorer.model", scorer.model, scorer.revision, scorer.weights == "pretrained", True),
     ]
     if bert is not None:

@@ -21,6 +21,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path, read_json
 from siglip_study.base.jobs import exit_status
 from siglip_study.config import load
+from siglip_study.config.axes import EPOCHS, RATE
 from siglip_study.config.study import Config
 from siglip_study.planning.rehearse import (
     REHEARSAL_SCHEMA,
@@ -28,6 +29,7 @@ from siglip_study.planning.rehearse import (
     rehearse_and_write,
     timed_settings,
 )
+from siglip_study.study import Study
 
 # ---- What a rehearsal says of optimizer steps.
 
@@ -202,6 +204,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> None:
     config, reference = load(given.config), given.reference
+    others = [key for key in Study(config).varied if key not in (RATE, EPOCHS)]
+    if others:
+        raise StudyError(
+            f"{given.config}: grid has {others[0]} as an axis; expected learning_rate and epochs "
+            "alone, since a projector's budget belongs to one time a step."
+        )
     if reference not in config.projectors:
         listed = ", ".join(config.projectors)
         raise StudyError(f"--reference is '{reference}'; expected one of projectors: {listed}.")

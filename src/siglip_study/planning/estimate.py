@@ -7,10 +7,12 @@ activations) is bound by memory: the assumed efficiency of a GPU allows for it.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
+from siglip_study.config.axes import told_value
 from siglip_study.config.study import Config
 from siglip_study.data.labels import Scan
 from siglip_study.data.layouts import scan_split
@@ -28,6 +30,7 @@ from siglip_study.planning.workload import (
     connector_of,
     describe_dataset,
     model_facts,
+    seen_by,
 )
 from siglip_study.study import Study
 from siglip_study.training.memory import GIB, ClipCost, bytes_needed, kept_layers, least_pass
@@ -211,6 +214,35 @@ class Forecast:
         self.given = given or Assumptions()
         self.study = Study(config)
         self._scans: dict[str, Scan] = {}
+        #: whether clips are encoded, and captions judged, in this part of a study
+        self.encodes = self.judges = True
+
+    @cached_property
+    def parts(self) -> list[Forecast]:
+        """The study by what its runs see: encoder, language model and what both stages share.
+
+        One for each point of axes of these. What parts share is counted in the first of them.
+        """
+        cells = [*self.study.tuning, *self.study.controls]
+        cells += self.study.presets if self.given.presets else []
+        kinds = list(dict.fromkeys(seen_by(cell.run) for cell in cells))
+        if kinds == [seen_by(self.config)]:
+            return [self]
+        found: list[Forecast] = []
+        for vision, llm, training in kinds:
+            seen = {"vision": vision, "llm": llm, "training": training}
+            part = Forecast(self.config.model_copy(update=seen), self.given)
+            part.study, part._scans = self.study, self._scans
+            part.encodes = all(vision != other.config.vision for other in found)
+            part.judges = not found
+            found.append(part)
+        return found
+
+    @property
+    def told(self) -> str:
+        """What this part has of its own on the grid's axes: ``r 8 · layer -2``; maybe nothing."""
+        keys = (k for k in self.study.varied if k.startswith(("vision.", "llm.", "training.")))
+        return " · ".join(told_value(key, attrgetter(key)(self.config)) for key in keys)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -238,7 +270,9 @@ class Forecast:
     @cached_property
     def workload(self) -> Workload:
         """Units of work of every cell."""
-        return Workload(self.study, self.dataset, self.given.presets)
+        return Workload(
+            self.study, self.dataset, self.given.presets, self.config, alone=self.judges
+        )
 
     @cached_property
     def layout(self) -> PromptLayout:
@@ -297,9 +331,10 @@ class Forecast:
         config, models, work = self.config, self.models, self.workload
         frames, shown = config.vision.frames, config.scorer.frames
         told = f"{frames} frames × {models.vision.tokens} tokens"
-        rows = [Row("features", told, "clip", work.encoded_clips)]
+        rows = [Row("features", told, "clip", work.encoded_clips)] if self.encodes else []
         told = f"{shown} frames × {models.scorer_images.tokens} tokens"
-        rows.append(Row("scorer images", told, "clip", work.scored_clips))
+        if self.judges:
+            rows.append(Row("scorer images", told, "clip", work.scored_clips))
         for shape, steps in work.steps.items():
             label = work.connectors[shape.connector]
             told = f"{label}, {shape.batch} clips × {shape.accumulation}"
@@ -324,7 +359,9 @@ class Forecast:
         rows.append(Row("scorer texts", told, "caption", work.scored_captions))
         loading = Cost(_IMPORTS_S + llm_bytes(models.llm, "none") / _READ_RATE)
         told = "imports, LLM (assumed)"
-        return [*rows, Row("loading", told, "job", work.jobs, estimated=loading)]
+        rows.append(Row("loading", told, "job", work.jobs, estimated=loading))
+        own = f"{self.told}: " if self.told else ""
+        return [replace(row, shape=own + row.shape) for row in rows]
 
     def cost(self, row: Row, gpu: Gpu) -> Cost:
         """A unit of a row on this GPU."""
@@ -411,20 +448,43 @@ class Forecast:
 
     def disk(self) -> Disk:
         """Bytes for every cell that the study trains."""
-        models, work, lora = self.models, self.workload, self.lora_parameters()
+        parts = [part._disk() for part in self.parts]
+        models = Counter[str]()
+        for part in self.parts:
+            models |= part._model_bytes()  # the larger of two
+        return Disk(
+            features=sum(part.features for part in parts),
+            checkpoints=sum(part.checkpoints for part in parts),
+            resume=max(part.resume for part in parts),
+            models=sum(models.values()),
+        )
+
+    def _model_bytes(self) -> Counter[str]:
+        """Bytes of each model that is to be fetched, which a local folder is not.
+
+        Hubs keep towers in fp32, LLMs in bf16.
+        """
+        models, config = self.models, self.config
+        judge = models.scorer_images.stored + models.scorer_texts.stored
+        llm = models.llm.layer_parameters + models.llm.embedding_parameters
+        sizes_of = {
+            config.vision.model: 4 * models.vision.stored,
+            config.scorer.model: 4 * judge,
+            config.llm.model: 2 * llm,
+        }
+        return Counter({name: n for name, n in sizes_of.items() if not is_folder(name)})
+
+    def _disk(self) -> Disk:
+        """Of this part, but for models."""
+        work, lora = self.workload, self.lora_parameters()
         trained = {connector: n for connector, (n, *_) in self.projectors.items()}
         saved = [trained[connector_of(cell.run)] for cell in work.stage1_cells]
         saved += [trained[connector_of(cell.run)] + lora for cell in work.cells]
-        # Hubs keep towers in fp32, LLMs in bf16; what is a local folder is fetched from nowhere.
-        judge = models.scorer_images.stored + models.scorer_texts.stored
-        llm = models.llm.layer_parameters + models.llm.embedding_parameters
-        sizes_of = {"vision": 4 * models.vision.stored, "scorer": 4 * judge, "llm": 2 * llm}
-        absent = (part for part in sizes_of if not is_folder(getattr(self.config, part).model))
         return Disk(
-            features=work.encoded_clips * self.feature_bytes,
+            features=work.encoded_clips * self.feature_bytes if self.encodes else 0,
             checkpoints=4 * sum(saved),  # fp32
             # Weights, two moments and the best weights so far in fp32, twice: a stage's own, and
             # that of the stage before it, given up once it has begun.
             resume=2 * 16 * (max(trained.values()) + lora),
-            models=sum(sizes_of[part] for part in absent),
+            models=0,
         )

@@ -100,8 +100,10 @@ def due_steps(jobs: Sequence[Mapping[str, Any]]) -> list[Due]:
     """The jobs as steps, in the order of work, each with the causes of those before it."""
     whys: list[tuple[str, ...]] = []
     found = []
+    encoders = {job["wildcards"].get("encoder") for job in jobs} - {None}
     for job in jobs:
-        of = "/".join(job["wildcards"].values())
+        told = (v for k, v in job["wildcards"].items() if k != "encoder" or len(encoders) > 1)
+        of = " ".join(told)
         why = dict[str, None]()
         for kind, *about in job["causes"]:
             if kind == "after":

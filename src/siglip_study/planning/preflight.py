@@ -50,7 +50,7 @@ from siglip_study.models.llm import check_targets, load_llm, prompt_layout
 from siglip_study.models.sizes import llm_shape
 from siglip_study.planning.estimate import OVERHEAD_BYTES, Forecast
 from siglip_study.planning.rehearse import existing_folder, gigabytes
-from siglip_study.planning.workload import Connector, connector_of, frame_size
+from siglip_study.planning.workload import Connector, connector_of, frame_size, seen_by
 from siglip_study.training.memory import GIB
 from siglip_study.training.trackers import require_trackers
 
@@ -82,16 +82,19 @@ def preflight(config: Config, checks: Iterable[str] | None = None) -> list[Findi
     """
     forecast = Forecast(config)
     findings: list[Finding] = []
-    ended: dict[str, list[str]] = {}
+    ended: dict[str, dict[str, None]] = {}
     for what in CHECKS if checks is None else checks:
-        try:
-            for level, told in CHECKS[what](forecast):
-                findings.append(Finding(level, what, told))
-        except StudyError as error:
-            ended.setdefault(str(error), []).append(what)
-        except Exception as error:
-            told = f"{type(error).__name__}: {first_line(error)} (a defect of this check)."
-            ended.setdefault(told, []).append(what)
+        # Of models, each on an axis is asked.
+        for part in forecast.parts if what in _OF_PARTS else [forecast]:
+            try:
+                for level, told in CHECKS[what](part):
+                    if (finding := Finding(level, what, told)) not in findings:
+                        findings.append(finding)
+            except StudyError as error:
+                ended.setdefault(str(error), {})[what] = None
+            except Exception as error:
+                told = f"{type(error).__name__}: {first_line(error)} (a defect of this check)."
+                ended.setdefault(told, {})[what] = None
     # One mistake may end several checks: it is told once, and last.
     for told, (first, *others) in ended.items():
         also = f" So these cannot be checked: {', '.join(others)}." if others else ""
@@ -224,7 +227,8 @@ def check_projectors(forecast: Forecast) -> Told:
     models, frames = forecast.models, forecast.config.vision.frames
     built: dict[Connector, str] = {}
     for cell in [*forecast.study.tuning, *forecast.study.controls]:
-        built.setdefault(connector_of(cell.run), cell.label)
+        if seen_by(cell.run) == seen_by(forecast.config):
+            built.setdefault(connector_of(cell.run), cell.label)
     for connector, label in built.items():
         try:
             projector = models.projector(connector, frames)
@@ -427,6 +431,8 @@ def check_report(forecast: Forecast) -> Told:
         yield "ok", f"{report} can be written."
 
 
+#: Checks of models, of which a study may have several of a kind.
+_OF_PARTS = ("vision", "llm", "tokenizer", "projectors", "gpu")
 #: What is checked, in this order; all of it, whatever fails.
 CHECKS: dict[str, Callable[[Forecast], Told]] = {
     "config": check_config,

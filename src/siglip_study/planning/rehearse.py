@@ -92,14 +92,17 @@ def rehearse(config: Config, given: Assumptions | None = None) -> Rehearsal:
     began = time.monotonic()
     forecast = Forecast(config, given)
     device, gpu, measures = _device(forecast)
-    rows = _estimated(forecast, gpu)
-    if measures:
-        from siglip_study.planning.measure import measurements
+    rows = []
+    for part in forecast.parts:
+        own = _estimated(part, gpu)
+        if measures:
+            from siglip_study.planning.measure import measurements
 
-        found = measurements(forecast, rows)
-        rows = [replace(row, measured=found.get(row)) for row in rows]
-    disk, work = forecast.disk(), forecast.workload
-    roles = Counter(cell.role for cell in work.cells)
+            found = measurements(part, own)
+            own = [replace(row, measured=found.get(row)) for row in own]
+        rows += own
+    disk, works = forecast.disk(), [part.workload for part in forecast.parts]
+    roles = Counter(cell.role for work in works for cell in work.cells)
     listed = ", ".join(f"{n} {role}" for role, n in roles.items())
     free = shutil.disk_usage(existing_folder(Path(config.output_dir))).free
     return Rehearsal(
@@ -107,8 +110,9 @@ def rehearse(config: Config, given: Assumptions | None = None) -> Rehearsal:
         how="measured with random weights"
         if measures
         else "no GPU here, so estimated from FLOPs and bytes at 60 % of the stated rates",
-        runs=f"{len(work.cells)} runs ({listed}) from {len(work.stage1_cells)} first stages.",
-        sources=_sources(forecast),
+        runs=f"{roles.total()} runs ({listed}) from "
+        f"{sum(len(work.stage1_cells) for work in works)} first stages.",
+        sources=_sources(forecast.parts[0]),
         rows=rows,
         training=training_record(forecast, rows),
         disk=disk,
@@ -128,7 +132,8 @@ def _device(forecast: Forecast) -> tuple[str, Gpu | None, bool]:
     if pick_device("cpu" if forecast.config.runtime.device == "cpu" else "auto").type == "cuda":
         name = torch.cuda.get_device_name()
         return name, gpu_of_device(name), True
-    if forecast.models.llm.layer_parameters <= _CPU_WEIGHTS[forecast.config.runtime.device]:
+    largest = max(part.models.llm.layer_parameters for part in forecast.parts)
+    if largest <= _CPU_WEIGHTS[forecast.config.runtime.device]:
         return "this machine's CPU", None, True
     gpu = GPUS[forecast.given.gpu]
     return gpu.name, gpu, False
@@ -145,7 +150,7 @@ def _elsewhere(forecast: Forecast) -> list[str]:
     """Hours on each GPU of the table."""
     lines = ["The same on one of these (estimated; GiB: the leanest stage-2 step):"]
     for gpu in GPUS.values():
-        rows = _estimated(forecast, gpu)
+        rows = [row for part in forecast.parts for row in _estimated(part, gpu)]
         told = f"{sum(row.hours or 0.0 for row in rows):.0f} h"
         if any(row.cost.problem for row in rows):
             least = max(row.cost.gib or 0.0 for row in rows if row.part.startswith("stage"))

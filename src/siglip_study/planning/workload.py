@@ -20,7 +20,7 @@ from siglip_study import projectors
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_parquet
 from siglip_study.config.study import Config
-from siglip_study.config.training import StageConfig
+from siglip_study.config.training import LlmConfig, StageConfig, TrainingConfig, VisionConfig
 from siglip_study.data.labels import Scan
 from siglip_study.features.images import PatchTransform, image_settings, transform_from
 from siglip_study.models.families import complete_config, llm_config, patch_grid, tower_config
@@ -260,15 +260,29 @@ def stage_shape(stage: int, connector: Connector, settings: StageConfig) -> Stag
     return StageShape(stage, connector, settings.batch_size, settings.gradient_accumulation)
 
 
+def seen_by(of: Config | RunSpec) -> tuple[VisionConfig, LlmConfig, TrainingConfig]:
+    """What the cost of a training's steps depends on, beside its stages and its connector."""
+    return of.vision, of.llm, of.training
+
+
 class Workload:
     """Units of work of every cell that the study will train, caption and score.
 
     Which cells are chosen is known only after tuning: each projector's is taken to be one with the
-    longest budget. With ``presets`` the published experiments count too.
+    longest budget. With ``presets`` the published experiments count too. With ``part`` only runs
+    count that see what this config does; where others are counted beside them, ``alone`` is False,
+    and what all share is left out.
     """
 
-    def __init__(self, study: Study, dataset: Dataset, presets: bool = False) -> None:
-        self.config, self.clips = study.config, dataset.clips
+    def __init__(
+        self,
+        study: Study,
+        dataset: Dataset,
+        presets: bool = False,
+        part: Config | None = None,
+        alone: bool = True,
+    ) -> None:
+        self.config, self.clips, self.alone = part or study.config, dataset.clips, alone
         longest: dict[str, Cell] = {}
         for cell in study.tuning:
             known = longest.setdefault(cell.label, cell)
@@ -278,11 +292,13 @@ class Workload:
         self.cells += study.reported(cell.name for cell in longest.values())
         if presets:
             self.cells += study.presets
-
-    @cached_property
-    def stage1_cells(self) -> list[Cell]:
-        """One cell for each distinct first stage."""
-        return list({cell.stage1_name: cell for cell in self.cells if cell.has_stage1}.values())
+        # One cell for each distinct first stage, which parts may share.
+        stage1 = {cell.stage1_name: cell for cell in reversed(self.cells) if cell.has_stage1}
+        self.stage1_cells = list(reversed(stage1.values()))
+        if part is not None:
+            own = seen_by(part)
+            self.cells = [cell for cell in self.cells if seen_by(cell.run) == own]
+            self.stage1_cells = [cell for cell in self.stage1_cells if seen_by(cell.run) == own]
 
     @cached_property
     def connectors(self) -> dict[Connector, str]:
@@ -348,6 +364,8 @@ class Workload:
 
         Among the train captions the adversaries look for the best one.
         """
+        if not self.alone:
+            return sum(self.captions.values())
         held_out, report = self.scored_clips, self.clips["report"]
         baselines = 4 * held_out if self.config.cross_fit else 3 * report + held_out
         return sum(self.captions.values()) + baselines + self.clips["train"]
