@@ -90,6 +90,11 @@ def test_an_unknown_key_names_the_nearest(raw, key, near):
         ({"data": {"root": "x", "splits": {"trian": "a"}}}, "data.splits", "trian"),
         ({"data": HALVED, "stage1": {"keep": "val_loss"}}, "stage1.keep", "data.cross_fit: false"),
         ({"data": HALVED, "stage2": {"early_stopping": {}}}, "stage2.early_stopping", "held_out"),
+        (
+            {"data": {"root": "x", "decoder": "decord"}, "vision": {"frames_per_second": 1}},
+            "data.decoder",
+            "pyav",
+        ),
         ({"controls": {"noise_features": "mlp"}}, "controls.noise_features", "linear"),
         ({"controls": {"hot": {"projector": "linear"}}}, "controls.hot.stage1", "missing"),
         ({"presets": {"E1": {**STAGE, "projector": "mlp"}}}, "presets.E1.projector", "linear"),

@@ -218,6 +218,20 @@ def test_frames_are_uniform_in_time(pts, n, duration_s, expected):
     assert frame_indices(pts, n, duration_s).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("per_second", "expected"),
+    [
+        (1, [5, 5, 15, 15, 25, 25]),  # 3 looks in 3 s, each given twice
+        (100, [2, 7, 12, 17, 22, 27]),  # no more than there is room for
+        (0.1, [15] * 6),  # one at least
+        (4 / 3, [3, 3, 11, 18, 18, 26]),
+    ],
+)
+def test_a_clip_is_looked_at_so_often_a_second(per_second, expected):
+    pts = np.arange(30) / 10
+    assert frame_indices(pts, 6, 3.0, per_second=per_second).tolist() == expected
+
+
 @pytest.mark.parametrize("pts", [[], [0.0, 0.0], [0.5, 1.0], [0.0, 2.0, 1.0]])
 def test_impossible_timestamps_are_refused(pts):
     with pytest.raises(ValueError, match="must ascend strictly from 0"):

@@ -136,6 +136,13 @@ def test_cells_share_what_their_axes_do_not_change():
     assert made.encoders[made.encoder_slug].layer == -2
 
 
+def test_frames_a_second_change_features_and_fixed_numbers_leave_them_where_they_are():
+    old = {"model": "a/b", "revision": None, "weights": "pretrained", "layer": -2, "frames": 8}
+    made = study(vision={"model": "a/b"}, grid={"vision.frames_per_second": [None, 2]})
+    assert [cell.run.encoder for cell in made.points[0]] == [f"b-{keys_hash(old)}"]
+    assert len(made.encoders) == 2
+
+
 def test_options_on_an_axis_of_its_own_are_a_projectors():
     own = {"type": "mlp_2l", "options": {"a": 1}, "grid": {"options.b": [2, 3]}}
     made = study(projectors={"wide": own}, grid={"learning_rate": [1e-3], "epochs": [2]})

@@ -16,11 +16,11 @@ rule vision_features:
     resources:
         **GPU,
     params:
-        vision=lambda wildcards: STUDY.encoders[wildcards.encoder].model_dump(),
+        vision=lambda wildcards: STUDY.encoders[wildcards.encoder].keys(),
         resume=lambda wildcards: str(
             PATHS.resume(
                 f"features-{wildcards.split}",
-                STUDY.encoders[wildcards.encoder].model_dump(),
+                STUDY.encoders[wildcards.encoder].keys(),
             )
         ),
         version=VISION_VERSION,

@@ -1,5 +1,6 @@
 """Encode the clips of a split once with the frozen vision encoder."""
 
+from functools import partial
 from pathlib import Path
 
 from siglip_study.base.forkserver import run_in_fork
@@ -23,7 +24,7 @@ with job(snakemake.log[0], snakemake.output):
     encode_split(
         read_parquet(snakemake.input.clips),
         root=config.data_root,
-        read=read_frames,
+        read=partial(read_frames, per_second=vision.frames_per_second),
         encoder=encoder,
         n_frames=vision.frames,
         batch_clips=runtime.encode_batch_clips,

@@ -108,6 +108,8 @@ class VideoCaptioner:
 
     def _features(self, clip: Path) -> Tensor:
         """``[F, P, V]`` in bf16, as a study stores them."""
-        frames = read_frames(ClipFile(clip), self.run.vision.frames)
+        frames = read_frames(
+            ClipFile(clip), self.run.vision.frames, self.run.vision.frames_per_second
+        )
         prepared = self._encoder.prepare(np.asarray(frames))[None]
         return self._encoder.encode_prepared(prepared)[0].to(torch.bfloat16)

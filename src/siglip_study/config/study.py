@@ -393,6 +393,11 @@ class Config(Section):
                             "data.splits has one held_out whose halves are exchanged; expected "
                             "it absent, or data.cross_fit: false"
                         )
+        if self.vision.frames_per_second is not None and self.data.decoder == "decord":
+            raise ValueError(
+                "data.decoder is decord, which is held to fixed numbers of frames; expected pyav "
+                "with vision.frames_per_second"
+            )
         wanted = {
             "controls.hot.projector": self.controls.hot and self.controls.hot.projector,
             "controls.noise_features": self.controls.noise_features,

@@ -34,6 +34,16 @@ class VisionConfig(ModelSection):
         "laid side by side: features are twice as wide.",
     )
     frames: Frames = Field(8, description="Frames per clip, uniform in time.")
+    frames_per_second: Positive | None = Field(
+        None,
+        description="Of a clip no more different frames than this a second; each is repeated until "
+        "there are `frames`. null: all differ.",
+    )
+
+    def keys(self) -> dict[str, Any]:
+        """All that features depend on; a key that is newer than features is left out at null."""
+        newer = {"frames_per_second"} if self.frames_per_second is None else set()
+        return self.model_dump(exclude=newer)
 
     @model_validator(mode="before")
     @classmethod

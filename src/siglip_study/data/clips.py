@@ -77,7 +77,11 @@ def frame_times(duration_s: float, n: int) -> NDArray[np.float64]:
 
 
 def frame_indices(
-    pts_s: ArrayLike, n: int, duration_s: float, start_s: float = 0.0
+    pts_s: ArrayLike,
+    n: int,
+    duration_s: float,
+    start_s: float = 0.0,
+    per_second: float | None = None,
 ) -> NDArray[np.int64]:
     """The frames that are on screen at :func:`frame_times`: ``[n]`` positions in ``pts_s``.
 
@@ -85,7 +89,8 @@ def frame_indices(
     with a variable frame rate is sampled evenly in time. ``pts_s`` holds only frames that a player
     shows (none that an edit list trims) and counts from the first of them; the clip is what lies
     within ``duration_s`` after ``start_s``. A clip with fewer frames than ``n`` gives some of them
-    again.
+    again. With ``per_second`` it is looked at so often, ``n`` times at most and once at least, and
+    each of these frames is given again until there are ``n``.
 
     Raises:
         ValueError: ``pts_s`` is empty or does not ascend strictly from 0.
@@ -93,6 +98,7 @@ def frame_indices(
     pts = np.asarray(pts_s, dtype=np.float64)
     if pts.size == 0 or pts[0] != 0 or (np.diff(pts) <= 0).any():
         raise ValueError("pts_s must not be empty and must ascend strictly from 0")
-    times = start_s + frame_times(duration_s, n) + _TOLERANCE_S
-    found = np.searchsorted(pts, times, side="right") - 1
+    looks = n if per_second is None else max(1, min(n, round(duration_s * per_second)))
+    times = start_s + frame_times(duration_s, looks) + _TOLERANCE_S
+    found = np.searchsorted(pts, times[np.arange(n) * looks // n], side="right") - 1
     return np.clip(found, 0, pts.size - 1).astype(np.int64)

@@ -37,9 +37,12 @@ from siglip_study.data.probing import (
 from siglip_study.data.stills import is_still, read_still
 
 
-def read_frames(clip: ClipFile, n_frames: int) -> NDArray[np.uint8]:
+def read_frames(
+    clip: ClipFile, n_frames: int, per_second: float | None = None
+) -> NDArray[np.uint8]:
     """``n_frames`` frames, uniform in time, as a player shows them: uint8 RGB ``[F, H, W, 3]``.
 
+    With ``per_second`` only so many differ (:func:`~siglip_study.data.clips.frame_indices`).
     Several threads may read at once.
 
     Raises:
@@ -52,9 +55,10 @@ def read_frames(clip: ClipFile, n_frames: int) -> NDArray[np.uint8]:
         if clip.reading == "whole" or (
             clip.reading is None and (info.trimmed or not info.each_shows)
         ):
-            return _read_whole(clip, info, n_frames)
+            return _read_whole(clip, info, n_frames, per_second)
         start_s, duration_s = clip.within(info.duration_s)
-        wanted = [int(i) for i in frame_indices(info.pts, n_frames, duration_s, start_s)]
+        chosen = frame_indices(info.pts, n_frames, duration_s, start_s, per_second)
+        wanted = [int(i) for i in chosen]
         if clip.reading == "decord":
             return _pick_with_decord(clip.path, info, wanted)
         return pick(container, clip.path, info, wanted)
@@ -150,10 +154,12 @@ def _faults(ticks: Collection[int | None]) -> int:
     return len(ticks) - len(there) + sum(b < a for a, b in pairwise(there))
 
 
-def _read_whole(clip: ClipFile, info: ClipInfo, n_frames: int) -> NDArray[np.uint8]:
+def _read_whole(
+    clip: ClipFile, info: ClipInfo, n_frames: int, per_second: float | None
+) -> NDArray[np.uint8]:
     # Which frames are wanted is known when all have been decoded; most files have an even rate, and
     # a good guess saves decoding them again.
-    likely, stamps = _even(clip, info, n_frames), []
+    likely, stamps = _even(clip, info, n_frames, per_second), []
     frames: dict[int, NDArray[np.uint8]] = {}
     for i, frame in enumerate(play(clip.path)):
         stamps.append((frame.pts, frame.dts, frame.duration))
@@ -161,7 +167,8 @@ def _read_whole(clip: ClipFile, info: ClipInfo, n_frames: int) -> NDArray[np.uin
             frames[i] = info.shown(frame)
     line = timeline(info, stamps)
     start_s, duration_s = clip.within(line.duration_s)
-    wanted = line.places[frame_indices(line.pts, n_frames, duration_s, start_s)].tolist()
+    chosen = frame_indices(line.pts, n_frames, duration_s, start_s, per_second)
+    wanted = line.places[chosen].tolist()
     if not frames.keys() >= set(wanted):
         for i, frame in enumerate(play(clip.path)):
             if i in wanted:
@@ -171,7 +178,7 @@ def _read_whole(clip: ClipFile, info: ClipInfo, n_frames: int) -> NDArray[np.uin
     return _same_size([frames[i] for i in wanted])
 
 
-def _even(clip: ClipFile, info: ClipInfo, n_frames: int) -> set[int]:
+def _even(clip: ClipFile, info: ClipInfo, n_frames: int, per_second: float | None) -> set[int]:
     """The frames that would be wanted if every packet showed one, at an even rate."""
     if not info.n_frames or not info.frame_s:
         return set()
@@ -180,7 +187,7 @@ def _even(clip: ClipFile, info: ClipInfo, n_frames: int) -> set[int]:
         start_s, duration_s = clip.within(info.n_frames * float(info.frame_s))
     except ClipError:  # decoding tells
         return set()
-    return set(frame_indices(times, n_frames, duration_s, start_s).tolist())
+    return set(frame_indices(times, n_frames, duration_s, start_s, per_second).tolist())
 
 
 # ---- By the packets: some frames of a clip without decoding most of the others, to the same bits.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 from siglip_study.config.axes import EPOCHS, RATE, told_key
+from siglip_study.config.training import VisionConfig
 from siglip_study.ranking.selection import StudySelection
 from siglip_study.report.language import NOTHING, Text, join, listed, sentence
 from siglip_study.report.results import (
@@ -120,6 +120,7 @@ EQUAL: tuple[tuple[Text, str | Callable[[CellResult], Any], Text], ...] = (
     (Text("clips a step of stage 1", "1단계 스텝당 영상"), _clips_a_step("stage1"), NOTHING),
     (Text("clips a step of stage 2", "2단계 스텝당 영상"), _clips_a_step("stage2"), NOTHING),
     (Text("frames", "프레임"), "vision.frames", NOTHING),
+    (Text("frames a second", "초당 프레임"), "vision.frames_per_second", NOTHING),
     (Text("vision encoder", "비전 인코더"), "vision.model", NOTHING),
     (Text("encoder layer", "인코더 층"), "vision.layer", NOTHING),
     (Text("language model", "언어 모델"), "llm.model", NOTHING),
@@ -209,7 +210,7 @@ def sharing(cells: list[CellResult]) -> Text:
     """What the trainings share: a first stage, features and a language model are made once."""
     trained = [run for cell in cells for run in cell.halves or (cell,) if run.run]
     stages = {run.run.get("stage1_cell") for run in trained} - {None}
-    stores = {json.dumps(run.key("vision"), sort_keys=True) for run in trained}
+    stores = {VisionConfig.model_validate(run.key("vision")) for run in trained}
     llms = {str([run.key(f"llm.{k}") for k in _OF_LLM]) for run in trained}
     words = Text(
         "Shared by {n} trainings: first stages ({stages}), stores of features ({stores}), "

@@ -9,7 +9,7 @@ import numpy as np
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_parquet
-from siglip_study.config.axes import told_value
+from siglip_study.config.axes import EPOCHS, told_value
 from siglip_study.ranking.selection import StudySelection
 from siglip_study.report import words
 from siglip_study.report.language import NOTHING
@@ -63,7 +63,7 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
                 "rates": rates,
                 "has_settings": any(cell.settings for cell in own.cells),
                 "rows": {
-                    f"{settings} · {epochs:g}" if settings else f"{epochs:g}": [
+                    _row(settings, epochs if len(budgets) > 1 or not settings else None): [
                         places.get((settings, epochs, rate), []) for rate in rates
                     ]
                     for settings in dict.fromkeys(settings for settings, *_ in places)
@@ -73,6 +73,13 @@ def tuning_grids(selection: StudySelection) -> list[dict[str, Any]]:
             }
         )
     return grids
+
+
+def _row(settings: str, epochs: float | None) -> str:
+    """A row's name: its settings on other axes, and its epochs where there is more than one."""
+    if not settings:
+        return f"{epochs:g}"
+    return settings if epochs is None else f"{settings} · {told_value(EPOCHS, int(epochs))}"
 
 
 def costs(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ def slug(model: str) -> str:
 
 def encoder_slug(vision: VisionConfig) -> str:
     """Folder of an encoder's features: a readable name and a hash of what they depend on."""
-    return f"{slug(vision.model)}-{keys_hash(vision.model_dump())}"
+    return f"{slug(vision.model)}-{keys_hash(vision.keys())}"
 
 
 class RunSpec(Section):

@@ -343,7 +343,10 @@ def tuning_matrix(canvas: Canvas, grids: Sequence[Mapping[str, Any]]) -> Figure 
     return Figure(
         name="tuning",
         title=say("charts.tuning.settings" if with_settings else "charts.tuning.title"),
-        alt=say("charts.tuning.alt", chosen="; ".join(chosen)),
+        alt=say(
+            "charts.tuning.settings_alt" if with_settings else "charts.tuning.alt",
+            chosen="; ".join(chosen),
+        ),
         wide=drawn[0],
         narrow=drawn[1],
         columns=(

@@ -125,6 +125,12 @@ LABELS: dict[str, Text] = {
         "Which learning rate and epochs?", "어떤 학습률과 에폭을 골랐습니까?"
     ),
     "charts.tuning.settings": Text("Which settings?", "어떤 설정을 골랐습니까?"),
+    "charts.tuning.settings_alt": Text(
+        "Margin on the selection clips by learning rate (columns) and the other settings (rows); "
+        "framed: chosen. {chosen}.",
+        "선택용 영상에서의 마진입니다. 열은 학습률, 행은 나머지 설정이고 테두리가 선택된 "
+        "설정입니다. {chosen}.",
+    ),
     "charts.tuning.alt": Text(
         "Margin on the selection clips by learning rate (columns) and epochs (rows); framed: "
         "chosen. {chosen}.",

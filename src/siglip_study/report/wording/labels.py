@@ -329,7 +329,7 @@ RUNS: dict[str, Text] = {
     "runs.wall": Text("Time by the clock", "실제 시간"),
     "tuning.chosen": Text("chosen", "선택됨"),
     "tuning.corner": Text("epochs / learning rate", "에폭 / 학습률"),
-    "tuning.corner_settings": Text("settings · epochs / learning rate", "설정 · 에폭 / 학습률"),
+    "tuning.corner_settings": Text("settings / learning rate", "설정 / 학습률"),
     "tuning.crossed": Text(
         "Mean margin M on each half. The best setting of a half (framed) is trained afresh with "
         "new seeds and reports the other half; tuning runs are never reported. Settings that "
