@@ -82,8 +82,9 @@ def test_another_model_is_not_taken_at_the_commit_of_the_first():
         ({"vision": [5]}, "grid: vision is 5; expected a mapping of keys."),
         ({"exclude": [{"llm.lora.r": 9}]}, "grid.exclude.0 leaves out nothing; expected points"),
         ({"exclude": [{"epochs": 3}]}, "grid.exclude leaves no point to linear; expected one"),
+        ({"exclude": [{"projector": []}]}, "grid.exclude.0.projector is []; expected one of"),
         ({"exclude": [{"projector": "x"}]}, "grid.exclude.0.projector is 'x'; expected one of"),
-        ({"include": [{"epochs": "long"}]}, "grid: epochs is 'long'; expected a whole number."),
+        ({"include": [{"epochs": "long"}]}, "grid.include.0: epochs is 'long'; expected a whole"),
         ({"include": [{"epochs": 3}]}, "grid has linear · lr 2e-5 · epochs 3 twice; expected"),
     ],
 )
@@ -92,6 +93,11 @@ def test_a_mistake_is_a_sentence_that_names_key_and_value(grid, says):
         config(grid)
     assert str(error.value).startswith(f"mine.yaml: {says}")
     assert "\n" not in str(error.value) and str(error.value)[-1] in ".?"
+
+
+def test_a_mistake_in_a_grid_of_its_own_names_the_projector():
+    with pytest.raises(StudyError, match=r"^mine.yaml: projectors\.x\.grid: llm\.lora\.r is 0;"):
+        config({}, projectors={"x": {"type": "linear", "grid": {"llm.lora.r": [0]}}})
 
 
 @pytest.mark.parametrize(
@@ -104,7 +110,7 @@ def test_a_mistake_is_a_sentence_that_names_key_and_value(grid, says):
         ("llm.lora.dora", True, "dora on"),
         ("stage1.early_stopping", None, "stage1.early_stopping none"),
         ("llm.lora.targets", ("q_proj", "v_proj"), "targets q_proj, v_proj"),
-        ("llm.prompt", "x" * 99, f"prompt {'x' * 47}…"),
+        ("llm.prompt", "a\n" + "x" * 99, f"prompt a {'x' * 45}…"),
     ],
 )
 def test_settings_are_short_where_people_read_them(key, value, text):

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pydantic import ValidationError
+
 from siglip_study.config.training import StageConfig
 from siglip_study.config.types import ModelSection
 
@@ -31,8 +33,8 @@ def points(config: Config, label: str) -> list[Point]:
     """The points of a projector: every value of every axis, without ``exclude``, with ``include``.
 
     Raises:
-        ValueError: a key is none that a training depends on; pydantic's, where a value is none that
-            its key may have.
+        ValueError: a key is none that a training depends on; pydantic's, with a note of the grid
+            that holds it, where a value is none that its key may have.
     """
     own = config.projectors[label]
     where = {**dict.fromkeys(_grid(config), "grid"), **dict.fromkeys(own.grid, _own_grid(label))}
@@ -116,7 +118,7 @@ def check_grid(config: Config) -> None:
     for name in ("exclude", "include"):
         for i, entry in enumerate(getattr(config.grid, name)):
             who = entry.get("projector")
-            if who is not None and who not in config.projectors:
+            if who is not None and who not in [*config.projectors]:
                 known = ", ".join(config.projectors)
                 raise ValueError(
                     f"grid.{name}.{i}.projector is {who!r}; expected one of projectors: {known}"
@@ -159,6 +161,7 @@ def _point(
     """Values by dotted key, mappings taken apart, each as its key's type has it."""
     found = {}
     for key, value in _leaves(values):
+        key = " ".join(key.split())
         if key in (RATE, EPOCHS):
             name = key.removeprefix("stage2.")
             raise ValueError(f"{where} names {key}; expected it as {name}")
@@ -172,7 +175,11 @@ def _point(
                 f"epochs or a key under {known}"
             )
         else:
-            found[key] = _own(having(config, {key: value}), key)
+            try:
+                found[key] = _own(having(config, {key: value}), key)
+            except ValidationError as error:
+                error.add_note(where)
+                raise
     return found
 
 
@@ -232,7 +239,7 @@ def told_value(key: str, value: Any) -> str:
     elif isinstance(value, list | tuple):
         text = ", ".join(map(str, value))
     else:
-        text = str(value)
+        text = " ".join(str(value).split())
     if key.endswith(".model"):
         text = text.rstrip("/").rpartition("/")[2]
     return f"{told_key(key)} {text if len(text) <= 48 else f'{text[:47]}…'}"

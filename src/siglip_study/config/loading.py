@@ -125,7 +125,8 @@ def parse(raw: Mapping[str, Any], source: str = "config") -> Config:
     try:
         check_grid(config)
     except ValidationError as error:
-        raise StudyError(error_sentence(error.errors()[0], f"{source}: grid", Config)) from None
+        where = f"{source}: {error.__notes__[0]}"
+        raise StudyError(error_sentence(error.errors()[0], where, Config)) from None
     except ValueError as error:
         raise StudyError(f"{source}: {error}.") from None
     return config
