@@ -133,14 +133,17 @@ def test_what_is_not_what_was_written_is_told_and_set_aside(tmp_path, kind, dama
     assert names(tmp_path) == [f".a.{kind}.damaged"]
 
 
-def test_a_file_without_a_whole_digest_is_read_as_it_is(tmp_path):
+def test_a_file_without_a_whole_digest_is_read_as_it_is_and_so_is_one_just_written(tmp_path):
     path = tmp_path / "a.json"
-    write_json(path, {"x": 1}, "name/1")
-    assert read_json(path, "name/1")["x"] == 1
-    write_digest(path)
-    cut(tmp_path / ".a.json.sha256")
-    write_json(path, {"x": 2}, "name/1")
-    assert read_json(path, "name/1")["x"] == 2
+    for damage in (cut, delete, None):
+        write_json(path, {"x": 1}, "name/1")
+        write_digest(path)
+        if damage is None:
+            write_json(path, {"x": 2}, "name/1")
+        else:
+            damage(tmp_path / ".a.json.sha256")
+            path.write_text(path.read_text().replace("1\n", "2\n"))
+        assert read_json(path, "name/1")["x"] == 2
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

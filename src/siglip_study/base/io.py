@@ -74,6 +74,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield partial
         _sync(partial)
+        _digest_of(target).unlink(missing_ok=True)  # of what was there before
         partial.replace(target)
         _sync(target.parent)
     finally:
