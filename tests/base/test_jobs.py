@@ -106,9 +106,9 @@ def test_outputs_have_digests_and_what_is_damaged_is_set_aside_for_the_next_run(
         "from pathlib import Path\nfrom siglip_study.base.io import read_json, write_json\n"
         f"from siglip_study.base.jobs import job\nmade, page = {str(made)!r}, {str(page)!r}\n"
         f"with job({str(tmp_path / 'a.log')!r}, [made, page]):\n"
-        "    write_json(made, {'x': 1}, 'name/1')\n    Path(page).write_text('')\n"
         "    if Path(made).with_name('cut').exists():\n"
         "        Path(made).write_text('{')\n        read_json(made, 'name/1')\n"
+        "    write_json(made, {'x': 1}, 'name/1')\n    Path(page).write_text('')\n"
     )
     for status in (0, 1):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

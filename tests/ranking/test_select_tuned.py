@@ -127,7 +127,7 @@ def test_a_cell_scored_on_its_easiest_clips_is_refused(tmp_path):
 def test_an_unscored_cell_is_named(tmp_path):
     references = write_captioner(tmp_path / "r", split_scores(HUMAN))
     cells = [[(cell("linear", 1e-3), tmp_path / "absent")]]
-    with pytest.raises(StudyError, match=r"absent/metrics\.json: no such file"):
+    with pytest.raises(StudyError, match=r"absent/metrics\.json: missing; expected the scores"):
         select_tuned(cells, references, GateThresholds(), tmp_path / "s.json")
 
 

@@ -91,7 +91,10 @@ def test_pairs_name_no_winner_where_nothing_is_significant(study):
 
 @pytest.mark.parametrize(
     ("cells", "message"),
-    [({"report": ["absent_00000000"]}, "no such file"), ({"chief": ["references"]}, "chief")],
+    [
+        ({"report": ["absent_00000000"]}, "missing; expected the scores"),
+        ({"chief": ["references"]}, "chief"),
+    ],
 )
 def test_a_wrong_cell_is_one_sentence(study, cells, message):
     with pytest.raises(StudyError, match=message):

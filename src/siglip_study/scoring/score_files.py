@@ -84,11 +84,14 @@ def write_scores(
     write_digest(folder / "metrics.json")
 
 
-def _damaged(path: Path) -> Damaged:
+def _damaged(path: Path) -> StudyError:
     """No rule declares these files: what stands for them are the indices of the scoring jobs."""
+    found = f"{path}: {'damaged' if path.is_file() else 'missing'}"
     tables = (parent / "tables" for parent in path.parents)
     indices = [index for folder in tables for index in sorted(folder.glob("scores.*.json"))]
-    return Damaged(f"{path}: {'damaged' if path.is_file() else 'missing'}", *indices)
+    if not indices:
+        return StudyError(f"{found}; expected the scores of a captioner.")
+    return Damaged(found, *indices)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -195,6 +195,7 @@ def _cell(made: Captioner, steps: int) -> dict[str, Any]:
         "seed": made.seed,
         "run": {
             "projector": made.label,
+            "vision": {"model": "openai/clip-vit-large-patch14-336", "frames": 8},
             "stage1": {"learning_rate": 1e-3, "epochs": 2},
             "stage2": {"learning_rate": made.lr, "epochs": made.epochs},
         },
