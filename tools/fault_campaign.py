@@ -533,6 +533,7 @@ class Campaign:
         """Run stage 2 of the tuning cell once more, to its end or to its first saved step."""
         study = self.alone
         shutil.rmtree(study.results / self._named("runs/T/checkpoint"))
+        (study.results / self._named("runs/T/cell.json")).unlink()
         study.targets = (f"results/{self._named('runs/T')}/cell.json",)
         if not killed:
             study.finish()
