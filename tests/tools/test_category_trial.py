@@ -21,6 +21,8 @@ from tools.simulation.category_trial import (
     worlds,
 )
 
+pytestmark = pytest.mark.full
+
 WORLDS = 200
 #: Three standard errors of a share of 5 % in so many worlds.
 ERROR = 3 * (0.05 * 0.95 / WORLDS) ** 0.5

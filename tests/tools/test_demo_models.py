@@ -50,7 +50,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["tiny", "committed"])
+@pytest.fixture(scope="module", params=[pytest.param("tiny", marks=pytest.mark.full), "committed"])
 def models(request: pytest.FixtureRequest) -> Path:
     if request.param == "committed":
         return COMMITTED

@@ -8,6 +8,8 @@ from scipy import stats
 
 from tools.simulation.tuning_seeds_trial import TuningSeeds, play
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_two_cells_are_confused_as_often_as_two_normal_draws(times: int) -> None:

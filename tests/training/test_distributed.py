@@ -112,7 +112,7 @@ def test_one_rank_alone_goes_on_with_the_loaded_model(ends):
     assert [(folder / "loaded").read_text() for folder in ends[:2]] == ["once\n"] * 2
 
 
-@pytest.mark.parametrize("gpus", [1, 2])
+@pytest.mark.parametrize("gpus", [pytest.param(1, marks=pytest.mark.full), 2])
 def test_ranks_end_with_their_killed_job_and_the_next_one_continues(world, ends, tmp_path, gpus):
     code = (
         "from functools import partial\nfrom pathlib import Path\n"

@@ -20,7 +20,6 @@ from urllib.parse import quote
 
 import polars as pl
 import pytest
-from support.whole_page import check_whole_page
 
 from siglip_study.config import load
 from siglip_study.config.study import RuntimeConfig
@@ -119,11 +118,6 @@ def test_its_page_shows_a_hostile_clip_as_text_and_asks_nobody(browser: Any, stu
         assert tab.console == [] == tab.requests
         assert tab.run("document.documentElement.scrollWidth") <= size[0]
         tab.close()
-
-
-@pytest.mark.browser
-def test_its_page_does_what_any_page_must(browser: Any, study: Any) -> None:
-    check_whole_page(browser, study.folder / "results/report.html")
 
 
 def test_every_runtime_key_was_tried_but_gpus_and_trackers(study: Any) -> None:
