@@ -112,9 +112,10 @@ def test_permuted_captions_are_ungrounded_over_all_their_draws(demo: Any) -> Non
     settings = yaml.safe_load((demo.folder / "config/config.yaml").read_text("utf-8"))
     settings["controls"]["permuted_captions"] = "linear"
     config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    jobs = demo.snakemake("--dry-run", config=config).jobs
+    assert jobs["stage1"] == jobs["stage2"] == jobs["captions"] == 5
     run = demo.snakemake(config=config, timeout=3600)
     assert run.status == 0, run.text[-6000:]
-    assert run.jobs["stage1"] == run.jobs["stage2"] == run.jobs["captions"] == 5
     controls = pl.read_parquet(demo.folder / "results/tables/controls.parquet")
     margins = controls.filter(
         (pl.col("role") == "control_permuted") & (pl.col("metric") == "standardised_margin")
