@@ -43,9 +43,8 @@ IS_DRY = workflow.output_settings.dryrun or not workflow.is_main_process
 
 try:
     for file in workflow.configfiles:
-        read_config(
-            file
-        )  # Snakemake takes the last of two keys of a name without a word
+        # Snakemake takes the last of two keys of a name without a word.
+        read_config(file)
     STUDY = Study(parsed(config))
     for cell in STUDY.cells.values():
         # Found by name alone, without building it.
@@ -91,9 +90,10 @@ def growing(amount):
 # cluster there is no telling how many: head and node must say the same.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
 CORES = 1 if ON_CLUSTER else workflow.resource_settings.cores
-if not ON_CLUSTER:
+if not ON_CLUSTER and Path(workflow.main_snakefile).is_relative_to(HOUSE):
     # Snakemake would import it to ask of each parameter whether it is one of its tables: half a
-    # second of every run. (Clusters' plugins have tables of their own, and jobs are processes.)
+    # second of every run. Clusters' plugins have tables of their own, and so may a workflow of which
+    # this one is a module; jobs are processes.
     sys.modules.setdefault("pandas", None)
 ON_CPU = CONFIG.runtime.device == "cpu"
 MODEL_THREADS = (CONFIG.runtime.cpu_threads or CORES or 1) if ON_CPU else 1
@@ -168,10 +168,7 @@ def stage1_files(wildcards, name):
 
 def checkpoint_captioned(wildcards):
     """The weights that a cell captions with."""
-    cell = cell_of(wildcards)
-    alone = cell.role == "control_stage1"
-    folder = PATHS.stage1(cell.stage1_name) if alone else PATHS.run(cell.name)
-    return folder / "checkpoint"
+    return STUDY.checkpoint(cell_of(wildcards))
 
 
 def captioners(phase):
@@ -200,20 +197,7 @@ def losses_scored(wildcards):
 
 def trainings(wildcards):
     """What the trainings that are compared tell of themselves."""
-    names = [*captioners("tuning"), *captioners("report")]
-    cells = [STUDY.cells[name] for name in names if name in STUDY.cells]
-    trained = [cell for cell in cells if cell.role != "control_stage1"]
-    told = [
-        PATHS.run(cell.name) / file
-        for cell in trained
-        for file in ("cell.json", "steps.parquet", "epochs.parquet")
-    ]
-    parents = {cell.stage1_name for cell in trained if cell.has_stage1}
-    return told + [
-        PATHS.stage1(name) / file
-        for name in sorted(parents)
-        for file in ("stage.json", "steps.parquet", "epochs.parquet")
-    ]
+    return STUDY.records([*captioners("tuning"), *captioners("report")])
 
 
 def clips_scored(wildcards):

@@ -59,9 +59,10 @@ class VideoCaptioner:
         self._runtime = runtime or RuntimeConfig()
         checkpoint = folder / "checkpoint"
         check_checkpoint(checkpoint)
-        blind = {"constant_prefix": "without video"}.get(self.run.projector)
-        if how := "on noise" if self.run.sabotage == "noise_features" else blind:
-            raise StudyError(f"{folder}: trained {how}; expected a run that saw its clips.")
+        if self.run.sabotage == "noise_features":
+            raise StudyError(f"{folder}: trained on noise; expected a run that saw its clips.")
+        if self.run.projector == "constant_prefix":
+            raise StudyError(f"{folder}: trained without video; expected a run that saw its clips.")
 
         import_libraries(self.run.llm, adapters=True)
         device = use_device(self._runtime).device

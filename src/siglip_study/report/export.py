@@ -72,6 +72,7 @@ def export_run(run: Path, out: Path, with_models: bool = True) -> None:
     seen = load_transform(spec.vision.model, spec.vision.revision, "vision.model")
     preprocessing = {
         "frames": spec.vision.frames,
+        "frames_per_second": spec.vision.frames_per_second,
         "sampling": "uniform in time",
         "layer": spec.vision.layer,
         "prompt": spec.llm.prompt,

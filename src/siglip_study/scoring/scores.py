@@ -63,11 +63,14 @@ def score_study(
     choice = {} if phase == "tuning" else read_choice(paths.selection)
     captioners = []
     for name in study.captioners(phase, choice):
-        folder = study.references(phase) if name == REFERENCES else paths.run(name)
-        about: dict[str, Any] = {"role": BASELINES.get(name)}
-        if (cell := study.cells.get(name)) is not None:
-            about = {"role": cell.role, "projector": cell.label, "seed": cell.run.seed}
-        captioners.append(Captioner(name, folder=paths.run(name), scores=folder, **about))
+        folder, scores = paths.run(name), paths.run(name)
+        if name == REFERENCES:
+            scores = study.references(phase)
+        if name in BASELINES:
+            captioners.append(Captioner(name, BASELINES[name], folder, scores))
+        else:
+            cell = study.cells[name]
+            captioners.append(Captioner(name, cell.role, folder, scores, cell.label, cell.run.seed))
     # Fitted in this job on clips that only choose, and where halves do so for each other.
     temperature = None
     if phase == "report" and not study.cross_fit:

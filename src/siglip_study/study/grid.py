@@ -252,6 +252,23 @@ class Study:
         names = self._tuning_by_name.keys()
         return {label: own for label, own in choice.items() if names >= {*own.values()}}
 
+    def checkpoint(self, cell: Cell) -> Path:
+        """The weights that a cell captions with."""
+        if cell.role == "control_stage1":
+            return self.paths.stage1(cell.stage1_name) / "checkpoint"
+        return self.paths.run(cell.name) / "checkpoint"
+
+    def records(self, names: Iterable[str]) -> list[Path]:
+        """What the trainings behind these captioners tell of themselves, first stages last."""
+        cells = [self.cells[name] for name in names if name in self.cells]
+        trained = [cell for cell in cells if cell.role != "control_stage1"]
+        parents = sorted({cell.stage1_name for cell in trained if cell.has_stage1})
+        history = ("steps.parquet", "epochs.parquet")
+        return [
+            *(self.paths.run(c.name) / file for c in trained for file in ("cell.json", *history)),
+            *(self.paths.stage1(p) / file for p in parents for file in ("stage.json", *history)),
+        ]
+
     def stage1_resume(self, cell: Cell, code: str) -> Path:
         """Resume point of a cell's first stage; its second stage gives it up.
 
