@@ -86,6 +86,20 @@ def test_an_untrained_projector_has_a_second_stage_only(study):
     assert len(more.stage1_cells) == len(plain.stage1_cells)
 
 
+@pytest.mark.parametrize("cross_fit", [False, True])
+def test_a_first_stage_alone_captions_and_trains_nothing(study, cross_fit):
+    splits = {"train": "train", "held_out": "val"}
+    halves = {"demo": None, "data": {"root": "none", "splits": splits}} if cross_fit else {}
+    plain = counted(study(**halves), selection=6, report=5)
+    alone = counted(study(**halves, controls={"stage1_alone": True}), selection=6, report=5)
+    assert (alone.steps, alone.validation) == (plain.steps, plain.validation)
+    # One of each of two projectors, on the clips that report it.
+    more = 2 * (6 + 5 if cross_fit else 5)
+    assert sum(alone.captions.values()) - sum(plain.captions.values()) == more
+    assert alone.scored_captions - plain.scored_captions == more
+    assert alone.jobs - plain.jobs == 2
+
+
 def test_presets_count_only_when_asked_for(study):
     stage = {"epochs": 1, "batch_size": 4}
     preset = {"projector": "linear", "stage1": stage, "stage2": stage}

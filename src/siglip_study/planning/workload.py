@@ -288,8 +288,10 @@ class Workload:
             known = longest.setdefault(cell.label, cell)
             if cell.run.stage2.epochs > known.run.stage2.epochs:
                 longest[cell.label] = cell
-        self.cells = [*study.tuning, *study.controls]
-        self.cells += study.reported(cell.name for cell in longest.values())
+        chosen = [cell.name for cell in longest.values()]
+        self.cells = [*study.tuning, *study.controls, *study.reported(chosen)]
+        #: what captions by its first stage alone, which a cell above has trained
+        self.first_stages = study.first_stages(chosen)
         if presets:
             self.cells += study.presets
         # One cell for each distinct first stage, which parts may share.
@@ -299,6 +301,7 @@ class Workload:
             own = seen_by(part)
             self.cells = [cell for cell in self.cells if seen_by(cell.run) == own]
             self.stage1_cells = [cell for cell in self.stage1_cells if seen_by(cell.run) == own]
+            self.first_stages = [cell for cell in self.first_stages if seen_by(cell.run) == own]
 
     @cached_property
     def connectors(self) -> dict[Connector, str]:
@@ -344,7 +347,7 @@ class Workload:
     def captions(self) -> Counter[Connector]:
         """Captions written for the tables; as many clips have their condition losses taken."""
         found: Counter[Connector] = Counter()
-        for cell in self.cells:
+        for cell in [*self.cells, *self.first_stages]:
             found[connector_of(cell.run)] += sum(self.clips[split] for split in cell.captioned)
         return found
 
@@ -372,5 +375,6 @@ class Workload:
 
     @property
     def jobs(self) -> int:
-        """Jobs that load the LLM: both stages (captions are made while it is loaded)."""
-        return len(self.stage1_cells) + len(self.cells)
+        """Jobs that load the LLM: both stages (captions are made while it is loaded), and captions
+        of a first stage alone."""
+        return len(self.stage1_cells) + len(self.cells) + len(self.first_stages)
