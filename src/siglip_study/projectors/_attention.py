@@ -53,7 +53,7 @@ def cross_attend(attention: nn.MultiheadAttention, queries: Tensor, context: Ten
 
 
 def feed_forward(width: int, ratio: int) -> nn.Sequential:
-    """``Linear(L, ratio·L)``, GELU, ``Linear(ratio·L, L)``."""
+    """``[…, L]`` → ``[…, L]``: ``Linear(L, ratio·L)``, GELU, ``Linear(ratio·L, L)``."""
     return nn.Sequential(
         nn.Linear(width, ratio * width), nn.GELU(), nn.Linear(ratio * width, width)
     )

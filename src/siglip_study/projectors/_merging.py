@@ -11,7 +11,7 @@ from siglip_study.projectors.base import FeatureShape, Projector
 
 
 class MergingProjector(Projector):
-    """``[B, F, P, V]`` → ``[B, F·⌈rows/side⌉·⌈columns/side⌉, L]``, frame-major, row-major.
+    """``[B, F, P, V]`` → ``[B, F·N, L]``, N = ⌈rows/side⌉·⌈columns/side⌉, frame- and row-major.
 
     Where a side of the grid is no multiple of ``side``, its last row or column is repeated: every
     patch is in one square, and published grids, which are multiples, are as published.
@@ -34,7 +34,7 @@ class MergingProjector(Projector):
         self.cells = -(-rows // side), -(-columns // side)
 
     def squares(self, features: Tensor) -> Tensor:
-        """``[B, F, P, C]`` → ``[B, F, tokens, side², C]``, the patches of a square row by row."""
+        """``[B, F, P, C]`` → ``[B, F, N, side², C]``, the patches of a square row by row."""
         images = features.unflatten(2, self.shape.grid)
         for axis, (cells, size) in enumerate(zip(self.cells, self.shape.grid, strict=True), 2):
             if cells * self.side != size:
@@ -49,7 +49,7 @@ class MergingProjector(Projector):
 
     @abstractmethod
     def project_frames(self, features: Tensor) -> Tensor:
-        """``[B, F, P, V]`` → ``[B, F, tokens, L]``."""
+        """``[B, F, P, V]`` → ``[B, F, N, L]``."""
 
     def tokens_per_video(self, frames: int) -> int:
         """F · ⌈rows/side⌉ · ⌈columns/side⌉."""

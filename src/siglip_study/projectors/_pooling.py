@@ -11,7 +11,7 @@ from siglip_study.projectors.base import FeatureShape, Projector
 
 
 class PatchProjector(Projector):
-    """``[B, F, P, V]`` → ``[B, F·P, L]``, or ``[B, F·tokens_per_frame, L]`` from means of patches.
+    """``[B, F, P, V]`` → ``[B, F·N, L]``, N = P, or ``tokens_per_frame`` means of patches.
 
     Position: each token is one patch of one frame, and the tokens keep frame-major, row-major
     order; the language model's own positions tell them apart. None is added here.
@@ -24,14 +24,14 @@ class PatchProjector(Projector):
     def project(self, features: Tensor) -> Tensor:
         if self.cells is not None:
             features = average_patches(features, self.shape.grid, self.cells)
-        return self.project_patches(features).flatten(1, 2)  # [B, F, P, L] → [B, F·P, L]
+        return self.project_patches(features).flatten(1, 2)  # [B, F, N, L] → [B, F·N, L]
 
     @abstractmethod
     def project_patches(self, features: Tensor) -> Tensor:
-        """``[B, F, P, V]`` → ``[B, F, P, L]``, patch by patch."""
+        """``[B, F, N, V]`` → ``[B, F, N, L]``, patch by patch."""
 
     def tokens_per_video(self, frames: int) -> int:
-        """F · P, or F · ``tokens_per_frame``."""
+        """F · N."""
         rows, columns = self.cells or self.shape.grid
         return frames * rows * columns
 
@@ -50,7 +50,10 @@ def token_grid(tokens: int, grid: tuple[int, int]) -> tuple[int, int] | None:
 
 
 def average_patches(features: Tensor, grid: tuple[int, int], cells: tuple[int, int]) -> Tensor:
-    """``[B, F, P, V]`` → ``[B, F, rows · columns, V]``, each cell the mean of its patches."""
+    """``[B, F, P, V]`` → ``[B, F, N, V]``, N = rows · columns of ``cells``.
+
+    Each cell is the mean of its patches.
+    """
     batch, frames, _, width = features.shape
     images = features.reshape(batch * frames, *grid, width).permute(0, 3, 1, 2)
     pooled = adaptive_avg_pool2d(images, cells)  # [B·F, V, rows, columns]

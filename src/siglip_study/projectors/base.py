@@ -53,7 +53,7 @@ class Projector(nn.Module, ABC):
     diagnosis of a collapse asks for them; training never does.
 
     Letters used in shapes: B clips, F frames, P patches of a frame in row-major order of the
-    grid, V vision width, T tokens of a clip, L width of the language model.
+    grid, V vision width, N tokens of a frame, T tokens of a clip, L width of the language model.
 
     Args:
         shape: of the features it is built for. Only projectors that learn something per frame are

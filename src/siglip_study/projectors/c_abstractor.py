@@ -3,9 +3,9 @@ Multimodal LLM", arXiv:2312.06742), applied to each frame.
 
 Its stages are RegNet's at stride 1 (Radosavovic et al. 2020, "Designing Network Design Spaces",
 arXiv:2003.13678), the Y block: 1×1 convolution, 3×3 group convolution, squeeze-and-excitation (Hu
-et al. 2018), 1×1 convolution. Honeybee takes timm's defaults for the rest: group width 1 (so the
-3×3 is depthwise), bottleneck ratio 1, squeeze ratio 1/4 of the block's *input* channels; and SiLU
-and channel LayerNorm in place of ReLU and BatchNorm.
+et al. 2018, arXiv:1709.01507), 1×1 convolution. Honeybee takes timm's defaults for the rest: group
+width 1 (so the 3×3 is depthwise), bottleneck ratio 1, squeeze ratio 1/4 of the block's *input*
+channels; and SiLU and channel LayerNorm in place of ReLU and BatchNorm.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from siglip_study.projectors.registry import register
 
 @register("ldp_v2")
 class LdpV2(MergingProjector):
-    """``Linear(V, L)``, GELU, ``Linear(L, L)`` of each patch; the mean of each square; a depthwise
-    3×3 convolution over a frame's tokens, added to them.
+    """``[B, F, P, V]`` → ``[B, F·N, L]``: ``Linear(V, L)``, GELU, ``Linear(L, L)`` of each patch;
+    the mean of each square; a depthwise 3×3 convolution over a frame's tokens, added to them.
 
     Position: the convolution's zero padding tells the border of a frame.
 
@@ -28,7 +28,7 @@ class LdpV2(MergingProjector):
         self.place = nn.Conv2d(llm_dim, llm_dim, 3, padding=1, groups=llm_dim)
 
     def project_frames(self, features: Tensor) -> Tensor:
-        tokens = self.squares(self.mlp(features)).mean(dim=3)  # [B, F, tokens, L]
+        tokens = self.squares(self.mlp(features)).mean(dim=3)  # [B, F, N, L]
         images = tokens.flatten(0, 1).transpose(1, 2).unflatten(2, self.cells)
         placed = images + self.place(images)  # [B·F, L, rows, columns]
         return placed.flatten(2).transpose(1, 2).view_as(tokens)

@@ -1,4 +1,5 @@
-"""One affine map per patch, as in LLaVA (Liu et al. 2023, "Visual Instruction Tuning")."""
+"""One affine map per patch, as in LLaVA (Liu et al. 2023, "Visual Instruction Tuning",
+arXiv:2304.08485)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from siglip_study.projectors.registry import register
 
 @register("linear")
 class LinearProjector(PatchProjector):
-    """``Linear(V, L)`` of each patch.
+    """``[B, F, P, V]`` → ``[B, F·P, L]``: ``Linear(V, L)`` of each patch.
 
     Args:
         tokens_per_frame: tokens of a frame, means of neighbouring patches; None: one a patch.

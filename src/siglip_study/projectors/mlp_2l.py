@@ -12,7 +12,7 @@ from siglip_study.projectors.registry import register
 
 @register("mlp_2l")
 class Mlp2lProjector(PatchProjector):
-    """``Linear(V, H)``, GELU, ``Linear(H, L)`` of each patch.
+    """``[B, F, P, V]`` → ``[B, F·P, L]``: ``Linear(V, H)``, GELU, ``Linear(H, L)`` of each patch.
 
     Args:
         hidden: H; None is L, the LLaVA-1.5 form.

@@ -17,7 +17,8 @@ from siglip_study.projectors.registry import register
 
 @register("mlp_pool")
 class MlpPool(MergingProjector):
-    """``Linear(V, H)``, GELU, ``Linear(H, L)`` of each patch; then the mean of each square.
+    """``[B, F, P, V]`` → ``[B, F·N, L]``: ``Linear(V, H)``, GELU, ``Linear(H, L)`` of each patch;
+    then the mean of each square.
 
     Args:
         side: of the square of patches that becomes one token.

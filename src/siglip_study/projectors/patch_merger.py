@@ -16,7 +16,8 @@ _EPSILON = 1e-6
 
 @register("patch_merger")
 class PatchMerger(MergingProjector):
-    """Norm of each patch, squares concatenated, ``Linear(s²V, s²V)``, GELU, ``Linear(s²V, L)``.
+    """``[B, F, P, V]`` → ``[B, F·N, L]``: norm of each patch, squares concatenated,
+    ``Linear(s²V, s²V)``, GELU, ``Linear(s²V, L)``.
 
     Args:
         side: s, of the square of patches that becomes one token.

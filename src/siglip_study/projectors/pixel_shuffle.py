@@ -12,7 +12,7 @@ from siglip_study.projectors.registry import register
 
 @register("pixel_shuffle")
 class PixelShuffle(MergingProjector):
-    """Squares concatenated, ``Linear(s²V, L)`` without bias.
+    """``[B, F, P, V]`` → ``[B, F·N, L]``: squares concatenated, ``Linear(s²V, L)`` without bias.
 
     Args:
         side: s, of the square of patches that becomes one token: 2 in Idefics3, 3 or 4 in SmolVLM.

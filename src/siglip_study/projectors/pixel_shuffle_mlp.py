@@ -11,7 +11,8 @@ from siglip_study.projectors.registry import register
 
 @register("pixel_shuffle_mlp")
 class PixelShuffleMlp(MergingProjector):
-    """Squares concatenated, LayerNorm, ``Linear(s²V, L)``, GELU, ``Linear(L, L)``.
+    """``[B, F, P, V]`` → ``[B, F·N, L]``: squares concatenated, LayerNorm, ``Linear(s²V, L)``,
+    GELU, ``Linear(L, L)``.
 
     Args:
         side: s, of the square of patches that becomes one token.

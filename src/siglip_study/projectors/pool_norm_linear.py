@@ -13,7 +13,8 @@ _EPSILON = 1e-6
 
 @register("pool_norm_linear")
 class PoolNormLinear(MergingProjector):
-    """The mean of each square, RMSNorm, ``V × L`` without bias.
+    """``[B, F, P, V]`` → ``[B, F·N, L]``: the mean of each square, RMSNorm, ``Linear(V, L)``
+    without bias.
 
     Args:
         side: of the square of patches that becomes one token: 4 in Gemma 3.

@@ -1,8 +1,8 @@
 """Learned queries with one cross-attention over the whole video.
 
 The published study calls this "C-Abstractor", but it has no convolution; the genuine one is
-``c_abstractor``. Its form is one post-norm decoder block (Vaswani et al. 2017) without
-self-attention, a plain relative of BLIP-2's Q-Former (Li et al. 2023).
+``c_abstractor``. Its form is one post-norm decoder block (Vaswani et al. 2017,
+arXiv:1706.03762) without self-attention, a plain relative of BLIP-2's Q-Former (``qformer``).
 """
 
 from __future__ import annotations

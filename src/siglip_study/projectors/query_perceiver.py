@@ -1,8 +1,8 @@
 """Learned queries refined by self-attention and cross-attention, post-norm.
 
 The published study calls this "Perceiver" of 134 M parameters; at 1024→4096 it has 541 M and is a
-Transformer decoder (Vaswani et al. 2017) over learned queries. The genuine resampler of Flamingo
-is ``perceiver``.
+Transformer decoder (Vaswani et al. 2017, arXiv:1706.03762) over learned queries. The genuine
+resampler of Flamingo is ``perceiver``.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from siglip_study.projectors.registry import register
 
 @register("window_attention")
 class WindowAttention(MergingProjector):
-    """The mean of each square attends to its patches; then SwiGLU H → I → L without biases.
+    """``[B, F, P, V]`` → ``[B, F·N, L]``: the mean of each square attends to its patches; then
+    SwiGLU H → I → L without biases.
 
     ``Linear(V, H)`` for query, keys and values, ``Linear(H, H)`` behind.
 
@@ -52,12 +53,12 @@ class WindowAttention(MergingProjector):
         self.down = nn.Linear(hidden, llm_dim, bias=False)
 
     def project_frames(self, features: Tensor) -> Tensor:
-        patches = self.squares(features)  # [B, F, tokens, side², V]
+        patches = self.squares(features)  # [B, F, N, side², V]
         query = patches.mean(3, keepdim=True)
         q, k, v = (
-            to(x).unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # [B, F, tokens, heads, ·, H/h]
+            to(x).unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # [B, F, N, heads, ·, H/heads]
             for to, x in ((self.to_q, query), (self.to_k, patches), (self.to_v, patches))
         )
-        read = functional.scaled_dot_product_attention(q, k, v)  # [B, F, tokens, heads, 1, H/h]
+        read = functional.scaled_dot_product_attention(q, k, v)  # [B, F, N, heads, 1, H/heads]
         pooled = self.to_out(read.squeeze(-2).flatten(-2))
         return self.down(functional.silu(self.gate(pooled)) * self.up(pooled))
