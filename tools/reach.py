@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 import re
+import tomllib
 from pathlib import Path
 
 from siglip_study.study.versions import what_it_does
@@ -127,6 +128,9 @@ class Reach:
                     beside = path.with_name(node.value)  # a file for another library
                     for inner in module_of(beside).definitions.values() if beside.is_file() else ():
                         self.statement(beside, inner)
+                elif node.value.endswith(".toml"):  # data beside the code, without its comments
+                    data = (path.parent / node.value).read_text(encoding="utf-8")
+                    self.texts[path.parent / node.value, 0] = str(tomllib.loads(data))
 
     def hash(self) -> str:
         """Neither the order of definitions nor the files that they stand in count."""

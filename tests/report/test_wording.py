@@ -22,8 +22,8 @@ from siglip_study.ranking.procedure import RankedProjector
 from siglip_study.ranking.scorer_check import check_scorer
 from siglip_study.ranking.variance import Bounds
 from siglip_study.ranking.within import DemandReason, WithinDemand
-from siglip_study.report.language import Text
-from siglip_study.report.wording import claims, collapse, conclusion, gate, headline
+from siglip_study.report.language import Text, texts, written
+from siglip_study.report.wording import conclusion
 from siglip_study.report.wording.claims import influence, metric_orders_sentence
 from siglip_study.report.wording.conclusion import caveats
 from siglip_study.report.wording.gate import (
@@ -41,8 +41,16 @@ COLLAPSED = verdict("query_perceiver")
 
 # ---- The catalogue.
 
-TABLES = (gate, claims, conclusion, collapse, headline)
-SENTENCES: dict[str, Text] = {key: text for own in TABLES for key, text in own.SAID.items()}
+PARTS = ("gate", "claims", "conclusion", "collapse", "headline")
+SENTENCES: dict[str, Text] = {key: text for part in PARTS for key, text in texts(part).items()}
+
+
+def test_both_languages_have_the_same_texts() -> None:
+    english, korean = (
+        {(part, key) for part, own in written(language).items() for key in own}
+        for language in ("en", "ko")
+    )
+    assert {key for key in korean ^ english if key[0] not in ("definitions", "as_written")} == set()
 
 
 def fields(template: str) -> set[str]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from siglip_study.report.language import AND_THEN, Text, join, sentence
+from siglip_study.report.language import AND_THEN, Text, join, said, sentence, texts
 from siglip_study.report.results import LOST, NOTHING, History, lost_in
-from siglip_study.report.wording.collapse import cause_clause
 from siglip_study.report.words import number, rate
+
+_clause = partial(said, texts("collapse"))
 
 #: Encoder features of which less than this share differs between videos are alike.
 ENCODER_ALIKE = 0.02
@@ -38,7 +40,7 @@ def by_design(history: History) -> Text | None:
     """A control whose tokens are the same for every video by construction."""
     if history.role != "control_blind":
         return None
-    return cause_clause("by_design")
+    return _clause("by_design")
 
 
 def encoder_alike(history: History) -> Text | None:
@@ -48,7 +50,7 @@ def encoder_alike(history: History) -> Text | None:
     if share is None or share >= ENCODER_ALIKE:
         return None
     cosine = number(row["diag_cosine_before"], 2)
-    return cause_clause("encoder_alike", share=_percent(share), cosine=cosine)
+    return _clause("encoder_alike", share=_percent(share), cosine=cosine)
 
 
 def never_there(history: History) -> Text | None:
@@ -57,7 +59,7 @@ def never_there(history: History) -> Text | None:
     shares = [row["diag_video_share_after"] for row in history.measured]
     if first is None or max([first, *(s for s in shares if s is not None)]) >= NOTHING:
         return None
-    return cause_clause("never_there", share=_percent(first))
+    return _clause("never_there", share=_percent(first))
 
 
 def projector_lost_video(history: History) -> Text | None:
@@ -68,7 +70,7 @@ def projector_lost_video(history: History) -> Text | None:
     place = history.measured.index(row)
     before = history.measured[place - 1] if place else history.start
     changes = [
-        cause_clause(what)
+        _clause(what)
         + Text.same(f" {number(before.get(key), digits)} → {number(row[key], digits)}")
         for what, key, digits in (
             ("lost.share", "diag_video_share_after", 3),
@@ -77,13 +79,11 @@ def projector_lost_video(history: History) -> Text | None:
         )
         if before.get(key) is not None and row[key] is not None
     ]
-    clauses = [
-        cause_clause("lost", epoch=row["epoch"], stage=row["stage"], changes=join(", ", changes))
-    ]
+    clauses = [_clause("lost", epoch=row["epoch"], stage=row["stage"], changes=join(", ", changes))]
     clauses += [text for rule in ASIDES if (text := rule(history, row))]
     last = history.measured[-1]["diag_video_share_after"]
     if last is not None and last >= LOST * history.start["diag_video_share_after"]:
-        clauses.append(cause_clause("lost.back", share=_percent(last)))
+        clauses.append(_clause("lost.back", share=_percent(last)))
     return join(AND_THEN, clauses)
 
 
@@ -96,7 +96,7 @@ def mixed_up(history: History) -> Text | None:
     chance, spread = chance_overlap(row["diag_n"])
     if overlap is None or overlap >= chance + 2 * spread:
         return None
-    return cause_clause(
+    return _clause(
         "mixed_up",
         share=_percent(row["diag_video_share_after"]),
         overlap=_percent(overlap),
@@ -122,7 +122,7 @@ def language_model_ignores(history: History) -> Text | None:
         return None
     row = history.measured[-1]
     clauses = [
-        cause_clause(
+        _clause(
             "ignored",
             share=_percent(row["diag_video_share_after"]),
             cosine=number(row["diag_cosine_after"], 2),
@@ -132,7 +132,7 @@ def language_model_ignores(history: History) -> Text | None:
     ]
     lora = row.get("grad_share_lora")
     if lora is not None and lora > LORA_TOOK:
-        clauses.append(cause_clause("ignored.lora", share=_percent(lora)))
+        clauses.append(_clause("ignored.lora", share=_percent(lora)))
     exploded = explosion(history, row)
     return join(AND_THEN, clauses if exploded is None else [*clauses, exploded])
 
@@ -148,7 +148,7 @@ def learned_by_heart(history: History) -> Text | None:
     train, other = (
         f"{number(first[key], 2)} → {number(last[key], 2)}" for key in ("train_loss", "val_loss")
     )
-    return cause_clause("by_heart", train=train, other=other)
+    return _clause("by_heart", train=train, other=other)
 
 
 # ---- What is said beside a cause.
@@ -164,7 +164,7 @@ def explosion(history: History, row: dict[str, Any]) -> Text | None:
         usual, norm = statistics.median(same), steps[i]["grad_norm"]
         if norm > EXPLODED * usual > 0:
             where = {"step": steps[i]["step"], "stage": steps[i]["stage"]}
-            return cause_clause("exploded", **where, norm=norm, usual=usual)
+            return _clause("exploded", **where, norm=norm, usual=usual)
     return None
 
 
@@ -174,7 +174,7 @@ def saturated_attention(history: History, row: dict[str, Any]) -> Text | None:
     if entropy is None or ATTENTION_EDGE <= entropy <= 1 - ATTENTION_EDGE:
         return None
     how = "attention.single" if entropy < 0.5 else "attention.all"
-    return cause_clause(how, entropy=number(entropy, 2))
+    return _clause(how, entropy=number(entropy, 2))
 
 
 def vanished(history: History, row: dict[str, Any]) -> Text | None:
@@ -187,7 +187,7 @@ def vanished(history: History, row: dict[str, Any]) -> Text | None:
     early, late = statistics.median(first), statistics.median(after)
     if late >= VANISHED * early:
         return None
-    return cause_clause("vanished", early=early, late=late, steps=STEPS_BEFORE)
+    return _clause("vanished", early=early, late=late, steps=STEPS_BEFORE)
 
 
 ASIDES: tuple[Callable[[History, dict[str, Any]], Text | None], ...] = (
@@ -217,7 +217,7 @@ def why(history: History, others: tuple[History, ...] = ()) -> Text:
             shows that the rate was at fault.
     """
     if not history.measured:
-        return cause_clause("not_measured")
+        return _clause("not_measured")
     for cause in CAUSES:
         text = cause(history)
         if text is not None:
@@ -225,12 +225,12 @@ def why(history: History, others: tuple[History, ...] = ()) -> Text:
             return sentence(join(AND_THEN, [text, calm]) if calm else text)
     last = history.measured[-1]
     share = _percent(last["diag_video_share_after"])
-    kept = cause_clause("kept", share=share)
+    kept = _clause("kept", share=share)
     reads = saturated_attention(history, last)
     kept = join(AND_THEN, [kept, reads]) if reads else kept
     if history.collapsed:
-        return cause_clause("no_cause", kept=kept)
-    return cause_clause("not_grounded" if history.grounded is False else "no_collapse", kept=kept)
+        return _clause("no_cause", kept=kept)
+    return _clause("not_grounded" if history.grounded is False else "no_collapse", kept=kept)
 
 
 def cooler(history: History, others: tuple[History, ...]) -> Text | None:
@@ -248,7 +248,7 @@ def cooler(history: History, others: tuple[History, ...]) -> Text | None:
     ]
     if not kept:
         return None
-    return cause_clause("cooler", calm=rate(max(kept)), own=rate(history.stage1_rate))
+    return _clause("cooler", calm=rate(max(kept)), own=rate(history.stage1_rate))
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.variance import MARGIN_ROUNDING, seed_noise, t_quantile, variance_of
 from siglip_study.ranking.within import known_group_means
-from siglip_study.report.language import Text
+from siglip_study.report.language import Text, texts
 from siglip_study.report.results import ROLES, CellResult, mean, only, shared
 from siglip_study.report.wording.gate import gate_reason
 
@@ -40,55 +40,7 @@ MUST_FAIL = ("control_blind", "control_noise", "control_permuted", "control_hot"
 GATED = (*MUST_FAIL, "control_untrained", "control_stage1", "control_generic", "control_category")
 SEES_MORE = Text("Above 0: more is seen than the category.", "0보다 크면 범주 이상을 봅니다.")
 
-EXPECTATIONS: dict[str, Text] = {
-    "references": Text(
-        "M above 0: the scorer can tell a right caption from a wrong one.",
-        "M이 0보다 커야 합니다. 채점 모델이 맞는 캡션과 틀린 캡션을 구별합니다.",
-    ),
-    "control_retrieval": Text(
-        "A bar, not a test: a projector that sees should exceed its M.",
-        "시험이 아니라 기준선입니다. 영상을 보는 프로젝터라면 이 M을 넘어야 합니다.",
-    ),
-    "control_generic": Text(
-        "Must not come out grounded: one caption for all has M = 0, whatever its SigLIP.",
-        "영상에 근거한다고 나오면 안 됩니다. 모두에게 같은 캡션은 SigLIP이 얼마든 M이 0입니다.",
-    ),
-    "control_category": Text(
-        "Must not come out grounded: it knows the category and no more, so its M within the "
-        "category is 0.",
-        "영상에 근거한다고 나오면 안 됩니다. 범주만 알므로 범주 안 M이 0입니다.",
-    ),
-    "control_blind": Text(
-        "Must not come out grounded: language alone must not look like sight.",
-        "영상에 근거한다고 나오면 안 됩니다. 언어만으로 본 것처럼 보여서는 안 됩니다.",
-    ),
-    "control_noise": Text(
-        "Must not come out grounded: noise must not look like sight.",
-        "영상에 근거한다고 나오면 안 됩니다. 잡음으로 본 것처럼 보여서는 안 됩니다.",
-    ),
-    "control_permuted": Text(
-        "Must not come out grounded, all draws together: by chance, one draw of other clips' "
-        "captions may fit.",
-        "여러 번 섞은 것을 합쳐 영상에 근거한다고 나오면 안 됩니다. 한 번은 우연히 맞을 수 "
-        "있습니다.",
-    ),
-    "control_hot": Text(
-        "Must come out collapsed: it was made to, and the gate must catch it.",
-        "붕괴했다고 나와야 합니다. 일부러 망가뜨렸으므로 검사가 잡아내야 합니다.",
-    ),
-    "control_untrained": Text(
-        "A secondary bar, not a test: what adapters make of random projections.",
-        "시험이 아니라 보조 기준선입니다. 무작위 투영으로 어댑터가 해내는 정도입니다.",
-    ),
-    "control_stage1": Text(
-        "Not a test: what the projector's first stage says before adapters and projector train on.",
-        "시험이 아닙니다. 2단계를 학습하기 전에 1단계의 프로젝터만으로 하는 말입니다.",
-    ),
-    "report": Text(
-        "Loss gap above 0: the reference costs more with another clip's video.",
-        "손실 차가 0보다 커야 합니다. 다른 영상을 보이면 기준 캡션의 손실이 커집니다.",
-    ),
-}
+EXPECTATIONS = texts("expectations")
 
 
 # ---- Runs of one control as the one that they are: a row for all draws of permuted captions.

@@ -7,8 +7,7 @@ from typing import Any, TypeAlias
 
 from siglip_study.report.gallery import Gallery
 from siglip_study.report.language import LANGUAGES, Text
-from siglip_study.report.wording import clips
-from siglip_study.report.wording.labels import label
+from siglip_study.report.wording.labels import CLIPS, label
 
 #: What a ``<select>`` offers: value → words.
 Choice: TypeAlias = list[tuple[str, Text]]
@@ -60,7 +59,7 @@ def fact_values(gallery: Gallery) -> dict[str, dict[str, Text]]:
 def island(gallery: Gallery) -> dict[str, Any]:
     """What the script reads beside the packed text; texts are ``[English, Korean]``."""
     return {
-        "labels": _pairs(clips.LABELS),
+        "labels": _pairs(CLIPS),
         "values": {name: _pairs(own) for name, own in fact_values(gallery).items()},
         "pictures": gallery.pictures(),
         "columns": gallery.grid.columns,

@@ -7,8 +7,11 @@ the style shows the one that ``<html data-lang>`` names; nothing of that needs a
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from markupsafe import Markup, escape
@@ -16,6 +19,8 @@ from markupsafe import Markup, escape
 Language: TypeAlias = Literal["en", "ko"]
 
 LANGUAGES: tuple[Language, ...] = ("en", "ko")
+#: Every sentence and label of the report, a file a language.
+_CATALOGUE: dict[Language, str] = {"en": "wording/en.toml", "ko": "wording/ko.toml"}
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,19 @@ def listed(names: Sequence[str | Text], word: Literal["and", "or"] = "and") -> T
 def said(table: Mapping[str, Text], key: str, **figures: Any) -> Text:
     """The text ``key`` of a table of a part's sentences, filled in."""
     return table[key].fill(**figures)
+
+
+@cache
+def written(language: Language) -> dict[str, dict[str, str]]:
+    """The catalogue in one language, as its file has it: part → key → words."""
+    path = Path(__file__).parent / _CATALOGUE[language]
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def texts(part: str) -> dict[str, Text]:
+    """A part of the catalogue: key → its text; ``{…}`` in it are for :meth:`Text.fill`."""
+    korean = written("ko")[part]
+    return {key: Text(words, korean[key]) for key, words in written("en")[part].items()}
 
 
 def capital(text: Text) -> Text:
