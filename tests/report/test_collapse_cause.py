@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from support.page import part
 
-from siglip_study.report.collapse_cause import CAUSES, chance_overlap, why
-from siglip_study.report.diagnosis import FIGURES, chart_rows, run_name
+from siglip_study.report.charts.curves import DIAGNOSED, history_name, history_points
+from siglip_study.report.collapse_cause import CAUSES, chance_overlap, run_name, why
 from siglip_study.report.results import LOST, History, lost_in
 from siglip_study.report.wording.labels import label
 
@@ -186,7 +186,7 @@ def test_lost_is_a_tenth_of_what_was_there(share):
 
 def test_nothing_is_said_of_what_was_not_measured():
     bare = study({"stage": 1, "epoch": 1, "step": 1, "train_loss": 1.0, "val_loss": 1.0})
-    assert chart_rows(bare, {}) == []
+    assert history_points(bare, "diag_video_share_after") == ()
     for history in (bare, study(epoch(1, 1, 0.4, diag_n=0))):
         assert english(history).startswith("Not measured")
 
@@ -205,17 +205,16 @@ def test_every_sentence_is_one():
 
 
 def test_points_begin_before_training_and_go_on_through_both_stages():
-    rows = chart_rows(study(epoch(1, 1, 0.3), epoch(1, 2, 0.2), epoch(2, 1, 0.1)), {})
-    assert [row["x"] for row in rows] == [0, 1, 2, 3]
-    assert [row["diag_video_share_after"] for row in rows] == [0.4, 0.3, 0.2, 0.1]
-    assert "grad_share_lora" not in rows[0]
+    history = study(epoch(1, 1, 0.3), epoch(1, 2, 0.2), epoch(2, 1, 0.1))
+    shares = history_points(history, "diag_video_share_after")
+    assert shares == ((0, 0.4), (1, 0.3), (2, 0.2), (3, 0.1))
+    assert [x for x, _ in history_points(history, "grad_share_lora")] == [1, 2, 3]
 
 
 def test_runs_of_one_seed_that_report_a_half_each_are_told_apart():
     half = study(epoch(1, 1, 0.3), cell="mlp_a", role="report", seed=1, reports_half=True)
     assert run_name(half).en == "Report run of one half (mlp_a)"
-    labels = {point["label"].en for point in chart_rows(half, {})}
-    assert labels == {"mlp · report run · seed 1 · mlp_a"}
+    assert history_name(half).en == "mlp · report run · seed 1 · mlp_a"
     assert run_name(study(epoch(1, 1, 0.3))).en == "Tuning run"
 
 
@@ -223,7 +222,7 @@ def test_the_page_shows_the_sentences_and_draws_the_figures(page):
     section = part(page, "runs")
     assert "became alike in epoch 2 of stage 1" in section
     assert "one learned constant for every video, by design" in section
-    titles = [label(f"charts.diag.{name}").en for name in FIGURES]
+    titles = [label(f"charts.diag.{name}").en for name in DIAGNOSED]
     drawn = section.split('id="figure-diagnosis"')[1].split("</svg>")[0]
     assert [title for title in titles if title not in drawn] == []
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from siglip_study.report.language import AND_THEN, Text, join, said, sentence, texts
-from siglip_study.report.results import LOST, NOTHING, History, lost_in
+from siglip_study.report.results import LOST, NOTHING, OF_ONE_HALF, ROLES, History, lost_in
 from siglip_study.report.words import number, rate
 
 _clause = partial(said, texts("collapse"))
@@ -260,3 +260,35 @@ def _percent(share: float | None) -> str:
         return "–"
     percent = 100 * share
     return f"{percent:.0f} %" if percent >= 1 or percent == 0 else f"{percent:.1g} %"
+
+
+# ---- On the page.
+
+
+def diagnosis_view(histories: Sequence[History]) -> dict[str, Any] | None:
+    """What the section says: ``{"rows", "clips"}``, a row being a history with its sentence.
+
+    None where no run was measured, as with ``training.diagnosis_clips`` 0.
+    """
+    if not any(history.measured for history in histories):
+        return None
+    return {
+        "rows": [
+            {
+                "history": history,
+                "last": history.measured[-1] if history.measured else {},
+                "run": run_name(history),
+                "why": why(history, tuple(histories)),
+            }
+            for history in histories
+        ],
+        "clips": max(row["diag_n"] for h in histories for row in h.measured),
+    }
+
+
+def run_name(history: History) -> Text:
+    """The role; with the cell, where runs of one projector and seed report a half each."""
+    role = ROLES[history.role]
+    if not history.reports_half:
+        return role
+    return role + OF_ONE_HALF + Text.same(f" ({history.cell})")

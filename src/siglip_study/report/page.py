@@ -21,6 +21,7 @@ from siglip_study.report import gallery_view, runs, schema, words
 from siglip_study.report.charts.figure import Canvas, figure_value
 from siglip_study.report.charts.marks import colour_style, projector_marks
 from siglip_study.report.charts.study import study_figures, write_figures
+from siglip_study.report.collapse_cause import diagnosis_view
 from siglip_study.report.comparisons import (
     every_metric,
     metric_heading,
@@ -28,7 +29,6 @@ from siglip_study.report.comparisons import (
     sensitivity_view,
 )
 from siglip_study.report.controls import EXPECTATIONS
-from siglip_study.report.diagnosis import diagnosis_view, told_histories
 from siglip_study.report.embed import content_policy, embedded_fonts, inline_script, json_island
 from siglip_study.report.evidence import evidence, findings
 from siglip_study.report.first_screen import first_screen
@@ -42,7 +42,15 @@ from siglip_study.report.gallery import (
 from siglip_study.report.language import Language, attribute
 from siglip_study.report.ledger import differences, sharing
 from siglip_study.report.reproduction import citation, commands
-from siglip_study.report.results import OF_ONE_HALF, ROLES, CellResult, only, part_names, read_cells
+from siglip_study.report.results import (
+    OF_ONE_HALF,
+    ROLES,
+    CellResult,
+    only,
+    part_names,
+    read_cells,
+    read_histories,
+)
 from siglip_study.report.tables import read_table
 from siglip_study.report.trust import beyond_category, trust, truth
 from siglip_study.report.wording.claims import data_line, influence
@@ -167,7 +175,7 @@ def _view(
     # A projector's sign goes by its place in the config, whatever the results are.
     canvas = Canvas(projectors, projector_marks(list(selection.projectors)))
     references = only(cells, "references")
-    histories = told_histories(results, cells, tables)
+    histories = read_histories(results, cells, tables)
     sensitivity = sensitivity_view(tables["sensitivity"], projectors)
     facts = truth(cells, projectors)
     figures = study_figures(

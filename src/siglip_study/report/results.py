@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -278,19 +278,24 @@ def lost_in(history: History) -> dict[str, Any] | None:
 
 
 def read_histories(
-    results: Path, cells: list[CellResult], rows: list[dict[str, Any]], gates: dict[str, str]
+    results: Path, cells: list[CellResult], tables: Mapping[str, list[dict[str, Any]]]
 ) -> list[History]:
-    """Histories of every trained cell, in the order of ``rows``, the ``cells`` table.
+    """Histories of every trained cell, collapsed ones first, then by role.
 
-    ``gates`` has the gate's verdict by cell, as far as it was asked.
+    ``tables`` has ``cells``, ``ranking`` and ``controls``.
     """
+    gates = {row["cell"]: row["gate"] for row in tables["controls"] if row["gate"]}
+    verdicts = {row["projector"]: row["gate"] for row in tables["ranking"]}
+    for row in tables["cells"]:
+        if row["role"] == "report" and row["projector"] in verdicts:
+            gates[row["cell"]] = verdicts[row["projector"]]
     paths, stages = Paths(results), {}
     known = {own.name: own for cell in cells for own in (cell, *cell.halves)}
     parts = part_names(cells)
     human = only(cells, "references")
     reference = None if human is None else human.value("effective_captions")
     histories = []
-    for row in rows:
+    for row in tables["cells"]:
         cell = known.get(row["cell"])
         if cell is None or row["optimizer_steps"] is None:
             continue
@@ -319,7 +324,7 @@ def read_histories(
                 ),
             )
         )
-    return histories
+    return sorted(histories, key=lambda own: (not own.collapsed, list(ROLES).index(own.role)))
 
 
 def _stage(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -10,19 +11,21 @@ from markupsafe import Markup
 from siglip_study.report.charts.drawing import LINE, MUTED, told
 from siglip_study.report.charts.figure import (
     LONG,
-    NARROW,
     SHORT,
     WIDE,
     Canvas,
     Figure,
+    bounds_at,
     extent,
+    margin_of,
+    quantity,
     row_axis,
     shown,
-    signed,
+    signs,
     with_bounds,
 )  # fmt: skip
 from siglip_study.report.charts.spec import field, layered, marks, plain, value
-from siglip_study.report.language import Text
+from siglip_study.report.language import join
 from siglip_study.report.wording.labels import label as say
 from siglip_study.report.words import significant
 
@@ -39,27 +42,17 @@ def intervals(
 ) -> Figure:
     """Margin and its interval by projector, single seeds as rings, and what to read them by.
 
-    Args:
-        canvas: signs and order.
-        rows: the ``ranking`` table.
-        runs: the ``runs`` table.
-        bars: key of a label (``charts.mark.…``) → the margin where its line stands.
-        alpha: level of the intervals.
+    ``rows`` and ``runs`` are the tables ``ranking`` and ``runs``, ``bars`` the margins where lines
+    stand, by key of their label (``charts.mark.…``).
     """
     found = {row["projector"]: row for row in rows}
     means = [
-        {
-            "row": i,
-            **canvas.look(label),
-            "x": found[label]["standardised_margin"],
-            "low": found[label]["standardised_margin_low"],
-            "high": found[label]["standardised_margin_high"],
-        }
+        {"row": i, **canvas.look(label), **margin_of(found[label], "x")}
         for i, label in enumerate(canvas.ranked)
     ]
     for mean in means:
-        told_of = f"{mean['projector']}: {with_bounds(mean['x'], mean['low'], mean['high'])}"
-        mean["told"] = told(told_of, mean["projector"])
+        mean["said"] = with_bounds(mean["x"], mean["low"], mean["high"])
+        mean["told"] = told(f"{mean['projector']}: {mean['said']}", mean["projector"])
     rings = [
         {
             "row": canvas.ranked.index(run["projector"]),
@@ -74,52 +67,26 @@ def intervals(
         for run in runs
         if run["projector"] in canvas.ranked and run["standardised_margin"] is not None
     ]  # fmt: skip
+    for mean in means:
+        own = [significant(ring["x"]) for ring in rings if ring["row"] == mean["row"]]
+        mean["seeds"] = ", ".join(own)
     lines: list[dict[str, Any]] = [
         {"x": at, "text": say(f"charts.mark.{key}")} for key, at in bars.items() if at is not None
     ]
     percent = f"{100 * (1 - alpha):g}"
-    drawn = [
-        _drawn(canvas, means, rings, lines, percent, width, limit)
-        for width, limit in ((WIDE, LONG), (NARROW, SHORT))
-    ]
-    return Figure(
-        name="intervals",
-        title=say("charts.intervals.title"),
-        alt=say(
+    return canvas.figure(
+        "intervals",
+        lambda width: _drawn(canvas, means, rings, lines, percent, width),
+        say(
             "charts.intervals.alt",
-            rows="; ".join(
-                f"{m['projector']} {with_bounds(m['x'], m['low'], m['high'])}" for m in means
-            ),
-            lines=_listed(lines),
+            rows="; ".join(f"{mean['projector']} {mean['said']}" for mean in means),
+            lines=join("; ", [join(" ", [line["text"], significant(line["x"])]) for line in lines]),
         ),
-        wide=drawn[0],
-        narrow=drawn[1],
-        columns=(
-            say("charts.projector"),
-            say("charts.margin"),
-            say("charts.low", percent=percent),
-            say("charts.high", percent=percent),
-            say("charts.seeds"),
-        ),
-        rows=(
-            *(
-                (
-                    m["projector"], m["x"], m["low"], m["high"],
-                    ", ".join(significant(r["x"]) for r in rings if r["row"] == m["row"]),
-                )
-                for m in means
-            ),
+        ("projector", "margin", *bounds_at(percent), "seeds"),
+        [
+            *((m["projector"], m["x"], m["low"], m["high"], m["seeds"]) for m in means),
             *((line["text"], line["x"], None, None, None) for line in lines),
-        ),
-    )  # fmt: skip
-
-
-def _listed(lines: Sequence[Mapping[str, Any]]) -> Text:
-    return Text(
-        *(
-            "; ".join(f"{line['text'].within(own)} {significant(line['x'])}" for line in lines)
-            for own in ("en", "ko")
-        )
+        ],
     )
 
 
@@ -130,21 +97,19 @@ def _drawn(
     lines: Sequence[Mapping[str, Any]],
     percent: str,
     width: int,
-    limit: int,
 ) -> Markup:
     n = max(1, len(means))
     step = max(22, min(40, 190 // n))
     wide = width == WIDE
-    names = [shown(label, limit) for label in canvas.ranked]
+    names = [shown(label, LONG if wide else SHORT) for label in canvas.ranked]
     inner = width - 30 - 7.2 * max((len(name) for name in names), default=0)
     values = [m[key] for m in means for key in ("x", "low", "high")]
     domain = extent([*values, *(r["x"] for r in rings), *(line["x"] for line in lines)], zero=True)
     title = say("charts.axis.margin", percent=percent) if wide else say("charts.margin")
-    across = {
-        "scale": {"domain": domain, "nice": False},
-        "axis": {"title": title.en, "tickCount": 6 if wide else 4, "grid": False},
-    }
-    x, y = field("x:Q", **across), row_axis(names)
+    across = partial(
+        quantity, domain=domain, title=title.en, tickCount=6 if wide else 4, grid=False
+    )
+    x, y = across("x"), row_axis(names)
     # A mean stands on its bar, its single seeds below: neither hides the other.
     below = value(0.5 * step + min(9, 0.3 * step))
     placed, n_rows = _places(lines, domain, inner)
@@ -155,11 +120,10 @@ def _drawn(
         # Without an interval, as with one group of clips, a point stands alone.
         marks([m for m in means if m["low"] is not None], "bar",
               {"height": max(7, step * 0.24), "opacity": 0.32, "cornerRadius": 3},
-              y=y, x=field("low:Q", **across), x2=field("high"), color=plain("colour")),
+              y=y, x=across("low"), x2=field("high"), color=plain("colour")),
         marks(rings, "point", {"filled": False, "opacity": 1, "size": 26, "strokeWidth": 1.5},
               y=y, yOffset=below, x=x, color=plain("colour")),
-        marks(means, "point", {"filled": True, "opacity": 1, "size": min(130, 4.4 * step)},
-              y=y, x=x, **signed()),
+        signs(means, min(130, 4.4 * step), y=y, x=x),
     ]  # fmt: skip
     for line in placed:
         above = {"align": line["align"], "baseline": "bottom", "color": MUTED}

@@ -5,7 +5,7 @@ Small multiples: a panel a projector, all on one scale, so that panels compare a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ from markupsafe import Markup
 from siglip_study.report.charts.drawing import BAD, MUTED, told
 from siglip_study.report.charts.figure import (
     HEADING,
-    NARROW,
     WIDE,
     Canvas,
     Figure,
+    Value,
     extent,
+    quantity,
     shown,
 )  # fmt: skip
 from siglip_study.report.charts.spec import (
@@ -31,7 +32,7 @@ from siglip_study.report.charts.spec import (
     plain,
 )  # fmt: skip
 from siglip_study.report.language import Text, join
-from siglip_study.report.results import role_name
+from siglip_study.report.results import History, role_name
 from siglip_study.report.wording.labels import label as say
 from siglip_study.report.words import significant
 
@@ -100,53 +101,58 @@ def _panel(
     return layered(layers, width=width, height=height)
 
 
-def small_multiples(
+def _small_multiples(
     canvas: Canvas,
     found: Sequence[Panel],
+    width: int,
     x_title: Text,
-    y_title: Text | None,
-    texts: Sequence[Text] = (),
+    y_title: Text | None = None,
     y_domain: Sequence[float] | None = None,
     whole: bool = False,
-) -> tuple[Markup, Markup]:
-    """The wide and the narrow drawing of panels that share their scales.
+) -> Markup:
+    """Panels that share their horizontal scale.
 
-    Args:
-        canvas: signs of the projectors.
-        found: the panels.
-        x_title: of the horizontal axis.
-        y_title: of the vertical one; ``None`` where each panel's title says it.
-        texts: further texts with a Korean form.
-        y_domain: of the vertical axis; ``None`` gives each panel its own.
-        whole: whether steps are whole numbers.
+    Without ``y_title`` each panel's title says what it is of, and without ``y_domain`` each has its
+    own; ``whole``: steps are whole numbers.
     """
     ends = [at for panel in found for line in panel.lines for at, _ in line.points]
     top = max(ends, default=1.0) or 1.0
-    drawn = []
-    for width, across in ((WIDE, 3), (NARROW, 2)):
-        columns = max(1, min(across, len(found)))
-        side = (width - 10) / columns - 48 - (8 if y_title else 0)
-        charts = []
-        for i, panel in enumerate(found):
-            values = [value for line in panel.lines for _, value in line.points]
-            domain = panel.domain or y_domain or extent(values)
-            last = i >= len(found) - columns
-            step = -(-int(top) // 4) or 1
-            ticks = {"values": list(range(0, int(top) + 1, step))} if whole else {"tickCount": 3}
-            x = field(
-                "x:Q", scale={"domain": [0, top], "nice": False},
-                axis={"title": x_title.en if last else None, "grid": False,
-                      "format": "~s", **ticks},
-            )  # fmt: skip
-            first = i % columns == 0
-            y = field(
-                "y:Q", scale={"domain": list(domain), "nice": False},
-                axis={"title": y_title.en if y_title and first else None, "tickCount": 4},
-            )  # fmt: skip
-            charts.append(_panel(panel, x, y, side, 96, canvas))
-        all_texts = [x_title, *([y_title] if y_title else []), *texts]
-        drawn.append(canvas.draw(panels(charts, columns), all_texts))
-    return drawn[0], drawn[1]
+    columns = max(1, min(3 if width == WIDE else 2, len(found)))
+    side = (width - 10) / columns - 48 - (8 if y_title else 0)
+    step = -(-int(top) // 4) or 1
+    ticks = {"values": list(range(0, int(top) + 1, step))} if whole else {"tickCount": 3}
+    charts = []
+    for i, panel in enumerate(found):
+        values = [value for line in panel.lines for _, value in line.points]
+        title = x_title.en if i >= len(found) - columns else None
+        x = quantity("x", [0, top], title, grid=False, format="~s", **ticks)
+        title = y_title.en if y_title and i % columns == 0 else None
+        y = quantity("y", panel.domain or y_domain or extent(values), title, tickCount=4)
+        charts.append(_panel(panel, x, y, side, 96, canvas))
+    titles = [x_title, y_title, *(panel.title for panel in found)]
+    texts = [title for title in titles if isinstance(title, Text)]
+    return canvas.draw(panels(charts, columns), texts)
+
+
+def _run_name(projector: str, role: str, seed: int | None, *more: str) -> Text:
+    return join(" · ", [projector, role_name(role), say("charts.seed", seed=seed), *more])
+
+
+#: Controls are drawn together: each has a colour of its own that no projector has first.
+_CONTROLS = {
+    "control_hot": "var(--p7)",
+    "control_blind": "var(--ink)",
+    "control_noise": "var(--p5)",
+    "control_permuted": "var(--p9)",
+    "control_untrained": "var(--p10)",
+}
+
+
+def _colour(canvas: Canvas, projector: str | None, role: str) -> str:
+    label = canvas.own(projector)
+    if label is None or role.startswith("control_"):
+        return _CONTROLS.get(role, MUTED)
+    return canvas.marks[label].colour
 
 
 # ---- Losses.
@@ -155,9 +161,7 @@ def small_multiples(
 def losses(canvas: Canvas, curves: Mapping[str, Any]) -> Figure | None:
     """Loss over both stages: report runs, tuning runs behind them, validation as dots.
 
-    Args:
-        canvas: signs and order.
-        curves: of ``runs.curves``.
+    ``curves`` are of ``runs.curves``.
     """
     found, rows = [], []
     for label, cells in _by_panel(canvas, curves["cells"]):
@@ -168,47 +172,33 @@ def losses(canvas: Canvas, curves: Mapping[str, Any]) -> Figure | None:
             offset = max(first["step"], default=0.0) if first else 0.0
             if offset:
                 seams.add(float(offset))
-            train = [
-                *_line(first, "step", "loss", 0.0),
-                *_line(cell["stage2"], "step", "loss", offset),
-            ]
-            held = [
-                *_line(first, "epoch_step", "val_loss", 0.0),
-                *_line(cell["stage2"], "epoch_step", "val_loss", offset),
-            ]
+            train, held = (
+                (*_line(first, *columns, 0.0), *_line(cell["stage2"], *columns, offset))
+                for columns in (("step", "loss"), ("epoch_step", "val_loss"))
+            )
             strong = cell["role"] != "tuning"
-            last = held[-1][1] if held else None
-            name, colour, own = _cell_name(cell), _cell_colour(canvas, cell), _own(canvas, cell)
+            final, last = (points[-1][1] if points else None for points in (train, held))
+            name = _run_name(str(cell["projector"]), cell["role"], cell["seed"])
+            colour = _colour(canvas, cell["projector"], cell["role"])
+            own = canvas.own(cell["projector"])
             tip = join("", [name, f": {significant(last)}"])
-            lines.append(Line(tuple(train), tip, colour, own, strong))
+            lines.append(Line(train, tip, colour, own, strong))
             if strong and held:
-                lines.append(
-                    Line(
-                        tuple(held), tip, colour, _own(canvas, cell), strong, dashed=True, dots=True
-                    )
-                )
-            final = train[-1][1] if train else None
+                lines.append(Line(held, tip, colour, own, strong, dashed=True, dots=True))
             rows.append((cell["cell"], name, cell["learning_rate"], cell["epochs"], final, last))
         seam = (max(seams),) if len(seams) == 1 else ()
-        found.append(Panel(label, tuple(lines), _label(canvas, label), seam))
+        found.append(Panel(label, tuple(lines), canvas.own(label), seam))
     if not rows:
         return None
-    values = [v for panel in found for line in panel.lines for _, v in line.points]
-    x_title, y_title = say("charts.axis.step"), say("charts.axis.loss")
-    titles = [panel.title for panel in found if isinstance(panel.title, Text)]
-    wide, narrow = small_multiples(canvas, found, x_title, y_title, titles, extent(values))
-    return Figure(
-        name="losses",
-        title=say("charts.losses.title"),
-        alt=say("charts.losses.alt"),
-        wide=wide,
-        narrow=narrow,
-        columns=(
-            say("charts.run"), say("charts.kind"), say("charts.rate"), say("charts.epochs"),
-            say("charts.loss.train"), say("charts.loss.held"),
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
+    domain = extent([v for panel in found for line in panel.lines for _, v in line.points])
+    titles = say("charts.axis.step"), say("charts.axis.loss")
+    return canvas.figure(
+        "losses",
+        lambda width: _small_multiples(canvas, found, width, *titles, domain),
+        say("charts.losses.alt"),
+        ("run", "kind", "rate", "epochs", "loss.train", "loss.held"),
+        rows,
+    )
 
 
 def _by_panel(
@@ -232,95 +222,75 @@ def _line(
     return [(at + offset, v) for at, v in zip(curve[x], curve[y], strict=True) if v is not None]
 
 
-def _cell_name(cell: Mapping[str, Any]) -> Text:
-    role = role_name(cell["role"])
-    return join(" · ", [str(cell["projector"]), role, say("charts.seed", seed=cell["seed"])])
-
-
-def _own(canvas: Canvas, cell: Mapping[str, Any]) -> str | None:
-    label = cell["projector"]
-    return label if label in canvas.marks else None
-
-
-def _label(canvas: Canvas, title: str | Text) -> str | None:
-    return title if isinstance(title, str) and title in canvas.marks else None
-
-
-def _cell_colour(canvas: Canvas, cell: Mapping[str, Any]) -> str:
-    if cell["role"].startswith("control_") or cell["projector"] not in canvas.marks:
-        return control_colour(cell["role"])
-    return canvas.marks[cell["projector"]].colour
-
-
-#: Controls are drawn together: each has a colour of its own that no projector has first.
-_CONTROLS = {
-    "control_hot": "var(--p7)",
-    "control_blind": "var(--ink)",
-    "control_noise": "var(--p5)",
-    "control_permuted": "var(--p9)",
-    "control_untrained": "var(--p10)",
-}
-
-
-def control_colour(role: str) -> str:
-    """Colour of a control's line."""
-    return _CONTROLS.get(role, MUTED)
-
-
 # ---- What a projector keeps of the video.
 
+#: Panel → its figure's column, and whether it runs from 0 to 1.
+DIAGNOSED: dict[str, tuple[str, bool]] = {
+    "share": ("diag_video_share_after", True),
+    "cosine": ("diag_cosine_after", False),
+    "rank": ("diag_rank_clips", False),
+    "neighbours": ("diag_neighbour_overlap", True),
+    "lora": ("grad_share_lora", True),
+    "variety": ("quick_effective_captions", True),
+}
+#: Cells whose lines are drawn at most: more would be neither told apart nor light.
+LINES = 40
 
-def diagnosis(
-    canvas: Canvas, rows: Iterable[Mapping[str, Any]], figures: Mapping[str, tuple[str, Text, bool]]
-) -> Figure | None:
+
+def diagnosis(canvas: Canvas, histories: Sequence[History]) -> Figure | None:
     """What becomes of the video in the projector's tokens, epoch by epoch; collapsed runs in front.
 
-    Args:
-        canvas: signs and order.
-        rows: points of ``diagnosis.chart_rows``.
-        figures: key → column of the rows, title, and whether it runs from 0 to 1.
+    ``histories`` are of every trained cell, the telling ones first.
     """
-    by_cell: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_cell.setdefault(row["cell"], []).append(row)
-    found, columns = [], []
-    for column, title, share in figures.values():
+    drawn = [own for own in histories if own.collapsed or own.role != "tuning"][:LINES]
+    names = {own.cell: history_name(own) for own in drawn if own.measured}
+    found: list[Panel] = []
+    last: dict[str, list[Value]] = {cell: [name] for cell, name in names.items()}
+    for key, (column, share) in DIAGNOSED.items():
+        title = say(f"charts.diag.{key}")
         lines = []
-        for own in by_cell.values():
-            points = tuple((float(r["x"]), r[column]) for r in own if r.get(column) is not None)
+        for own in drawn:
+            points = history_points(own, column)
             if not points:
                 continue
-            first = own[0]
-            collapsed = first["collapsed"]
-            colour = BAD if collapsed else first["colour"]
-            tip = join(
-                "",
-                [first["label"], f": {significant(points[0][1])} → {significant(points[-1][1])}"],
-            )
-            lines.append(
-                Line(points, tip, colour, first["projector"], collapsed or first["front"],
-                     first["control"], dots=True)
-            )  # fmt: skip
+            control, collapsed = own.role.startswith("control_"), bool(own.collapsed)
+            label = None if control else canvas.own(own.projector)
+            colour = BAD if collapsed else _colour(canvas, own.projector, own.role)
+            ends = f": {significant(points[0][1])} → {significant(points[-1][1])}"
+            tip = join("", [names[own.cell], ends])
+            lines.append(Line(points, tip, colour, label, collapsed or control, control, True))
         if lines:
             found.append(Panel(title, tuple(lines), domain=(0.0, 1.03) if share else None))
-            columns.append((column, title))
+            for own in drawn:
+                if own.measured:
+                    last[own.cell].append(_rounded(own.measured[-1].get(column)))
     if not found:
         return None
-    titles = [title for _, title, _ in figures.values()]
-    wide, narrow = small_multiples(
-        canvas, found, say("charts.axis.epoch"), None, titles, None, True
-    )
-    last = [(own[0]["label"], *(own[-1].get(column) for column, _ in columns))
-            for own in by_cell.values()]  # fmt: skip
-    collapsed_runs = [own[0]["label"] for own in by_cell.values() if own[0]["collapsed"]]
-    return Figure(
-        name="diagnosis",
-        title=say("charts.diagnosis.title"),
-        alt=say("charts.diagnosis.collapsed", runs=join("; ", collapsed_runs))
+    collapsed_runs = [names[own.cell] for own in drawn if own.measured and own.collapsed]
+    axis = say("charts.axis.epoch")
+    return canvas.figure(
+        "diagnosis",
+        lambda width: _small_multiples(canvas, found, width, axis, whole=True),
+        say("charts.diagnosis.collapsed", runs=join("; ", collapsed_runs))
         if collapsed_runs
         else say("charts.diagnosis.sound"),
-        wide=wide,
-        narrow=narrow,
-        columns=(say("charts.run"), *(title for _, title in columns)),
-        rows=tuple(last),
+        ("run", *(panel.title for panel in found)),
+        map(tuple, last.values()),
     )
+
+
+def history_name(history: History) -> Text:
+    """Projector, role and seed; with the cell, where two of a seed report a half each."""
+    more = [history.cell] if history.reports_half else []
+    return _run_name(history.projector, history.role, history.seed, *more)
+
+
+def history_points(history: History, column: str) -> tuple[tuple[float, float], ...]:
+    """Points of one cell's line: epoch 0 is before training; stage 2 follows on stage 1."""
+    rows = [history.start, *history.measured] if history.measured else []
+    levels = [(float(x), _rounded(row.get(column))) for x, row in enumerate(rows)]
+    return tuple((x, level) for x, level in levels if level is not None)
+
+
+def _rounded(level: float | None) -> float | None:
+    return None if level is None else float(f"{level:.4g}")

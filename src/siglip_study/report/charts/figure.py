@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from markupsafe import Markup
 
@@ -14,6 +14,7 @@ from siglip_study.report.charts.drawing import INK, NORMAL, draw, told
 from siglip_study.report.charts.marks import Mark
 from siglip_study.report.charts.spec import Channel, Plot, field, marks, plain, value
 from siglip_study.report.language import Text
+from siglip_study.report.wording.labels import label as say
 from siglip_study.report.words import significant, span
 
 #: Widths of drawings in pixels: half a desktop page, and a phone.
@@ -61,6 +62,27 @@ class Canvas:
         }
         return draw(chart, texts, names)
 
+    def figure(
+        self,
+        name: str,
+        draw: Callable[[int], Markup],
+        alt: Text,
+        columns: Sequence[str | Text],
+        rows: Iterable[tuple[Value, ...]],
+        title: str = "title",
+    ) -> Figure:
+        """A figure that ``draw`` draws at each width.
+
+        A column that is no text, and ``title``, are keys of labels.
+        """
+        heads = tuple(say(f"charts.{c}") if isinstance(c, str) else c for c in columns)
+        told = say(f"charts.{name}.{title}")
+        return Figure(name, told, alt, draw(WIDE), draw(NARROW), heads, tuple(rows))
+
+    def own(self, label: Any) -> str | None:
+        """``label`` where it is a projector that has a sign."""
+        return label if isinstance(label, str) and label in self.marks else None
+
     def look(self, label: str) -> dict[str, str]:
         """Colour and shape of a projector's mark, for the channels of :func:`signed`."""
         mark = self.marks[label]
@@ -75,23 +97,37 @@ class Canvas:
         }  # fmt: skip
         layers = [marks([{}], "text", bold, **place)]
         if label is not None:
-            sign = {"filled": True, "opacity": 1, "size": 50}
-            layers.append(
-                marks(
-                    [{**self.look(label), "told": told("", label)}],
-                    "point",
-                    sign,
-                    x=value(5),
-                    y=place["y"],
-                    **signed(),
-                )
-            )
+            own = [{**self.look(label), "told": told("", label)}]
+            layers.append(signs(own, 50, x=value(5), y=place["y"]))
         return layers
 
 
 def signed() -> dict[str, Channel]:
     """Channels of a mark whose rows have the :meth:`Canvas.look` of a projector."""
     return {"color": plain("colour"), "shape": plain("shape")}
+
+
+def signs(rows: Sequence[Mapping[str, Any]], size: float, **channels: Channel) -> Plot:
+    """Signs of projectors; rows have the :meth:`Canvas.look` of theirs."""
+    sign = {"filled": True, "opacity": 1, "size": size}
+    return marks(rows, "point", sign, **channels, **signed())
+
+
+def quantity(name: str, domain: Sequence[float], title: str | None = None, **axis: Any) -> Channel:
+    """A channel of a quantity over ``domain``; ``axis`` has what else Vega-Lite says of one."""
+    scale = {"domain": list(domain), "nice": False}
+    return field(f"{name}:Q", scale=scale, axis={"title": title, **axis})
+
+
+def margin_of(row: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """M of a row of the ``ranking`` table under the key ``at``, with its bounds."""
+    ends = {end: row[f"standardised_margin_{end}"] for end in ("low", "high")}
+    return {at: row["standardised_margin"], **ends}
+
+
+def bounds_at(percent: str) -> list[Text]:
+    """Headings of an interval's ends."""
+    return [say(f"charts.{end}", percent=percent) for end in ("low", "high")]
 
 
 #: Letters of a name that a wide drawing, a narrow one and a panel have room for.

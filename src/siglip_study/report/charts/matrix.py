@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -14,7 +14,6 @@ from siglip_study.report.charts.drawing import CHOSEN, HEAT, INK, LINE, SMALL, t
 from siglip_study.report.charts.figure import (
     HEADING,
     LONG,
-    NARROW,
     SHORT,
     WIDE,
     Canvas,
@@ -22,12 +21,12 @@ from siglip_study.report.charts.figure import (
     Value,
     row_axis,
     shown,
-    signed,
+    signs,
     with_bounds,
 )  # fmt: skip
 from siglip_study.report.charts.spec import Plot, field, layered, marks, panels, value
 from siglip_study.report.evidence import PairView
-from siglip_study.report.language import Text, as_text, join
+from siglip_study.report.language import Text, join
 from siglip_study.report.results import role_name
 from siglip_study.report.wording.labels import LABELS
 from siglip_study.report.wording.labels import label as say
@@ -46,6 +45,7 @@ class Square:
     tip: str | Text
     projector: str | None = None
     strong: bool = False
+    framed: bool = False
 
 
 def squares(
@@ -53,11 +53,10 @@ def squares(
     found: Sequence[Square],
     names: Sequence[str],
     columns: Sequence[str | Text],
-    width: int,
-    signs: Mapping[int, str] | None = None,
+    width: float,
+    signs_of: Mapping[int, str] | None = None,
     upright: bool = False,
     most: float = 92,
-    frames: Collection[tuple[int, int]] = (),
     heading: Sequence[Plot] = (),
 ) -> Plot:
     """A chart of squares, its rows named at the left and its columns above.
@@ -68,13 +67,12 @@ def squares(
         names: of the rows.
         columns: of the columns.
         width: of the whole drawing, in pixels.
-        signs: row → projector whose sign stands beside the row's name.
+        signs_of: row → projector whose sign stands beside the row's name.
         upright: names of columns are turned, for narrow squares.
         most: widest square, in pixels.
-        frames: row and column of squares with a frame.
         heading: marks above the squares.
     """
-    label = (28 if signs else 12) + 7.1 * max((len(name) for name in names), default=0)
+    label = (28 if signs_of else 12) + 7.1 * max((len(name) for name in names), default=0)
     cell = max(16.0, min(most, (width - label) / max(1, len(columns))))
     size = 28 if cell >= 40 else 24
     texts = json.dumps([c if isinstance(c, str) else c.en for c in columns], ensure_ascii=True)
@@ -85,7 +83,7 @@ def squares(
         "labelFontSize": SMALL if cell >= 80 else SMALL - 1,
     }  # fmt: skip
     x = field("column:O", axis=axis, scale={"domain": list(range(len(columns)))})
-    y = row_axis(names, padding=24 if signs else 8)
+    y = row_axis(names, padding=24 if signs_of else 8)
     rows = [
         {
             "row": s.row, "column": s.column, "text": s.text, "strong": s.strong,
@@ -104,41 +102,33 @@ def squares(
             "fontWeight": 700 if strong else 400,
         }  # fmt: skip
         layers.append(marks(own, "text", written, x=x, y=y, text=field("text:N")))
-    framed = [row for row in rows if (row["row"], row["column"]) in frames]
+    framed = [row for row, square in zip(rows, found, strict=True) if square.framed]
     if framed:
         frame = {"fill": None, "stroke": CHOSEN, "strokeWidth": 2.5, "cornerRadius": 2}
         layers.append(marks(framed, "rect", frame, x=x, y=y))
-    if signs:
+    if signs_of:
         own = [
             {"row": row, "told": told("", label), **canvas.look(label)}
-            for row, label in signs.items()
+            for row, label in signs_of.items()
         ]
-        point = {"filled": True, "opacity": 1, "size": 55}
-        layers.append(marks(own, "point", point, x=value(-13), y=y, **signed()))
-    layers += heading
-    return layered(layers, width=cell * len(columns), height=size * len(names))
+        layers.append(signs(own, 55, x=value(-13), y=y))
+    return layered([*layers, *heading], width=cell * len(columns), height=size * len(names))
 
 
-def both(
+def _drawn(
     canvas: Canvas,
     found: Sequence[Square],
-    names: Sequence[str | Text],
+    names: Sequence[Text],
     columns: Sequence[str | Text],
-    texts: Sequence[Text],
-    signs: Mapping[int, str] | None,
-    upright: bool = False,
-    short: Sequence[Square] | None = None,
-) -> tuple[Markup, Markup]:
-    """The wide and the narrow drawing, the latter with squares of its own if given."""
-    drawn = []
-    for width, limit, own in ((WIDE, LONG, found), (NARROW, SHORT, short or found)):
-        cut = [Text(*(shown(words, limit) for words in (name.en, name.ko)))
-               for name in map(as_text, names)]  # fmt: skip
-        turned = width == NARROW and upright
-        labels = [name.en for name in cut]
-        chart = squares(canvas, own, labels, columns, width, signs, turned)
-        drawn.append(canvas.draw(chart, [*texts, *cut]))
-    return drawn[0], drawn[1]
+    signs_of: Mapping[int, str],
+    width: int,
+) -> Markup:
+    limit = LONG if width == WIDE else SHORT
+    cut = [Text(*(shown(words, limit) for words in (name.en, name.ko))) for name in names]
+    texts = [column for column in columns if isinstance(column, Text)]
+    upright = width != WIDE and bool(texts)
+    chart = squares(canvas, found, [name.en for name in cut], columns, width, signs_of, upright)
+    return canvas.draw(chart, [*texts, *cut])
 
 
 # ---- Pairs.
@@ -149,8 +139,9 @@ def pair_matrix(canvas: Canvas, views: Sequence[PairView]) -> Figure | None:
     order = [label for label in canvas.ranked if any(label in (v.test.a, v.test.b) for v in views)]
     if not views:
         return None
-    found, rows = [], []
+    found, few, rows = [], [], []
     top = max(abs(view.test.difference) for view in views) or 1.0
+    many = len(order) > 7
     for view in views:
         pair = view.test
         flip = order.index(pair.a) > order.index(pair.b)
@@ -167,36 +158,28 @@ def pair_matrix(canvas: Canvas, views: Sequence[PairView]) -> Figure | None:
         difference = sign * pair.difference
         p = f"p {number(pair.p_holm, 2)}"
         tip = join("", [f"{a} − {b}: {with_bounds(difference, low, high)}, {p}: ", verdict])
-        found.append(
-            Square(
-                order.index(a), order.index(b),
-                number(difference, 2) if len(order) > 7 else significant(difference),
-                abs(difference) / top if view.better else 0.0, tip, a, view.better is not None,
-            )
+        square = Square(
+            order.index(a), order.index(b),
+            number(difference, 2) if many else significant(difference),
+            abs(difference) / top if view.better else 0.0, tip, a, view.better is not None,
         )  # fmt: skip
+        found.append(square)
+        few.append(replace(square, text="✓" if view.better else "·") if many else square)
         rows.append((f"{a} − {b}", difference, low, high, pair.p_holm, verdict))
-    claims = [view.better for view in views if view.better]
-    numbered = [f"{i} {label}" for i, label in enumerate(order, start=1)]
+    names = [Text.same(f"{i} {label}") for i, label in enumerate(order, start=1)]
     columns = [str(i) for i in range(1, len(order) + 1)]
-    signs = dict(enumerate(order))
-    few = [
-        Square(s.row, s.column, s.text if len(order) <= 7 else "✓" if s.strong else "·",
-               s.heat, s.tip, s.projector, s.strong)
-        for s in found
-    ]  # fmt: skip
-    wide, narrow = both(canvas, found, numbered, columns, (), signs, short=few)
-    return Figure(
-        name="pairs",
-        title=say("charts.pairs.title"),
-        alt=say("charts.pairs.alt", n=len(views), claimed=len(claims)),
-        wide=wide,
-        narrow=narrow,
-        columns=(
-            say("charts.pair"), say("charts.difference"), say("charts.joint.low"),
-            say("charts.joint.high"), say("charts.p"), say("charts.verdict"),
+    signs_of = dict(enumerate(order))
+    return canvas.figure(
+        "pairs",
+        lambda width: _drawn(
+            canvas, found if width == WIDE else few, names, columns, signs_of, width
         ),
-        rows=tuple(rows),
-    )  # fmt: skip
+        say(
+            "charts.pairs.alt", n=len(views), claimed=sum(view.better is not None for view in views)
+        ),
+        ("pair", "difference", "joint.low", "joint.high", "p", "verdict"),
+        rows,
+    )
 
 
 # ---- Places under each measure.
@@ -205,9 +188,7 @@ def pair_matrix(canvas: Canvas, views: Sequence[PairView]) -> Figure | None:
 def measure_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None:
     """The place of every projector under every measure; ``None`` where nothing is compared.
 
-    Args:
-        canvas: signs and order.
-        view: of ``comparisons.sensitivity_view``, its cells in the order of ``canvas.ranked``.
+    ``view`` is of ``comparisons.sensitivity_view``, its cells in the order of ``canvas.ranked``.
     """
     if view is None:
         return None
@@ -226,23 +207,23 @@ def measure_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | N
             heat = 1 - (place - 1) / max(1, n - 1)
             found.append(Square(i, j, str(place), heat, tip, label, place == 1))
         rows.append(tuple(own))
-    taus = [row["tau"] for row in view["rows"] if not row["lead"]]
-    agree = sum(bool(row["same_top"]) for row in view["rows"] if not row["lead"])
-    signs = dict(enumerate(canvas.ranked))
-    wide, narrow = both(canvas, found, canvas.ranked, columns, columns, signs, upright=True)
-    headings = [say("charts.projector")]
-    for column in columns:
-        headings += [join(" ", [column, say("charts.place")]), column]
-    return Figure(
-        name="measures",
-        title=say("charts.measures.title"),
-        alt=say("charts.measures.alt", agree=agree, of=len(taus), first=canvas.ranked[0],
-                low=number(min(taus, default=None), 2)),
-        wide=wide,
-        narrow=narrow,
-        columns=tuple(headings),
-        rows=tuple(rows),
-    )  # fmt: skip
+    others = [row for row in view["rows"] if not row["lead"]]
+    names = [Text.same(label) for label in canvas.ranked]
+    signs_of = dict(enumerate(canvas.ranked))
+    place = say("charts.place")
+    return canvas.figure(
+        "measures",
+        lambda width: _drawn(canvas, found, names, columns, signs_of, width),
+        say(
+            "charts.measures.alt",
+            agree=sum(bool(row["same_top"]) for row in others),
+            of=len(others),
+            first=canvas.ranked[0],
+            low=number(min((row["tau"] for row in others), default=None), 2),
+        ),
+        ["projector", *(text for own in columns for text in (join(" ", [own, place]), own))],
+        rows,
+    )
 
 
 # ---- Facts, which only the demo knows.
@@ -253,54 +234,39 @@ BLIND = 0.2
 
 
 def fact_matrix(canvas: Canvas, view: Mapping[str, Any] | None) -> Figure | None:
-    """κ of every attribute by captioner; ``None`` where facts are not known.
-
-    Args:
-        canvas: signs and order.
-        view: of ``trust.truth``.
-    """
+    """κ of every attribute by captioner, as of ``trust.truth``; ``None`` where there is none."""
     if view is None:
         return None
     own = view["projectors"]
     labels = [*(p for p in canvas.ranked if p in own), *(p for p in own if p not in canvas.ranked)]
-    names = [label if label in canvas.marks else role_name(label) for label in labels]
-    attributes = list(view["rows"])
-    columns = [_fact(attribute) for attribute in attributes]
+    names = [Text.same(label) if canvas.own(label) else role_name(label) for label in labels]
+    columns = [_fact(attribute) for attribute in view["rows"]]
     found, rows = [], []
     blind: list[Text] = []
     for i, label in enumerate(labels):
-        cells = [view["rows"][attribute][own.index(label)] for attribute in attributes]
-        rows.append((names[i], *(cell["kappa"] for cell in cells)))
+        cells = [of[own.index(label)] for of in view["rows"].values()]
+        rows.append((canvas.own(label) or names[i], *(cell["kappa"] for cell in cells)))
         for j, cell in enumerate(cells):
             if cell["kappa"] is None:
                 continue
-            projector = label if label in canvas.marks else None
+            projector = canvas.own(label)
             value = f"κ {with_bounds(cell['kappa'], cell['low'], cell['high'])}"
             tip = join("", [names[i], " · ", columns[j], f": {value}"])
             unseen = cell["low"] is None or cell["low"] <= 0
-            hardly = unseen and cell["kappa"] < BLIND
             text = f"{cell['kappa']:.2f}".replace("0.", ".").replace("-", "−")
             found.append(Square(i, j, text, cell["kappa"], tip, projector, not unseen))
-            if hardly and projector is not None:
-                blind.append(
-                    say(
-                        "charts.facts.blind",
-                        projector=label,
-                        fact=columns[j],
-                        value=number(cell["kappa"], 2),
-                    )
-                )
-    signs = {i: label for i, label in enumerate(labels) if label in canvas.marks}
-    wide, narrow = both(canvas, found, names, columns, columns, signs, upright=True)
-    return Figure(
-        name="facts",
-        title=say("charts.facts.title"),
-        alt=join(" ", blind[:3] or [say("charts.facts.all")]),
-        wide=wide,
-        narrow=narrow,
-        columns=(say("charts.captioner"), *columns),
-        rows=tuple(rows),
-    )  # fmt: skip
+            if unseen and cell["kappa"] < BLIND and projector is not None:
+                told_of = {"projector": label, "fact": columns[j]}
+                kappa = number(cell["kappa"], 2)
+                blind.append(say("charts.facts.blind", **told_of, value=kappa))
+    signs_of = {i: label for i, label in enumerate(labels) if canvas.own(label)}
+    return canvas.figure(
+        "facts",
+        lambda width: _drawn(canvas, found, names, columns, signs_of, width),
+        join(" ", blind[:3] or [say("charts.facts.all")]),
+        ("captioner", *columns),
+        rows,
+    )
 
 
 def _fact(attribute: str) -> Text:
@@ -315,20 +281,19 @@ def _fact(attribute: str) -> Text:
 def tuning_matrix(canvas: Canvas, grids: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Mean margin by learning rate and epochs, a panel a projector; ``None`` without grids.
 
-    Args:
-        canvas: signs and order.
-        grids: of ``runs.tuning_grids``.
+    ``grids`` are of ``runs.tuning_grids``.
     """
     if not grids:
         return None
     order = {label: i for i, label in enumerate(canvas.ranked)}
     own = sorted(grids, key=lambda grid: order.get(grid["projector"], len(order)))
-    texts = [say("charts.epochs"), say("charts.rate")]
-    drawn = [
-        canvas.draw(panels([_grid(canvas, grid, cell) for grid in own], columns), texts)
-        for columns, cell in ((_across(own, WIDE), 52.0), (_across(own, NARROW), 46.0))
-    ]
-    with_settings = any(grid["has_settings"] for grid in own)
+    texts = [say("charts.epochs"), say("charts.rate"), *map(_title, own)]
+
+    def drawn(width: int) -> Markup:
+        cell = 52 if width == WIDE else 46
+        plots = [_grid(canvas, grid, cell) for grid in own]
+        return canvas.draw(panels(plots, _across(own, width, cell)), texts)
+
     rows, chosen = [], []
     for grid in own:
         for name, cells in grid["rows"].items():
@@ -340,49 +305,46 @@ def tuning_matrix(canvas: Canvas, grids: Sequence[Mapping[str, Any]]) -> Figure 
                     ))  # fmt: skip
                     if cell["chosen"]:
                         chosen.append(f"{grid['projector']} {words.rate(rate)} × {name}")
-    return Figure(
-        name="tuning",
-        title=say("charts.tuning.settings" if with_settings else "charts.tuning.title"),
-        alt=say(
-            "charts.tuning.settings_alt" if with_settings else "charts.tuning.alt",
-            chosen="; ".join(chosen),
-        ),
-        wide=drawn[0],
-        narrow=drawn[1],
-        columns=(
-            say("charts.projector"), say("charts.rate"), say("charts.epochs"),
-            say("charts.settings"), say("charts.margin"), say("charts.refused"),
-            say("charts.chosen"),
-        ),
-        rows=tuple(rows),
-    )  # fmt: skip
+    with_settings = any(grid["has_settings"] for grid in own)
+    alt = "charts.tuning.settings_alt" if with_settings else "charts.tuning.alt"
+    return canvas.figure(
+        "tuning",
+        drawn,
+        say(alt, chosen="; ".join(chosen)),
+        ("projector", "rate", "epochs", "settings", "margin", "refused", "chosen"),
+        rows,
+        "settings" if with_settings else "title",
+    )
 
 
-def _across(grids: Sequence[Mapping[str, Any]], width: int) -> int:
+def _across(grids: Sequence[Mapping[str, Any]], width: int, cell: int) -> int:
     """Panels beside each other: as many as have room."""
     most = max(len(grid["rates"]) for grid in grids)
-    cell = 52 if width == WIDE else 46
     name = 7.1 * (max(len(name) for grid in grids for name in grid["rows"]) - 1)
     return max(1, min(len(grids), int(width // (max(most * cell, 110) + name + 44))))
 
 
 def _grid(canvas: Canvas, grid: Mapping[str, Any], cell: float) -> Plot:
-    rates, names = grid["rates"], list(grid["rows"])
-    found, chosen = [], []
+    label, rates, names = grid["projector"], grid["rates"], list(grid["rows"])
+    found = []
     for i, cells in enumerate(grid["rows"].values()):
         for j, each in enumerate(cells):
             # Where cells share a place, the chosen one stands for it, else the best.
             for one in sorted(each, key=lambda c: (c["chosen"], c["value"]))[-1:]:
-                setting = f"{words.rate(rates[j])} × {names[i]}"
-                tip = f"{grid['projector']} · {setting}: {significant(one['value'])}"
-                text = "✕" if one["word"] else significant(one["value"])
-                heat = one["heat"] / 100
-                found.append(Square(i, j, text, heat, tip, grid["projector"], one["chosen"]))
-                if one["chosen"]:
-                    chosen.append((i, j))
+                text = significant(one["value"])
+                tip = f"{label} · {words.rate(rates[j])} × {names[i]}: {text}"
+                square = Square(
+                    i, j, "✕" if one["word"] else text, one["heat"] / 100, tip, label,
+                    one["chosen"], one["chosen"],
+                )  # fmt: skip
+                found.append(square)
     columns = [words.rate(rate) for rate in rates]
     width = int(cell * len(columns) + 24 + 7.1 * max(len(name) for name in names))
-    half = f" · {grid['half']}" if grid["half"] else ""
-    own = grid["projector"]
-    heading = canvas.heading(shown(own, HEADING) + half, own, above=34)
-    return squares(canvas, found, names, columns, width, None, False, cell, chosen, heading)
+    heading = canvas.heading(_title(grid).en, label, above=34)
+    return squares(canvas, found, names, columns, width, most=cell, heading=heading)
+
+
+def _title(grid: Mapping[str, Any]) -> Text:
+    """The projector; with the half that chose, where each has its table."""
+    label = shown(grid["projector"], HEADING)
+    return join(" · ", [label, grid["half"]] if grid["half"] else [label])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -12,18 +13,22 @@ from siglip_study.ranking.gate import GateThresholds
 from siglip_study.report.charts.drawing import BAD, GOOD, HEAT, LINE, MUTED, told
 from siglip_study.report.charts.figure import (
     LONG,
-    NARROW,
     SHORT,
     WIDE,
     Canvas,
     Figure,
+    bounds_at,
     extent,
+    margin_of,
+    quantity,
     row_axis,
     shown,
     signed,
+    signs,
     with_bounds,
 )  # fmt: skip
 from siglip_study.report.charts.spec import (
+    Channel,
     Plot,
     field,
     layered,
@@ -50,10 +55,7 @@ def controls(
 ) -> Figure | None:
     """Margin of every control on one scale with the projectors, and whether it is as it must be.
 
-    Args:
-        canvas: signs and order.
-        rows: the ``controls`` table.
-        ranking: the ``ranking`` table.
+    ``rows`` and ``ranking`` are the tables ``controls`` and ``ranking``.
     """
     own = [r for r in rows if r["metric"] == "standardised_margin" and r["value"] is not None]
     if not own:
@@ -78,29 +80,20 @@ def controls(
             }
         )  # fmt: skip
     means = [r["standardised_margin"] for r in ranking if r["standardised_margin"] is not None]
-    drawn = [_controls(canvas, points, texts, means, width) for width in (WIDE, NARROW)]
     failed = [p["name"] for p in points if p["outcome"] == "bad"]
     tests = [p for p in points if p["outcome"] != "plain"]
-    alt_text = (
+    return canvas.figure(
+        "controls",
+        lambda width: _controls(canvas, points, texts, means, width),
         say("charts.controls.failed", names=join(", ", failed))
         if failed
-        else say("charts.controls.passed", n=len(tests))
-    )
-    return Figure(
-        name="controls",
-        title=say("charts.controls.title"),
-        alt=alt_text,
-        wide=drawn[0],
-        narrow=drawn[1],
-        columns=(
-            say("charts.control"), say("charts.margin"), say("charts.low", percent="95"),
-            say("charts.high", percent="95"), say("charts.outcome"),
-        ),
-        rows=tuple(
+        else say("charts.controls.passed", n=len(tests)),
+        ("control", "margin", *bounds_at("95"), "outcome"),
+        [
             (p["name"], p["x"], p["low"], p["high"], say(f"charts.outcome.{p['outcome']}"))
             for p in points
-        ),
-    )  # fmt: skip
+        ],
+    )
 
 
 def _controls(
@@ -120,18 +113,17 @@ def _controls(
     domain = extent([v for p in points for v in (p["x"], p["low"], p["high"])] + list(means), True)
     height = 24 * len(points)
     title = say("charts.axis.controls") if wide else say("charts.margin")
-    across = {
-        "scale": {"domain": domain, "nice": False},
-        "axis": {"title": title.en, "tickCount": 6 if wide else 4, "grid": False},
-    }
-    x, low, y = field("x:Q", **across), field("low:Q", **across), row_axis(names)
+    across = partial(
+        quantity, domain=domain, title=title.en, tickCount=6 if wide else 4, grid=False
+    )
+    x, low, y = across("x"), across("low"), row_axis(names)
     band = say("charts.projectors")
     layers = []
     if means:
         right_half = min(means) > sum(domain) / 2
         zone = [{"low": min(means), "high": max(means), "text": band.en}]
         written = {"color": MUTED, "baseline": "bottom", "align": "right" if right_half else "left"}
-        side = field("high:Q" if right_half else "low:Q", **across)
+        side = across("high") if right_half else low
         layers += [
             marks(zone, "rect", {"fill": HEAT, "opacity": 0.13},
                   x=low, x2=field("high"), y=value(-4), y2=value(height)),
@@ -143,7 +135,7 @@ def _controls(
         marks([r for r in rows if r["low"] is not None], "rule",
               {"strokeWidth": 3, "opacity": 0.6}, x=low, x2=field("high"), y=y,
               color=plain("colour")),
-        marks(rows, "point", {"filled": True, "size": 80, "opacity": 1}, x=x, y=y, **signed()),
+        signs(rows, 80, x=x, y=y),
     ]  # fmt: skip
     if wide:
         layers.append(
@@ -166,12 +158,8 @@ def diversity(
     """Margin and SigLIP cosine of every run against how much its captions differ.
 
     The zone at the left is where the gate looks twice: captions under
-    ``thresholds.min_effective_ratio`` of people's variety.
-
-    Args:
-        canvas: signs and order.
-        cells: the ``cells`` table without trainings that report one half.
-        thresholds: of the gate.
+    ``thresholds.min_effective_ratio`` of people's variety. ``cells`` is the table of this name
+    without trainings that report one half.
     """
     known = [c for c in cells if c["effective_captions"] is not None]
     if not known:
@@ -185,35 +173,26 @@ def diversity(
              *(NAMES[m] for m in measures)]  # fmt: skip
     points: list[dict[str, Any]] = []
     for c in known:
-        own = c["projector"] if c["projector"] in canvas.marks else None
+        own = canvas.own(c["projector"])
         kind = c["role"] if own and c["role"] in ("report", "tuning") else "control"
         name = role_name(c["role"])
         texts.append(name)
         points.append({"cell": c, "projector": own, "kind": kind, "name": name})
-    drawn = []
-    for width in (WIDE, NARROW):
-        side = 232 if width == WIDE else 268
+
+    def drawn(width: int) -> Markup:
+        side, across = (232, 2) if width == WIDE else (268, 1)
         own = [_diversity(canvas, points, m, limit, side) for m in measures]
-        drawn.append(canvas.draw(panels(own, 2 if width == WIDE else 1), texts))
+        return canvas.draw(panels(own, across), texts)
+
     alike = [c for c in known if limit is not None and c["effective_captions"] < limit]
-    return Figure(
-        name="diversity",
-        title=say("charts.diversity.title"),
-        alt=say("charts.diversity.alt", n=len(alike), of=len(known)),
-        wide=drawn[0],
-        narrow=drawn[1],
-        columns=(
-            say("charts.run"), say("charts.kind"), say("charts.axis.effective"),
-            *(NAMES[m] for m in measures),
-        ),
-        rows=tuple(
-            (
-                p["cell"]["cell"], p["name"], p["cell"]["effective_captions"],
-                *(p["cell"][m] for m in measures),
-            )
-            for p in points
-        ),
-    )  # fmt: skip
+    shown_of = ("effective_captions", *measures)
+    return canvas.figure(
+        "diversity",
+        drawn,
+        say("charts.diversity.alt", n=len(alike), of=len(known)),
+        ("run", "kind", "axis.effective", *(NAMES[m] for m in measures)),
+        [(p["cell"]["cell"], p["name"], *(p["cell"][m] for m in shown_of)) for p in points],
+    )
 
 
 def _diversity(
@@ -240,19 +219,15 @@ def _diversity(
         look = {"colour": MUTED, "shape": "diamond"} if kind == "control" else canvas.look(label)
         rows[kind].append({**row, **look})
     domain = extent([row["y"] for own in rows.values() for row in own])
-    across = {
-        "scale": {"domain": [0, 1.04], "nice": False},
-        "axis": {"title": say("charts.axis.effective").en, "values": [0, 0.5, 1], "format": "~g"},
-    }
-    x = field("x:Q", **across)
-    y = field("y:Q", scale={"domain": domain, "nice": False},
-              axis={"title": NAMES[measure].en, "tickCount": 5})  # fmt: skip
+    title = say("charts.axis.effective").en
+    across = partial(quantity, domain=[0, 1.04], title=title, values=[0, 0.5, 1], format="~g")
+    x, y = across("x"), quantity("y", domain, NAMES[measure].en, tickCount=5)
     layers = []
     if limit is not None:
         zone = [{"low": 0, "high": limit, "text": say("charts.zone").en}]
         layers += [
             marks(zone, "rect", {"fill": BAD, "opacity": 0.09},
-                  x=field("low:Q", **across), x2=field("high"), y=value(0), y2=value(side)),
+                  x=across("low"), x2=field("high"), y=value(0), y2=value(side)),
             marks(zone, "text", {"align": "left", "baseline": "top", "color": BAD},
                   x=value(6), y=value(6), text=field("text:N")),
         ]  # fmt: skip
@@ -264,36 +239,39 @@ def _diversity(
             "size": 70 if strong else 34,
         }
         layers.append(marks(own, "point", point, x=x, y=y, **signed()))
-    for row in _apart(named, domain, side, side):
-        left = row["align"] == "left"
-        written = {
-            "align": row["align"], "dx": 8 if left else -8, "color": MUTED, "baseline": "middle"
-        }  # fmt: skip
-        only_place = {key: row[key] for key in ("x", "y", "text")}
-        layers.append(marks([only_place], "text", written, x=x, y=y, text=field("text:N")))
+    layers += _names(named, domain, (side, side), x, y, {"color": MUTED}, 8)
     return layered(layers, width=side, height=side)
 
 
-def _apart(
-    named: Sequence[Mapping[str, Any]], domain: Sequence[float], width: float, height: float
-) -> list[dict[str, Any]]:
-    """Names of points, of those that would cover each other the first alone.
+def _names(
+    named: Sequence[Mapping[str, Any]],
+    domain: Sequence[float],
+    size: tuple[float, float],
+    x: Channel,
+    y: Channel,
+    look: Mapping[str, Any],
+    beside: int,
+) -> list[Plot]:
+    """Names ``beside`` points by so many pixels; of those that would cover each other the first.
 
     ``left`` is a point's place from left to right, in 0 … 1.
     """
-    placed: list[dict[str, Any]] = []
+    layers: list[Plot] = []
     taken: list[tuple[float, float, float]] = []
     for row in named:
-        x = width * row["left"]
-        y = height * (row["y"] - domain[0]) / (domain[1] - domain[0])
+        place = size[0] * row["left"]
+        level = size[1] * (row["y"] - domain[0]) / (domain[1] - domain[0])
         room = 6.0 * len(row["text"]) + 10
-        align = "left" if x + room < width else "right"
-        start, end = (x, x + room) if align == "left" else (x - room, x)
-        if any(abs(y - own) < 13 and start < right and left < end for own, left, right in taken):
+        left = place + room < size[0]
+        start, end = (place, place + room) if left else (place - room, place)
+        if any(abs(level - own) < 13 and start < b and a < end for own, a, b in taken):
             continue
-        taken.append((y, start, end))
-        placed.append({**row, "align": align})
-    return placed
+        taken.append((level, start, end))
+        side = {"align": "left", "dx": beside} if left else {"align": "right", "dx": -beside}
+        point = {key: row[key] for key in ("x", "y", "text")}
+        written = {**side, "baseline": "middle", **look}
+        layers.append(marks([point], "text", written, x=x, y=y, text=field("text:N")))
+    return layers
 
 
 # ---- Quality against cost.
@@ -302,9 +280,7 @@ def _apart(
 def cost(canvas: Canvas, rows: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Margin against the time of one run, with the line of those that nothing beats in both.
 
-    Args:
-        canvas: signs and order.
-        rows: the ``ranking`` table.
+    ``rows`` is the table ``ranking``.
     """
     gpu = any((row["gpu_s"] or 0) > 0 for row in rows)
     key = "gpu_s" if gpu else "wall_s"
@@ -313,36 +289,25 @@ def cost(canvas: Canvas, rows: Sequence[Mapping[str, Any]]) -> Figure | None:
         seconds = (row[key] or 0.0) + (row[f"stage1_{key}"] or 0.0)
         if seconds <= 0 or row["standardised_margin"] is None:
             continue
-        margin = f"{significant(row['standardised_margin'])}"
-        tip = join("", [f"{row['projector']}: {margin}, ", duration(seconds)])
-        points.append(
-            {
-                **canvas.look(row["projector"]), "x": seconds, "y": row["standardised_margin"],
-                "low": row["standardised_margin_low"], "high": row["standardised_margin_high"],
-                "told": told(tip, row["projector"]),
-            }
-        )  # fmt: skip
+        label = row["projector"]
+        margin = f"{label}: {significant(row['standardised_margin'])}, "
+        tip = told(join("", [margin, duration(seconds)]), label)
+        points.append({**canvas.look(label), "x": seconds, **margin_of(row, "y"), "told": tip})
     if not points:
         return None
-    best = pareto([(p["x"], p["y"]) for p in points])
-    front = [points[i] for i in best]
+    front = [points[i] for i in pareto([(p["x"], p["y"]) for p in points])]
     unit = say("charts.axis.gpu" if gpu else "charts.axis.time")
-    drawn = [_cost(canvas, points, front, unit, width) for width in (WIDE, NARROW)]
-    return Figure(
-        name="cost",
-        title=say("charts.cost.title"),
-        alt=say("charts.cost.alt", front=join(", ", [
-            join("", [f"{p['projector']} (", duration(p["x"]), f", {significant(p['y'])})"])
-            for p in front
-        ])),
-        wide=drawn[0],
-        narrow=drawn[1],
-        columns=(
-            say("charts.projector"), unit, say("charts.margin"),
-            say("charts.low", percent="95"), say("charts.high", percent="95"),
-        ),
-        rows=tuple((p["projector"], p["x"], p["y"], p["low"], p["high"]) for p in points),
-    )  # fmt: skip
+    said = [
+        join("", [f"{p['projector']} (", duration(p["x"]), f", {significant(p['y'])})"])
+        for p in front
+    ]
+    return canvas.figure(
+        "cost",
+        lambda width: _cost(canvas, points, front, unit, width),
+        say("charts.cost.alt", front=join(", ", said)),
+        ("projector", unit, "margin", *bounds_at("95")),
+        [(p["projector"], p["x"], p["y"], p["low"], p["high"]) for p in points],
+    )
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -364,13 +329,9 @@ def _cost(
     inner, height = width - 80, 250
     end = 1.12 * max(p["x"] for p in points)
     domain = extent([v for p in points for v in (p["y"], p["low"], p["high"])])
-    x = field("x:Q", scale={"domain": [0, end], "nice": False},
-              axis={"title": unit.en, "tickCount": 5, "grid": False})  # fmt: skip
-    up = {
-        "scale": {"domain": domain, "nice": False},
-        "axis": {"title": say("charts.margin").en, "tickCount": 5},
-    }
-    y = field("y:Q", **up)
+    x = quantity("x", [0, end], unit.en, tickCount=5, grid=False)
+    up = partial(quantity, domain=domain, title=say("charts.margin").en, tickCount=5)
+    y = up("y")
     # The line starts at the cheapest and goes up where more time bought more margin.
     stairs = [*({"x": p["x"], "y": p["y"]} for p in front), {"x": end, "y": front[-1]["y"]}]
     dashed = {
@@ -380,20 +341,14 @@ def _cost(
         marks(stairs, "line", dashed, x=x, y=y),
         marks([p for p in points if p["low"] is not None], "rule",
               {"strokeWidth": 2, "opacity": 0.45},
-              x=x, y=field("low:Q", **up), y2=field("high"), color=plain("colour")),
-        marks(points, "point", {"filled": True, "size": 110, "opacity": 1}, x=x, y=y, **signed()),
+              x=x, y=up("low"), y2=field("high"), color=plain("colour")),
+        signs(points, 110, x=x, y=y),
     ]  # fmt: skip
     limit = LONG if width == WIDE else SHORT
     named = [
         {**p, "text": shown(p["projector"], limit), "left": p["x"] / end}
         for p in sorted(points, key=lambda p: -p["y"])
     ]
-    for row in _apart(named, domain, inner, height):
-        written = {
-            "align": row["align"], "dx": 10 if row["align"] == "left" else -10, "dy": -8,
-            "baseline": "middle",
-        }  # fmt: skip
-        only_place = {key: row[key] for key in ("x", "y", "text")}
-        layers.append(marks([only_place], "text", written, x=x, y=y, text=field("text:N")))
+    layers += _names(named, domain, (inner, height), x, y, {"dy": -8}, 10)
     chart = layered(layers, width=inner, height=height)
     return canvas.draw(chart, [unit, say("charts.margin")])

@@ -19,15 +19,6 @@ import altair as alt
 Channel: TypeAlias = dict[str, Any]
 
 _TYPES = {"Q": "quantitative", "O": "ordinal", "N": "nominal"}
-_CHANNELS = {
-    "x": alt.X, "y": alt.Y, "x2": alt.X2, "y2": alt.Y2, "yOffset": alt.YOffset, "text": alt.Text,
-    "color": alt.Color, "shape": alt.Shape, "fillOpacity": alt.FillOpacity, "detail": alt.Detail,
-    "description": alt.Description,
-}  # fmt: skip
-_VALUES = {
-    "x": alt.XValue, "y": alt.YValue, "x2": alt.X2Value, "y2": alt.Y2Value,
-    "yOffset": alt.YOffsetValue,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,10 +64,11 @@ def marks(
     """
     if any("told" in row for row in rows):
         channels["description"] = field("told:N")
-    encoded = {
-        name: _VALUES[name](own["value"]) if "value" in own else _CHANNELS[name](**own)
-        for name, own in channels.items()
-    }
+    encoded = {}
+    for name, own in channels.items():
+        kind = name[0].upper() + name[1:]  # Altair's class of it
+        constant = "value" in own
+        encoded[name] = getattr(alt, f"{kind}Value" if constant else kind)(**own)
     known = [dict(row) for row in rows]
     name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
     unit = alt.UnitSpec(

@@ -20,7 +20,6 @@ from siglip_study.report.charts.answer import intervals
 from siglip_study.report.charts.drawing import standalone
 from siglip_study.report.charts.figure import Canvas, Figure
 from siglip_study.report.charts.marks import LIGHT
-from siglip_study.report.diagnosis import diagnosis_lines
 from siglip_study.report.evidence import pair_views
 from siglip_study.report.language import Language
 from siglip_study.report.results import CellResult, History, only, part_names
@@ -70,7 +69,7 @@ def study_figures(
         matrix.tuning_matrix(canvas, runs.tuning_grids(selection)),
         points.cost(canvas, tables["ranking"]),
         curves.losses(canvas, curve_data),
-        curves.diagnosis(canvas, *diagnosis_lines(histories, canvas.marks)),
+        curves.diagnosis(canvas, histories),
     ]
     return {figure.name: figure for figure in found if figure is not None}
 
