@@ -16,13 +16,11 @@ from siglip_study.ranking.pairs import Run, RunInfluence
 from siglip_study.ranking.scores import Components
 from siglip_study.ranking.variance import Bounds
 from siglip_study.report.evidence import (
-    VarianceView,
     evidence,
     pair_views,
-    run_influences,
     run_sentences,
     run_views,
-    variance_views,
+    variance_figures,
 )
 from siglip_study.report.results import CellResult
 from siglip_study.report.wording.claims import sound_runs
@@ -78,10 +76,9 @@ def test_each_run_stands_with_its_own_verdict_and_figures() -> None:
         Run("linear", 0),
     ]
     first = views[1]
-    assert (first.seed, first.cell, first.gate) == (9, "mlp_2l_9", "grounded")
-    assert (first.margin.value, first.margin.low, first.margin.high) == (13.0, 3.5, 5.5)
-    assert (first.effective_captions, first.sentences) == (0.9, 2.25)
-    assert first.shares["retrieval_r1"].low == 0.94 and first.shares["auc"].value is None
+    assert (first.cell.seed, first.cell.name, first.gate) == (9, "mlp_2l_9", "grounded")
+    assert first.cell.figure("standardised_margin") == {"value": 13.0, "low": 3.5, "high": 5.5}
+    assert first.cell.figure("auc") == {"value": None, "low": None, "high": None}
 
 
 def test_a_ranking_of_other_runs_is_refused() -> None:
@@ -146,10 +143,9 @@ def influence(a: str, b: str, claimed: bool, *lost: Run) -> RunInfluence:
     ],
 )
 def test_claims_that_hang_on_a_run_name_it(found: list, said: str) -> None:
-    told = run_influences(replace(RANKING, run_influence=tuple(found)), run_views(RANKING, CELLS))
-    assert told is not None and said in told.sentence.en
-    assert told.pairs[0].run.en == "seed 9 of linear"
-    assert len(told.pairs[0].lost_without) == len(found[0].lost_without)
+    told = evidence(replace(RANKING, run_influence=tuple(found)), CELLS)
+    assert told.run_influence is not None and said in told.run_influence.en
+    assert told.run_names[found[0].run].en == "seed 9 of linear"
 
 
 def test_with_one_seed_no_run_can_be_left_out() -> None:
@@ -162,16 +158,15 @@ def test_with_one_seed_no_run_can_be_left_out() -> None:
 
 
 def test_shares_are_of_the_sum_of_all_parts() -> None:
-    view = VarianceView("bits", Components(4.0, 1.0, 2.0, 1.0, 8.0, 3.0), lead=False)
-    assert view.total == 16 and view.projector_sd == 2
-    assert [view.share(part) for part in (4.0, 1.0)] == [0.25, 0.0625]
-    assert VarianceView("bits", Components(0, 0, 0, 0, 0, None), lead=False).share(0.0) is None
+    found = Components(4.0, 1.0, 2.0, 1.0, 8.0, 3.0)
+    assert found.shares == [0.25, 0.0625, 0.125, 0.0625, 0.5]
+    assert Components(0, 0, 0, 0, 0, None).shares == [None] * 5
 
 
 def test_metrics_stand_by_signal_to_noise_and_those_without_one_last() -> None:
-    margin, constant = variance_views(RANKING)
-    assert (margin.metric, margin.lead) == ("standardised_margin", True)
-    assert (constant.metric, constant.parts.signal_to_noise) == ("retrieval_r1", None)
+    (margin, _), (constant, parts) = variance_figures(RANKING)
+    assert (margin, constant) == ("standardised_margin", "retrieval_r1")
+    assert parts.signal_to_noise is None
 
 
 # ---- On the page and in the tables.

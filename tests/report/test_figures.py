@@ -8,12 +8,15 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from siglip_study.ranking.selection import Selection, StudySelection, TuningCell
 from siglip_study.report.charts.drawing import draw, standalone, told
 from siglip_study.report.charts.figure import Canvas, row_axis, shown, signed
 from siglip_study.report.charts.marks import DARK, LIGHT, projector_marks
+from siglip_study.report.charts.matrix import tuning_matrix
 from siglip_study.report.charts.points import cost, pareto
 from siglip_study.report.charts.spec import field, layered, marks, panels
 from siglip_study.report.language import Text
+from siglip_study.report.runs import tuning_grids
 
 HOSTILE = '</svg><img src=x onerror=alert(1)> & "가\x00'
 NAMES = ["linear", "mlp_2l", "c_abstractor", "query_perceiver"]
@@ -132,6 +135,15 @@ def test_without_a_known_cost_there_is_no_figure_of_it() -> None:
     canvas = Canvas(["a"], projector_marks(["a"]))
     row = {"projector": "a", "standardised_margin": 1.0, "wall_s": None, "gpu_s": None}
     assert cost(canvas, [{**row, "stage1_wall_s": None, "stage1_gpu_s": None}]) is None
+
+
+def test_a_half_s_tuning_grid_is_named_in_both_languages() -> None:
+    own = Selection(
+        "x", 0.1, "grounded", 1, 0, 0, (), (TuningCell("x", "p", 0.1, "grounded", 1, 2),)
+    )
+    grids = tuning_grids(StudySelection({"p": own}, {"selection": {"p": own}}))
+    drawn = tuning_matrix(Canvas(["p"], projector_marks(["p"])), grids).wide
+    assert "p · half A, choosing for half B" in drawn and "p · B를 위해 고른 A 절반" in drawn
 
 
 def test_figures_are_files_too(study, tmp_path) -> None:

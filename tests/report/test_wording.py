@@ -41,7 +41,7 @@ COLLAPSED = verdict("query_perceiver")
 
 # ---- The catalogue.
 
-PARTS = ("gate", "claims", "conclusion", "collapse", "headline")
+PARTS = ("gate", "claims", "conclusion", "collapse", "headline", "ledger")
 SENTENCES: dict[str, Text] = {key: text for part in PARTS for key, text in texts(part).items()}
 
 

@@ -233,6 +233,12 @@ class Components:
     residual: float
     signal_to_noise: float | None
 
+    @property
+    def shares(self) -> list[float | None]:
+        """Of the sum of all parts, in this order; ``None`` where nothing varies."""
+        parts = [self.projector, self.seed, self.clip, self.interaction, self.residual]
+        return [part / sum(parts) if sum(parts) > 0 else None for part in parts]
+
 
 def components(scores: Mapping[str, ArrayLike]) -> Components | None:
     """Variance components of ``{projector: [S, G]}``; ``None`` unless P, S and G are 2 or more."""

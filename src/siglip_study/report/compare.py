@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json, read_parquet
+from siglip_study.base.io import read_parquet
 from siglip_study.base.jobs import exit_status
 from siglip_study.ranking.from_scores import reference_figures, seen_projectors
 from siglip_study.ranking.gate import GateThresholds
@@ -31,8 +31,9 @@ from siglip_study.ranking.procedure import Entry, Ranking, rank_study, read_rank
 from siglip_study.ranking.scorer_check import read_check
 from siglip_study.ranking.selection import read_selection
 from siglip_study.report.language import LANGUAGES, Language
-from siglip_study.report.page import SCHEMA
+from siglip_study.report.results import read_answer
 from siglip_study.report.tables import read_table
+from siglip_study.report.text_tables import markdown
 from siglip_study.report.wording.claims import better_study
 from siglip_study.report.wording.conclusion import answer
 from siglip_study.report.wording.gate import gate_name
@@ -74,19 +75,14 @@ class FinishedStudy:
     def read(cls, name: str, results: Path) -> FinishedStudy:
         """Read one; StudyError: it is not finished, or its page is of an older version."""
         paths = Paths(results)
-        told = read_json(paths.report_answer, SCHEMA)
-        if "config" not in told:
-            raise StudyError(
-                f"{paths.report_answer}: without the study's config, as older versions wrote it; "
-                "expected one of today: run the study's command again, which trains nothing."
-            )
+        config = read_answer(paths)["config"]
         runs: dict[str, list[str]] = {}
         for row in read_table(results, "runs"):
             runs.setdefault(row["projector"], []).append(row["cell"])
         human = read_scores(paths.run("references"))
         clips = read_parquet(paths.manifest).filter(pl.col("id").is_in(human[1]["id"].to_list()))
         ranking = read_ranking(paths.ranking)
-        return cls(name, paths, told["config"], runs, ranking, human, clips.sort("id"))
+        return cls(name, paths, config, runs, ranking, human, clips.sort("id"))
 
     def entries(self) -> dict[str, Entry]:
         """Its projectors as the ranking takes them, named after study and projector."""
@@ -178,19 +174,46 @@ def comparison(a: FinishedStudy, b: FinishedStudy, language: Language = "en") ->
     pairs = list(_across(ranking, a, b))
     test = next((test for test in pairs if {test.a, test.b} == {a.best, b.best}), None)
     said = answer(ranking) if ranking.answer.refusal else better_study(test, "B" if a.best else "A")
+    keys = differing_keys(
+        *({k: v for k, v in own.config.items() if k not in _NO_RESULT} for own in (a, b))
+    )
+    settings = [(f"`{key}`", *map(_cell, values)) for key, values in keys.items()]
+    same = [
+        f"- {label}: the same {len(runs)} runs in both, by every key that they depend on"
+        for label, runs in a.runs.items()
+        if label in b.runs and {*runs} == {*b.runs[label]}
+    ]
+    ranked = [
+        (
+            own.projector,
+            rank_interval(own.rank_low, own.rank_high, own.ranked, ranking.can_rank).within(
+                language
+            ),
+            f"{significant(own.mean_margin)} {span(own.low, own.high)}",
+            str(ranking.n_seeds),
+            gate_name(own.gate.verdict).within(language),
+        )
+        for own in ranking.projectors
+    ]
+    tests = [
+        (
+            test.a,
+            test.b,
+            f"{significant(test.difference)} {span(test.low, test.high)}",
+            p_value(test.p_holm),
+            significant(test.smallest_detectable),
+        )
+        for test in pairs
+    ]
     parts = [
         f"# {a.paths.root} (A) – {b.paths.root} (B)",
         said.within(language),
-        "\n".join(_keys_table(differing_keys(*(_resulting(own.config) for own in (a, b))))),
-        "\n".join(_shared_runs(a, b)),
-        "\n".join(_ranking_table(ranking, a, b, language)),
-        "\n".join(_pairs_table(pairs)),
+        markdown(("key", "A", "B"), settings) if settings else "",
+        "\n".join(same),
+        markdown(("projector", "rank", "M", "runs", "gate"), ranked),
+        markdown(("A", "B", "A − B in M", "Holm's p", "could be missed"), tests) if tests else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _resulting(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in _NO_RESULT}
 
 
 def _across(ranking: Ranking, a: FinishedStudy, b: FinishedStudy) -> Iterator[PairTest]:
@@ -215,43 +238,9 @@ def _turned(test: PairTest) -> PairTest:
     return replace(turned, joint_low=joint_low, joint_high=joint_high)
 
 
-def _keys_table(keys: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
-    if keys:
-        yield "| key | A | B |\n| --- | --- | --- |"
-    for key, values in keys.items():
-        yield "| " + " | ".join((f"`{key}`", *(_cell(value) for value in values))) + " |"
-
-
 def _cell(value: Any) -> str:
     """A value of the config in a table's cell."""
     return "–" if value is None else " ".join(str(value).replace("|", "\\|").split())
-
-
-def _shared_runs(a: FinishedStudy, b: FinishedStudy) -> Iterator[str]:
-    for label, runs in a.runs.items():
-        if label in b.runs and {*runs} == {*b.runs[label]}:
-            yield f"- {label}: the same {len(runs)} runs in both, by every key that they depend on"
-
-
-def _ranking_table(
-    ranking: Ranking, a: FinishedStudy, b: FinishedStudy, language: Language
-) -> Iterator[str]:
-    yield "| projector | rank | M | runs | gate |\n| --- | --- | --- | --- | --- |"
-    for own in ranking.projectors:
-        rank = rank_interval(own.rank_low, own.rank_high, own.ranked, ranking.can_rank)
-        margin = f"{significant(own.mean_margin)} {span(own.low, own.high)}"
-        gate = gate_name(own.gate.verdict)
-        texts = (rank.within(language), margin, str(ranking.n_seeds), gate.within(language))
-        yield "| " + " | ".join((own.projector, *texts)) + " |"
-
-
-def _pairs_table(pairs: list[PairTest]) -> Iterator[str]:
-    if pairs:
-        yield "| A | B | A − B in M | Holm's p | could be missed |\n| --- | --- | --- | --- | --- |"
-    for test in pairs:
-        difference = f"{significant(test.difference)} {span(test.low, test.high)}"
-        missed = significant(test.smallest_detectable)
-        yield f"| {test.a} | {test.b} | {difference} | {p_value(test.p_holm)} | {missed} |"
 
 
 def main(arguments: list[str] | None = None) -> int:

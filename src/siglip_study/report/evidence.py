@@ -5,16 +5,14 @@ Views of the ranking and of the runs behind it, for the page and for the publish
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from siglip_study.base.errors import StudyError
 from siglip_study.ranking.gate import FAILED, RunVerdict
-from siglip_study.ranking.metric_figures import MARGIN
 from siglip_study.ranking.outlook import POWER
-from siglip_study.ranking.pairs import PairTest, Run, RunInfluence
+from siglip_study.ranking.pairs import PairTest, Run
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import Components
 from siglip_study.report.controls import EXPECTATIONS, M
@@ -65,48 +63,17 @@ def _winner(pair: PairTest) -> str:
 
 # ---- Run by run.
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure of one run with its 95 % interval over clips, ``None`` where it has none."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-
 #: Shares of clips, each with Wilson's interval, that stand beside a run's M.
 SHARES = ("auc", "retrieval_r1", "retrieval_r5")
 
 
 @dataclass(frozen=True)
 class RunView:
-    """One report run by itself.
-
-    Attributes:
-        run: the run, as the ranking names it.
-        seed: its seed.
-        cell: its name.
-        gate: the gate's word on it alone.
-        margin: M.
-        effective_captions: in (0, 1].
-        sentences: mean sentences a caption.
-        shares: metrics of :data:`SHARES`, by name.
-    """
+    """One report run: as the ranking names it, its figures, and the gate's word on it alone."""
 
     run: Run
-    seed: int | None
-    cell: str
+    cell: CellResult
     gate: RunVerdict
-    margin: Estimate
-    effective_captions: float | None
-    sentences: float | None
-    shares: dict[str, Estimate]
-
-    @property
-    def projector(self) -> str:
-        """Label of the projector."""
-        return self.run.projector
 
 
 def run_views(ranking: Ranking, cells: list[CellResult]) -> list[RunView]:
@@ -125,112 +92,28 @@ def run_views(ranking: Ranking, cells: list[CellResult]) -> list[RunView]:
                 f"expected the {len(cells_of)} that are reported."
             )
         for place, (cell, gated) in enumerate(zip(cells_of, own.gate.runs, strict=True)):
-            found.append(
-                RunView(
-                    run=Run(own.projector, place),
-                    seed=cell.seed,
-                    cell=cell.name,
-                    gate=gated.verdict,
-                    margin=_estimate(cell, MARGIN),
-                    effective_captions=cell.value("effective_captions"),
-                    sentences=cell.value("sentences"),
-                    shares={metric: _estimate(cell, metric) for metric in SHARES},
-                )
-            )
+            found.append(RunView(Run(own.projector, place), cell, gated.verdict))
     return found
-
-
-def _estimate(cell: CellResult, metric: str) -> Estimate:
-    return Estimate(*(cell.value(metric, part) for part in ("value", "low", "high")))
 
 
 def run_sentences(ranking: Ranking, runs: Sequence[RunView]) -> list[Text]:
     """Whose runs failed, and what runs that are all sound can exclude."""
     failed: dict[str, list[tuple[int | None, RunVerdict]]] = {}
-    for run in runs:
-        if run.gate in FAILED:
-            failed.setdefault(run.projector, []).append((run.seed, run.gate))
+    for own in runs:
+        if own.gate in FAILED:
+            failed.setdefault(own.run.projector, []).append((own.cell.seed, own.gate))
     told = [failed_runs(label, own, ranking.n_seeds) for label, own in failed.items()]
     return [*told, sound_runs(ranking.n_seeds, ranking.alpha)]
-
-
-# ---- What leaving out one run does.
-
-
-@dataclass(frozen=True)
-class RunInfluenceView:
-    """A pair without each of its runs, which have their names.
-
-    ``run`` makes the largest change; the claim is lost without any one of ``lost_without``.
-    """
-
-    found: RunInfluence
-    run: Text
-    lost_without: tuple[Text, ...]
-
-
-@dataclass(frozen=True)
-class RunInfluences:
-    """Every pair, in the ranking's order, and the finding in a sentence."""
-
-    sentence: Text
-    pairs: tuple[RunInfluenceView, ...]
-
-
-def run_influences(ranking: Ranking, runs: Sequence[RunView]) -> RunInfluences | None:
-    """What single runs carry; ``None`` with one seed."""
-    if not ranking.run_influence:
-        return None
-    names = {run.run: seed_of(run.projector, run.seed) for run in runs}
-    return RunInfluences(
-        run_influence(ranking.run_influence, names),
-        tuple(
-            RunInfluenceView(own, names[own.run], tuple(names[run] for run in own.lost_without))
-            for own in ranking.run_influence
-        ),
-    )
 
 
 # ---- Where the variance comes from.
 
 
-@dataclass(frozen=True)
-class VarianceView:
-    """Variance of one metric by source; ``lead`` marks M, which ranks."""
-
-    metric: str
-    parts: Components
-    lead: bool
-
-    @property
-    def total(self) -> float:
-        """Sum of all parts, in squared units of the metric."""
-        own = self.parts
-        return own.projector + own.seed + own.clip + own.interaction + own.residual
-
-    @property
-    def projector_sd(self) -> float:
-        """SD between projectors, in units of the metric."""
-        return math.sqrt(self.parts.projector)
-
-    def share(self, part: float) -> float | None:
-        """A part's share of the sum; ``None`` where nothing varies."""
-        return part / self.total if self.total > 0 else None
-
-
-def variance_views(ranking: Ranking) -> list[VarianceView]:
+def variance_figures(ranking: Ranking) -> list[tuple[str, Components]]:
     """Metrics by falling signal-to-noise, those that have none last; empty with one seed."""
-    found = [
-        VarianceView(own.metric, own.components, own.metric == MARGIN)
-        for own in ranking.metrics
-        if own.components is not None
-    ]
-    return sorted(found, key=_rank_of_signal)
-
-
-def _rank_of_signal(view: VarianceView) -> tuple[bool, float]:
-    ratio = view.parts.signal_to_noise
-    return ratio is None, -(ratio or 0.0)
+    found = [(own.metric, own.components) for own in ranking.metrics if own.components]
+    ratios = {metric: parts.signal_to_noise for metric, parts in found}
+    return sorted(found, key=lambda own: (ratios[own[0]] is None, -(ratios[own[0]] or 0.0)))
 
 
 # ---- All of it.
@@ -238,24 +121,32 @@ def _rank_of_signal(view: VarianceView) -> tuple[bool, float]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the page shows of the evidence; ``run_sentences`` stand above the runs."""
+    """What the page shows of the evidence.
 
-    pairs: tuple[PairView, ...]
-    runs: tuple[RunView, ...]
-    run_sentences: tuple[Text, ...]
-    run_influence: RunInfluences | None
-    variance: tuple[VarianceView, ...]
+    ``run_sentences`` stand above the runs, ``run_names`` are theirs; ``run_influence`` says what
+    leaving one out does, ``None`` with one seed.
+    """
+
+    pairs: list[PairView]
+    runs: list[RunView]
+    run_sentences: list[Text]
+    run_names: dict[Run, Text]
+    run_influence: Text | None
+    variance: list[tuple[str, Components]]
 
 
 def evidence(ranking: Ranking, cells: list[CellResult]) -> Evidence:
     """All views of one study."""
     runs = run_views(ranking, cells)
+    names = {own.run: seed_of(own.run.projector, own.cell.seed) for own in runs}
+    influence = ranking.run_influence
     return Evidence(
-        pairs=tuple(pair_views(ranking)),
-        runs=tuple(runs),
-        run_sentences=tuple(run_sentences(ranking, runs)),
-        run_influence=run_influences(ranking, runs),
-        variance=tuple(variance_views(ranking)),
+        pairs=pair_views(ranking),
+        runs=runs,
+        run_sentences=run_sentences(ranking, runs),
+        run_names=names,
+        run_influence=run_influence(influence, names) if influence else None,
+        variance=variance_figures(ranking),
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from siglip_study.base.io import atomic_dir, read_json, write_json
 from siglip_study.base.jobs import exit_status
 from siglip_study.data.summary import read_summary
 from siglip_study.models.hub import is_folder, own_file
-from siglip_study.report.page import SCHEMA, config_yaml
-from siglip_study.report.results import ROLES
-from siglip_study.report.words import rank_interval, significant, size, span, whole_percent
+from siglip_study.report.page import config_yaml
+from siglip_study.report.results import ROLES, read_answer
+from siglip_study.report.words import FILTERS
 from siglip_study.study.cells import RunSpec
 from siglip_study.study.paths import Paths
 
@@ -62,12 +62,7 @@ def export_run(run: Path, out: Path, with_models: bool = True) -> None:
     paths = Paths(run.absolute().parents[1])
     cell = read_json(run / "cell.json", "cell/1")
     check_checkpoint(run / "checkpoint")
-    told = read_json(paths.report_answer, SCHEMA)
-    if "config" not in told:
-        raise StudyError(
-            f"{paths.report_answer}: without the study's config, as older versions wrote it; "
-            "expected one of today: run the study's command again, which trains nothing."
-        )
+    told = read_answer(paths)
     spec = RunSpec.model_validate(cell["run"])
     seen = load_transform(spec.vision.model, spec.vision.revision, "vision.model")
     preprocessing = {
@@ -122,6 +117,8 @@ def model_card(
         train_clips: that it was trained on.
         copied: of ``vision`` and ``llm``, those that lie beside the card.
     """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     language = told["config"]["data"]["language"]
     head: dict[str, Any] = {"library_name": "siglip-study", "pipeline_tag": "video-text-to-text"}
     if language != "other":
@@ -130,89 +127,38 @@ def model_card(
     if hub := [model for model in named if not is_folder(model)]:
         head["base_model"] = hub
     head["tags"] = ["video-captioning", "projector", "lora"]
-    front = yaml.safe_dump(head, allow_unicode=True, sort_keys=False)
-    parts = [
-        f"---\n{front}---",
-        f"# {cell['cell']}: captions of videos",
-        f"The projector `{spec.projector}` ({size(cell['projector_parameters'])} parameters) "
-        f"between a frozen encoder and a frozen language model with LoRA adapters "
-        f"({size(cell['lora_parameters'])} parameters). It was trained on {train_clips} captioned "
-        f"clips, seed {cell['seed']}, and is one run of a study that compared projectors: "
-        f"{ROLES[cell['role']].en.lower()}.",
-        "## Use",
-        f"With siglip-study {cell['versions']['siglip-study']} (commit `{cell['git_commit']}`) "
-        "installed:",
-        "```python\n"
-        "from siglip_study.captioning import VideoCaptioner\n\n"
-        'captioner = VideoCaptioner("path/of/this/folder")\n'
-        'for caption in captioner(["clip.mp4"]):\n'
-        "    print(caption.text)\n"
-        "```",
-        "```bash\npython -m siglip_study.captioning path/of/this/folder clip.mp4 folder/\n```",
-        "\n".join(_parts_table(spec, copied)),
-        f"It reads {spec.vision.frames} frames of a clip, uniform in time, and is asked "
-        f"“{spec.llm.prompt}”. A clip becomes {cell['tokens_per_video']} tokens. What is done to a "
-        "frame stands in `preprocessing.json`, every key of the study in `config.yaml`.",
-        "## How sure",
-        f"{told['context']['en']}.",
-        f"**{told['headline']['en']}** {told['headline']['ko']}",
-        "\n".join(f"- {line['en']}" for line in told["advice"]),
-        "\n".join(_ranking_table(told)),
-        "M is the grounding margin in standard deviations: how much better a caption fits its own "
-        "clip than other clips, by the scorer. Intervals carry clips and seeds; ranks are no "
-        "tighter than what they prove.",
-        "\n".join(
-            f"- {'Holds' if check['good'] else 'Mind'}: {check['text']['en']}"
-            for check in told["checks"]
-        ),
-        "## Limits",
-        "It is shown to work on clips like those of its study, and on no others. It says what such "
-        "captions say: it may name what is not there. No caption of it should decide about people.",
-        "## Licences",
-        "\n".join(_licences(spec, copied)),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "wording"),
+        autoescape=False,  # Markdown
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= FILTERS
+    return environment.get_template("model_card.md.j2").render(
+        head=yaml.safe_dump(head, allow_unicode=True, sort_keys=False),
+        cell=cell,
+        role=ROLES[cell["role"]].en.lower(),
+        spec=spec,
+        told=told,
+        train_clips=train_clips,
+        parts=[_part(spec, part, part in copied) for part in _PARTS],
+    )
 
 
-def _parts_table(spec: RunSpec, copied: list[str]) -> Iterator[str]:
-    yield "| part | model | where |\n| --- | --- | --- |"
-    for part, name in _PARTS.items():
-        model, revision = getattr(spec, part).model, getattr(spec, part).revision
-        place = f"hub, {f'commit `{revision}`' if revision else 'no commit pinned'}"
-        if part in copied:
-            place = f"`models/{part}`"
-        elif is_folder(model):
-            place = f"not in here: put that folder into `models/{part}`"
-        yield f"| {name} | `{_model_name(model)}` | {place} |"
-
-
-def _model_name(model: str) -> str:
-    """Its hub id, or the last name of its folder."""
-    return Path(model).name if is_folder(model) else model
-
-
-def _ranking_table(told: Mapping[str, Any]) -> Iterator[str]:
-    yield "| projector | rank | M | of the human captions' | distinct captions | tokens |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    can_rank = told["answer"]["refusal"] is None
-    for line in told["lines"]:
-        rank = rank_interval(line["rank_low"], line["rank_high"], line["ranked"], can_rank).en
-        margin = f"{significant(line['margin'])} {span(line['low'], line['high'])}"
-        shares = (whole_percent(line[key]) for key in ("of_human", "distinct"))
-        figures = (line["projector"], rank, margin, *shares, line["tokens"])
-        yield "| " + " | ".join(map(str, figures)) + " |"
-
-
-def _licences(spec: RunSpec, copied: list[str]) -> Iterator[str]:
-    """What the models' own folders say, or that they say nothing."""
-    for part, name in _PARTS.items():
-        model, revision = getattr(spec, part).model, getattr(spec, part).revision
-        found = card_licence(model, revision) or "not told by its folder"
-        if not is_folder(model):
-            found += f"; https://huggingface.co/{model} has it"
-        yield f"- {name} `{_model_name(model)}`: {found}"
-    yield "- projector and adapters: for whoever trained them to say; they come of both models"
-    yield "- clips and captions of the training: not in here, and under terms of their own"
+def _part(spec: RunSpec, part: str, copied: bool) -> dict[str, str]:
+    """A model of the run: its hub id or the last name of its folder, where it is, its licence."""
+    model, revision = getattr(spec, part).model, getattr(spec, part).revision
+    licence = card_licence(model, revision) or "not told by its folder"
+    name = model
+    place = f"hub, {f'commit `{revision}`' if revision else 'no commit pinned'}"
+    if is_folder(model):
+        name, place = Path(model).name, f"not in here: put that folder into `models/{part}`"
+    else:
+        licence += f"; https://huggingface.co/{model} has it"
+    if copied:
+        place = f"`models/{part}`"
+    return {"name": _PARTS[part], "model": name, "place": place, "licence": licence}
 
 
 def card_licence(model: str, revision: str | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from siglip_study.config.axes import EPOCHS, RATE, told_key
 from siglip_study.config.training import VisionConfig
 from siglip_study.ranking.selection import StudySelection
-from siglip_study.report.language import NOTHING, Text, join, listed, sentence
+from siglip_study.report.language import NOTHING, Text, join, listed, said, sentence, texts
 from siglip_study.report.results import (
     CellResult,
     axes_of,
@@ -83,81 +83,40 @@ def _clips_a_step(stage: str) -> Callable[[CellResult], Any]:
     return get
 
 
-_TUNED = Text(
-    "the budget is tuned, so each projector took the one that suited it best",
-    "예산은 탐색해서 정하므로 프로젝터마다 가장 알맞은 것을 썼습니다",
-)
-_OWN = Text(
-    "the config gives projectors epochs of their own, as for equal GPU time",
-    "GPU 시간을 맞추는 등의 이유로 설정이 프로젝터마다 다른 에폭을 줍니다",
-)
-
 #: What one loaded language model goes by.
 _OF_LLM = ("model", "revision", "weights", "quantization")
 
-_SCORED = Text("clips scored", "채점한 영상")
+_TEXTS = texts("ledger")
 
-_AXIS = Text(
-    "it is an axis of the grid, so each projector took the value that suited it best",
-    "격자의 축이므로 프로젝터마다 가장 알맞은 값을 썼습니다",
-)
-
-#: What should be equal: words, how to read it from a run (or its dotted key), and what a difference
-#: may come from.
-EQUAL: tuple[tuple[Text, str | Callable[[CellResult], Any], Text], ...] = (
-    (
-        Text("samples of stage 1", "1단계 샘플"),
-        lambda cell: cell.stage1.get("samples_seen"),
-        NOTHING,
-    ),
-    (Text("samples of stage 2", "2단계 샘플"), _of_run("samples_seen"), _TUNED),
-    (
-        Text("optimizer steps of stage 1", "1단계 스텝"),
-        lambda cell: cell.stage1.get("optimizer_steps"),
-        NOTHING,
-    ),
-    (Text("optimizer steps of stage 2", "2단계 스텝"), _of_run("optimizer_steps"), _TUNED),
-    (Text("clips a step of stage 1", "1단계 스텝당 영상"), _clips_a_step("stage1"), NOTHING),
-    (Text("clips a step of stage 2", "2단계 스텝당 영상"), _clips_a_step("stage2"), NOTHING),
-    (Text("frames", "프레임"), "vision.frames", NOTHING),
-    (Text("frames a second", "초당 프레임"), "vision.frames_per_second", NOTHING),
-    (Text("vision encoder", "비전 인코더"), "vision.model", NOTHING),
-    (Text("encoder layer", "인코더 층"), "vision.layer", NOTHING),
-    (Text("language model", "언어 모델"), "llm.model", NOTHING),
-    (Text("quantisation", "양자화"), "llm.quantization", NOTHING),
+#: What should be equal: its text, and how to read it from a run (or its dotted key). What a
+#: difference may come from is the text ``….why``, if there is one.
+EQUAL: dict[str, str | Callable[[CellResult], Any]] = {
+    "samples1": lambda cell: cell.stage1.get("samples_seen"),
+    "samples2": _of_run("samples_seen"),
+    "steps1": lambda cell: cell.stage1.get("optimizer_steps"),
+    "steps2": _of_run("optimizer_steps"),
+    "clips1": _clips_a_step("stage1"),
+    "clips2": _clips_a_step("stage2"),
+    "frames": "vision.frames",
+    "frames_per_second": "vision.frames_per_second",
+    "encoder": "vision.model",
+    "layer": "vision.layer",
+    "llm": "llm.model",
+    "quantization": "llm.quantization",
     # A run that is older than the key multiplied in bf16.
-    (
-        Text("matrix products", "행렬곱"),
-        lambda cell: cell.key("llm.matmul") or "bf16",
-        NOTHING,
-    ),
-    (Text("rank of the adapters", "어댑터 랭크"), "llm.lora.r", NOTHING),
-    (Text("prompt", "프롬프트"), "llm.prompt", NOTHING),
-    (
-        Text("longest target (tokens)", "목표 캡션의 최대 토큰"),
-        "training.max_target_tokens",
-        NOTHING,
-    ),
-    (_SCORED, lambda cell: cell.metrics.get("n_clips"), NOTHING),
-    (
-        Text("device", "장치"),
-        _of_run("device"),
-        Text(
-            "rounding differs by device, and GPU-seconds cannot be compared",
-            "장치마다 반올림이 다르고 GPU 시간을 비교할 수 없습니다",
-        ),
-    ),
-    (Text("GPUs", "GPU 수"), _of_run("gpus"), NOTHING),
-    (
-        Text("commit of the code", "코드 커밋"),
-        _of_run("git_commit"),
-        Text("was the code changed between runs?", "학습 사이에 코드가 바뀌었습니까?"),
-    ),
-    (Text.same("torch"), _version("torch"), NOTHING),
-    (Text.same("transformers"), _version("transformers"), NOTHING),
-    (Text.same("peft"), _version("peft"), NOTHING),
-    (Text.same("siglip-study"), _version("siglip-study"), NOTHING),
-)
+    "matmul": lambda cell: cell.key("llm.matmul") or "bf16",
+    "rank": "llm.lora.r",
+    "prompt": "llm.prompt",
+    "target": "training.max_target_tokens",
+    "scored": lambda cell: cell.metrics.get("n_clips"),
+    "device": _of_run("device"),
+    "gpus": _of_run("gpus"),
+    "commit": _of_run("git_commit"),
+    "torch": _version("torch"),
+    "transformers": _version("transformers"),
+    "peft": _version("peft"),
+    "siglip-study": _version("siglip-study"),
+}
 
 
 def differences(cells: list[CellResult], selection: StudySelection) -> list[Text]:
@@ -175,31 +134,19 @@ def differences(cells: list[CellResult], selection: StudySelection) -> list[Text
         for name in runs
     }
     axes = axes_of(selection)
-    others = (key for key in axes if key not in {read for _, read, _ in EQUAL})
-    said = []
-    for what, read, why in (*EQUAL, *((Text.same(told_key(key)), key, NOTHING) for key in others)):
+    found = []
+    for what, read in {**EQUAL, **{key: key for key in axes if key not in EQUAL.values()}}.items():
+        why = f"{what}.why"
         if read in axes:
-            why = _AXIS
-        if why == _TUNED and len(offered) > 1:
-            why = _OWN
-        compared = runs if what == _SCORED else trainings
+            why = "axis.why"
+        elif what in ("samples2", "steps2"):
+            why = "own.why" if len(offered) > 1 else "tuned.why"
+        compared = runs if what == "scored" else trainings
         values = {name: [_read(cell, read) for cell in own] for name, own in compared.items()}
-        said += _unequal(what, values, why)
+        found += _unequal(what, values, why)
     seeds = {name: [", ".join(sorted(str(c.seed) for c in own))] for name, own in runs.items()}
-    said += _unequal(
-        Text("seeds", "시드"),
-        seeds,
-        Text("a seed fixes the order of the samples", "시드가 샘플의 순서를 정합니다"),
-    )
     tuned = {name: [told[name].n_cells if name in told else None] for name in runs}
-    said += _unequal(
-        Text("number of tuned settings", "탐색한 설정 수"),
-        tuned,
-        Text(
-            "more tries find a better one by chance", "많이 시도하면 우연히 더 좋은 것을 찾습니다"
-        ),
-    )
-    return said
+    return [*found, *_unequal("seeds", seeds), *_unequal("settings", tuned)]
 
 
 def _read(cell: CellResult, how: str | Callable[[CellResult], Any]) -> Any:
@@ -212,15 +159,11 @@ def sharing(cells: list[CellResult]) -> Text:
     stages = {run.run.get("stage1_cell") for run in trained} - {None}
     stores = {VisionConfig.model_validate(run.key("vision")) for run in trained}
     llms = {str([run.key(f"llm.{k}") for k in _OF_LLM]) for run in trained}
-    words = Text(
-        "Shared by {n} trainings: first stages ({stages}), stores of features ({stores}), "
-        "language models ({llms}).",
-        "학습 {n}회가 함께 쓴 것: 1단계 {stages}개, 특징 저장소 {stores}개, 언어 모델 {llms}개.",
-    )
-    return words.fill(n=len(trained), stages=len(stages), stores=len(stores), llms=len(llms))
+    made = {"stages": len(stages), "stores": len(stores), "llms": len(llms)}
+    return said(_TEXTS, "sharing", n=len(trained), **made)
 
 
-def _unequal(what: Text, found: dict[str, list[Any]], why: Text) -> list[Text]:
+def _unequal(what: str, found: dict[str, list[Any]], why: str | None = None) -> list[Text]:
     """One sentence if the values differ between or within projectors; unknown ones are left out."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for label, values in found.items():
@@ -230,7 +173,10 @@ def _unequal(what: Text, found: dict[str, list[Any]], why: Text) -> list[Text]:
     if len({value for values in groups for value in values}) < 2:
         return []
     told = join("; ", [listed(v) + Text.same(f" ({', '.join(who)})") for v, who in groups.items()])
-    because = Text(": {why}", " - {why}").fill(why=why) if why else NOTHING
-    words = Text("Unequal {what}: {told}{why}", "{what}: 서로 다름. {told}{why}")
-    words = words.fill(what=what, told=told, why=because)
+    because = _TEXTS.get(why or f"{what}.why", NOTHING)
+    if because:
+        because = said(_TEXTS, "because", why=because)
+    # An axis that is not in the table goes by its own name.
+    name = _TEXTS.get(what) or Text.same(told_key(what))
+    words = said(_TEXTS, "unequal", what=name, told=told, why=because)
     return [words if words.en.endswith("?") else sentence(words)]

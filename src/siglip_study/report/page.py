@@ -43,6 +43,7 @@ from siglip_study.report.language import Language, attribute
 from siglip_study.report.ledger import differences, sharing
 from siglip_study.report.reproduction import citation, commands
 from siglip_study.report.results import (
+    ANSWER_SCHEMA,
     OF_ONE_HALF,
     ROLES,
     CellResult,
@@ -60,8 +61,6 @@ from siglip_study.report.wording.glossary import TERMS, term
 from siglip_study.report.wording.labels import LABELS, label
 from siglip_study.report.wording.metrics import as_written, definition
 
-#: Of ``report.json``: the first screen and the answer as data, and the whole config.
-SCHEMA = "report/1"
 #: What templates call by name beside figures in words: ``{{ ranking|caveats }}``.
 SENTENCES: tuple[Callable[..., Any], ...] = (
     *(caveats, gate_explained, gate_name, influence, scorer_check, stamps),
@@ -132,7 +131,7 @@ def write_report(
     told |= {"findings": [dataclasses.asdict(text) for text in view["findings"]]}
     told |= {"title": title, "answer": dataclasses.asdict(view["ranking"].answer)}
     told |= {"config": config}
-    write_json(out.with_suffix(".json"), told, SCHEMA)
+    write_json(out.with_suffix(".json"), told, ANSWER_SCHEMA)
     if figures is not None:
         write_figures(view["figures"].values(), figures, language, template_dir / "fonts")
 

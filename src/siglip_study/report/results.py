@@ -81,6 +81,10 @@ class CellResult:
         found = self.metrics["values"].get(metric)
         return None if found is None else found.get(part)
 
+    def figure(self, metric: str) -> dict[str, float | None]:
+        """A corpus metric with its interval: ``value``, ``low``, ``high``."""
+        return {part: self.value(metric, part) for part in ("value", "low", "high")}
+
     def cost(self, key: str) -> float | int | None:
         """A cost by its column name: ``gpu_s``, or ``stage1_gpu_s`` for the first stage."""
         if key.startswith("stage1_"):
@@ -211,6 +215,25 @@ def axes_of(selection: StudySelection) -> list[str]:
     """Dotted keys that tuning varies beside rate and epochs."""
     cells = [cell for own in selection.projectors.values() for cell in own.cells]
     return list(dict.fromkeys(key for cell in cells for key in cell.settings))
+
+
+#: Of ``report.json``: the first screen and the answer as data, and the whole config.
+ANSWER_SCHEMA = "report/1"
+
+
+def read_answer(paths: Paths) -> dict[str, Any]:
+    """``report.json`` of a finished study.
+
+    Raises:
+        StudyError: it is not finished, or its page is of an older version.
+    """
+    told = read_json(paths.report_answer, ANSWER_SCHEMA)
+    if "config" not in told:
+        raise StudyError(
+            f"{paths.report_answer}: without the study's config, as older versions wrote it; "
+            "expected one of today: run the study's command again, which trains nothing."
+        )
+    return told
 
 
 # ---- The history of a cell's training, with what its captions came to: what a diagnosis reads.

@@ -17,8 +17,7 @@ from siglip_study.ranking.selection import StudySelection, read_selection
 from siglip_study.report import schema
 from siglip_study.report.comparisons import metric_rows, sensitivity_rows
 from siglip_study.report.controls import control_rows, gate_controls, join_draws
-from siglip_study.report.evidence import pair_views, run_views, variance_views
-from siglip_study.report.latex import pairs_tex, ranking_tex
+from siglip_study.report.evidence import SHARES, pair_views, run_views, variance_figures
 from siglip_study.report.ledger import ledger_rows
 from siglip_study.report.results import (
     CellResult,
@@ -29,6 +28,7 @@ from siglip_study.report.results import (
     report_runs,
     settings_json,
 )
+from siglip_study.report.text_tables import pairs_tex, ranking_tex
 from siglip_study.report.wording.gate import gate_explained, stamps
 from siglip_study.scoring.score_files import read_clips, read_metrics
 from siglip_study.study.cells import HELD_OUT
@@ -236,13 +236,16 @@ def _pair_rows(ranking: Ranking) -> list[dict[str, Any]]:
 
 def _run_rows(ranking: Ranking, cells: list[CellResult]) -> list[dict[str, Any]]:
     rows = []
-    for view in run_views(ranking, cells):
-        row: dict[str, Any] = {**asdict(view), "projector": view.projector}
-        for metric, found in {"standardised_margin": view.margin, **view.shares}.items():
-            row |= {metric: found.value, f"{metric}_low": found.low, f"{metric}_high": found.high}
+    for own in run_views(ranking, cells):
+        row: dict[str, Any] = {"projector": own.run.projector, "cell": own.cell.name}
+        row |= {"seed": own.cell.seed, "gate": own.gate}
+        row |= {metric: own.cell.value(metric) for metric in ("effective_captions", "sentences")}
+        for metric in ("standardised_margin", *SHARES):
+            for part, value in own.cell.figure(metric).items():
+                row[metric if part == "value" else f"{metric}_{part}"] = value
         rows.append(row)
     return rows
 
 
 def _variance_rows(ranking: Ranking) -> list[dict[str, Any]]:
-    return [{"metric": view.metric, **asdict(view.parts)} for view in variance_views(ranking)]
+    return [{"metric": metric, **asdict(parts)} for metric, parts in variance_figures(ranking)]

@@ -1,9 +1,12 @@
-"""Tables for a paper: booktabs, ready for ``\\input``; figures of three significant digits."""
+"""Tables as text: booktabs for a paper, ready for ``\\input``, and Markdown.
+
+Figures have three significant digits.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from siglip_study.report.words import p_value, rank_interval, significant, size, span
@@ -41,6 +44,12 @@ def booktabs(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             "",
         ]
     )
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    rules = ["---"] * len(columns)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, rules, *rows))
 
 
 def ranking_tex(rows: Sequence[dict[str, Any]], can_rank: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from siglip_study.base.io import read_json
-from siglip_study.report.latex import booktabs, escape
+from siglip_study.report.text_tables import booktabs, escape
 
 
 @pytest.mark.parametrize(
