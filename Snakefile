@@ -26,7 +26,8 @@ include: "workflow/rules/rehearse.smk"
 rule all:
     default_target: True
     input:
-        PATHS.report,
+        rules.report.output,
+        rules.tables.output,
         PATHS.scorer_verdict,
         # Asked for here as well, so that controls need not wait until cells are chosen.
         rules.baselines.output,

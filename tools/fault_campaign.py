@@ -5,9 +5,10 @@
 *Kills*: while a job of each rule runs, its process or the head of the study is killed with -9.
 *Damages*: an artefact is cut, emptied, deleted, has one bit turned (size and time kept), or holds
 another's bytes, before a job that reads it. *Twice*: a job's process is started once more while it
-works. *Full disk* (as root): the disk under ``results/`` fills as a job begins. Then the same
-command is given again, and nothing else, until it ends well; what results hold must then be what
-they hold in a study that was left alone. Takes an hour on a quiet machine.
+works. *Full disk* (as root): the disk under ``results/`` fills as a job begins, but for so many
+pages. Then the same command is given again, and nothing else, until it ends well; what results hold
+must then be what they hold in a study that was left alone, and a further run must find nothing to
+do. Takes an hour on a quiet machine.
 """
 
 from __future__ import annotations
@@ -121,12 +122,12 @@ class Study:
         (folder / "config/campaign.yaml").write_text(yaml.safe_dump(config), "utf-8")
         self.said = folder / "said.txt"
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, *flags: str) -> subprocess.Popen[bytes]:
         words = "-m snakemake --cores 2 --resources gpu=1 --configfile config/campaign.yaml"
         env = os.environ | {"PYTHONPATH": str(_ROOT / "src"), "HF_HUB_OFFLINE": "1"}
         with self.said.open("w") as said:
             return subprocess.Popen(
-                [sys.executable, *words.split(), "--", *self.targets],
+                [sys.executable, *words.split(), *flags, "--", *self.targets],
                 cwd=self.folder,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -202,12 +203,16 @@ def rules(study: Study) -> list[str]:
 
 
 def compare(study: Study, expected: dict[str, Any]) -> tuple[str, ...]:
-    """Names of the results that are not those of the undisturbed study."""
+    """Names of the results that are not those of the undisturbed study; what would run again."""
     found = study.facts()
     names = sorted(expected.keys() | found.keys())
     differing = [name for name in names if found.get(name) != expected.get(name)]
     for name in differing:
         print(f"{name} differs: {_difference(expected.get(name), found.get(name))}", flush=True)
+    study.start("--dry-run").wait()
+    if "Nothing to be done" not in (plan := study.said.read_text("utf-8")):
+        print(plan, flush=True)
+        differing.append("a further run would do something")
     return tuple(differing)
 
 
@@ -247,14 +252,15 @@ def disturb(study: Study, due: set[tuple[str, str]], draw: random.Random) -> lis
         draw: of moments and of what comes first.
 
     Raises:
-        StudyError: it ended otherwise than by a kill.
+        StudyError: it ended otherwise than by a kill, or a second process with a traceback.
     """
     head, done, seconds = study.start(), list[tuple[str, str]](), list[subprocess.Popen[bytes]]()
+    said = study.folder / "seconds.txt"
     while rule := _working(study, head, sorted({rule for rule, _ in due})):
         how = draw.choice(sorted(how for of, how in due if of == rule))
         if how == "twice":
             own = job_processes(study.folder, rule, head.pid)[:1]
-            again = [second for process in own for second in _again(process)]
+            again = [second for process in own for second in _again(process, said)]
             seconds += again
             happened = len(again)
         else:
@@ -272,6 +278,8 @@ def disturb(study: Study, due: set[tuple[str, str]], draw: random.Random) -> lis
             head = study.start()
     for second in seconds:
         second.wait()
+    if seconds and "Traceback" in (text := said.read_text("utf-8")):
+        raise StudyError(f"{study.folder}: a second process ended in a traceback: {text}")
     if head.returncode and seconds:  # of two processes one may refuse
         head = study.start()
         head.wait()
@@ -287,8 +295,11 @@ def _killed(process: int) -> bool:
     return False
 
 
-def _again(process: int) -> list[subprocess.Popen[bytes]]:
-    """The command of a process once more, in its folder and environment; none if it has ended."""
+def _again(process: int, to: Path) -> list[subprocess.Popen[bytes]]:
+    """The command of a process once more, in its folder and environment; none if it has ended.
+
+    What it prints is added ``to`` a file.
+    """
     home = Path(f"/proc/{process}")
     try:
         words = (home / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
@@ -297,10 +308,13 @@ def _again(process: int) -> list[subprocess.Popen[bytes]]:
     except OSError:
         return []
     environment = dict(pair.split(b"=", 1) for pair in pairs if b"=" in pair)
-    null = subprocess.DEVNULL
-    return [
-        subprocess.Popen(words, cwd=folder, env=environment, stdin=null, stdout=null, stderr=null)
-    ]
+    null, one = subprocess.DEVNULL, subprocess.STDOUT
+    with to.open("ab") as said:
+        return [
+            subprocess.Popen(
+                words, cwd=folder, env=environment, stdin=null, stdout=said, stderr=one
+            )
+        ]
 
 
 # ---- A full disk.
@@ -317,18 +331,24 @@ def small_disk(folder: Path, mb: int = 400) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def starve(study: Study, rule: str) -> str:
-    """Run the study with a disk that fills as a job of ``rule`` begins; what it says at the end."""
+#: Pages that are left: the later of a job's files meet the full disk, too.
+SPARE = (0, 1, 4, 16)
+
+
+def starve(study: Study, rule: str, spare: int) -> str:
+    """Run the study with a disk that fills as a job of ``rule`` begins; how it ended, if ill."""
     head = study.start()
     if not _working(study, head, [rule]):
         return ""
     filler = study.results / "filler"
-    with suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(2**12))
+    with filler.open("wb", buffering=0) as file:
+        with suppress(OSError):
+            while True:
+                file.write(bytes(2**12))
+        file.truncate(file.tell() - spare * 2**12)
     head.wait()
     filler.unlink(missing_ok=True)
-    return study.sentence()
+    return study.sentence() if head.returncode else ""
 
 
 # ---- Damages.
@@ -433,7 +453,12 @@ ARTEFACTS: list[Artefact] = [
         target="runs/T/cell.json",
         after="killed",
     ),
-    *_of(("index of scores", "tables/scores.tuning.json"), target="tables/selection.json"),
+    *_of(("kept morphemes", ".cache/morphemes/*/*.parquet"), target="tables/scores.report.json"),
+    *_of(
+        ("index of scores", "tables/scores.tuning.json"),
+        ("digest of the index of scores", "tables/.scores.tuning.json.sha256"),
+        target="tables/selection.json",
+    ),
     *_of(
         ("choice", "tables/selection.json"),
         ("clips left out", "data/rejected.parquet"),
@@ -441,6 +466,7 @@ ARTEFACTS: list[Artefact] = [
         ("record of a cell", "runs/R/cell.json"),
         ("figures of a captioner", "runs/R/metrics.json"),
         ("scores of clips", "runs/R/clips.parquet"),
+        ("figures of the references", "baselines/references/metrics.json"),
         target="tables/ranking.json",
     ),
     *_of(
@@ -508,8 +534,13 @@ class Campaign:
 
     def damages(self, number: int) -> None:
         """Damage so many artefacts, one at a time, each in a study in which its reader is due."""
-        cases = [(artefact, how) for artefact in ARTEFACTS for how in HOW]
-        self.draw.shuffle(cases)
+        artefacts = self.draw.sample(ARTEFACTS, len(ARTEFACTS))
+        # Each artefact in turn, in all ways as often.
+        cases = [
+            (artefact, HOW[(place + turn) % len(HOW)])
+            for turn in range(len(HOW))
+            for place, artefact in enumerate(artefacts)
+        ]
         home = self.folder.with_name("kept")
         kept = {"all": home / "all"} if number else {}
         for after in kept:
@@ -577,15 +608,16 @@ class Campaign:
         return pattern
 
     def full_disks(self) -> None:
-        """Fill the disk under each rule."""
+        """Fill the disk under each rule, with a little left and a little more."""
         study = Study(self.folder, self.targets)
         with small_disk(study.results):
-            said = {rule: starve(study, rule) for rule in self.order}
+            faults = []
+            for rule in self.order:
+                for said in filter(None, (starve(study, rule, spare) for spare in SPARE)):
+                    print(f"{rule}: {said}", flush=True)
+                    faults.append(Fault("full disk", rule, "full", 1, said=said))
             study.finish()
             wrong = compare(study, self.expected)
-        faults = [
-            Fault("full disk", rule, "full", 1, said=said[rule]) for rule in said if said[rule]
-        ]
         self.record.add(*faults[:-1], *(replace(last, wrong=wrong) for last in faults[-1:]))
 
 

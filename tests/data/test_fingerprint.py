@@ -137,6 +137,16 @@ def test_making_the_dataset_is_no_change(root, digests, tmp_path):
     assert changed(before, digests()) == {"report"}
 
 
+def test_a_demo_that_is_being_made_counts_as_made(tmp_path):
+    """Else what is read of it would run again once it is."""
+    config = parse({**MINIMAL, "demo": {"train": 2}, "output_dir": str(tmp_path)})
+    before = split_digests(config)
+    videos = tmp_path / "demo/train/videos"
+    videos.mkdir(parents=True)
+    (videos / "train_0000.mp4").write_bytes(b"half of it")
+    assert split_digests(config) == before
+
+
 def test_an_unreadable_dataset_is_left_to_the_job_that_says_why(root, digests):
     (root / "train.jsonl").unlink()
     before = digests()

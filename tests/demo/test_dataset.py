@@ -111,6 +111,12 @@ def test_an_empty_split_and_a_single_clip_are_fine(tmp_path):
     assert set(read_json(tmp_path / "facts.json", "facts/1")) == {"schema", "train_0000"}
 
 
+def test_fewer_clips_than_before_leave_none_of_those(tmp_path):
+    for sizes in ({"train": 2, "report": 1}, {"train": 1}):
+        write_dataset(tmp_path, sizes, seed=0)
+    assert [p.name for p in tmp_path.rglob("*.mp4")] == ["train_0000.mp4"]
+
+
 def test_the_world_needs_no_torch():
     names = "world, render, captions, facts, dataset"
     code = f"import sys; from siglip_study.demo import {names}; assert 'torch' not in sys.modules"

@@ -53,7 +53,8 @@ def write_listing(config: Config, root: Path) -> None:
 def _listed(config: Config, keys: str) -> dict[str, str]:
     """What lies there of each split, from the last call if nothing was touched."""
     root, splits = config.data_root, config.data.splits
-    if not root.is_dir():
+    unfinished = config.data.root is None and not (root / _MADE).is_file()
+    if unfinished or not root.is_dir():
         return dict.fromkeys(splits, "made")
     seen = hashlib.sha256(keys.encode())
     above = os.path.join(root, "")  # noqa: PTH118 (as the walk writes it: a path drops "./")

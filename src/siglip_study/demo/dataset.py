@@ -133,6 +133,11 @@ def write_dataset(root: Path, sizes: dict[str, int], seed: int, processes: int =
     gives the same labels and the same frames, in however many ``processes``.
     """
     clips = plan_dataset(sizes, seed)
+    own = {clip.id for clip in clips}
+    for split in SPLITS:
+        for left in (root / split).glob("*/[!.]*"):  # of an earlier demo of more clips
+            if left.stem not in own:
+                left.unlink(missing_ok=True)
     # Forked, so that a job's script is not run again; threads would wait for each other in Python.
     fork = get_context("fork")
     with ProcessPoolExecutor(processes, fork, end_with_parent) as pool:
