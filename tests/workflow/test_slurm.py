@@ -23,12 +23,24 @@ from tools.fault_campaign import job_processes, wait
 pytestmark = pytest.mark.slurm
 
 
+#: Snakemake's plugin asks for its jobs' states ten seconds later each time, whatever is set.
+IMPATIENT = """
+import asyncio
+_sleep = asyncio.sleep
+asyncio.sleep = lambda delay, *result: _sleep(min(delay, 2), *result)
+"""
+
+
 @pytest.fixture(scope="module")
 def house(new_house: Callable[[], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A house below a Slurm, with the shipped profile, in which all but the training is done."""
     if reason := slurm.why_not():
         pytest.skip(reason)
-    made = new_house()
+    impatient = tmp_path_factory.mktemp("impatient")
+    (impatient / "sitecustomize.py").write_text(IMPATIENT, "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(impatient), prepend=os.pathsep)
+        made = new_house()
     stage = {"batch_size": 8, "gradient_accumulation": 1, "keep": "last"}
     made.config = made.write_config(
         "study.yaml",
@@ -114,6 +126,7 @@ def test_a_job_out_of_time_and_a_cancelled_one_go_on_with_more_time_and_edited_c
     assert minutes(first) == 1
     for process in job_processes(house.folder):
         os.kill(process, signal.SIGSTOP)  # as slow as can be
+    slurm.run("scontrol", "update", f"JobId={first}", "EndTime=now")  # not a minute later
     wait(lambda: "JobState=TIMEOUT" in slurm.run("scontrol", "show", "job", first))
     second = head.job_in_the_middle("stage1", house.first)
     assert minutes(second) == 2

@@ -106,7 +106,8 @@ def job(log_path: str, outputs: Iterable[str] = ()) -> Iterator[None]:
             worked = time.process_time() - busy
             log.debug("done in %.1f s, %.1f s of CPU time", time.monotonic() - began, worked)
         except BaseException as error:
-            known, sentence = _sentence(Path(log_path).stem, error)
+            of = Path(log_path)
+            known, sentence = _sentence(of.parent.name if of.stem == "all" else of.stem, error)
             is_logged = True
             try:
                 if not isinstance(error, StudyError):
