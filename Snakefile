@@ -28,6 +28,7 @@ rule all:
     input:
         rules.report.output,
         rules.tables.output,
+        told_by_cells,
         PATHS.scorer_verdict,
         # Asked for here as well, so that controls need not wait until cells are chosen.
         rules.baselines.output,

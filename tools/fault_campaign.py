@@ -342,9 +342,10 @@ def starve(study: Study, rule: str, spare: int) -> str:
         return ""
     filler = study.results / "filler"
     with filler.open("wb", buffering=0) as file:
-        with suppress(OSError):
-            while True:
-                file.write(bytes(2**12))
+        for block in (bytes(2**20), bytes(2**12)):
+            with suppress(OSError):
+                while file.write(block) == len(block):
+                    pass
         file.truncate(file.tell() - spare * 2**12)
     head.wait()
     filler.unlink(missing_ok=True)

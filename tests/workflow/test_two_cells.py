@@ -425,6 +425,28 @@ def test_a_change_runs_what_depends_on_it(study: Any, tmp_path: Path, name: str)
     assert told(study, steps) == ROWS[name]
 
 
+@pytest.mark.parametrize(
+    ("result", "due"),
+    {
+        "runs/linear_*/losses.parquet": {"captions", "score", "tables", "report"},
+        "tables/cells.csv": {"tables", "report"},
+    }.items(),
+)
+def test_a_result_that_is_gone_is_due_again(
+    study: Any, tmp_path: Path, result: str, due: set[str]
+) -> None:
+    """Of the cell that is reported; nothing is trained."""
+    records = (study.folder / "results/runs").glob("*/cell.json")
+    reported = {r.parent for r in records if json.loads(r.read_text("utf-8"))["role"] == "report"}
+    found = (study.folder / "results").glob(result)
+    file = next(path for path in found if path.parent in reported or path.parent.name == "tables")
+    file.rename(tmp_path / "gone")
+    try:
+        assert {step.rule for step in study.due(study.config)} == due
+    finally:
+        (tmp_path / "gone").rename(file)
+
+
 def test_what_is_explained_is_what_snakemake_would_run(study: Any, tmp_path: Path) -> None:
     keys, _ = CHANGES["a clip more in report, and a learning rate more"](study, tmp_path)
     config = study.write_config("changed.yaml", **keys)

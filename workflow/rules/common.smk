@@ -195,6 +195,13 @@ def losses_scored(wildcards):
     return [PATHS.run(name) / "losses.parquet" for name in names if name in STUDY.cells]
 
 
+def told_by_cells(wildcards):
+    """Captions and losses of all cells: results too, and made again if they are gone."""
+    names = STUDY.cells.keys() & {*captioners("tuning"), *captioners("report")}
+    files = ("captions.json", "losses.parquet")
+    return [PATHS.run(name) / file for name in sorted(names) for file in files]
+
+
 def trainings(wildcards):
     """What the trainings that are compared tell of themselves."""
     return STUDY.records([*captioners("tuning"), *captioners("report")])
