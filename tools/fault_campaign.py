@@ -321,7 +321,7 @@ def _again(process: int, to: Path) -> list[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def small_disk(folder: Path, mb: int = 400) -> Iterator[None]:
+def small_disk(folder: Path, mb: int = 64) -> Iterator[None]:
     """A file system of its own in a folder."""
     folder.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mb}m", "none", folder], check=True)
@@ -610,16 +610,16 @@ class Campaign:
 
     def full_disks(self) -> None:
         """Fill the disk under each rule, with a little left and a little more."""
-        study = Study(self.folder, self.targets)
-        with small_disk(study.results):
-            faults = []
-            for rule in self.order:
-                for said in filter(None, (starve(study, rule, spare) for spare in SPARE)):
-                    print(f"{rule}: {said}", flush=True)
-                    faults.append(Fault("full disk", rule, "full", 1, said=said))
-            study.finish()
-            wrong = compare(study, self.expected)
-        self.record.add(*faults[:-1], *(replace(last, wrong=wrong) for last in faults[-1:]))
+        for spare in SPARE:
+            study, faults = Study(self.folder, self.targets), list[Fault]()
+            with small_disk(study.results):
+                for rule in self.order:
+                    if said := starve(study, rule, spare):
+                        print(f"{rule}: {said}", flush=True)
+                        faults.append(Fault("full disk", rule, "full", 1, said=said))
+                study.finish()
+                wrong = compare(study, self.expected)
+            self.record.add(*faults[:-1], *(replace(last, wrong=wrong) for last in faults[-1:]))
 
 
 _MARKS = ("<!-- faults: begin -->", "<!-- faults: end -->")

@@ -83,6 +83,7 @@ def test_a_gpu_without_room_is_one_sentence_and_a_traceback_in_the_log_alone(tmp
     [
         ("OSError(28, 'No space left on device')", "found no room on a disk ([Errno 28] No"),
         ("RuntimeError('IoError: Disk quota exceeded')", "found no room on a disk (IoError: D"),
+        ("RuntimeError('Invalid thrift: transport error')", "found no room on a disk (Invalid th"),
         ("RuntimeError('CUDA error: unspecified launch failure')", "lost its GPU (CUDA error: u"),
     ],
 )

@@ -65,7 +65,7 @@ def house(new_house: Callable[[], Any], tmp_path_factory: pytest.TempPathFactory
     asked |= {"slurm_partition": slurm.PARTITION, "mem_mb": "500 * attempt"}
     del asked["slurm_account"]
     # The plugin looks for the first time after 40 s.
-    profile |= {"set-resources": {"stage1": {"runtime": "attempt"}}}
+    profile |= {"set-resources": {"stage1": {"runtime": "10 * attempt"}}}
     profile |= {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 5}
     (made.folder / "profiles/here").mkdir()
     (made.folder / "profiles/here/profile.yaml").write_text(yaml.safe_dump(profile), "utf-8")
@@ -123,16 +123,16 @@ def test_a_job_out_of_time_and_a_cancelled_one_go_on_with_more_time_and_edited_c
 ) -> None:
     head = Head(house)
     first = head.job_in_the_middle("stage1", house.first)
-    assert minutes(first) == 1
+    assert minutes(first) == 10
     for process in job_processes(house.folder):
         os.kill(process, signal.SIGSTOP)  # as slow as can be
     slurm.run("scontrol", "update", f"JobId={first}", "EndTime=now")  # not a minute later
     wait(lambda: "JobState=TIMEOUT" in slurm.run("scontrol", "show", "job", first))
     second = head.job_in_the_middle("stage1", house.first)
-    assert minutes(second) == 2
+    assert minutes(second) == 20
     slurm.run("scancel", second)
     third = head.job_in_the_middle("stage1", house.first)
-    assert minutes(third) == 3
+    assert minutes(third) == 30
 
     rules = house.folder / "workflow/rules/report.smk"
     rules.write_text(rules.read_text("utf-8") + "# edited\n", "utf-8")

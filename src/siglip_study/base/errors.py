@@ -57,7 +57,8 @@ def is_lost_gpu(error: BaseException) -> bool:
 
 def is_full_disk(error: BaseException) -> bool:
     """Whether a write found no room, or a quota was met; libraries tell it in words alone."""
-    told = ("No space left on device", "Disk quota exceeded")
+    # The last is all that polars says of a Parquet file's end.
+    told = ("No space left on device", "Disk quota exceeded", "thrift: transport error")
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
         words in str(error) for words in told
     )
