@@ -393,12 +393,11 @@ class Artefact:
     target: str  # what is asked for, and deleted before
     gone: str = ""  # what is deleted besides
     after: str = "all"  # which study: finished, with stage 2 just ended, or with stage 2 killed
+    besides: str = ""  # what is asked for, too
 
 
-def _of(
-    *artefacts: tuple[str, str], target: str, gone: str = "", after: str = "all"
-) -> list[Artefact]:
-    return [Artefact(name, file, target, gone, after) for name, file in artefacts]
+def _of(*artefacts: tuple[str, str], target: str, **keys: str) -> list[Artefact]:
+    return [Artefact(name, file, target, **keys) for name, file in artefacts]
 
 
 ARTEFACTS: list[Artefact] = [
@@ -465,10 +464,14 @@ ARTEFACTS: list[Artefact] = [
         ("clips left out", "data/rejected.parquet"),
         ("record of stage 1", "stage1/R/stage.json"),
         ("record of a cell", "runs/R/cell.json"),
+        target="tables/ranking.json",
+    ),
+    *_of(
         ("figures of a captioner", "runs/R/metrics.json"),
         ("scores of clips", "runs/R/clips.parquet"),
         ("figures of the references", "baselines/references/metrics.json"),
         target="tables/ranking.json",
+        besides="tables/scores.tuning.json",  # what stands for them are both indices of scores
     ),
     *_of(
         ("history of stage 1", "stage1/R/epochs.parquet"),
@@ -590,7 +593,8 @@ class Campaign:
             shutil.copy2(other, path)
         else:
             next(damage for damage in DAMAGES if damage.__name__ == how)(path)
-        study.targets = (f"results/{target.relative_to(results)}",)
+        asked = (str(target.relative_to(results)), *filter(None, [artefact.besides]))
+        study.targets = [f"results/{own}" for own in asked]
         refused, said = 0, ""
         while study.start().wait():
             refused, said = refused + 1, study.sentence()

@@ -196,10 +196,11 @@ def losses_scored(wildcards):
 
 
 def told_by_cells(wildcards):
-    """Captions and losses of all cells: results too, and made again if they are gone."""
+    """Captions, losses and scores of all cells: results too, and made again if they are gone."""
     names = STUDY.cells.keys() & {*captioners("tuning"), *captioners("report")}
     files = ("captions.json", "losses.parquet")
-    return [PATHS.run(name) / file for name in sorted(names) for file in files]
+    told = [PATHS.run(name) / file for name in sorted(names) for file in files]
+    return [*told, *map(PATHS.scores, PHASES)]
 
 
 def trainings(wildcards):
