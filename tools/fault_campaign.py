@@ -548,6 +548,7 @@ class Campaign:
         home = self.folder.with_name("kept")
         kept = {"all": home / "all"} if number else {}
         for after in kept:
+            self.alone.finish()  # the digests of clips are kept by the first run that finds them
             shutil.copytree(self.folder, kept[after], symlinks=True)
         for artefact, how in cases[:number]:
             if artefact.after not in kept:

@@ -10,6 +10,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.io import atomic_path
 from siglip_study.metrics import morphemes as kiwi
 from siglip_study.metrics.tokens import ngrams, tokenize
+from tools.fault_campaign import DAMAGES
 
 BALL = "빨간 공이 왼쪽으로 굴러간다."
 
@@ -126,14 +127,16 @@ def test_sentences_that_another_job_is_writing_or_was_killed_over_are_not_read(t
     assert again(["공이 구른다."]) == expected
 
 
-def test_a_damaged_file_of_sentences_is_named(tmp_path):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_sentences_of_a_damaged_file_are_analysed_again(tmp_path, damage):
     first = kiwi.Morphemes(folder=tmp_path)
-    first(["공이 구른다."])
+    expected = first(["공이 구른다."])
     first.save()
     (whole,) = tmp_path.rglob("*.parquet")
-    whole.write_bytes(whole.read_bytes()[:100])
-    with pytest.raises(StudyError, match=f"{whole.name}: found a damaged file; expected Parquet"):
-        kiwi.Morphemes(folder=tmp_path)
+    damage(whole)
+    again = kiwi.Morphemes(folder=tmp_path)
+    assert not whole.exists()
+    assert again(["공이 구른다."]) == expected
 
 
 def test_a_sentence_has_the_same_morphemes_wherever_it_stands():

@@ -8,17 +8,20 @@ import polars as pl
 import pytest
 from support.page import Page
 
-from siglip_study.base.io import read_json, write_json, write_parquet
+from siglip_study.base.errors import Damaged
+from siglip_study.base.io import read_json, write_digest, write_json, write_parquet
 from siglip_study.demo.captions import caption
 from siglip_study.demo.world import ATTRIBUTES, GRAINS, facts, sample_scene
 from siglip_study.ranking.orders import check_order, facts_score
 from siglip_study.ranking.pairs import PairTest
 from siglip_study.ranking.procedure import read_ranking
+from siglip_study.report.gallery import GallerySettings, read_gallery
 from siglip_study.report.grain import grain_view
 from siglip_study.report.results import read_cells
 from siglip_study.report.tables import build_tables, read_table
 from siglip_study.report.trust import beyond_category
 from siglip_study.report.wording.claims import truth_order
+from tools.fault_campaign import flip
 
 
 def adversary(root, name, margin, within, raw, top):
@@ -100,6 +103,19 @@ def test_clips_compared_within_a_category_are_those_that_have_a_figure(tmp_path,
     assert (
         view(made.root, cells)["negatives_note"].en == "3 of 6 clips, in 1 category of 3 or more."
     )
+
+
+def test_a_damaged_table_of_clips_is_not_read(tmp_path, make_study):
+    made = make_study(tmp_path, projectors=2, clips=6)
+    build_tables(made.root, made.cells)
+    write_digest(table := made.root / "tables" / "clips.parquet")
+    flip(table)
+    for reader in (
+        lambda: view(made.root, made.cells),
+        lambda: read_gallery(made.root, [], [], GallerySettings()),
+    ):
+        with pytest.raises(Damaged, match=r"clips\.parquet: damaged"):
+            reader()
 
 
 def test_what_is_said_without_a_video_is_text(told):

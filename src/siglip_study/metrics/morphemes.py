@@ -81,27 +81,26 @@ class Morphemes:
             return
         import polars as pl
 
-        from siglip_study.base.io import write_parquet
+        from siglip_study.base.io import write_digest, write_parquet
 
         name = hashlib.sha256("\n".join(sorted(self._fresh)).encode()).hexdigest()[:16]
         found = [self._known[sentence] for sentence in self._fresh]
         self._folder.mkdir(parents=True, exist_ok=True)
         table = pl.DataFrame({"sentence": self._fresh, "morphemes": found})
-        write_parquet(self._folder / f"{name}.parquet", table)
+        write_parquet(path := self._folder / f"{name}.parquet", table)
+        write_digest(path)
         self._fresh = []
 
     def _read(self, folder: Path) -> None:
-        import polars as pl
+        from siglip_study.base.io import read_parquet
 
         # Hidden files are half written: by a job that runs now, or by one that was killed.
         for path in sorted(folder.glob("[!.]*.parquet")):
             try:
-                table = pl.read_parquet(path)
-            except pl.exceptions.ComputeError:
-                raise StudyError(
-                    f"{path}: found a damaged file; expected Parquet. Delete it, and its sentences "
-                    "are analysed again."
-                ) from None
+                table = read_parquet(path, ["sentence", "morphemes"])
+            except StudyError:  # damaged: its sentences are analysed again
+                path.unlink(missing_ok=True)
+                continue
             self._known |= dict(zip(table["sentence"], table["morphemes"], strict=True))
 
 

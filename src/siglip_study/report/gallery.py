@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from siglip_study.base.io import read_json, read_parquet
+from siglip_study.base.io import check_digest, read_json, read_parquet
 from siglip_study.report.embed import json_island
 from siglip_study.report.pictures import Grid, sheet_grid
 from siglip_study.study.paths import Paths
@@ -223,8 +223,9 @@ def read_gallery(
     voices = gallery_voices(cells, projectors)
     wanted = ["references", *(cell for voice in voices for cell in voice.cells)]
     # Only the rows and columns that are shown: the whole table may be large.
+    check_digest(table := Paths(results).tables / "clips.parquet")
     rows = (
-        pl.scan_parquet(Paths(results).tables / "clips.parquet")
+        pl.scan_parquet(table)
         .select("cell", "id", "caption", MARGIN, "truncated")
         .filter(pl.col("cell").is_in(wanted))
         .collect()

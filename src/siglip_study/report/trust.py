@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from siglip_study.base.io import read_json
+from siglip_study.base.io import check_digest, read_json
 from siglip_study.ranking.gate import Verdict
 from siglip_study.ranking.orders import check_order, facts_score
 from siglip_study.ranking.pairs import baseline_tests
@@ -73,8 +73,9 @@ def beyond_category(
     roles = ("report", "references", "control_category")
     names = [cell.name for cell in cells if cell.role in roles]
     columns = ("cell", "projector", "role", "seed", "id", "group", "category", "caption")
+    check_digest(table := Paths(results).tables / "clips.parquet")
     clips = (
-        pl.scan_parquet(results / "tables" / "clips.parquet")
+        pl.scan_parquet(table)
         .select(*columns, M, WITHIN[0])
         .filter(pl.col("cell").is_in(names))
         .collect()
