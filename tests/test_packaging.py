@@ -130,6 +130,18 @@ def test_the_commands_of_a_page_parse_and_name_files_that_exist(page: Path) -> N
                 assert name in OF_THE_READER or (ROOT / name).exists(), f"{page.name}: {name}"
 
 
+@pytest.mark.parametrize("korean", [p for p in PAGES if ".ko" in p.name], ids=lambda p: p.name)
+def test_a_page_says_in_korean_no_less_than_in_english(korean: Path) -> None:
+    page = korean.with_name(korean.name.replace(".ko", ""))
+    told = page.read_text(encoding="utf-8"), korean.read_text(encoding="utf-8")
+    for part in (r"^#+ ", r"^\* ", r"^\|", r"^```\w*"):
+        english, also = (re.findall(part, text, re.M) for text in told)
+        assert english == also, part
+    assert [block.replace(" --language ko", "") for block in fenced(korean)] == fenced(page)
+    links = [set(re.findall(r"\]\(([^)#]+)", text.replace(".ko.md", ".md"))) for text in told]
+    assert links[0] <= links[1] | {page.name}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):

@@ -49,6 +49,16 @@ def test_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "no run; expected a folder 'runs/<cell>'" in capsys.readouterr().err
 
 
+def test_a_model_that_did_not_come_along_is_named_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    run = {"projector": "linear", "vision": {"model": "./not/here"}}
+    write_json(tmp_path / "cell.json", {"run": run}, "cell/1")
+    assert main([str(tmp_path), str(tmp_path / "a.mp4")]) == 1
+    assert f"{tmp_path}/models/vision: no such folder, nor is" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("keys", "how"),
     [({"sabotage": "noise_features"}, "on noise"), ({"projector": "constant_prefix"}, "without")],

@@ -12,7 +12,7 @@ CELL = {
     "projector_parameters": 37056,
     "lora_parameters": 18432,
     "tokens_per_video": 64,
-    "versions": {"siglip-study": "0.1.0"},
+    "versions": {"siglip-study": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
     "git_commit": "c0ffee",
 }
 
@@ -48,6 +48,7 @@ def test_a_card_says_what_it_is_how_sure_and_how_to_load_it():
     assert told["base_model"] == ["openai/clip-vit-large-patch14-336", "Qwen/Qwen3-8B"]
     for said in (
         "trained on 200 captioned clips",
+        "(commit `c0ffee`; `pip install .` in a checkout); the study ran with torch 2.13.0",
         "VideoCaptioner(",
         "linear leads.",
         "| linear | 1–2 | 4.37 [4.13, 4.60] | 96 % | 98 % | 64 |",

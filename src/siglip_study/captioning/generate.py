@@ -73,6 +73,9 @@ class Caption:
     n_tokens: int
     truncated: bool
 
+    def __str__(self) -> str:
+        return self.text
+
 
 @dataclass
 class Timings:

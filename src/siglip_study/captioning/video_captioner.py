@@ -17,6 +17,7 @@ from siglip_study.config.study import RuntimeConfig
 from siglip_study.data.clips import ClipFile
 from siglip_study.data.decoding import read_frames
 from siglip_study.features.towers import VisionEncoder
+from siglip_study.models.hub import is_folder, is_path
 from siglip_study.models.llm import import_libraries, load_tokenizer, prompt_layout
 from siglip_study.runs.run import check_checkpoint, first_model, load_projector, use_device
 from siglip_study.study.cells import RunSpec
@@ -49,13 +50,17 @@ class VideoCaptioner:
                 "cell.json and checkpoint."
             )
         run = RunSpec.model_validate(read_json(folder / "cell.json", "cell/1")["run"])
-        self.run = run.model_copy(
-            update={
-                part: getattr(run, part).model_copy(update={"model": str(own), "revision": None})
-                for part in ("vision", "llm")
-                if (own := folder / "models" / part).is_dir()
-            }
-        )
+        for part in ("vision", "llm"):
+            own, named = folder / "models" / part, getattr(run, part)
+            if own.is_dir():
+                update = {part: named.model_copy(update={"model": str(own), "revision": None})}
+                run = run.model_copy(update=update)
+            elif is_path(named.model) and not is_folder(named.model):
+                raise StudyError(
+                    f"{own}: no such folder, nor is '{named.model}' one from here; expected the "
+                    "model that the run was trained with in either."
+                )
+        self.run = run
         self._runtime = runtime or RuntimeConfig()
         checkpoint = folder / "checkpoint"
         check_checkpoint(checkpoint)

@@ -120,7 +120,8 @@ def _counts(clips: pl.DataFrame) -> str:
     n, groups = len(clips), clips["group"].n_unique()
     references = clips["captions"].list.len()
     named = clips["category"].drop_nulls()
-    alone = ", each clip its own: is data.group_key set?" if groups == n else ""
+    own = (clips["group"] == clips["id"]).all()
+    alone = ", each clip its own: is data.group_key set?" if own else ""
     categories = f"{named.n_unique()} categories ({n - len(named)} clips without)"
     each = f"{references.sum() / max(n, 1):.3g} captions a clip"
     return f"{n} clips of {groups} source videos{alone}; {each}; {categories}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
 import sys
 import time
@@ -21,6 +22,7 @@ from siglip_study.planning.workload import Assumptions, connector_of, stage_shap
 
 #: Schema of ``rehearsal.json``.
 REHEARSAL_SCHEMA = "rehearsal/2"
+_CPU = "this machine's CPU"
 #: Weights of an LLM that is also timed on a CPU, where the study is meant for one and where not:
 #: more would take too long.
 _CPU_WEIGHTS = {"cpu": 1_000_000_000, "auto": 100_000_000, "cuda": 100_000_000}
@@ -32,6 +34,7 @@ class Rehearsal:
 
     device: str
     how: str
+    wall: str
     runs: str
     sources: tuple[str, ...]
     rows: list[Row]
@@ -57,7 +60,7 @@ class Rehearsal:
             "",
             *rows_table(self.rows),
             "",
-            "Hours are device hours. Not in the table: decoding of clips and metrics (CPU).",
+            self.wall,
             f"Disk: features {gigabytes(disk.features)}, "
             f"checkpoints {gigabytes(disk.checkpoints)}, "
             f"running stage {gigabytes(disk.resume)}; {gigabytes(self.disk_free)} are free. "
@@ -92,9 +95,10 @@ def rehearse(config: Config, given: Assumptions | None = None) -> Rehearsal:
     began = time.monotonic()
     forecast = Forecast(config, given)
     device, gpu, measures = _device(forecast)
+    on_cpu = device == _CPU
     rows = []
     for part in forecast.parts:
-        own = _estimated(part, gpu)
+        own = _estimated(part, gpu, on_cpu)
         if measures:
             from siglip_study.planning.measure import measurements
 
@@ -110,6 +114,9 @@ def rehearse(config: Config, given: Assumptions | None = None) -> Rehearsal:
         how="measured with random weights"
         if measures
         else "no GPU here, so estimated from FLOPs and bytes at 60 % of the stated rates",
+        wall=_wall_time(config, rows)
+        if on_cpu
+        else "Hours are device hours. Not in the table: decoding of clips and metrics (CPU).",
         runs=f"{roles.total()} runs ({listed}) from "
         f"{sum(len(work.stage1_cells) for work in works)} first stages.",
         sources=_sources(forecast.parts[0]),
@@ -134,16 +141,24 @@ def _device(forecast: Forecast) -> tuple[str, Gpu | None, bool]:
         return name, gpu_of_device(name), True
     largest = max(part.models.llm.layer_parameters for part in forecast.parts)
     if largest <= _CPU_WEIGHTS[forecast.config.runtime.device]:
-        return "this machine's CPU", None, True
+        return _CPU, None, True
     gpu = GPUS[forecast.given.gpu]
     return gpu.name, gpu, False
 
 
-def _estimated(forecast: Forecast, gpu: Gpu | None) -> list[Row]:
-    rows = forecast.rows()
+def _estimated(forecast: Forecast, gpu: Gpu | None, on_cpu: bool = False) -> list[Row]:
+    rows = forecast.rows(on_cpu)
     if gpu is None:
         return rows
     return [replace(r, estimated=r.estimated or forecast.cost(r, gpu)) for r in rows]
+
+
+def _wall_time(config: Config, rows: Sequence[Row]) -> str:
+    """How long the cores of this machine will take."""
+    cores = len(os.sched_getaffinity(0))
+    jobs = max(1, cores // (config.runtime.cpu_threads or cores))
+    minutes = 60 * sum(row.hours or 0.0 for row in rows) / jobs
+    return f"Hours are a job's. With {cores} cores, so {jobs} at a time: about {minutes:.0f} min."
 
 
 def _elsewhere(forecast: Forecast) -> list[str]:
