@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run import COMPARED, NAMES, SCHEMA
+from benchmarks.run import NAMES, SCHEMA
 from benchmarks.sides import Found
 from benchmarks.tables import Result
 from siglip_study.base.io import atomic_path, read_json
@@ -27,10 +27,6 @@ Written by `python -m benchmarks.results` from the files of `benchmarks/measured
 again: [README.md](README.md). Both sides have the same weights and inputs. *Published* is this
 repository's own implementation of the published study's method (`benchmarks/published/`).
 """
-_ONE_PROCESS = (
-    "Timed before each side had a process of its own: ours first, then the published one, which "
-    "may be slower for it (a training step was: 6.2 s in place of 4.6).\n\n"
-)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,7 +53,6 @@ def text(files: list[dict[str, Any]]) -> str:
                 f"## {TITLES.get(name, name.replace('_', ' ').capitalize())}\n\n{entry['date']}, "
                 f"{entry['machine']}, {entry['cores']} CPU cores, {entry['size']} size; "
                 f"Python {entry['python']}, {versions}.\n\n"
-                f"{_ONE_PROCESS if name in COMPARED and 'sides' not in entry else ''}"
                 f"{Result.from_json(entry).text()}"
             )
     return "\n".join(sections)

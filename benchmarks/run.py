@@ -91,7 +91,7 @@ def run(
             result: Result = module.project(chosen, earlier)
         elif name in COMPARED:
             compared = compare(name, chosen, where, rounds, start)
-            sides = {"sides": compared.sides}
+            sides = {"sides": compared.figures()}
             result = module.table(chosen, where, compared)
         else:
             result = module.run(chosen, where)

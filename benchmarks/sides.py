@@ -50,6 +50,13 @@ class Found:
         """How many processes there were of each side."""
         return ", ".join(f"{len(each)} of {side}" for side, each in self.sides.items())
 
+    def figures(self) -> dict[str, list[dict[str, Any]]]:
+        """All of it but the values by which the sides' results were compared."""
+        return {
+            side: [{k: v for k, v in one.items() if not isinstance(v, list)} for one in each]
+            for side, each in self.sides.items()
+        }
+
     def first(self, side: str) -> dict[str, Any]:
         """Figures of the first process."""
         return self.sides[side][0]

@@ -108,6 +108,10 @@ REPORT_FILES = [
     str(path) for path in sorted((HOUSE / "report").rglob("*")) if path.is_file()
 ]
 CLIPS = {split: PATHS.clips(split) for split in SPLITS}
+FEATURES = {
+    encoder: {split: PATHS.features(encoder, split) for split in SPLITS}
+    for encoder in STUDY.encoders
+}
 SCORER_FEATURES = {
     split: PATHS.scorer_features(STUDY.scorer_slug, split) for split in HELD_OUT
 }
@@ -142,7 +146,7 @@ def cell_of(wildcards):
 
 def features_of(run):
     """The features that a run reads, split by split."""
-    return {split: PATHS.features(run.encoder, split) for split in SPLITS}
+    return FEATURES[run.encoder]
 
 
 def trained_on(run):

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from pydantic import Field
@@ -59,6 +59,7 @@ def slug(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", model.rstrip("/").split("/")[-1]).strip("-.") or "model"
 
 
+@cache
 def encoder_slug(vision: VisionConfig) -> str:
     """Folder of an encoder's features: a readable name and a hash of what they depend on."""
     return f"{slug(vision.model)}-{keys_hash(vision.keys())}"
