@@ -9,8 +9,8 @@ from support.scored import HALVES, split_scores, write_captioner
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
-from siglip_study.ranking.from_scores import reference_figures, seen_runs
 from siglip_study.ranking.gate import GateThresholds
+from siglip_study.ranking.seen import reference_figures, seen_runs
 from siglip_study.ranking.selection import read_selection, select_tuned
 from siglip_study.study.cells import Cell, RunSpec
 from siglip_study.study.grid import SELECTION_SCHEMA

@@ -17,8 +17,8 @@ from typing import Any
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_result, write_json
 from siglip_study.config.axes import EPOCHS, RATE
-from siglip_study.ranking.from_scores import reference_figures, seen_runs
 from siglip_study.ranking.gate import GateThresholds, GateVerdict, Verdict, gate_all
+from siglip_study.ranking.seen import reference_figures, seen_runs
 from siglip_study.scoring.score_files import read_scores
 from siglip_study.study.cells import Cell
 from siglip_study.study.grid import SELECTION_SCHEMA

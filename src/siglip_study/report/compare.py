@@ -23,12 +23,13 @@ import polars as pl
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_parquet
 from siglip_study.base.jobs import exit_status
-from siglip_study.ranking.from_scores import reference_figures, seen_projectors
+from siglip_study.ranking.from_scores import seen_projectors
 from siglip_study.ranking.gate import GateThresholds
 from siglip_study.ranking.metric_figures import MARGIN
 from siglip_study.ranking.pairs import PairTest
 from siglip_study.ranking.procedure import Entry, Ranking, rank_study, read_ranking
 from siglip_study.ranking.scorer_check import read_check
+from siglip_study.ranking.seen import reference_figures
 from siglip_study.ranking.selection import read_selection
 from siglip_study.report.language import LANGUAGES, Language
 from siglip_study.report.results import read_answer
