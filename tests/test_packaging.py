@@ -2,18 +2,24 @@
 
 import ast
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 import tomllib
+from argparse import ArgumentParser
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
+from itertools import dropwhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from snakemake.cli import parse_args as snakemake_options
 
 from siglip_study.config import load
 from siglip_study.models.fetch import models_of
@@ -45,6 +51,19 @@ def pins(entries: list[str]) -> dict[str, Requirement]:
 def fenced(page: Path) -> list[str]:
     """The shell blocks of a page."""
     return re.findall(r"^```bash\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Those of a page's shell blocks that run something of an environment."""
+    for line in "".join(fenced(page)).replace("\\\n", " ").splitlines():
+        for command in line.split("&&"):
+            words = shlex.split(command, comments=True)
+            words = list(dropwhile(lambda word: "=" in word, words))
+            if words and words[0].rpartition("/")[2] in ("python", "snakemake", "pytest", "pip"):
+                yield shlex.join(words)
+
+
+COMMANDS = sorted({command for page in PAGES for command in commands(page)})
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
@@ -169,6 +188,32 @@ def test_the_commands_that_a_page_names_are_modules(page: Path) -> None:
             ROOT / ("src" if module.startswith("siglip_study") else "") / module.replace(".", "/")
         )
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_a_page_is_one_that_its_parser_takes(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, *words = shlex.split(command)
+    assert program.startswith(".venv/bin/"), "run from an environment that is not active"
+    words = words[: words.index(">")] if ">" in words else words
+    monkeypatch.chdir(ROOT)
+    if program == ".venv/bin/snakemake":
+        if "profiles/slurm" in words:
+            pytest.importorskip("snakemake_executor_plugin_slurm")
+        _, given = snakemake_options(words)
+        assert set(given.targets) <= {"rehearse", "preflight", "presets"}
+    elif words[0] == "-m" and words[1].startswith("siglip_study."):
+        parse = ArgumentParser.parse_args
+
+        def only_parse(parser: ArgumentParser, *given: Any) -> None:
+            parse(parser, *given)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(ArgumentParser, "parse_args", only_parse)
+        monkeypatch.setattr(sys, "argv", words[1:])
+        with pytest.raises(KeyboardInterrupt):
+            runpy.run_module(words[1], run_name="__main__")
 
 
 def test_the_cluster_page_fetches_the_models_of_the_study() -> None:

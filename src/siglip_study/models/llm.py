@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ from siglip_study.models.hub import LAID_OUT, load_weights, settings_of
 from siglip_study.models.quantization import forbid_repacking, nf4_config, random_llm, use_fp8
 
 log = logging.getLogger(__name__)
+
+# peft 0.21 asks transformers 5.23 for a name that it deprecates: nothing that a reader can change.
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
 
 _KEY = "llm.model"
 # Names of the language model's weights in the checkpoint of a multimodal model, in the spellings
