@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -319,271 +320,167 @@ def _after(first: int) -> tuple[int, ...]:
     return tuple(range(first, FRAMES))
 
 
+#: Codecs as names of kinds have them, where FFmpeg's encoder is called otherwise.
+_ENCODERS = {
+    "h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "vp8": "libvpx", "vp9": "libvpx-vp9",
+    "mpeg1": "mpeg1video", "mpeg2": "mpeg2video", "prores": "prores_ks", "huffyuv": "ffvhuff",
+    "flv1": "flv",
+}  # fmt: skip
+
+
+def _kind(
+    name: str, trait: str = "", options: Mapping[str, str] | None = None, **more: Any
+) -> Kind:
+    """A kind whose name tells its container and its codec, unless ``more`` says otherwise."""
+    container, *rest = name.split()
+    codec = (rest or [container])[0]
+    told = {"container": f".{container}", "codec": _ENCODERS.get(codec, codec)}
+    return Kind(name, trait=trait, options=options or {}, **{**told, **more})
+
+
 KINDS = (
     # MP4, MOV, 3GP
-    Kind("mp4 h264", ".mp4", "libx264", "B frames", _H264),
-    Kind("mp4 h264 open", ".mp4", "libx264", "open groups", _OPEN),
-    Kind("mp4 h264 vfr", ".mp4", "libx264", "variable rate", _H264, ticks=_UNEVEN, last_s=1 / 6),
-    Kind("mp4 h264 fragments", ".mp4", "libx264", "fragmented", _H264, muxing=_FRAGMENTS),
-    Kind(
-        "mp4 h264 90",
-        ".mp4",
-        "libx264",
-        "turned by 90°",
-        _H264,
-        quarters=1,
-        after=_matrix(0, 1, -1, 0),
-    ),
-    Kind(
-        "mp4 h264 180",
-        ".mp4",
-        "libx264",
-        "turned by 180°",
-        _H264,
-        quarters=2,
-        after=_matrix(-1, 0, 0, -1),
-    ),
-    Kind(
-        "mp4 h264 270",
-        ".mp4",
-        "libx264",
-        "turned by 270°",
-        _H264,
-        quarters=3,
-        after=_matrix(0, -1, 1, 0),
-    ),
-    Kind(
-        "mp4 h264 mirror",
-        ".mp4",
-        "libx264",
-        "mirrored",
-        _H264,
-        mirrored=True,
-        after=_matrix(-1, 0, 0, 1),
-    ),
-    Kind(
+    _kind("mp4 h264", "B frames", _H264),
+    _kind("mp4 h264 open", "open groups", _OPEN),
+    _kind("mp4 h264 vfr", "variable rate", _H264, ticks=_UNEVEN, last_s=1 / 6),
+    _kind("mp4 h264 fragments", "fragmented", _H264, muxing=_FRAGMENTS),
+    _kind("mp4 h264 90", "turned by 90°", _H264, quarters=1, after=_matrix(0, 1, -1, 0)),
+    _kind("mp4 h264 180", "turned by 180°", _H264, quarters=2, after=_matrix(-1, 0, 0, -1)),
+    _kind("mp4 h264 270", "turned by 270°", _H264, quarters=3, after=_matrix(0, -1, 1, 0)),
+    _kind("mp4 h264 mirror", "mirrored", _H264, mirrored=True, after=_matrix(-1, 0, 0, 1)),
+    _kind(
         "mp4 h264 45",
-        ".mp4",
-        "libx264",
         "turned by 45°",
         _H264,
         after=_matrix(0.7071, 0.7071, -0.7071, 0.7071),
         reason="90 degrees",
     ),
-    Kind(
-        "mp4 h264 edit",
-        ".mp4",
-        "libx264",
-        "edit list trims",
-        _H264,
-        after=_trim(4),
-        numbers=_after(4),
-    ),
-    Kind(
+    _kind("mp4 h264 edit", "edit list trims", _H264, after=_trim(4), numbers=_after(4)),
+    _kind(
         "mp4 h264 edits",
-        ".mp4",
-        "libx264",
         "edit list joins two parts",
         _PLAIN,
         after=_two_edits,
         numbers=(*range(12), *range(18, 30)),
         times=tuple(i / RATE for i in range(24)),
     ),
-    Kind(
-        "mp4 h264 late",
-        ".mp4",
-        "libx264",
-        "starts at 5 s",
-        _H264,
-        ticks=tuple(range(3000, 4500, 50)),
-    ),
-    Kind(
+    _kind("mp4 h264 late", "starts at 5 s", _H264, ticks=tuple(range(3000, 4500, 50))),
+    _kind(
         "mp4 h264 cut",
-        ".mp4",
-        "libx264",
         "cut inside a group",
         _PLAIN,
         after=partial(_copy, first=5),
         numbers=_after(10),
     ),
-    Kind(
+    _kind(
         "mp4 h264 cut open",
-        ".mp4",
-        "libx264",
         "cut at an open group",
         _OPEN,
         after=partial(_copy, first_key=1),
         numbers=_after(10),
     ),
-    Kind(
-        "mp4 h264 refresh",
-        ".mp4",
-        "libx264",
-        "intra refresh",
-        {"g": "8", "bf": "0", "x264-params": "intra-refresh=1"},
+    _kind(
+        "mp4 h264 refresh", "intra refresh", {"g": "8", "bf": "0", "x264-params": "intra-refresh=1"}
     ),
-    Kind("mp4 h264 interlaced", ".mp4", "libx264", "interlaced", {**_H264, "flags": "+ildct+ilme"}),
-    Kind("mp4 h264 10 bit", ".mp4", "libx264", "10 bit", _H264, "yuv420p10le"),
-    Kind("mp4 h264 444", ".mp4", "libx264", "4:4:4, odd size", _H264, "yuv444p", size=_ODD),
-    Kind(
-        "mp4 h264 full", ".mp4", "libx264", "full range", _H264, "yuvj420p", tags={"color_range": 2}
-    ),
-    Kind("mp4 h264 709", ".mp4", "libx264", "BT.709", _H264, tags={"colorspace": 1}),
-    Kind("mp4 h264 wide", ".mp4", "libx264", "pixels 2:1", _H264, aspect=Fraction(2)),
-    Kind("mp4 hevc", ".mp4", "libx265", "closed groups", _hevc()),
-    Kind("mp4 hevc open", ".mp4", "libx265", "open groups", _hevc(groups="open")),
-    Kind("mp4 hevc 10 bit", ".mp4", "libx265", "10 bit", _hevc(), "yuv420p10le"),
-    Kind("mp4 av1", ".mp4", "libsvtav1", "", _AV1),
-    Kind("mp4 mpeg4", ".mp4", "mpeg4", "B frames", _B),
-    Kind(
+    _kind("mp4 h264 interlaced", "interlaced", {**_H264, "flags": "+ildct+ilme"}),
+    _kind("mp4 h264 10 bit", "10 bit", _H264, pixels="yuv420p10le"),
+    _kind("mp4 h264 444", "4:4:4, odd size", _H264, pixels="yuv444p", size=_ODD),
+    _kind("mp4 h264 full", "full range", _H264, pixels="yuvj420p", tags={"color_range": 2}),
+    _kind("mp4 h264 709", "BT.709", _H264, tags={"colorspace": 1}),
+    _kind("mp4 h264 wide", "pixels 2:1", _H264, aspect=Fraction(2)),
+    _kind("mp4 hevc", "closed groups", _hevc()),
+    _kind("mp4 hevc open", "open groups", _hevc(groups="open")),
+    _kind("mp4 hevc 10 bit", "10 bit", _hevc(), pixels="yuv420p10le"),
+    _kind("mp4 av1", "", _AV1),
+    _kind("mp4 mpeg4", "B frames", _B),
+    _kind(
         "mp4 mpeg4 repeat",
-        ".mp4",
-        "mpeg4",
         "a frame not coded",
         _NO_B,
         after=partial(_repeat, place=9),
         numbers=tuple(n for n in range(FRAMES) if n != 9),
     ),
-    Kind("mp4 mpeg2", ".mp4", "mpeg2video", "B frames", _B),
-    Kind("mov prores", ".mov", "prores_ks", "10 bit", pixels="yuv422p10le"),
-    Kind(
-        "mov mjpeg", ".mov", "mjpeg", "full range", {"qscale": "2", "flags": "+qscale"}, "yuvj420p"
+    _kind("mp4 mpeg2", "B frames", _B),
+    _kind("mov prores", "10 bit", pixels="yuv422p10le"),
+    _kind("mov mjpeg", "full range", {"qscale": "2", "flags": "+qscale"}, pixels="yuvj420p"),
+    _kind(
+        "mov h264 negative", "negative offsets", _H264, muxing={"movflags": "negative_cts_offsets"}
     ),
-    Kind(
-        "mov h264 negative",
-        ".mov",
-        "libx264",
-        "negative offsets",
-        _H264,
-        muxing={"movflags": "negative_cts_offsets"},
-    ),
-    Kind(
-        "3gp h263",
-        ".3gp",
-        "h263",
-        "pixels 12:11",
-        {"qscale": "3", "flags": "+qscale"},
-        aspect=Fraction(12, 11),
-    ),
+    _kind("3gp h263", "pixels 12:11", {"qscale": "3", "flags": "+qscale"}, aspect=Fraction(12, 11)),
     # Matroska, WebM
-    Kind("mkv h264", ".mkv", "libx264", "B frames", _H264),
-    Kind(
-        "mkv h264 90",
-        ".mkv",
-        "libx264",
-        "turned by 90°",
-        _H264,
-        quarters=1,
-        after=_matrix(0, 1, -1, 0),
-    ),
-    Kind(
+    _kind("mkv h264", "B frames", _H264),
+    _kind("mkv h264 90", "turned by 90°", _H264, quarters=1, after=_matrix(0, 1, -1, 0)),
+    _kind(
         "mkv h264 twice",
-        ".mkv",
-        "libx264",
         "two frames at a time",
         _PLAIN,
         after=partial(_copy, at_once=lambda place: place % 10 == 5),
         numbers=tuple(n for n in range(30) if n % 10 != 4),
         times=_TWICE,
     ),
-    Kind("mkv h264 vfr", ".mkv", "libx264", "variable rate", _H264, ticks=_UNEVEN),
-    Kind("mkv hevc open", ".mkv", "libx265", "open groups", _hevc(groups="open")),
-    Kind(
+    _kind("mkv h264 vfr", "variable rate", _H264, ticks=_UNEVEN),
+    _kind("mkv hevc open", "open groups", _hevc(groups="open")),
+    _kind(
         "mkv hevc cut",
-        ".mkv",
-        "libx265",
         "cut at an open group",
         _hevc(groups="open"),
         after=partial(_copy, first_key=1),
         numbers=_after(10),
     ),
-    Kind("mkv mpeg4", ".mkv", "mpeg4", "B frames", _B),
-    Kind(
-        "mkv mpeg2 interlaced",
-        ".mkv",
-        "mpeg2video",
-        "interlaced",
-        {**_B, "flags": "+ildct+ilme+qscale"},
-    ),
-    Kind("mkv ffv1", ".mkv", "ffv1", "lossless, odd size", pixels="yuv444p", size=_ODD),
-    Kind("webm vp8", ".webm", "libvpx", "", _VP8),
-    Kind(
+    _kind("mkv mpeg4", "B frames", _B),
+    _kind("mkv mpeg2 interlaced", "interlaced", {**_B, "flags": "+ildct+ilme+qscale"}),
+    _kind("mkv ffv1", "lossless, odd size", pixels="yuv444p", size=_ODD),
+    _kind("webm vp8", "", _VP8),
+    _kind(
         "webm vp8 hidden",
-        ".webm",
-        "libvpx",
         "a hidden frame",
         _VP8,
         after=partial(_hide, place=7),
         numbers=tuple(n for n in range(FRAMES) if n != 7),
     ),
-    Kind(
-        "webm vp9",
-        ".webm",
-        "libvpx-vp9",
-        "odd size",
-        {**_VP8, "cpu-used": "4"},
-        size=_ODD,
-    ),
-    Kind("webm av1 10 bit", ".webm", "libsvtav1", "10 bit", _AV1, "yuv420p10le"),
-    Kind("webm av1", ".webm", "libsvtav1", "", _AV1),
+    _kind("webm vp9", "odd size", {**_VP8, "cpu-used": "4"}, size=_ODD),
+    _kind("webm av1 10 bit", "10 bit", _AV1, pixels="yuv420p10le"),
+    _kind("webm av1", "", _AV1),
     # AVI
-    Kind("avi h264", ".avi", "libx264", "B frames", _H264),
-    Kind("avi mpeg4", ".avi", "mpeg4", "B frames", _B),
-    Kind(
-        "avi mpeg4 packed",
-        ".avi",
-        "mpeg4",
-        "packed B frames",
-        {**_B, "bf": "1", "b_strategy": "0"},
-        after=_packed,
+    _kind("avi h264", "B frames", _H264),
+    _kind("avi mpeg4", "B frames", _B),
+    _kind(
+        "avi mpeg4 packed", "packed B frames", {**_B, "bf": "1", "b_strategy": "0"}, after=_packed
     ),
-    Kind("avi msmpeg4", ".avi", "msmpeg4", "", {"qscale": "3", "flags": "+qscale"}),
-    Kind(
-        "avi mjpeg", ".avi", "mjpeg", "full range", {"qscale": "2", "flags": "+qscale"}, "yuvj420p"
-    ),
-    Kind("avi huffyuv", ".avi", "ffvhuff", "lossless"),
+    _kind("avi msmpeg4", "", {"qscale": "3", "flags": "+qscale"}),
+    _kind("avi mjpeg", "full range", {"qscale": "2", "flags": "+qscale"}, pixels="yuvj420p"),
+    _kind("avi huffyuv", "lossless"),
     # MPEG-TS and MPEG-PS
-    Kind("ts h264", ".ts", "libx264", "B frames", _H264),
-    Kind(
+    _kind("ts h264", "B frames", _H264),
+    _kind(
         "ts h264 cut",
-        ".ts",
-        "libx264",
         "cut inside a group",
         _H264,
         after=partial(_copy, first=5),
         numbers=_after(10),
     ),
-    Kind(
-        "ts h264 joined",
-        ".ts",
-        "libx264",
-        "two files joined",
-        _PLAIN,
-        after=_joined,
-        reason="damaged",
-    ),
-    Kind("ts hevc", ".ts", "libx265", "open groups", _hevc(groups="open")),
-    Kind("ts mpeg2", ".ts", "mpeg2video", "B frames", _B),
-    Kind("mpg mpeg2", ".mpg", "mpeg2video", "B frames", _B),
-    Kind("mpg mpeg1", ".mpg", "mpeg1video", "B frames", _B, ticks=_FILM, last_s=1 / 24),
-    Kind(
+    _kind("ts h264 joined", "two files joined", _PLAIN, after=_joined, reason="damaged"),
+    _kind("ts hevc", "open groups", _hevc(groups="open")),
+    _kind("ts mpeg2", "B frames", _B),
+    _kind("mpg mpeg2", "B frames", _B),
+    _kind("mpg mpeg1", "B frames", _B, ticks=_FILM, last_s=1 / 24),
+    _kind(
         "mpg joined",
-        ".mpg",
-        "mpeg2video",
         "two files joined",
         _NO_B,
         after=_joined,
         numbers=2 * tuple(range(FRAMES)),
         times=_TWO_TIMES,
+        codec="mpeg2video",
     ),
     # Others
-    Kind("flv h264", ".flv", "libx264", "B frames", _H264),
-    Kind("flv flv1", ".flv", "flv", "", {"qscale": "3", "flags": "+qscale"}),
-    Kind("wmv wmv2", ".wmv", "wmv2", "", {"qscale": "3", "flags": "+qscale"}),
-    Kind("ogg vp8", ".ogv", "libvpx", "", _VP8),
-    Kind("mxf mpeg2", ".mxf", "mpeg2video", "B frames", _B, ticks=_PAL, last_s=1 / 25),
-    Kind("rm rv10", ".rm", "rv10", "", {"qscale": "3", "flags": "+qscale"}),
-    Kind("gif", ".gif", "gif", "palette", pixels="rgb8", tolerance=48),
-    Kind("raw h264", ".h264", "libx264", "no container", _H264, reason="expected one of"),
-    Kind("nut mpeg4", ".nut", "mpeg4", "", _B, reason="expected one of"),
+    _kind("flv h264", "B frames", _H264),
+    _kind("flv flv1", "", {"qscale": "3", "flags": "+qscale"}),
+    _kind("wmv wmv2", "", {"qscale": "3", "flags": "+qscale"}),
+    _kind("ogg vp8", "", _VP8, container=".ogv"),
+    _kind("mxf mpeg2", "B frames", _B, ticks=_PAL, last_s=1 / 25),
+    _kind("rm rv10", "", {"qscale": "3", "flags": "+qscale"}),
+    _kind("gif", "palette", pixels="rgb8", tolerance=48),
+    _kind("raw h264", "no container", _H264, reason="expected one of", container=".h264"),
+    _kind("nut mpeg4", "", _B, reason="expected one of"),
 )

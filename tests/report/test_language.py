@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from string import Formatter
-
 import pytest
 
 from siglip_study.report.language import NOTHING, Text, attribute, join, listed, particles, sentence
-from siglip_study.report.wording.labels import LABELS
 
 BOTH = Text("{n} clips of <b>", "영상 {n}개^은/는")
-
-
-def fields(template: str) -> set[str]:
-    return {name.partition(".")[0] for _, name, _, _ in Formatter().parse(template) if name}
-
-
-@pytest.mark.parametrize("key", LABELS)
-def test_a_label_has_both_languages_with_the_same_figures(key: str) -> None:
-    label = LABELS[key]
-    assert label.en.strip() and label.ko.strip()
-    assert fields(label.en) == fields(label.ko)
 
 
 def test_a_text_is_filled_in_both_languages_and_may_hold_another() -> None:

@@ -35,9 +35,11 @@ from siglip_study.planning.power_design import (
     from_references,
     groups_needed,
 )
+from siglip_study.ranking.metric_figures import MARGIN
 from siglip_study.ranking.procedure import RANKING_SCHEMA, Ranking, read_ranking
 from siglip_study.ranking.scorer_check import CHECK_SCHEMA
 from siglip_study.ranking.scores import group_means
+from siglip_study.ranking.seen import WITHIN
 from siglip_study.ranking.within import WithinSpread, known_group_means, spread_within
 from siglip_study.study.paths import Paths
 
@@ -46,7 +48,6 @@ _ASKED = 0.1
 _GROUPS, _SEEDS = (30, 60, 97, 200, 400, 1000), (1, 2, 3, 5, 8)
 #: Projectors whose chance to pass the gate is told, by their share of the references' M.
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
-_MARGIN, _WITHIN = "standardised_margin", "standardised_margin_within"
 #: Multiples of a finished study's clips.
 _TIMES = (1.5, 2.0, 4.0)
 
@@ -115,18 +116,18 @@ def _from_clips(path: Path) -> ReferenceScores:
     import polars as pl
 
     try:
-        columns = ["group", _MARGIN]
-        if _WITHIN in pl.read_parquet_schema(path):
-            columns.append(_WITHIN)
+        columns = ["group", MARGIN]
+        if WITHIN in pl.read_parquet_schema(path):
+            columns.append(WITHIN)
         clips = pl.read_parquet(path, columns=columns)
     except (pl.exceptions.ColumnNotFoundError, pl.exceptions.ComputeError) as error:
-        raise StudyError(f"{path}: {error}; expected columns group, {_MARGIN}.") from None
+        raise StudyError(f"{path}: {error}; expected columns group, {MARGIN}.") from None
     groups = clips["group"].to_list()
-    _, by_group = group_means(clips[_MARGIN].to_numpy(), groups)
+    _, by_group = group_means(clips[MARGIN].to_numpy(), groups)
     _check_groups(path, len(by_group))
     within = None
-    if _WITHIN in columns:
-        known = clips[_WITHIN].cast(pl.Float64).fill_null(math.nan).to_numpy()
+    if WITHIN in columns:
+        known = clips[WITHIN].cast(pl.Float64).fill_null(math.nan).to_numpy()
         within = spread_within(by_group, known_group_means(known, groups))
     mean, sd = float(by_group.mean()), float(by_group.std(ddof=1))
     return ReferenceScores(mean, sd, len(by_group), str(path), within)

@@ -14,6 +14,7 @@ from siglip_study.ranking.gate import GateThresholds, gate_by_diversity_alone
 from siglip_study.ranking.orders import metric_orders
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.report import words
+from siglip_study.report.controls import M
 from siglip_study.report.language import NOTHING, Text, join
 from siglip_study.report.results import ROLES, CellResult, mean, only, report_runs
 from siglip_study.report.wording.claims import metric_orders_sentence
@@ -117,7 +118,6 @@ def every_metric(
 
 # ---- The order that another measure would have given.
 
-M = "standardised_margin"
 KAPPA = "kappa"
 
 #: Measures that are compared, higher being better in each.
@@ -203,11 +203,6 @@ def published_view(
     path: Path | None, cells: list[dict[str, Any]], gate: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """Published runs, and below them this study's figures by the same recipes; None without a file.
-
-    Args:
-        path: JSON of the published runs.
-        cells: the ``cells`` table.
-        gate: thresholds of the gate, as in the config.
 
     Raises:
         StudyError: the file is there and is not the JSON that is expected.

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from siglip_study.ranking.gate import GateThresholds, GateVerdict, References, gate
+from siglip_study.ranking.metric_figures import MARGIN
 from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.variance import MARGIN_ROUNDING, seed_noise, t_quantile, variance_of
@@ -17,7 +18,7 @@ from siglip_study.report.language import Text, texts
 from siglip_study.report.results import ROLES, CellResult, mean, only, shared
 from siglip_study.report.wording.gate import gate_reason
 
-M = "standardised_margin"
+M = MARGIN
 
 #: Figures that are shown of every control, in this order.
 FIGURES = (

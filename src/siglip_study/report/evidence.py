@@ -161,13 +161,7 @@ def findings(
     controls: Sequence[dict[str, Any]],
     cells: list[CellResult],
 ) -> tuple[Text, ...]:
-    """Claims first, then what the score does not see, then what came out otherwise than it must.
-
-    Args:
-        ranking: of the study.
-        controls: rows of the ``controls`` table.
-        cells: every captioner.
-    """
+    """Claims first, then what the score does not see, then what came out otherwise than it must."""
     claimed = [view.test for view in pair_views(ranking) if view.better is not None]
     told = [claim_sentence(test) for test in claimed[:CLAIMS]]
     if len(claimed) > CLAIMS:

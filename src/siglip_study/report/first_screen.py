@@ -92,14 +92,8 @@ def first_screen(
 ) -> FirstScreen:
     """The first screen of a study.
 
-    Args:
-        ranking: of the study.
-        tables: the published tables.
-        cells: every captioner.
-        config: as plain values.
-        date: day on which the study was made, if known.
-        orders: how many other measures put the best guess first, and which do not, with theirs;
-            ``None`` where there are none.
+    ``date`` is the day on which the study was made; ``orders`` says how many other measures put the
+    best guess first, and which do not, with theirs (``None`` where there are none).
     """
     motion = motion_known(cells)
     settings = {row["projector"]: row["settings"] for row in tables["ledger"]}

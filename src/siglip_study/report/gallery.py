@@ -19,14 +19,13 @@ from typing import Any, Literal
 import polars as pl
 
 from siglip_study.base.io import check_digest, read_json, read_parquet
+from siglip_study.ranking.metric_figures import MARGIN
 from siglip_study.report.embed import json_island
 from siglip_study.report.pictures import Grid, sheet_grid
 from siglip_study.study.paths import Paths
 
 #: Clips that are seen at once.
 AT_ONCE = 3
-#: The figure of a caption: what the ranking ranks by.
-MARGIN = "standardised_margin"
 #: Baselines that stand below the projectors: role → what the page calls them.
 BASELINES: dict[str, Literal["retrieval", "hot"]] = {
     "control_retrieval": "retrieval",
@@ -214,11 +213,8 @@ def read_gallery(
 ) -> Gallery:
     """The gallery of a study with pictures of its first clips, of whatever size.
 
-    Args:
-        results: output folder of the study.
-        cells: rows of the ``cells`` table that stand for something of their own.
-        projectors: in the order in which they are shown.
-        settings: which pictures.
+    ``cells`` are rows of the table that stand for something of their own, ``projectors`` in the
+    order in which they are shown.
     """
     voices = gallery_voices(cells, projectors)
     wanted = ["references", *(cell for voice in voices for cell in voice.cells)]
@@ -252,12 +248,8 @@ def make_gallery(
 ) -> Gallery:
     """The gallery of these clips.
 
-    Args:
-        manifest: rows of the manifest.
-        rows: rows of the ``clips`` table of the voices' cells, and of ``references``.
-        voices: who captions.
-        facts: clip id → attribute → value, as far as they are known.
-        frames: frames on a picture.
+    ``rows`` are those of the ``clips`` table of the voices' cells, and of ``references``; ``facts``
+    are clip id → attribute → value, as far as they are known.
     """
     shown = {cell for voice in voices for cell in voice.cells}
     often = Counter((row["cell"], row["caption"]) for row in rows)

@@ -51,11 +51,8 @@ def grain_view(
 ) -> GrainView | None:
     """The view of a study; ``None`` with one projector, or where no grain is known.
 
-    Args:
-        clips: rows of report runs and references, with captions and margins.
-        facts: id → true facts, in the demo only.
-        tokens: of a clip, by projector, in the order of the answer.
-        alpha: level of the tests.
+    ``clips`` are rows of report runs and references, ``facts`` id → true facts (in the demo only),
+    and ``tokens`` those of a clip, by projector, in the order of the answer.
     """
     scores: dict[str, list[np.ndarray]] | None
     if facts:

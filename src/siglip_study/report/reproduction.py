@@ -9,10 +9,8 @@ from typing import Any
 def commands(config: Mapping[str, Any], command: str | None, commit: str | None) -> str:
     """Shell commands from nothing to this report, a line each.
 
-    Args:
-        config: as plain values; ``report.repository`` is where the code is cloned from.
-        command: that makes the study from ``config.yaml``.
-        commit: of the code, if known.
+    ``config`` says where the code is cloned from (``report.repository``); ``command`` makes the
+    study from ``config.yaml``.
     """
     repository = (config.get("report") or {}).get("repository") or "<repository>"
     lines = [f"git clone {repository} siglip-study && cd siglip-study"]

@@ -116,14 +116,10 @@ POINTS = 40
 
 
 def curves(results: Path, cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Curves for the page: ``{"cells": [...], "stage1": {name: curve}}``.
+    """Curves of the trained cells: ``{"cells": [...], "stage1": {name: curve}}``.
 
     A curve has ``step``, ``loss`` (means of buckets), ``epoch_step`` and
     ``val_loss`` (one value an epoch).
-
-    Args:
-        results: output folder.
-        cells: rows of the ``cells`` table; the untrained ones are left out.
     """
     paths = Paths(results)
     told, parents = [], {}

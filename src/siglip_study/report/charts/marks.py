@@ -52,8 +52,7 @@ class Mark:
 def projector_marks(projectors: Sequence[str]) -> dict[str, Mark]:
     """One sign a projector, the same in every figure, table and caption of the page.
 
-    Args:
-        projectors: labels in the config's order, which no result changes.
+    ``projectors`` are in the config's order, which no result changes.
     """
     outlines = tuple(SHAPES.values())
     return {

@@ -61,16 +61,9 @@ def squares(
 ) -> Plot:
     """A chart of squares, its rows named at the left and its columns above.
 
-    Args:
-        canvas: signs of the projectors.
-        found: the squares.
-        names: of the rows.
-        columns: of the columns.
-        width: of the whole drawing, in pixels.
-        signs_of: row → projector whose sign stands beside the row's name.
-        upright: names of columns are turned, for narrow squares.
-        most: widest square, in pixels.
-        heading: marks above the squares.
+    ``width`` is of the whole drawing and ``most`` of the widest square, in pixels; ``signs_of``:
+    row → projector whose sign stands beside the row's name; ``upright`` turns the names of columns,
+    for narrow squares; ``heading`` are marks above them.
     """
     label = (28 if signs_of else 12) + 7.1 * max((len(name) for name in names), default=0)
     cell = max(16.0, min(most, (width - label) / max(1, len(columns))))

@@ -56,11 +56,8 @@ def marks(
 ) -> Plot:
     """One layer: a mark a row.
 
-    Args:
-        rows: the data; a row's ``told`` is what the mark tells.
-        mark: Vega-Lite's name of it.
-        properties: of the mark, the same for all rows.
-        channels: of the encoding, by name.
+    ``rows`` are the data; a row's ``told`` is what the mark tells. ``mark`` is Vega-Lite's name of
+    it, with ``properties`` the same for all rows, and ``channels`` of the encoding by name.
     """
     if any("told" in row for row in rows):
         channels["description"] = field("told:N")

@@ -39,16 +39,8 @@ def study_figures(
 ) -> dict[str, Figure]:
     """Figures by name, those that this study has the data for.
 
-    Args:
-        canvas: signs of the projectors, and their order in the answer.
-        tables: the published tables, by name.
-        cells: all captioners.
-        ranking: the answer.
-        selection: what tuning chose.
-        curve_data: of ``runs.curves``.
-        histories: of every trained cell, the telling ones first.
-        measured: views by name: ``sensitivity``, ``truth``.
-        thresholds: of the gate.
+    ``curve_data`` is of ``runs.curves``, ``histories`` are of every trained cell, the telling ones
+    first; ``measured`` are the views ``sensitivity`` and ``truth``.
     """
     references, retrieval = only(cells, "references"), only(cells, "control_retrieval")
     marks = {
