@@ -13,6 +13,7 @@ from siglip_study.planning.estimate import OVERHEAD_BYTES, Forecast
 from siglip_study.planning.preflight import CHECKS, memory_finding, preflight, verdict
 
 ROOT, GIB = Path(__file__).parents[2], 2**30
+HALVED = ("train", "held_out")
 SPLITS = ("train", "selection", "report")
 TOWER = str(ROOT / "resources" / "demo" / "vision")
 LLM = str(ROOT / "resources" / "demo" / "llm")
@@ -91,6 +92,11 @@ def test_a_good_dataset(study, dataset, clip):
     [
         (("train", "selection"), {}, "report/videos: no such folder"),
         (SPLITS, {"caption_key": "annotation.text"}, "3 rejected: .*'annotation.text' is absent"),
+        (
+            HALVED,
+            {"splits": {key: key for key in HALVED}},
+            "held_out: 3 clips; expected 6, as each",
+        ),
     ],
 )
 def test_a_dataset_that_will_not_do(study, dataset, splits, keys, said):

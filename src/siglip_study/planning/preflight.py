@@ -346,6 +346,8 @@ def _split(config: Config, root: Path, split: str, scan: SplitListing) -> Told:
         yield "warning", f"{split}: {count} clips; intervals will be wide."
     if split == "held_out" and len({clip.group for clip in scan.clips}) < 2:
         yield "failed", f"{split}: one source video; expected two, to halve the split."
+    if split == "held_out" and config.cross_fit and count < 6:
+        yield "failed", f"{split}: {count} clips; expected 6, as each half needs three."
     # The first clip, read as the encoder will.
     clip = scan.clips[0]
     path = clip.path
