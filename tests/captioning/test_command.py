@@ -43,6 +43,12 @@ def test_what_cannot_be_captioned_is_one_sentence(
     assert says in capsys.readouterr().err
 
 
+def test_a_list_stands_for_its_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a b.mp4\n")
+    assert main([str(tmp_path), f"@{tmp_path}/list.txt"]) == 1
+    assert f"{tmp_path}/a b.mp4: no such file" in capsys.readouterr().err
+
+
 def test_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.mp4").touch()
     assert main([str(tmp_path), str(tmp_path / "a.mp4")]) == 1

@@ -5,8 +5,9 @@ Run with::
     python -m siglip_study.captioning results/runs/linear_a7daac0c clip.mp4 more/ > captions.jsonl
     python -m siglip_study.captioning results/runs/linear_a7daac0c more/ --format srt --out srt/
 
-A folder stands for the videos in it, subfolders included. A clip that cannot be used is told on the
-terminal, and in its row; the others are captioned, and the command ends with 1.
+A folder stands for the videos in it, subfolders included, ``@list.txt`` for its lines. A clip that
+cannot be used is told on the terminal, and in its row; the others are captioned, and the command
+ends with 1.
 """
 
 from __future__ import annotations
@@ -140,9 +141,11 @@ def caption_files(given: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of ``python -m siglip_study.captioning``; 1 on a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m siglip_study.captioning", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m siglip_study.captioning", description=__doc__, fromfile_prefix_chars="@"
+    )
     parser.add_argument("run", type=Path, help="runs/<cell> of a study's results")
-    parser.add_argument("clips", type=Path, nargs="+", help="videos, or folders of them")
+    parser.add_argument("clips", type=Path, nargs="+", help="videos, folders, @a list of them")
     parser.add_argument("--format", choices=["jsonl", "csv", "srt"], default="jsonl")
     parser.add_argument("--out", type=Path, help="file (srt: folder); default: the terminal")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")

@@ -158,7 +158,7 @@ def _wall_time(config: Config, rows: Sequence[Row]) -> str:
     cores = len(os.sched_getaffinity(0))
     jobs = max(1, cores // (config.runtime.cpu_threads or cores))
     minutes = 60 * sum(row.hours or 0.0 for row in rows) / jobs
-    return f"Hours are a job's. With {cores} cores, so {jobs} at a time: about {minutes:.0f} min."
+    return f"Hours are a job's; {jobs} at a time on this machine: about {minutes:.0f} min in all."
 
 
 def _elsewhere(forecast: Forecast) -> list[str]:
