@@ -14,9 +14,10 @@ from siglip_study.ranking.procedure import Ranking
 from siglip_study.ranking.scores import group_means
 from siglip_study.ranking.variance import MARGIN_ROUNDING, seed_noise, t_quantile, variance_of
 from siglip_study.ranking.within import known_group_means
-from siglip_study.report.language import Text, texts
+from siglip_study.report.language import texts
 from siglip_study.report.results import ROLES, CellResult, mean, only, shared
 from siglip_study.report.wording.gate import gate_reason
+from siglip_study.report.wording.labels import label as say
 
 M = MARGIN
 
@@ -39,8 +40,6 @@ DIVERSITY = ("effective_captions", "top_cluster_share")
 MUST_FAIL = ("control_blind", "control_noise", "control_permuted", "control_hot")
 #: Judged by the gate as if they were projectors; the last three train nothing.
 GATED = (*MUST_FAIL, "control_untrained", "control_stage1", "control_generic", "control_category")
-SEES_MORE = Text("Above 0: more is seen than the category.", "0보다 크면 범주 이상을 봅니다.")
-
 EXPECTATIONS = texts("expectations")
 
 
@@ -206,6 +205,7 @@ def control_rows(
         if cell.role in ("report", *GATED):
             shown += [(gap, losses.get(gap), _gap_met(cell, gap)) for gap in GAPS]
         told = gates.get(cell.name)
+        within = dict.fromkeys(WITHIN, say("controls.sees_more"))
         rows += [
             {
                 "control": ROLES[cell.role].en,
@@ -220,7 +220,7 @@ def control_rows(
                 **found,
                 "gate": told and told.verdict,
                 "gate_reason": told and gate_reason(told).en,
-                "expectation": (SEES_MORE if metric in WITHIN else EXPECTATIONS[cell.role]).en,
+                "expectation": within.get(metric, EXPECTATIONS[cell.role]).en,
                 "as_expected": as_expected,
             }
             for metric, found, as_expected in shown

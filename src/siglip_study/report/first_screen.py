@@ -14,6 +14,7 @@ from siglip_study.report.controls import MUST_FAIL, M
 from siglip_study.report.language import Text, join
 from siglip_study.report.results import CellResult, mean, report_runs
 from siglip_study.report.wording import headline as told
+from siglip_study.report.wording.labels import label as say
 from siglip_study.report.words import duration
 
 #: A projector whose share of the seed variance is above this is named.
@@ -122,19 +123,16 @@ def _context(
     config: Mapping[str, Any],
     date: str | None,
 ) -> Text:
-    n = len(ranking.projectors)
     parts: list[Text | str] = [
         dataset_name(config),
-        Text("{n} held-out clips", "평가 영상 {n}개").fill(n=ranking.n_clips),
-        Text("{n} projectors × {s} seeds", "프로젝터 {n}개 × 시드 {s}개").fill(
-            n=n, s=ranking.n_seeds
-        ),
+        say("context.clips", n=ranking.n_clips),
+        say("context.projectors", n=len(ranking.projectors), s=ranking.n_seeds),
     ]
     encoder, llm, scorer = (model_names(config, kind, cells) for kind in DEMO_MODELS)
     if encoder and llm:
         parts.append(f"{encoder} → {llm}")
     if scorer:
-        parts.append(Text("scored by {m}", "채점 모델 {m}").fill(m=scorer))
+        parts.append(say("context.scorer", m=scorer))
     if date:
         parts.append(date)
     parts.append(_spent(tables["cells"]))
@@ -147,7 +145,7 @@ def dataset_name(config: Mapping[str, Any]) -> Text:
     root = (config.get("data") or {}).get("root")
     if named or root:
         return Text.same(named or PurePosixPath(str(root)).name)
-    return Text("Demo world", "데모 세계")
+    return say("context.demo")
 
 
 def model_names(config: Mapping[str, Any], kind: str, cells: list[CellResult]) -> str | None:
@@ -178,8 +176,8 @@ def _spent(cells: list[dict[str, Any]]) -> Text:
             wall += cell["stage1_wall_s"] or 0.0
         stages.add(cell["stage1_cell"])
     if gpu > 0:
-        return Text("{h:.3g} GPU-hours", "GPU {h:.3g}시간").fill(h=gpu / 3600)
-    return Text("trained in {d} on CPU", "CPU 학습 {d}").fill(d=duration(wall))
+        return say("context.gpu", h=gpu / 3600)
+    return say("context.cpu", d=duration(wall))
 
 
 # ---- Can you believe it?

@@ -108,9 +108,7 @@ def write_report(
         roles.setdefault(row["role"], []).append(row["cell"])
     cells = read_cells(results, roles)
     view = _view(results, tables, cells, title, config, provenance, published)
-    parts = part_names(cells)
-    whole = [row for row in tables["cells"] if row["cell"] not in parts]
-    clips = read_gallery(results, whole, view["projectors"], gallery)
+    clips = read_gallery(results, view["whole"], view["projectors"], gallery)
     settings = gallery
     while True:
         clips = within_budget(clips, settings)
@@ -167,7 +165,6 @@ def _view(
     ranking = read_ranking(results / "tables" / "ranking.json")
     selection = read_selection(results / "tables" / "selection.json")
     projectors = [row["projector"] for row in tables["ranking"]]
-    curve_data = runs.curves(results, tables["cells"])
     parts = part_names(cells)
     # Two trainings that report a half each stand for nothing but what they are together.
     whole = [row for row in tables["cells"] if row["cell"] not in parts]
@@ -180,10 +177,10 @@ def _view(
     figures = study_figures(
         canvas,
         tables,
-        cells,
+        whole,
         ranking,
         selection,
-        curve_data,
+        runs.curves(results, tables["cells"]),
         histories,
         {"sensitivity": sensitivity, "truth": facts},
         GateThresholds(**(config.get("gate") or {})),
@@ -228,6 +225,7 @@ def _view(
         "grids": runs.tuning_grids(selection),
         "cross_fitted": bool(selection.halves),
         "parts": parts,
+        "whole": whole,
         "every_metric": every_metric(tables["metrics"], cells, projectors, ranking),
         "costs": runs.costs(tables["cells"]),
         "published": published_view(published, whole, config.get("gate")),

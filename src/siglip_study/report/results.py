@@ -11,26 +11,12 @@ from typing import Any
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json, read_parquet
 from siglip_study.ranking.selection import StudySelection
-from siglip_study.report.language import Text
+from siglip_study.report.language import Text, texts
 from siglip_study.scoring.score_files import of_half, read_metrics
 from siglip_study.study.paths import Paths
 
 #: Roles in reading order, with the words that a reader sees.
-ROLES: dict[str, Text] = {
-    "report": Text("Report run", "보고용 학습"),
-    "tuning": Text("Tuning run", "탐색 학습"),
-    "references": Text("Human captions", "사람 캡션"),
-    "control_retrieval": Text("Nearest training caption", "가장 비슷한 학습 캡션"),
-    "control_generic": Text("Same caption for all", "모두에게 같은 캡션"),
-    "control_category": Text("One caption a category", "범주마다 한 캡션"),
-    "control_blind": Text("Trained without video", "영상 없이 학습"),
-    "control_noise": Text("Trained on noise", "잡음으로 학습"),
-    "control_permuted": Text("Trained on swapped captions", "뒤바꾼 캡션으로 학습"),
-    "control_untrained": Text("Projector left untrained", "학습하지 않은 프로젝터"),
-    "control_stage1": Text("Stage 1 alone", "1단계만"),
-    "control_hot": Text("Made to collapse", "일부러 망가뜨린 학습"),
-    "preset": Text("Published preset", "발표된 설정"),
-}
+ROLES = texts("roles")
 
 
 def role_name(role: str) -> Text:

@@ -22,14 +22,14 @@ from siglip_study.report.charts.figure import Canvas, Figure
 from siglip_study.report.charts.marks import LIGHT
 from siglip_study.report.evidence import pair_views
 from siglip_study.report.language import Language
-from siglip_study.report.results import CellResult, History, only, part_names
+from siglip_study.report.results import History
 
 
 @debug_mode(False)
 def study_figures(
     canvas: Canvas,
     tables: Mapping[str, list[dict[str, Any]]],
-    cells: list[CellResult],
+    whole: Sequence[Mapping[str, Any]],
     ranking: Ranking,
     selection: StudySelection,
     curve_data: Mapping[str, Any],
@@ -39,18 +39,16 @@ def study_figures(
 ) -> dict[str, Figure]:
     """Figures by name, those that this study has the data for.
 
-    ``curve_data`` is of ``runs.curves``, ``histories`` are of every trained cell, the telling ones
-    first; ``measured`` are the views ``sensitivity`` and ``truth``.
+    ``whole`` are rows of the ``cells`` table without trainings that report one half, ``curve_data``
+    is of ``runs.curves``, ``histories`` are of every trained cell, the telling ones first, and
+    ``measured`` are the views ``sensitivity`` and ``truth``.
     """
-    references, retrieval = only(cells, "references"), only(cells, "control_retrieval")
+    bars = {row["role"]: row["standardised_margin"] for row in whole}
     marks = {
         "chance": 0.0,
-        "retrieval": retrieval.value("standardised_margin") if retrieval else None,
-        "human": references.value("standardised_margin") if references else None,
+        "retrieval": bars.get("control_retrieval"),
+        "human": bars.get("references"),
     }
-    parts = part_names(cells)
-    # Two trainings that report a half each stand for nothing but what they are together.
-    whole = [row for row in tables["cells"] if row["cell"] not in parts]
     found = [
         intervals(canvas, tables["ranking"], tables["runs"], marks, ranking.alpha),
         points.controls(canvas, tables["controls"], tables["ranking"]),

@@ -1,4 +1,5 @@
 """Sentences on results, made from typed results, in both languages; nothing reads one back.
 
-``labels`` has what stands on the page alike for every study, ``glossary`` what its terms mean.
+The words are in ``en.toml`` and ``ko.toml``; what stands here decides which of them are said, and
+with which figures. ``labels`` are alike for every study, ``glossary`` is what its terms mean.
 """
