@@ -1,6 +1,6 @@
 """Steps a second on one GPU and on two, at the same global batch.
 
-Each number of ranks is a run of its own under torch's launcher; a rank is this module.
+Each number of ranks is a process of its own that launches them as a training job does.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from accelerate import Accelerator
 
 from benchmarks import inputs
 from benchmarks.inputs import FULL, SIZES, Size
 from benchmarks.tables import Result, Table
 from benchmarks.timing import measure
-from benchmarks.training import ProjectTrainer, make_accelerator, prepare
+from benchmarks.training import ProjectTrainer, prepare
 from siglip_study.base.io import read_json, write_json
 from siglip_study.models.llm import add_lora
+from siglip_study.training.distributed import launch
 from siglip_study.training.step import share_of
 
 SCHEMA = "data_parallel/1"
@@ -67,17 +69,16 @@ def run(size: Size, device: torch.device) -> Result:
 
 
 def _launch(size: Size, device: torch.device, ranks: int, out: Path) -> dict[str, float]:
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    rank = ["-m", "benchmarks.data_parallel", size.name, device.type, str(out)]
-    subprocess.run([sys.executable, "-m", *launcher, *rank], check=True)
+    job = ["-m", "benchmarks.data_parallel", size.name, device.type, str(ranks), str(out)]
+    subprocess.run([sys.executable, *job], check=True)
     found: dict[str, float] = read_json(out, SCHEMA)
     return found
 
 
-def _rank(size: Size, device: torch.device, out: Path) -> None:
+def train_share(accelerator: Accelerator, name: str, out: Path) -> None:
     """One rank: build the model, take its share of every step, time it; rank 0 reports."""
+    size = SIZES[name]  # by its name: a size that was pickled would be none of these
     work = work_of(size)
-    accelerator = make_accelerator(device)
     llm = add_lora(inputs.llm(size, accelerator.device), size.lora)
     inputs.set_lora(llm, 0.0)
     model = inputs.vlm(size, "linear", llm)
@@ -100,15 +101,18 @@ def _rank(size: Size, device: torch.device, out: Path) -> None:
     if accelerator.is_main_process:
         facts = {"seconds": timing.seconds, "peak_gib": timing.peak_gib, "loss": float(losses[0])}
         write_json(out, facts, SCHEMA)
-    accelerator.end_training()
 
 
 if __name__ == "__main__":
+    # By its name: a rank finds the function in a module that it imports.
+    from benchmarks.data_parallel import train_share as work
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data_parallel")
     parser.add_argument("size", choices=sorted(SIZES))
     parser.add_argument("device", choices=("cpu", "cuda"))
+    parser.add_argument("ranks", type=int)
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
     if given.device == "cpu":
         torch.set_num_threads(1)
-    _rank(SIZES[given.size], torch.device(given.device), given.out)
+    launch(work, given.ranks, torch.device(given.device), given.size, given.out)
