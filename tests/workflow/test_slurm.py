@@ -45,9 +45,9 @@ def house(new_house: Callable[[], Any], tmp_path_factory: pytest.TempPathFactory
     made.config = made.write_config(
         "study.yaml",
         projectors={"linear": {}},
-        stage1={**stage, "epochs": 8, "learning_rate": 3e-3},
+        stage1={**stage, "epochs": 5, "learning_rate": 3e-3},
         stage2=stage,
-        grid={"learning_rate": [5e-4], "epochs": [8]},
+        grid={"learning_rate": [5e-4], "epochs": [5]},
         runtime={"device": "cpu", "save_minutes": 0.001, "mem_mb": 1500, "runtime_minutes": 10},
     )
     study = Study(load(made.config))
