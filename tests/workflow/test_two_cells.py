@@ -23,7 +23,9 @@ import pytest
 
 from siglip_study.config import load
 from siglip_study.config.study import RuntimeConfig
+from siglip_study.planning import look
 from siglip_study.planning.explain import STEPS, Due
+from siglip_study.report import compare
 
 BROKEN = {
     # id → file and bytes; the truncated clip and the broken label are made from real ones.
@@ -203,6 +205,17 @@ def test_an_exported_run_captions_elsewhere_as_the_study_did(study: Any, tmp_pat
     *said, last = map(json.loads, done.stdout.splitlines())
     assert [row["caption"] for row in said] == [told[clip] for clip in videos]
     assert last["caption"] is None and last["error"]
+
+
+def test_the_commands_of_the_docs_look_at_a_study_and_compare_it(
+    study: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(study.folder)
+    assert look.main([str(study.config)]) == 0
+    assert "train" in capsys.readouterr().out
+    for language in ("en", "ko"):
+        assert compare.main(["results", "results", "--language", language]) == 0
+        assert capsys.readouterr().out.count("linear") > 1
 
 
 def test_broken_files_are_rejected_by_name_and_reason(study: Any) -> None:
