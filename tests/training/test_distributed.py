@@ -71,12 +71,11 @@ def live(world: Path, gpus: int, out: Path, device="cpu", progress=str, both=Fal
 
 @pytest.fixture(scope="module", params=DEVICES)
 def ends(request, world):
-    """Both stages by one process and by two, and how far rounding may part figures and weights."""
+    """Both stages by one process and by two, and how far apart rounding may take them."""
     folders = [world / f"{request.param}{gpus}" for gpus in (1, 2)]
     for gpus, folder in enumerate(folders, start=1):
         live(world, gpus, folder, device=request.param, both=True)
-    # bf16, where a gradient that rounding turns is a step of Adam in the other direction.
-    return *folders, *((1e-4, 1e-4) if request.param == "cpu" else (3e-2, 0.3))
+    return *folders, 1e-4 if request.param == "cpu" else 3e-2  # bf16
 
 
 def weights(stage: Path) -> dict[str, torch.Tensor]:
@@ -87,7 +86,7 @@ def weights(stage: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("stage", ["s1", "s2"])
 def test_two_ranks_train_what_one_trains(ends, stage):
-    one, two, (rel, apart) = ends[0] / stage, ends[1] / stage, ends[2:]
+    one, two, rel = ends[0] / stage, ends[1] / stage, ends[2]
     steps = [pl.read_parquet(folder / "steps.parquet") for folder in (one, two)]
     assert steps[0]["samples"].to_list()[:3] == [5, 5, 1]
     for column in ("samples", "target_tokens", "epoch", "lr_projector"):
@@ -100,7 +99,7 @@ def test_two_ranks_train_what_one_trains(ends, stage):
     expected, found = weights(one), weights(two)
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
-        assert float((found[name] - tensor).norm() / tensor.norm()) < apart, name
+        assert float((found[name] - tensor).norm() / tensor.norm()) < rel, name
 
 
 def test_a_rank_without_room_for_its_clips_has_all_take_the_step_again_in_smaller_passes(ends):
