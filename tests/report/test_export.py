@@ -57,6 +57,13 @@ def test_a_card_says_what_it_is_how_sure_and_how_to_load_it():
         assert said in body
 
 
+def test_what_a_config_says_is_text_on_the_card():
+    spec = RunSpec(projector="linear", llm={"prompt": "What?\n\n# <img src=x onerror=alert(1)>"})
+    text = model_card(CELL, spec, TOLD, 200, [])
+    assert "“What? # &lt;img src=x onerror=alert(1)&gt;”" in text
+    assert "<img" not in text
+
+
 def test_a_local_model_is_named_by_its_folder_with_its_licence(tmp_path):
     folder = tmp_path / "my-llm"
     folder.mkdir()

@@ -129,7 +129,7 @@ def model_card(
     head["tags"] = ["video-captioning", "projector", "lora"]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "wording"),
-        autoescape=False,  # Markdown
+        autoescape=True,  # Markdown lets HTML through
         undefined=StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
