@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 from support.browser import CHROMIUM, Browser
+from support.fake_hub import TOKEN, serve
 from support.tiny_models import llm_sizes
 
 TEMPLATE = (
@@ -182,6 +183,27 @@ def make_clips(features, tokenizer):
         return Clips(ids, source, tokens, cut)
 
     return build
+
+
+@pytest.fixture
+def fake_hub(monkeypatch, tmp_path):
+    """A hub on this machine that the client asks, with an empty cache and a token that may write.
+
+    Its client has read the environment when it was imported, so its constants are set as well.
+    """
+    with serve(tmp_path / "hub") as hub:
+        home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
+        for name, value in {**home, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}.items():
+            monkeypatch.setenv(name, value)
+        template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        for name, value in {
+            "ENDPOINT": hub.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": template,
+            "HF_HUB_CACHE": str(tmp_path / "home/hub"),
+            "HF_HUB_OFFLINE": False,
+        }.items():
+            monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+        yield hub
 
 
 @pytest.fixture(scope="session")

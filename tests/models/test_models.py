@@ -10,10 +10,9 @@ import pytest
 from siglip_study.base.errors import StudyError
 from siglip_study.config import load, parse
 from siglip_study.models import fetch as models
+from siglip_study.models.client import Hub, Revision
 from siglip_study.models.fetch import (
-    Hub,
     Model,
-    Revision,
     fetch,
     main,
     models_of,

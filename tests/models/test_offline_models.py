@@ -1,22 +1,17 @@
-"""What ``models fetch`` leaves in the cache is what a job without a network loads."""
+"""What ``models fetch`` brings from a hub is what a job without a network loads."""
 
 import json
-import shutil
+import os
 import subprocess
 import sys
-from pathlib import Path
 
+import pytest
 import torch
-from support.tiny_models import CLIP_IMAGES, SIGLIP_IMAGES, VISION_SIZES
-from transformers import (
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    PreTrainedTokenizerFast,
-    SiglipConfig,
-    SiglipModel,
-)
+import yaml
+from support.micro_run import write_tower
+from support.tiny_models import SIGLIP_IMAGES, VISION_SIZES
+from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 JOB = """
 import sys
 import numpy as np, torch
@@ -25,16 +20,12 @@ from siglip_study.base.errors import StudyError
 from siglip_study.features.towers import VisionEncoder
 from siglip_study.features.scorer import Scorer
 from siglip_study.models.llm import load_llm, load_tokenizer
-from siglip_study.models.fetch import Model, state
 
-commit = sys.argv[1]
+tower, lm, scorer = sys.argv[1:]
 frames = np.zeros((1, 1, 32, 32, 3), np.uint8)
-for key, name, talks in (("vision", "tower", 0), ("llm", "lm", 1), ("scorer", "scorer", 1)):
-    found = Model(f"{key}.model", f"acme/{name}", commit, needs_tokenizer=bool(talks))
-    assert state(found)[0] == "cached", found
-config = LlmConfig(model="acme/lm", revision=commit, quantization="none")
-assert VisionEncoder("acme/tower", commit).encode(frames).shape == (1, 1, 16, 32)
-assert Scorer("acme/scorer", commit).text_embeddings(["a"]).shape == (1, 32)
+config = LlmConfig(model="acme/lm", revision=lm, quantization="none")
+assert VisionEncoder("acme/tower", tower).encode(frames).shape == (1, 1, 16, 32)
+assert Scorer("acme/scorer", scorer).text_embeddings(["a"]).shape == (1, 32)
 assert load_tokenizer(config).chat_template
 load_llm(config, torch.device("cpu"))
 # The sizes of this one are packaged, but weights were asked for.
@@ -47,30 +38,53 @@ else:
 """
 
 
-def test_a_fetched_study_loads_offline_by_its_pins(tiny_llm, tmp_path):
+def run(*command, **changes):
+    """Run Python as a user's shell would; what it printed."""
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, *command], env=os.environ | path | changes, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def commits(fake_hub, tiny_llm, tmp_path):
+    """Models on a hub, with a pickle and code beside each: name → commit."""
     torch.manual_seed(0)
     text = {k: v for k, v in VISION_SIZES.items() if k not in ("image_size", "patch_size")}
     text |= {"vocab_size": 400, "max_position_embeddings": 16}
+    scorer = tmp_path / "scorer"
+    SiglipModel(SiglipConfig(vision_config=VISION_SIZES, text_config=text)).save_pretrained(scorer)
+    PreTrainedTokenizerFast.from_pretrained(tiny_llm).save_pretrained(scorer)
+    (scorer / "preprocessor_config.json").write_text(json.dumps(SIGLIP_IMAGES))
+    found = {}
+    for name, folder in (
+        ("tower", write_tower(tmp_path / "tower")),
+        ("lm", tiny_llm),
+        ("scorer", scorer),
+    ):
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        evil = {"pytorch_model.bin": b"pickle", "modeling.py": b"raise SystemExit"}
+        found[name] = fake_hub.commit(f"acme/{name}", files | evil)
+    return found
 
-    def snapshot(name: str) -> Path:
-        return tmp_path / "hub" / f"models--acme--{name}" / "snapshots" / COMMIT
 
-    CLIPVisionModel(CLIPVisionConfig(**VISION_SIZES)).save_pretrained(snapshot("tower"))
-    scorer = SiglipModel(SiglipConfig(vision_config=VISION_SIZES, text_config=text))
-    scorer.save_pretrained(snapshot("scorer"))
-    PreTrainedTokenizerFast.from_pretrained(tiny_llm).save_pretrained(snapshot("scorer"))
-    for name, images in (("tower", CLIP_IMAGES), ("scorer", SIGLIP_IMAGES)):
-        (snapshot(name) / "preprocessor_config.json").write_text(json.dumps(images))
-    shutil.copytree(tiny_llm, snapshot("lm"))
-    done = subprocess.run(
-        [sys.executable, "-c", JOB, COMMIT],
-        env={
-            "HF_HOME": str(tmp_path),
-            "HF_HUB_OFFLINE": "1",
-            "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": ":".join(sys.path),
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_study_fetched_from_a_hub_loads_offline_by_its_pins(fake_hub, commits, tmp_path):
+    keys = {"vision": "tower", "llm": "lm", "scorer": "scorer"}
+    config = {
+        key: {"model": f"acme/{name}", "revision": commits[name]} for key, name in keys.items()
+    }
+    config |= {"data": {"root": "clips"}, "projectors": {"linear": {}}}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(config))
+    said = run("-m", "siglip_study.models", "fetch", str(path)).splitlines()
+    assert [line.split(" @")[0] for line in said] == [f"{k}.model: acme/{keys[k]}" for k in keys]
+    read = {asked.rpartition("/")[2] for asked in fake_hub.asked if "/resolve/" in asked}
+    assert "model.safetensors" in read and not read & {"pytorch_model.bin", "modeling.py"}
+
+    fake_hub.asked.clear()
+    offline = {"HF_HUB_OFFLINE": "1"}
+    assert "absent" not in run("-m", "siglip_study.models", "list", str(path), **offline)
+    run("-c", JOB, *commits.values(), **offline)
+    assert fake_hub.asked == []

@@ -1,43 +1,10 @@
 """The model card of an exported run (that it captions as the run did: test_two_cells.py)."""
 
 import yaml
+from support.micro_run import CELL, TOLD
 
 from siglip_study.report.export import model_card
 from siglip_study.study.cells import RunSpec
-
-CELL = {
-    "cell": "linear_a7daac0c",
-    "role": "report",
-    "seed": 1,
-    "projector_parameters": 37056,
-    "lora_parameters": 18432,
-    "tokens_per_video": 64,
-    "versions": {"siglip-study": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0"},
-    "git_commit": "c0ffee",
-}
-
-
-LINE = {
-    "projector": "linear",
-    "ranked": True,
-    "rank_low": 1,
-    "rank_high": 2,
-    "margin": 4.37,
-    "low": 4.13,
-    "high": 4.60,
-    "of_human": 0.96,
-    "distinct": 0.98,
-    "tokens": 64,
-}
-TOLD = {
-    "context": {"en": "61 held-out clips", "ko": "평가 영상 61개"},
-    "headline": {"en": "linear leads.", "ko": "linear가 앞섭니다."},
-    "advice": [{"en": "Avoid mlp_2l.", "ko": "피해야 할 것: mlp_2l."}],
-    "checks": [{"good": False, "text": {"en": "One seed each", "ko": "시드 하나"}}],
-    "lines": [LINE],
-    "answer": {"refusal": None},
-    "config": {"data": {"language": "ko"}},
-}
 
 
 def test_a_card_says_what_it_is_how_sure_and_how_to_load_it():
@@ -49,7 +16,7 @@ def test_a_card_says_what_it_is_how_sure_and_how_to_load_it():
     for said in (
         "trained on 200 captioned clips",
         "(commit `c0ffee`; `pip install .` in a checkout); the study ran with torch 2.13.0",
-        "VideoCaptioner(",
+        "VideoCaptioner.from_pretrained(",
         "linear leads.",
         "| linear | 1–2 | 4.37 [4.13, 4.60] | 96 % | 98 % | 64 |",
         "- Mind: One seed each",

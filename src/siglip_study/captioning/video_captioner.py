@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from siglip_study.base.errors import ClipError, StudyError
-from siglip_study.base.io import read_json
+from siglip_study.captioning.exported import FILES, copy_export, read_run, require_export
 from siglip_study.captioning.generate import Caption, generate_captions
 from siglip_study.captioning.weights import weights_for_captions
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.data.clips import ClipFile
 from siglip_study.data.decoding import read_frames
 from siglip_study.features.towers import VisionEncoder
+from siglip_study.models.client import Hub
 from siglip_study.models.hub import is_folder, is_path
 from siglip_study.models.llm import import_libraries, load_tokenizer, prompt_layout
 from siglip_study.runs.run import check_checkpoint, first_model, load_projector, use_device
-from siglip_study.study.cells import RunSpec
 
 
 class VideoCaptioner:
@@ -28,6 +29,10 @@ class VideoCaptioner:
 
     >>> captioner = VideoCaptioner("results/runs/linear_a7daac0c")  # doctest: +SKIP
     >>> [caption.text for caption in captioner(["clip.mp4"])]  # doctest: +SKIP
+
+    An exported one is loaded, saved and shared as models of transformers are:
+    :meth:`from_pretrained`, :meth:`save_pretrained`, :meth:`push_to_hub`. (huggingface_hub's own
+    ``ModelHubMixin`` would put the local folder into a ``config.json``.)
 
     It sees what the study's clips were seen by: the same encoder, layer and number of frames,
     features in bf16, greedy decoding. On a CPU its caption of a study's clip is the study's.
@@ -46,10 +51,10 @@ class VideoCaptioner:
         folder = Path(folder)
         if not (folder / "cell.json").is_file():
             raise StudyError(
-                f"{folder}: no run; expected a folder 'runs/<cell>' of a study's results, with "
-                "cell.json and checkpoint."
+                f"{folder}: no run; expected a folder 'runs/<cell>' of a study's results, or an "
+                "export of one, with cell.json and checkpoint."
             )
-        run = RunSpec.model_validate(read_json(folder / "cell.json", "cell/1")["run"])
+        _, run = read_run(folder)
         for part in ("vision", "llm"):
             own, named = folder / "models" / part, getattr(run, part)
             if own.is_dir():
@@ -61,6 +66,7 @@ class VideoCaptioner:
                     "model that the run was trained with in either."
                 )
         self.run = run
+        self._folder = folder
         self._runtime = runtime or RuntimeConfig()
         checkpoint = folder / "checkpoint"
         check_checkpoint(checkpoint)
@@ -78,6 +84,69 @@ class VideoCaptioner:
         load_projector(checkpoint, model)
         model.llm = weights_for_captions(model.llm, self.run.llm, self._runtime.memory_gb)
         self._model = model
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        revision: str | None = None,
+        runtime: RuntimeConfig | None = None,
+    ) -> Self:
+        """Load an exported run from a folder, or from a repository of the hub.
+
+        Of a repository only the files that an export has are fetched, and nothing of it is run or
+        unpickled; without a network (or with ``HF_HUB_OFFLINE=1``) it comes from the local cache.
+
+        Args:
+            name_or_folder: a folder, or ``owner/name``; a folder of that name comes first.
+            revision: a repository's branch, tag or, so that nobody can change it, commit.
+            runtime: device, threads and memory.
+
+        Raises:
+            StudyError: not there, not open to this account, no network, or as of the class.
+        """
+        name = str(name_or_folder)
+        if not is_folder(name):
+            if is_path(name):
+                raise StudyError(
+                    f"{name}: no such folder; expected an exported run, or a repository of the hub "
+                    "such as 'owner/winner'."
+                )
+            return cls(Hub().download(name, revision, FILES), runtime)
+        if revision is not None:
+            raise StudyError(f"revision is '{revision}', but {name} is a folder; expected none.")
+        return cls(name, runtime)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Copy the exported run to a new folder, its model card and models with it.
+
+        Raises:
+            StudyError: the run was not exported, or ``folder`` is there.
+        """
+        copy_export(self._folder, Path(folder))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = True,
+        commit_message: str = "An exported run of siglip-study",
+    ) -> str:
+        """Put the exported run into a repository of the hub, made if need be; gives the commit.
+
+        What ``models/`` holds goes along, under its own licence.
+
+        Args:
+            repo_id: ``owner/name``.
+            private: whether a repository that is made is for its owner alone.
+            commit_message: first line of the commit.
+
+        Raises:
+            StudyError: the run was not exported, no token that may write, or no network.
+        """
+        require_export(self._folder)
+        return Hub().upload(self._folder, repo_id, FILES, private, commit_message)
 
     def __call__(
         self, clips: Sequence[str | Path], max_new_tokens: int | None = None, batch: int = 8

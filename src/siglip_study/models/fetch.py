@@ -9,16 +9,16 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from siglip_study.base.errors import StudyError, first_line
+from siglip_study.base.errors import StudyError
 from siglip_study.base.jobs import exit_status
 from siglip_study.config import load
 from siglip_study.config.study import Config
+from siglip_study.models.client import Hub
 from siglip_study.models.hub import cached_file, is_folder, read_settings, require_folder
 from siglip_study.study import Study
 
@@ -29,16 +29,6 @@ _SETTINGS = re.compile(r"[\w.-]+\.(json|jinja|model)|(merges|vocab)\.txt")
 _FOREIGN = re.compile(
     r"(pytorch_model|tf_model|flax_model|consolidated|adapter)\b.*|.*\.index\.json"
 )
-#: The account whose pull requests hold what the hub's own converter made of pickles.
-_CONVERTER = "SFconvertbot"
-
-
-@dataclass(frozen=True)
-class Revision:
-    """The files of a model at one commit: name → size in bytes."""
-
-    commit: str
-    sizes: Mapping[str, int]
 
 
 def weight_files(names: Iterable[str]) -> list[str]:
@@ -54,70 +44,6 @@ def setting_files(names: Iterable[str]) -> list[str]:
     """Config, tokenizer, chat template and image settings: root-level text and vocabularies."""
     found = (name for name in names if _SETTINGS.fullmatch(name))
     return sorted(name for name in found if not _FOREIGN.fullmatch(name))
-
-
-class Hub:
-    """The hub, through its client.
-
-    Raises:
-        StudyError: the model is not there, not open to this account, or there is no network.
-    """
-
-    def files(self, model: str, revision: str | None) -> Revision:
-        """All files of a model at a revision (None: its main branch)."""
-        from huggingface_hub import HfApi
-
-        with _sentences(model, revision):
-            info = HfApi().model_info(model, revision=revision, files_metadata=True)
-        sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or []}
-        return Revision(str(info.sha), sizes)
-
-    def converted(self, model: str) -> str | None:
-        """The revision that holds the converter's safetensors; pull requests of others are not."""
-        from huggingface_hub import HfApi
-
-        with _sentences(model, None):
-            requests = HfApi().get_repo_discussions(
-                model, author=_CONVERTER, discussion_type="pull_request"
-            )
-            own = (r.git_reference for r in requests if r.author == _CONVERTER and r.git_reference)
-            return next(own, None)
-
-    def download(self, model: str, revision: str | None, names: list[str]) -> Path:
-        """Bring these files into the local cache; the folder they lie in."""
-        from huggingface_hub import snapshot_download
-
-        with _sentences(model, revision):
-            return Path(snapshot_download(model, revision=revision, allow_patterns=names))
-
-
-@contextmanager
-def _sentences(model: str, revision: str | None) -> Iterator[None]:
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    # The client's connection errors derive from the class above its own, under changing names.
-    connection: Any = HfHubHTTPError.__bases__[0]
-    try:
-        yield
-    except GatedRepoError:
-        raise StudyError(
-            f"{model}: its owner asks for consent; accept the terms on "
-            f"https://huggingface.co/{model}, then run: hf auth login"
-        ) from None
-    except RepositoryNotFoundError:
-        raise StudyError(
-            f"{model}: the hub has no such model, or not for this account; expected the id of a "
-            "public model, or one that you can see after: hf auth login"
-        ) from None
-    except RevisionNotFoundError:
-        raise StudyError(f"{model}: the hub has no revision {revision} of it.") from None
-    except (OSError, ValueError, connection) as error:
-        raise StudyError(f"{model}: the hub cannot be reached ({first_line(error)}).") from None
 
 
 State = Literal["folder", "cached", "incomplete", "absent"]

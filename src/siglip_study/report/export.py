@@ -5,9 +5,9 @@ Run with::
     python -m siglip_study.report.export results/runs/linear_a7daac0c winner/
 
 The folder captions as the run does, on any machine that has this package:
-``python -m siglip_study.captioning winner/ clip.mp4``. ``hf upload NAME winner/`` shares it. It is
-no class that ``AutoModel`` finds: that would be code which a model brings along, and such code is
-never run here.
+``python -m siglip_study.captioning winner/ clip.mp4``. ``VideoCaptioner`` loads, saves and pushes
+it as transformers' models are. It is no class that ``AutoModel`` finds: that would be code which a
+model brings along, and such code is never run here.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from typing import Any
 import yaml
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import atomic_dir, read_json, write_json
+from siglip_study.base.io import atomic_dir, write_json
 from siglip_study.base.jobs import exit_status
+from siglip_study.captioning.exported import MODEL_FILES, fits, read_run
 from siglip_study.data.summary import read_summary
 from siglip_study.models.hub import is_folder, own_file
 from siglip_study.report.page import config_yaml
@@ -32,9 +33,6 @@ from siglip_study.report.words import FILTERS
 from siglip_study.study.cells import RunSpec
 from siglip_study.study.paths import Paths
 
-#: What of a model's folder is copied: never a pickle, never code.
-_COPIED = (".json", ".jinja", ".md", ".model", ".safetensors", ".txt")
-_LICENCES = ("LICENSE", "LICENCE", "NOTICE")
 _PARTS = {"vision": "encoder", "llm": "language model"}
 
 
@@ -60,10 +58,9 @@ def export_run(run: Path, out: Path, with_models: bool = True) -> None:
     if out.exists():
         raise StudyError(f"{out}: is there already; expected a folder that is not there yet.")
     paths = Paths(run.absolute().parents[1])
-    cell = read_json(run / "cell.json", "cell/1")
+    cell, spec = read_run(run)
     check_checkpoint(run / "checkpoint")
     told = read_answer(paths)
-    spec = RunSpec.model_validate(cell["run"])
     seen = load_transform(spec.vision.model, spec.vision.revision, "vision.model")
     preprocessing = {
         "frames": spec.vision.frames,
@@ -93,8 +90,7 @@ def export_run(run: Path, out: Path, with_models: bool = True) -> None:
 def _copy_model(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for path in source.iterdir():
-        wanted = path.suffix in _COPIED or path.name.startswith(_LICENCES)
-        if wanted and path.is_file():
+        if path.is_file() and fits(path.name, MODEL_FILES):
             shutil.copy(path, target)
 
 

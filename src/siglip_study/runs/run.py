@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from siglip_study import projectors
 from siglip_study.base.errors import Damaged, StudyError
@@ -29,7 +29,13 @@ from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import LlmConfig
 from siglip_study.models.devices import device_of, limit_memory, single
 from siglip_study.models.lent_llm import borrow_llm
-from siglip_study.models.llm import PromptLayout, load_tokenizer, merge_adapters, prompt_layout
+from siglip_study.models.llm import (
+    PromptLayout,
+    add_lora,
+    load_tokenizer,
+    merge_adapters,
+    prompt_layout,
+)
 from siglip_study.models.vlm import VisionLanguageModel
 from siglip_study.runs.clips import Clips, NoiseFeatures, derangement, tokenize_captions
 from siglip_study.study.cells import RunSpec
@@ -90,30 +96,43 @@ def load_projector(folder: Path, model: VisionLanguageModel) -> None:
     Raises:
         StudyError: the checkpoint is absent or damaged, or was made for another architecture.
     """
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith("llm.")}
+    tensors = _tensors_like(own, folder, "projector.safetensors", "projector")
+    model.load_state_dict(tensors, strict=False)
+
+
+def _tensors_like(own: dict[str, Tensor], folder: Path, name: str, of: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's file, which must be named and shaped as ``own``."""
     check_checkpoint(folder)
-    path = folder / "projector.safetensors"
+    path = folder / name
+    if not path.is_file():
+        raise StudyError(f"{path}: no such file; expected the weights of this {of}.")
     tensors = load_file(path)
-    expected = {k: v.shape for k, v in model.state_dict().items() if not k.startswith("llm.")}
-    found = {k: v.shape for k, v in tensors.items()}
+    expected, found = ({k: v.shape for k, v in all_.items()} for all_ in (own, tensors))
     if found != expected:
         differing = sorted(set(found.items()) ^ set(expected.items()))[0][0]
         raise StudyError(
-            f"{path}: tensor '{differing}' does not fit; expected a checkpoint of this projector."
+            f"{path}: tensor '{differing}' does not fit; expected a checkpoint of this {of}."
         )
-    model.load_state_dict(tensors, strict=False)
+    return tensors
 
 
 def load_adapters(folder: Path, llm: nn.Module, config: LlmConfig) -> nn.Module:
     """Put the adapters of a checkpoint on ``llm`` and merge them where that is exact.
 
+    The run says what they are; peft would take modules to import from ``adapter_config.json``, and
+    a pickle where there are no safetensors.
+
     Raises:
-        StudyError: the checkpoint is absent or damaged.
+        StudyError: the checkpoint is absent or damaged, or was made for other adapters.
     """
-    from peft import PeftModel
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     check_checkpoint(folder)
-
-    adapted = PeftModel.from_pretrained(llm, folder / "lora", is_trainable=False)
+    adapted: Any = add_lora(llm, config.lora).eval().requires_grad_(False)
+    own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    tensors = _tensors_like(own, folder, "lora/adapter_model.safetensors", "LLM's adapters")
+    set_peft_model_state_dict(adapted, tensors)
     return merge_adapters(adapted, config)
 
 
