@@ -1,5 +1,6 @@
 # The study that the config spells out. Everything a rule knows about cells and paths it asks here.
 import gc
+import os
 import re
 import sys
 from pathlib import Path
@@ -104,9 +105,9 @@ GPU = {
 }
 # A training job works on several GPUs; what it computes does not depend on how many.
 TRAINING_GPUS = {**GPU, "gpu": 0 if ON_CPU else CONFIG.runtime.gpus}
-REPORT_FILES = [
-    str(path) for path in sorted((HOUSE / "report").rglob("*")) if path.is_file()
-]
+# By a name that stays when the whole folder moves.
+TEMPLATES = Path(os.path.relpath(HOUSE / "report"))
+REPORT_FILES = [str(path) for path in sorted(TEMPLATES.rglob("*")) if path.is_file()]
 CLIPS = {split: PATHS.clips(split) for split in SPLITS}
 FEATURES = {
     encoder: {split: PATHS.features(encoder, split) for split in SPLITS}

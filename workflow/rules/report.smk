@@ -80,7 +80,7 @@ rule report:
         "../../environment.yml"
     params:
         report=CONFIG.report.model_dump(),
-        templates=lambda wildcards: str(HOUSE / "report"),
+        templates=lambda wildcards: str(TEMPLATES),
         version=PAGE_VERSION,
     message:
         "writing the report"

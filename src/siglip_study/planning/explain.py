@@ -50,7 +50,7 @@ _KEYS = {
     "stop": "scorer.stop_if_blind",
     "language": "data.language",
     "metrics": "the metrics",
-    "templates": "the project's folder",
+    "templates": "the folder of the page's templates",
     "run_keys": "the cell",
 }
 _CAUSES = {
