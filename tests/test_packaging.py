@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tomllib
 from argparse import ArgumentParser
-from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from itertools import dropwhile
 from pathlib import Path
@@ -20,16 +19,12 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from snakemake.cli import parse_args as snakemake_options
+from support.pages import COMMANDS, PAGES, ROOT, fenced
 
 from siglip_study.config import load
 from siglip_study.models.fetch import models_of
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PAGES = [
-    *(ROOT / name for name in ("README.md", "README.ko.md", "CONTRIBUTING.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
-]
 LIBRARY_FILE = re.compile(
     r"\b(?:config|docs|workflow|src|resources|report|tests)/[\w./-]*\w/?|\brequirements[\w-]*\.txt"
 )
@@ -48,22 +43,15 @@ def pins(entries: list[str]) -> dict[str, Requirement]:
     return {canonicalize_name(requirement.name): requirement for requirement in found}
 
 
-def fenced(page: Path) -> list[str]:
-    """The shell blocks of a page."""
-    return re.findall(r"^```bash\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
-
-
-def commands(page: Path) -> Iterator[str]:
-    """Those of a page's shell blocks that run something of an environment."""
-    for line in "".join(fenced(page)).replace("\\\n", " ").splitlines():
-        for command in line.split("&&"):
-            words = shlex.split(command, comments=True)
-            words = list(dropwhile(lambda word: "=" in word, words))
-            if words and words[0].rpartition("/")[2] in ("python", "snakemake", "pytest", "pip"):
-                yield shlex.join(words)
-
-
-COMMANDS = sorted({command for page in PAGES for command in commands(page)})
+#: Those that run something of an environment, without the variables before them.
+OF_THE_ENVIRONMENT = sorted(
+    {
+        shlex.join(words)
+        for command in COMMANDS
+        if (words := list(dropwhile(lambda word: "=" in word, shlex.split(command))))
+        and words[0].rpartition("/")[2] in ("python", "snakemake", "pytest", "pip")
+    }
+)
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
@@ -190,7 +178,7 @@ def test_the_commands_that_a_page_names_are_modules(page: Path) -> None:
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", OF_THE_ENVIRONMENT)
 def test_a_command_of_a_page_is_one_that_its_parser_takes(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +206,7 @@ def test_a_command_of_a_page_is_one_that_its_parser_takes(
 
 def test_the_cluster_page_fetches_the_models_of_the_study() -> None:
     page = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
-    assert "-m siglip_study.models fetch config/study.yaml" in page
+    assert "-m siglip_study.models fetch config/mine.yaml" in page
     pinned = {m.key for m in models_of(load(ROOT / "config/study.yaml")) if m.revision}
     assert pinned == {"llm.model", "scorer.model"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
+from support.pages import ROOT, arguments, documented
 
 from siglip_study.base.errors import StudyError
 from siglip_study.metrics.grounding import standardised_margin
@@ -344,6 +346,21 @@ def test_one_seed_and_no_figures_within_category(tmp_path: Path, capsys) -> None
     assert "40 source videos and 1 seed (M above 0, M within category is unknown" in said
 
 
+def test_what_the_page_says_is_printed_is_printed(capsys) -> None:
+    line = documented(
+        ".venv/bin/python -m siglip_study.planning.power --sd 1 --groups 60 --projectors 4"
+        " --seed-sd .03 .03 .4 .1 --difference .5"
+    )
+    assert main(arguments(line)) == 0
+    page = (ROOT / "docs/ranking.md").read_text("utf-8")
+    (shown,) = re.findall(r"and prints:\n\n```\n(.*?)```", page, re.S)
+    number, said = re.compile(r"\d+\.?\d*"), capsys.readouterr().out
+    assert number.sub("", said) == number.sub("", shown)
+    # Simulated: other machines' last bits may fall on the other side of a threshold.
+    figures = (np.array(number.findall(text), float) for text in (said, shown))
+    np.testing.assert_allclose(*figures, rtol=0.02)
+
+
 # ---- After a study.
 
 
@@ -361,7 +378,11 @@ def test_a_finished_study_tells_what_each_pair_would_gain_and_cost(tmp_path: Pat
         circumstances=Circumstances(hours=hours),
     )
     write_ranking(tmp_path / "ranking.json", found)
-    assert main(["--ranking", str(tmp_path / "ranking.json"), "--more", "2"]) == 0
+    line = documented(
+        ".venv/bin/python -m siglip_study.planning.power --ranking results/tables/ranking.json",
+        {"results/tables": tmp_path},
+    )
+    assert main([*arguments(line), "--more", "2"]) == 0
     said = capsys.readouterr().out
     for pair in found.plans:
         (line,) = [line for line in said.splitlines() if line.startswith(f"{pair.a} - {pair.b}")]

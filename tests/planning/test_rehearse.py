@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.pages import arguments, documented
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_json
@@ -116,15 +117,19 @@ def test_the_command_works_without_snakemake_and_tables(tmp_path):
         "from siglip_study.planning.__main__ import main\n"
         "raise SystemExit(main(sys.argv[1:]))\n"
     )
-    config = ROOT / "config" / "study.yaml"
+    line = documented(
+        ".venv/bin/python -m siglip_study.planning config/mine.yaml --gpu rtx4090 --train 5000"
+        " --held-out 400 --caption-tokens 200",
+        {"config/mine.yaml": ROOT / "config/study.yaml"},
+    )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(config), "--gpu", "h100", "--out", str(tmp_path)],
+        [sys.executable, "-c", program, *arguments(line), "--out", str(tmp_path)],
         capture_output=True,
         text=True,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Rehearsal on" in done.stdout
+    assert "Rehearsal on" in done.stdout and "5000 train, 400 held_out" in done.stdout
     assert json.loads((tmp_path / "rehearsal.json").read_text("utf-8"))["schema"] == "rehearsal/2"
 
 

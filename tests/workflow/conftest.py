@@ -13,6 +13,7 @@ from typing import IO
 
 import pytest
 import yaml
+from support.pages import shell
 
 from siglip_study.planning.explain import Due, due_steps
 from tools.fault_campaign import PARTS
@@ -54,6 +55,8 @@ class House:
             source = ROOT / part
             copy = shutil.copytree if source.is_dir() else shutil.copy2
             copy(source, folder / part)
+        # An environment as the pages have their reader make it.
+        (folder / ".venv").symlink_to(sys.prefix, target_is_directory=True)
         # The process that runs the tests may itself run under Snakemake's or the hub's settings.
         self._env = {k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE_")}
         self._env |= {
@@ -92,6 +95,21 @@ class House:
             encoding="utf-8",
             timeout=timeout,
         )
+        return Run(done.returncode, done.stdout)
+
+    def shell(
+        self, command: str, folder: Path | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command as a page spells it, in the study's folder or another, without a GPU."""
+        env = self._env | {"CUDA_VISIBLE_DEVICES": ""} | variables
+        return shell(command, folder or self.folder, env)
+
+    def planned(self, command: str) -> Run:
+        """What Snakemake would do at a command of a page, which stays as it is spelled."""
+        profile = self.folder / "only_plan/profile.yaml"
+        profile.parent.mkdir(exist_ok=True)
+        profile.write_text("dry-run: true\n", "utf-8")
+        done = self.shell(f"{command} 2>&1", SNAKEMAKE_PROFILE=str(profile.parent))
         return Run(done.returncode, done.stdout)
 
     def due(self, config: Path, library: Path | None = None) -> list[Due]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support.pages import documented
 
 from siglip_study.config import load
 from siglip_study.study.grid import Study
@@ -22,7 +23,11 @@ def house(new_house: Callable[[], Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def demo_plan(house: Any) -> Any:
-    plan = house.snakemake("--dry-run")
+    assert house.shell(documented("cp config/config.yaml config/mine.yaml")).returncode == 0
+    line = documented(
+        ".venv/bin/snakemake --cores 1 --resources gpu=1 --dry-run --configfile config/mine.yaml"
+    )
+    plan = house.planned(line)
     assert plan.status == 0, plan.text
     return plan
 

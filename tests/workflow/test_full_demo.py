@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from support.pages import documented
 from support.whole_page import check_whole_page
 
 pytestmark = pytest.mark.full
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.full
 @pytest.fixture(scope="module")
 def demo(new_house: Callable[[], Any]) -> Any:
     house = new_house()
-    house.flags = ("--cores", "all", "--resources", "gpu=1")
+    line = documented(".venv/bin/snakemake --cores all --resources gpu=1")
+    house.flags = tuple(line.split()[1:])
     run = house.snakemake(timeout=3600)
     assert run.status == 0, run.text[-6000:]
     return house

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -20,10 +19,12 @@ from urllib.parse import quote
 
 import polars as pl
 import pytest
+from support.pages import arguments, documented
 
+from siglip_study.captioning import __main__ as captioning
 from siglip_study.config import load
 from siglip_study.config.study import RuntimeConfig
-from siglip_study.planning import look
+from siglip_study.planning import look, power
 from siglip_study.planning.explain import STEPS, Due
 from siglip_study.report import compare
 
@@ -67,7 +68,7 @@ def spoil(clips: Path) -> None:
     (labels / "broken_label.json").write_bytes(label[: len(label) // 2])
 
 
-def own_clips(root: Path) -> dict[str, Any]:
+def own_clips(root: Path | str) -> dict[str, Any]:
     """Keys of a study of clips in ``root``."""
     return {"demo": None, "data": {"root": str(root)}}
 
@@ -76,18 +77,19 @@ def own_clips(root: Path) -> dict[str, Any]:
 def study(new_house: Callable[[], Any]) -> Any:
     """A house in which the small study has run, with its config and what the run printed.
 
-    Its clips are those of a demo, and lie in ``clips`` as a user's own.
+    Its clips are those of a demo, and lie in ``data/mine`` as a user's own.
     """
     house = new_house()
     demo = house.write_config("demo.yaml")
     made = house.snakemake("results/demo/files.json", config=demo)
     assert made.status == 0, made.text
-    house.clips = house.folder / "clips"
+    house.clips = house.folder / "data/mine"
+    house.clips.parent.mkdir()
     (house.folder / "results/demo").rename(house.clips)
     (house.clips / "files.json").unlink()
     disguise(house.clips)
     spoil(house.clips)
-    house.config = house.write_config("two_cells.yaml", **own_clips(house.clips))
+    house.config = house.write_config("mine.yaml", **own_clips("data/mine"))
     house.run = house.snakemake(config=house.config)
     assert house.run.status == 0, house.run.text[-6000:]
     return house
@@ -182,40 +184,110 @@ def test_held_out_captions_are_of_the_split_of_the_role(study: Any) -> None:
         assert len(expected) == 12
 
 
-def test_an_exported_run_captions_elsewhere_as_the_study_did(study: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def captioned(study: Any, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A run, and what it said of ``clip.mp4`` and those in ``folder`` that lie below ``tmp_path``.
+
+    They are held-out clips of the study, elsewhere; one that is broken lies among them.
+    """
     run = next((study.folder / "results/runs").glob("linear_*"))
     records = json.loads((run / "captions.json").read_text("utf-8"))["records"]
-    told = {r["id"]: r["caption"] for r in records if r["condition"] == "matched"}
+    captions = {r["id"]: r["caption"] for r in records if r["condition"] == "matched"}
     rows = pl.read_parquet(study.folder / "results/data/manifest.parquet")
-    rows = rows.filter(pl.col("id").is_in(list(told))).select("id", "path").tail(4)
-    videos = dict(rows.iter_rows())
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"no video")
-    clips = [str(study.clips / path) for path in videos.values()]
-    command = [sys.executable, "-m", "siglip_study.report.export", run, tmp_path / "winner"]
-    subprocess.run(command, cwd=study.folder, check=True)
-    config = load(tmp_path / "winner/config.yaml")
-    assert config.projectors == load(study.config).projectors
-    # There, no path of the study's config leads anywhere.
-    command = [sys.executable, "-m", "siglip_study.captioning", "winner", *clips, broken]
-    done = subprocess.run(
-        [*command, "--device", "cpu"], cwd=tmp_path, capture_output=True, text=True, check=False
+    rows = rows.filter(pl.col("id").is_in(list(captions))).select("id", "path").tail(4)
+    places, paths = ["clip.mp4", *(f"folder/{i}.mp4" for i in range(3))], rows["path"]
+    (tmp_path / "folder").mkdir()
+    for place, path in zip(places, paths, strict=True):
+        shutil.copy(study.clips / path, tmp_path / place)
+    (tmp_path / "folder/broken.mp4").write_bytes(b"no video")
+    return run, dict(zip(places, map(captions.get, rows["id"]), strict=True))
+
+
+def test_an_exported_run_captions_elsewhere_as_the_study_did(
+    study: Any, tmp_path: Path, captioned: tuple[Path, dict[str, str]]
+) -> None:
+    run, captions = captioned
+    winner = tmp_path / "winner"
+    line = documented(
+        ".venv/bin/python -m siglip_study.report.export results/runs/linear_a7daac0c winner/",
+        {"results/runs/linear_a7daac0c": run, "winner/": winner},
     )
-    assert done.returncode == 1, done.stderr  # one of them is broken
-    *said, last = map(json.loads, done.stdout.splitlines())
-    assert [row["caption"] for row in said] == [told[clip] for clip in videos]
-    assert last["caption"] is None and last["error"]
+    assert study.shell(line).returncode == 0
+    assert load(winner / "config.yaml").projectors == load(study.config).projectors
+    # There, no path of the study's config leads anywhere.
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    line = documented(".venv/bin/python -m siglip_study.captioning winner/ clip.mp4")
+    done = study.shell(line, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["caption"] == captions["clip.mp4"]
 
 
-def test_the_commands_of_the_docs_look_at_a_study_and_compare_it(
+def test_a_run_captions_files_and_folders_and_names_what_is_broken(
+    study: Any, tmp_path: Path, captioned: Any, monkeypatch: Any, capsys: Any
+) -> None:
+    run, captions = captioned
+    monkeypatch.chdir(study.folder)
+    of_study = documented(
+        ".venv/bin/python -m siglip_study.captioning results/runs/linear_a7daac0c clip.mp4 folder/"
+        " > captions.jsonl",
+        {
+            "results/runs/linear_a7daac0c": run,
+            "clip.mp4": tmp_path / "clip.mp4",
+            "folder/": tmp_path / "folder",
+        },
+    )
+    of_tutorial = documented(
+        ".venv/bin/python -m siglip_study.captioning results/laptop/runs/linear_199c0350"
+        " data/mine/clips/",
+        {"results/laptop/runs/linear_199c0350": run, "data/mine/clips/": tmp_path},
+    )
+    for line in (of_study, of_tutorial):
+        assert captioning.main([*arguments(line), "--device", "cpu"]) == 1
+        rows = map(json.loads, capsys.readouterr().out.splitlines())
+        told = {str(Path(row["clip"]).relative_to(tmp_path)): row for row in rows}
+        broken = told.pop("folder/broken.mp4")
+        assert broken["caption"] is None and broken["error"]
+        assert {clip: row["caption"] for clip, row in told.items()} == captions
+
+
+def test_a_study_is_looked_at_and_asked_what_it_could_tell(
     study: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(study.folder)
-    assert look.main([str(study.config)]) == 0
-    assert "train" in capsys.readouterr().out
-    for language in ("en", "ko"):
-        assert compare.main(["results", "results", "--language", language]) == 0
+    line = documented(".venv/bin/python -m siglip_study.planning.look config/mine.yaml")
+    assert look.main(arguments(line)) == 0
+    assert "train: 24 clips" in capsys.readouterr().out
+    line = documented(".venv/bin/python -m siglip_study.planning.power config/mine.yaml")
+    assert power.main(arguments(line)) == 0
+    assert "2 projectors" in capsys.readouterr().out
+
+
+def test_two_studies_are_compared_in_both_languages(
+    study: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(study.folder)
+    both = {"results/a": "results", "results/b": "results"}
+    for line in (
+        documented(".venv/bin/python -m siglip_study.report.compare results/a results/b", both),
+        documented(
+            ".venv/bin/python -m siglip_study.report.compare results/a results/b > comparison.md",
+            both,
+        ),
+        documented(
+            ".venv/bin/python -m siglip_study.report.compare results/a results/b --language ko",
+            both,
+        ),
+    ):
+        assert compare.main(arguments(line)) == 0
         assert capsys.readouterr().out.count("linear") > 1
+
+
+def test_the_names_of_the_runs_stand_in_the_first_columns_of_a_table(study: Any) -> None:
+    line = documented("cut -d, -f1-4 results/laptop/tables/runs.csv", {"results/laptop": "results"})
+    table = study.shell(line).stdout
+    head, *rows = (row.split(",") for row in table.splitlines())
+    assert head == ["projector", "cell", "seed", "gate"] and len(rows) == 2
+    assert all((study.folder / "results/runs" / cell).is_dir() for _, cell, *_ in rows)
 
 
 def test_broken_files_are_rejected_by_name_and_reason(study: Any) -> None:
@@ -238,21 +310,58 @@ def test_no_half_file_and_no_resume_state_is_left(study: Any) -> None:
     assert not states
 
 
-def test_a_second_run_starts_no_job(study: Any) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        documented(
+            ".venv/bin/snakemake --cores all --resources gpu=1 --configfile config/mine.yaml"
+        ),
+        documented(
+            ".venv/bin/snakemake --cores 16 --resources gpu=4 --configfile config/mine.yaml"
+        ),
+        documented(
+            ".venv/bin/snakemake --workflow-profile profiles/slurm --configfile config/mine.yaml"
+        ),
+        documented(
+            ".venv/bin/snakemake --workflow-profile profiles/slurm --configfile config/mine.yaml"
+            " --set-resources stage2:runtime=1440"
+        ),
+    ],
+)
+def test_a_second_run_starts_no_job_wherever_it_would_run_them(study: Any, line: str) -> None:
     before = (study.folder / "results/report.html").stat().st_mtime_ns
-    again = study.snakemake(config=study.config)
-    assert again.status == 0 and again.jobs == {}
+    again = study.shell(line)
+    assert again.returncode == 0 and "Nothing to be done" in again.stderr, again.stderr
     assert (study.folder / "results/report.html").stat().st_mtime_ns == before
 
 
-def test_a_study_moved_to_another_machine_runs_nothing(study: Any, new_house: Any) -> None:
-    """Its results alone go into a fresh checkout, its clips to another folder."""
+def test_the_results_in_a_fresh_checkout_and_the_clips_elsewhere_run_nothing(
+    study: Any, new_house: Any
+) -> None:
     house = new_house()
     shutil.rmtree(house.folder / "results", ignore_errors=True)
     shutil.copytree(study.folder / "results", house.folder / "results")
     shutil.copytree(study.clips, house.folder / "elsewhere")
-    config = house.write_config("two_cells.yaml", **own_clips(house.folder / "elsewhere"))
-    assert house.due(config) == []
+    house.write_config("mine.yaml", **own_clips(house.folder / "elsewhere"))
+    line = documented(".venv/bin/python -m siglip_study.planning.explain config/mine.yaml")
+    assert house.shell(line).stdout.startswith("Nothing would run"), house.shell(line).stderr
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="no rsync on the PATH")
+def test_a_study_moved_to_another_machine_runs_nothing(study: Any, tmp_path: Path) -> None:
+    here, other = tmp_path / "here", tmp_path / "other"
+    here.mkdir(), other.mkdir()
+    (here / "siglip-study").symlink_to(study.folder)
+    # rsync starts itself there through a program that takes the machine's name and a command.
+    remote = tmp_path / "remote"
+    remote.write_text(f'#!/bin/sh\n[ "$1" = other ] && shift && cd {other} && exec "$@"\n')
+    remote.chmod(0o755)
+    line = documented("rsync -a siglip-study/ other:siglip-study/")
+    moved = study.shell(line, folder=here, RSYNC_RSH=str(remote))
+    assert moved.returncode == 0, moved.stderr
+    line = documented(".venv/bin/snakemake --cores all --configfile config/mine.yaml")
+    there = study.shell(line, folder=other / "siglip-study")
+    assert there.returncode == 0 and "Nothing to be done" in there.stderr, there.stderr
 
 
 def test_a_comment_in_the_config_reruns_nothing(study: Any) -> None:
