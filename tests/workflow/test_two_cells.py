@@ -26,7 +26,7 @@ from siglip_study.config import load
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.planning import look, power
 from siglip_study.planning.explain import STEPS, Due
-from siglip_study.report import compare
+from siglip_study.report import compare, export
 
 BROKEN = {
     # id → file and bytes; the truncated clip and the broken label are made from real ones.
@@ -204,15 +204,16 @@ def captioned(study: Any, tmp_path: Path) -> tuple[Path, dict[str, str]]:
 
 
 def test_an_exported_run_captions_elsewhere_as_the_study_did(
-    study: Any, tmp_path: Path, captioned: tuple[Path, dict[str, str]]
+    study: Any, tmp_path: Path, captioned: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, captions = captioned
+    monkeypatch.chdir(study.folder)
     winner = tmp_path / "winner"
     line = documented(
         ".venv/bin/python -m siglip_study.report.export results/runs/linear_a7daac0c winner/",
         {"results/runs/linear_a7daac0c": run, "winner/": winner},
     )
-    assert study.shell(line).returncode == 0
+    assert export.main(arguments(line)) == 0
     assert load(winner / "config.yaml").projectors == load(study.config).projectors
     # There, no path of the study's config leads anywhere.
     (tmp_path / ".venv").symlink_to(sys.prefix)
@@ -317,12 +318,6 @@ def test_no_half_file_and_no_resume_state_is_left(study: Any) -> None:
             ".venv/bin/snakemake --cores all --resources gpu=1 --configfile config/mine.yaml"
         ),
         documented(
-            ".venv/bin/snakemake --cores 16 --resources gpu=4 --configfile config/mine.yaml"
-        ),
-        documented(
-            ".venv/bin/snakemake --workflow-profile profiles/slurm --configfile config/mine.yaml"
-        ),
-        documented(
             ".venv/bin/snakemake --workflow-profile profiles/slurm --configfile config/mine.yaml"
             " --set-resources stage2:runtime=1440"
         ),
@@ -368,7 +363,11 @@ def test_a_comment_in_the_config_reruns_nothing(study: Any) -> None:
     text = study.config.read_text("utf-8")
     config = study.config.with_name("comment.yaml")
     config.write_text("# a remark\n" + text, encoding="utf-8")
-    assert study.snakemake("--dry-run", config=config).jobs == {}
+    line = documented(
+        ".venv/bin/snakemake --cores 16 --resources gpu=4 --configfile config/mine.yaml",
+        {"config/mine.yaml": config},
+    )
+    assert study.planned(line).jobs == {}
 
 
 # ---- What one change runs again: the table of docs/what-runs-again.md, row by row.
@@ -572,7 +571,12 @@ def test_a_result_that_is_gone_is_due_again(
 def test_what_is_explained_is_what_snakemake_would_run(study: Any, tmp_path: Path) -> None:
     keys, _ = CHANGES["a clip more in report, and a learning rate more"](study, tmp_path)
     config = study.write_config("changed.yaml", **keys)
-    plan = study.snakemake("--dry-run", config=config)
+    plan = study.planned(
+        documented(
+            ".venv/bin/snakemake --workflow-profile profiles/slurm --configfile config/mine.yaml",
+            {"config/mine.yaml": config},
+        )
+    )
     due = study.due(config)
     assert Counter(step.rule for step in due) == {k: n for k, n in plan.jobs.items() if k != "all"}
     assert {step.of for step in due if step.rule == "stage2"} == plan.cells("stage 2")
