@@ -26,7 +26,7 @@ from siglip_study.config import load
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.planning import look, power
 from siglip_study.planning.explain import STEPS, Due
-from siglip_study.report import compare, export
+from siglip_study.report import beside, compare, export
 
 BROKEN = {
     # id → file and bytes; the truncated clip and the broken label are made from real ones.
@@ -281,6 +281,29 @@ def test_two_studies_are_compared_in_both_languages(
     ):
         assert compare.main(arguments(line)) == 0
         assert capsys.readouterr().out.count("linear") > 1
+
+
+def test_a_notebook_s_figures_stand_beside_the_study(
+    study: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(study.folder)
+    made = {
+        "final_metrics.json": '{"meteor": 0.06, "final": {"diversity": 0.11}}',
+        "training_log.csv": "epoch,distinct_ratio\n1,0.25\n",
+    }
+    for name, text in made.items():
+        (tmp_path / name).write_text(text)
+    line = documented(
+        ".venv/bin/python -m siglip_study.report.beside results final_metrics.json"
+        " training_log.csv --as distinct_ratio=final.diversity > beside.md",
+        {name: tmp_path / name for name in made},
+    )
+    assert beside.main(arguments(line)) == 0
+    out = capsys.readouterr().out
+    assert all(told in out for told in ("0.0600", "0.110", "0.250", "query_abstractor"))
 
 
 def test_the_names_of_the_runs_stand_in_the_first_columns_of_a_table(study: Any) -> None:

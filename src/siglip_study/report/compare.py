@@ -6,7 +6,7 @@ Run with::
 
 Both studies' projectors are ranked together, by the procedure that ranks one study's: the same
 tests, Holm over all pairs of both. Studies whose scores cannot be compared are refused, with every
-reason. Published figures stand in the page of a study with presets; nothing tests them.
+reason. Figures from elsewhere stand beside a study's in ``siglip_study.report.beside``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from siglip_study.ranking.selection import read_selection
 from siglip_study.report.language import LANGUAGES, Language
 from siglip_study.report.results import read_answer
 from siglip_study.report.tables import read_table
-from siglip_study.report.text_tables import markdown
+from siglip_study.report.text_tables import code_span, markdown, table_cell
 from siglip_study.report.wording.claims import better_study
 from siglip_study.report.wording.conclusion import answer
 from siglip_study.report.wording.gate import gate_name
@@ -178,7 +178,7 @@ def comparison(a: FinishedStudy, b: FinishedStudy, language: Language = "en") ->
     keys = differing_keys(
         *({k: v for k, v in own.config.items() if k not in _NO_RESULT} for own in (a, b))
     )
-    settings = [(f"`{key}`", *map(_cell, values)) for key, values in keys.items()]
+    settings = [(code_span(key), *map(table_cell, values)) for key, values in keys.items()]
     same = [
         f"- {label}: the same {len(runs)} runs in both, by every key that they depend on"
         for label, runs in a.runs.items()
@@ -237,11 +237,6 @@ def _turned(test: PairTest) -> PairTest:
     )
     turned = replace(test, a=test.b, b=test.a, difference=-test.difference, low=low, high=high)
     return replace(turned, joint_low=joint_low, joint_high=joint_high)
-
-
-def _cell(value: Any) -> str:
-    """A value of the config in a table's cell."""
-    return "–" if value is None else " ".join(str(value).replace("|", "\\|").split())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,21 +214,27 @@ def published_view(
         rows = [_published(run, gate or {}) for run in runs]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise StudyError(f"{path}: expected published runs under 'runs' ({error!r}).") from None
-    # The human captions, and each projector's mean over its report seeds.
+    return {"rows": rows, "own": own_figures(cells, BESIDE)}
+
+
+def own_figures(cells: list[dict[str, Any]], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Figures of the human captions and of each projector, its mean over its report seeds.
+
+    Rows with a ``label`` and a value, or None, under each of ``metrics``, columns of ``cells``.
+    """
     groups: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         if cell["role"] == "references":
             groups.setdefault("references", []).append(cell)
         elif cell["role"] == "report":
             groups.setdefault(str(cell["projector"]), []).append(cell)
-    own = [
+    return [
         {
             "label": ROLES.get(label, Text.same(label)),
-            **{name: mean([row[name] for row in found]) for name in BESIDE},
+            **{name: mean([row[name] for row in found]) for name in metrics},
         }
         for label, found in groups.items()
     ]
-    return {"rows": rows, "own": own}
 
 
 def _published(run: dict[str, Any], gate: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,12 @@ Figures have three significant digits.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from siglip_study.report.words import p_value, rank_interval, significant, size, span
+from siglip_study.report.words import p_value, rank_interval, significant, size, span, visible
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -44,6 +45,20 @@ def booktabs(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
             "",
         ]
     )
+
+
+def table_cell(value: Any) -> str:
+    """A value of the data in a cell of :func:`markdown`: one line, and no HTML."""
+    text = "–" if value is None else " ".join(visible(str(value)).split())
+    return html.escape(text, quote=False).replace("|", "\\|")
+
+
+def code_span(text: str) -> str:
+    """A name of the data as Markdown's code, whatever stands in it, in a cell too."""
+    text = " ".join(visible(text).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if "`" in text else ""
+    return f"{fence}{pad}{text}{pad}{fence}".replace("|", "\\|")
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
