@@ -31,10 +31,10 @@ def _real(path: Path) -> Path:
 
 def _within(root: Path, path: Path) -> Path | None:
     """``path`` relative to ``root``, as both are written, else with their links resolved."""
-    for at, base in ((path.absolute(), root.absolute()), (_real(path), _real(root))):
-        written = Path(os.path.normpath(at))
-        if written.is_relative_to(os.path.normpath(base)):
-            return written.relative_to(os.path.normpath(base))
+    for spelt in (Path.absolute, _real):
+        at, base = Path(os.path.normpath(spelt(path))), Path(os.path.normpath(spelt(root)))
+        if at.is_relative_to(base):
+            return at.relative_to(base)
     return None
 
 
@@ -194,6 +194,8 @@ class FileFinder:
         self._source = source
         self._base = source.root / (source.video_folder or "")
         self._suffixes = suffixes
+        #: Folders of files that were found, and whether each lies in the dataset's own.
+        self._inside: dict[Path, bool] = {}
         self._by_stem: dict[str, list[str]] | None = None
         self._listed: dict[Path, dict[str, str]] = {}
 
@@ -206,19 +208,30 @@ class FileFinder:
         Raises:
             LabelError: there is none, more than one, or it leads outside the dataset's folder.
         """
-        root, follow = self._source.root, self._source.follow_links
+        root = self._source.root
         try:
             inside = _within(root, self._base / name)
             if inside is None:
                 raise LabelError("outside: the path leads outside the dataset's folder")
-            path = root / inside if (root / inside).is_file() else self._composed(inside)
-            if path is None or not path.is_file():
+            written = root / inside
+            path = written if written.is_file() else self._composed(inside)
+            if path is None or not (path is written or path.is_file()):
                 return self._by_name(name)
-            if not is_inside(root, path, follow):
+            if not self._leads_inside(path):
                 raise LabelError("outside: the path leads outside the dataset's folder")
         except OSError as error:  # a name that no file can have
             raise LabelError(f"label without clip: {error.strerror}") from error
         return path.relative_to(root).as_posix()
+
+    def _leads_inside(self, path: Path) -> bool:
+        # Links of folders are followed once for all their files: a call of the system a folder on
+        # the way, which on a network's file system is most of what reading a table costs.
+        root, follow = self._source.root, self._source.follow_links
+        if path.is_symlink():
+            return is_inside(root, path, follow)
+        if path.parent not in self._inside:
+            self._inside[path.parent] = is_inside(root, path.parent, follow)
+        return self._inside[path.parent]
 
     def _composed(self, relative: Path) -> Path | None:
         path = self._source.root
