@@ -8,12 +8,13 @@ from pathlib import Path
 import siglip_study
 from siglip_study.base.errors import Damaged, StudyError
 from siglip_study.base.head import StartedWith, begin, follow, take_lead
+from siglip_study.base.io import file_digests
 from siglip_study.base.jobs import made_anew
 
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed, read as read_config
 from siglip_study.data.fingerprint import split_digests
-from siglip_study.study.cells import HELD_OUT, SPLITS, TRAINED_ON
+from siglip_study.study.cells import HELD_OUT, SPLITS, TRAINED_ON, keys_hash
 from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
 
@@ -105,8 +106,9 @@ GPU = {
 }
 # A training job works on several GPUs; what it computes does not depend on how many.
 TRAINING_GPUS = {**GPU, "gpu": 0 if ON_CPU else CONFIG.runtime.gpus}
-# By a name that stays when the whole folder moves.
+# By a name that stays when the whole folder moves, and by content: a fresh checkout's are new.
 TEMPLATES = Path(os.path.relpath(HOUSE / "report"))
+TEMPLATES_HASH = keys_hash(file_digests(TEMPLATES))
 REPORT_FILES = [str(path) for path in sorted(TEMPLATES.rglob("*")) if path.is_file()]
 CLIPS = {split: PATHS.clips(split) for split in SPLITS}
 FEATURES = {

@@ -57,7 +57,7 @@ rule report:
         manifest=PATHS.manifest,
         summary=PATHS.manifest_summary,
         trainings=trainings,
-        template=REPORT_FILES,
+        template=ancient(REPORT_FILES),
     output:
         report=report(
             PATHS.report,
@@ -81,6 +81,7 @@ rule report:
     params:
         report=CONFIG.report.model_dump(),
         templates=lambda wildcards: str(TEMPLATES),
+        templates_hash=TEMPLATES_HASH,
         version=PAGE_VERSION,
     message:
         "writing the report"

@@ -51,6 +51,7 @@ _KEYS = {
     "language": "data.language",
     "metrics": "the metrics",
     "templates": "the folder of the page's templates",
+    "templates_hash": "the page's templates",
     "run_keys": "the cell",
 }
 _CAUSES = {
