@@ -157,14 +157,15 @@ def test_the_next_job_waits_until_all_is_tidy(run, tmp_path):
 
 # ---- A GPU that a kept process holds: somebody else's as soon as it is asked for.
 
-#: Takes a GPU, under locks of this test's own, and more than half of its memory.
+#: Takes all GPUs, under locks of this test's own, and more than half of the memory of one.
 TAKE = """
 import os, torch
 from pathlib import Path
 from siglip_study.models import devices
 os.environ.pop("SIGLIP_STUDY_GPUS_TAKEN", None)
 devices.FOLDER = Path({locks!r})
-total = torch.cuda.mem_get_info(devices.pick_device("cuda"))[1]
+device = devices.pick_device("cuda", len(devices.gpus_of_machine()))
+total = torch.cuda.mem_get_info(device)[1]
 taken = torch.empty(total * 6 // 10, dtype=torch.uint8, device="cuda")
 """
 

@@ -218,10 +218,15 @@ def test_runs_of_one_seed_that_report_a_half_each_are_told_apart():
     assert run_name(study(epoch(1, 1, 0.3))).en == "Tuning run"
 
 
+#: Of the table below the runs.
+FIGURES = "Where the video was lost, in figures"
+
+
 def test_the_page_shows_the_sentences_and_draws_the_figures(page):
     section = part(page, "runs")
     assert "became alike in epoch 2 of stage 1" in section
     assert "one learned constant for every video, by design" in section
+    assert FIGURES in section
     titles = [label(f"charts.diag.{name}").en for name in DIAGNOSED]
     drawn = section.split('id="figure-diagnosis"')[1].split("</svg>")[0]
     assert [title for title in titles if title not in drawn] == []
@@ -233,4 +238,4 @@ def test_a_study_that_measured_nothing_has_no_section(tmp_path, make_study):
         table = pl.read_parquet(path)
         table.select(c for c in table.columns if "diag_" not in c).write_parquet(path)
     html = made.report()
-    assert 'id="diagnosis"' not in html and "diag-share" not in html
+    assert FIGURES not in html and 'id="figure-diagnosis"' not in html

@@ -6,12 +6,16 @@ import json
 import os
 import signal
 import threading
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import torch
 
 from siglip_study.base.errors import StudyError
+from siglip_study.models import llm
+from siglip_study.models.hub import load_weights
 from siglip_study.models.vlm import VisionLanguageModel
 
 
@@ -35,6 +39,22 @@ def note_loaded(folder, loaded, model) -> None:
     assert not torch.distributed.is_initialized()
     with (folder / "loaded").open("a") as file:
         file.write("once\n")
+
+
+def launch_in_fp32(launch, work, *others) -> None:
+    """``launch`` a training without bf16, in which a GPU's rounding is no more than a CPU's."""
+    launch(partial(_in_fp32, work), *others)
+
+
+def _in_fp32(work, accelerator, *args) -> None:
+    def weights(kind, model, revision, key, dtype, **options):
+        return load_weights(kind, model, revision, key, torch.float32, **options)
+
+    with (
+        mock.patch.object(llm, "load_weights", weights),
+        mock.patch.object(accelerator, "autocast", nullcontext),
+    ):
+        work(accelerator, *args)
 
 
 def launch_short_of_room(launch, folder, work, *others) -> None:

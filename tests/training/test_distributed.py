@@ -55,27 +55,37 @@ def world(tmp_path_factory, micro_config, features):
     return folder
 
 
-def live(world: Path, gpus: int, out: Path, device="cpu", progress=str, both=False):
-    """Stage 1, or both, by so many ranks."""
+#: What two processes add in another order than one, they round otherwise.
+ROUNDING = {"cpu": 1e-4, "cuda": 3e-2, "cuda in fp32": 1e-4}
+EXACT = pytest.param("cuda in fp32", marks=pytest.mark.gpu(count=2))
+
+
+def live(world: Path, gpus: int, out: Path, device="cpu", progress=str, both=False, exact=False):
+    """Stage 1, or both, by so many ranks; ``exact``: in fp32 on a GPU too."""
     cell = Study(parse(json.loads((world / "config.json").read_text()))).tuning[0]
     clips = dict.fromkeys(SIZES, world / "manifest.parquet")
     inputs = Inputs(clips, {split: world / split for split in SIZES})
     runtime = RuntimeConfig(device=device, gpus=gpus, eval_batch_clips=2, save_minutes=1e-9)
-    run_stage(StageJob(1, cell, inputs, out / "s1", out / "r1", runtime, progress))
+    started = partial(ranks.launch_in_fp32, launch) if exact else launch
+    with mock.patch.object(stages, "launch", started):
+        run_stage(StageJob(1, cell, inputs, out / "s1", out / "r1", runtime, progress))
     if both:
         loaded = partial(ranks.note_loaded, out)
         job = StageJob(2, cell, inputs, out / "s2", out / "r2", runtime, str, out / "s1", loaded)
-        with mock.patch.object(stages, "launch", partial(ranks.launch_short_of_room, launch, out)):
+        short = partial(ranks.launch_short_of_room, started, out)
+        with mock.patch.object(stages, "launch", short):
             run_stage(job)
 
 
-@pytest.fixture(scope="module", params=DEVICES)
+@pytest.fixture(scope="module", params=[*DEVICES, EXACT])
 def ends(request, world):
-    """Both stages by one process and by two, and how far apart rounding may take them."""
+    """Both stages by one process and by two, and how they were computed."""
+    device, _, exact = request.param.partition(" in ")
     folders = [world / f"{request.param}{gpus}" for gpus in (1, 2)]
-    for gpus, folder in enumerate(folders, start=1):
-        live(world, gpus, folder, device=request.param, both=True)
-    return *folders, 1e-4 if request.param == "cpu" else 3e-2  # bf16
+    # Two first: a process keeps the GPUs that it took, and sees no other.
+    for gpus, folder in ((2, folders[1]), (1, folders[0])):
+        live(world, gpus, folder, device=device, both=True, exact=bool(exact))
+    return *folders, request.param
 
 
 def weights(stage: Path) -> dict[str, torch.Tensor]:
@@ -86,7 +96,7 @@ def weights(stage: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("stage", ["s1", "s2"])
 def test_two_ranks_train_what_one_trains(ends, stage):
-    one, two, rel = ends[0] / stage, ends[1] / stage, ends[2]
+    one, two, rel = ends[0] / stage, ends[1] / stage, ROUNDING[ends[2]]
     steps = [pl.read_parquet(folder / "steps.parquet") for folder in (one, two)]
     assert steps[0]["samples"].to_list()[:3] == [5, 5, 1]
     for column in ("samples", "target_tokens", "epoch", "lr_projector"):
@@ -98,8 +108,9 @@ def test_two_ranks_train_what_one_trains(ends, stage):
             assert b[column].to_list() == pytest.approx(a[column].to_list(), rel=rel)
     expected, found = weights(one), weights(two)
     assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert float((found[name] - tensor).norm() / tensor.norm()) < rel, name
+    if ends[2] != "cuda":  # Adam steps by a gradient's sign, which bf16 rounds where it is near 0
+        for name, tensor in expected.items():
+            assert float((found[name] - tensor).norm() / tensor.norm()) < rel, name
 
 
 def test_a_rank_without_room_for_its_clips_has_all_take_the_step_again_in_smaller_passes(ends):

@@ -13,11 +13,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from siglip_study.base.io import write_json
 from siglip_study.features.scorer import Scorer
 from siglip_study.features.store import read_frame_embeddings
 from siglip_study.metrics import siglip
 from siglip_study.metrics.grounding import fit_temperature
 from siglip_study.report.results import read_cell
+from siglip_study.study.grid import SELECTION_SCHEMA
 
 pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[2]
@@ -53,7 +55,7 @@ def study(new_house: Callable[[], Any]) -> Any:
     row |= {"chosen": None, "reports": {"selection": first, "report": second}}
     told["halves"]["selection"]["linear"]["chosen"] = second
     told["halves"]["report"]["linear"]["chosen"] = first
-    path.write_text(json.dumps(told), encoding="utf-8")
+    write_json(path, told, SELECTION_SCHEMA)
     house.run = house.snakemake(config=house.config)
     assert house.run.status == 0, house.run.text[-6000:]
     return house
@@ -145,7 +147,7 @@ def test_everything_in_the_report_is_of_both_halves(study: Any) -> None:
 def test_the_page_tells_the_two_trainings_apart_and_calls_equal_what_is(study: Any) -> None:
     parts = metrics(study, "runs/linear.seed1")["parts"]
     page = (study.results / "report.html").read_text("utf-8")
-    diagnosed = page.split('<section id="diagnosis">')[1].split("</table>")[0]
+    diagnosed = page.split("Where the video was lost, in figures")[1].split("</table>")[0]
     assert all(f"Report run of one half ({cell}), seed 1" in diagnosed for cell in parts.values())
     joined = read_cell(study.results, "linear.seed1", "report")
     assert {half.name for half in joined.halves} == set(parts.values())
@@ -178,7 +180,7 @@ def test_halves_that_agree_plan_no_more_than_one_fresh_cell(study: Any) -> None:
     row = told["projectors"]["linear"]
     row["reports"] = dict.fromkeys(HALVES, row["reports"]["selection"])
     try:
-        path.write_text(json.dumps(told), encoding="utf-8")
+        write_json(path, told, SELECTION_SCHEMA)
         seeds = {"tuning": 0, "report": [1, 2]}
         plan = study.snakemake(
             "--dry-run", config=study.write_config("seeds.yaml", **CHANGES, seeds=seeds)
