@@ -107,7 +107,9 @@ def test_the_least_memory_is_what_the_plan_of_a_training_asks_for(checkpointing)
     # The one layer that is run again is in memory anyway, so that it may as well be kept.
     recomputed = {"auto": 35, "all": 36, "none": 0}[checkpointing]
     for shape in forecast.workload.steps:
-        trained = forecast.projectors[shape.connector][0] + forecast.lora_parameters(shape.stage)
+        trained = forecast.projectors[shape.connector].n_parameters() + forecast.lora_parameters(
+            shape.stage
+        )
         held = estimate.llm_bytes(forecast.models.llm, "nf4") + 4 * trained
         available = forecast.training_bytes(shape) - held
         cost, kept = forecast.training_pass(shape), kept_layers(checkpointing, 36)
@@ -182,7 +184,8 @@ def test_disk(study):
     alone = {"projectors": {"linear": {}}, "controls": {"blind_trained": False}}
     grid = {"learning_rate": [1e-3], "epochs": [1]}
     forecast = estimate.Forecast(study(**alone, grid=grid, seeds={"report": [1]}))
-    ((weights, _, _),) = forecast.projectors.values()
+    (made,) = forecast.projectors.values()
+    weights = made.n_parameters()
     lora, disk = forecast.lora_parameters(), forecast.disk()
     # One tuning run and one that reports, a checkpoint of fp32 weights for each of their stages.
     assert disk.checkpoints == 4 * (2 * weights + 2 * (weights + lora))

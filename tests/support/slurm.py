@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tools.fault_campaign import wait
 
@@ -61,6 +63,13 @@ def why_not() -> str | None:
             )
     if find_spec("snakemake_executor_plugin_slurm") is None:
         return "snakemake-executor-plugin-slurm is not installed"
+    if not os.access("/etc/hosts", os.W_OK):
+        return "/etc/hosts cannot be written here"
+    with TemporaryDirectory() as folder:
+        try:
+            _make_device(Path(folder) / "null")
+        except PermissionError:
+            return "no device files can be made here"
     config = _CONFIG / "slurm.conf"
     if config.exists() and not config.read_text().startswith(_OURS):
         return f"this machine has a Slurm already ({config})"
@@ -73,8 +82,7 @@ def running(state: Path) -> Iterator[None]:
     host = os.uname().nodename.partition(".")[0]
     for part in ("controller", "node"):
         (state / part).mkdir(parents=True)
-    # slurmd wants a device of its own kind; this is a second /dev/null.
-    run("mknod", str(state / "nvidia0"), "c", "1", "3")
+    _make_device(state / "nvidia0")
     if f" {host}\n" not in Path("/etc/hosts").read_text():
         with Path("/etc/hosts").open("a") as hosts:
             hosts.write(f"127.0.0.1 {host}\n")
@@ -109,6 +117,11 @@ def run(*command: str, check: bool = True) -> str:
     """Run a program; what it printed."""
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=check, timeout=60)
     return done.stdout
+
+
+def _make_device(path: Path) -> None:
+    # slurmd wants a device of its own kind; this is a second /dev/null.
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
 
 
 def _start_munge() -> None:

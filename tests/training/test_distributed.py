@@ -132,8 +132,10 @@ def test_ranks_end_with_their_killed_job_and_the_next_one_continues(world, ends,
         f"live(world, {gpus}, out, progress=partial(kill_the_job, out))\n"
     )
     tests = Path(__file__).parents[1]
-    path = os.pathsep.join(map(str, (tests, Path(__file__).parent)))
-    died = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in (Path(__file__).parent, tests):
+            patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        died = subprocess.run([sys.executable, "-c", code])
     assert died.returncode == -signal.SIGKILL
     for rank in json.loads((tmp_path / "ranks.json").read_text()):
         try:

@@ -32,6 +32,7 @@ from siglip_study.planning.workload import (
     model_facts,
     seen_by,
 )
+from siglip_study.projectors.base import Projector
 from siglip_study.study import Study
 from siglip_study.training.memory import GIB, ClipCost, bytes_needed, kept_layers, least_pass
 
@@ -288,19 +289,20 @@ class Forecast:
         return PromptLayout((1,) * before, (1,) * after, (1,) * (before + after), last, last)
 
     @cached_property
-    def projectors(self) -> dict[Connector, tuple[int, int, float]]:
-        """Of each: weights, tokens a video, and FLOP of one clip forward and backward."""
+    def projectors(self) -> dict[Connector, Projector]:
+        """Each laid out without weights."""
         frames = self.config.vision.frames
-        made = {c: self.models.projector(c, frames) for c in self.workload.connectors}
-        return {
-            connector: (p.n_parameters(), p.tokens_per_video(frames), sizes.projector_flops(p))
-            for connector, p in made.items()
-        }
+        return {c: self.models.projector(c, frames) for c in self.workload.connectors}
+
+    @cached_property
+    def projector_flops(self) -> dict[Connector, float]:
+        """FLOP of one clip by each, forward and backward."""
+        return {c: sizes.projector_flops(made) for c, made in self.projectors.items()}
 
     def sequence(self, connector: Connector, caption: int | None = None) -> SequenceShape:
         """A clip's sequence with this connector and a caption of mean (or given) length."""
         around = len(self.layout.before) + len(self.layout.after)
-        prompt = around + self.projectors[connector][1]
+        prompt = around + self.projectors[connector].tokens_per_video(self.config.vision.frames)
         return SequenceShape(prompt, caption or round(self.dataset.mean_tokens))
 
     def lora_parameters(self, stage: int = 2) -> int:
@@ -407,7 +409,8 @@ class Forecast:
     def _step(self, shape: StageShape, gpu: Gpu) -> Cost:
         """An optimizer step, and the memory of the leanest way to take it."""
         lora = self.lora_parameters(shape.stage)
-        parameters, _, flops = self.projectors[shape.connector]
+        parameters = self.projectors[shape.connector].n_parameters()
+        flops = self.projector_flops[shape.connector]
         flops += sizes.training_flops(self.models.llm, self.sequence(shape.connector), lora)
         # The optimizer reads and writes every trained weight, its gradient and moments.
         seconds = gpu.seconds(shape.batch * shape.accumulation * flops)
@@ -427,7 +430,9 @@ class Forecast:
         What is trained, projector and (in stage 2) adapters, is held in fp32.
         """
         llm, config = self.models.llm, self.config
-        trained = self.projectors[shape.connector][0] + self.lora_parameters(shape.stage)
+        trained = self.projectors[shape.connector].n_parameters() + self.lora_parameters(
+            shape.stage
+        )
         kept = kept_layers(config.runtime.checkpointing, llm.layers)
         a_pass = least_pass(self.training_pass(shape), kept)
         # In FP8 a weight is held twice, a byte each.
@@ -489,7 +494,7 @@ class Forecast:
     def _disk(self) -> Disk:
         """Of this part, but for models."""
         work, lora = self.workload, self.lora_parameters()
-        trained = {connector: n for connector, (n, *_) in self.projectors.items()}
+        trained = {c: made.n_parameters() for c, made in self.projectors.items()}
         saved = [trained[connector_of(cell.run)] for cell in work.stage1_cells]
         saved += [trained[connector_of(cell.run)] + lora for cell in work.cells]
         return Disk(
