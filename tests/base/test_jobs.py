@@ -154,3 +154,47 @@ def test_threads_soon_wait_asleep_unless_the_user_says_otherwise(tmp_path, monke
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     assert run(tmp_path, body)[0].stderr == "None\n"
+
+
+# ---- Two processes of one job.
+
+TWIN = """
+import sys
+from pathlib import Path
+from siglip_study.base.jobs import job
+with job("a.log", ["out"]):
+    print("at work", file=sys.__stdout__, flush=True)
+    sys.stdin.readline()
+    with Path("out").open("a") as out:
+        out.write(sys.argv[1])
+"""
+
+
+def start_twins(start_script, *heads):
+    """Two processes of one job, of two heads: the first is at work, the second waits for it."""
+    first = start_script(TWIN, "first", SIGLIP_STUDY_HEAD=heads[0])
+    assert first.stdout.readline() == "at work\n"
+    second = start_script(TWIN, "second", SIGLIP_STUDY_HEAD=heads[1])
+    assert second.stderr.readline() == "waiting for another process that does this job\n"
+    return first, second
+
+
+def test_what_a_process_of_the_same_head_has_done_is_not_done_again(start_script, tmp_path):
+    for twin in start_twins(start_script, "7.1", "7.1"):
+        twin.communicate("go\n")
+        assert twin.returncode == 0
+    assert (tmp_path / "out").read_text() == "first"
+
+
+def test_what_a_process_of_another_head_has_done_is(start_script, tmp_path):
+    for twin in start_twins(start_script, "7.1", "8.1"):
+        twin.communicate("go\n")
+        assert twin.returncode == 0
+    assert (tmp_path / "out").read_text() == "firstsecond"
+
+
+def test_what_a_killed_one_has_not_done_is(start_script, tmp_path):
+    first, second = start_twins(start_script, "7.1", "7.1")
+    first.kill()
+    second.communicate("go\n")
+    assert second.returncode == 0 and (tmp_path / "out").read_text() == "second"
