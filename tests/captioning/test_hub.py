@@ -87,6 +87,17 @@ def test_of_a_repository_only_the_files_of_an_export_are_fetched(
     assert not here & {Path(name).name for name in evil}
 
 
+def test_a_module_that_a_repository_names_is_not_imported(
+    fake_hub: FakeHub, exported: Path
+) -> None:
+    cell = json.loads((exported / "cell.json").read_text("utf-8"))
+    cell["run"] |= {"projector": "antigravity:Projector"}
+    fake_hub.commit(REPO, files(exported) | {"cell.json": json.dumps(cell).encode()})
+    with pytest.raises(StudyError, match="its projector is 'antigravity:Projector', a module"):
+        load(REPO)
+    assert "antigravity" not in sys.modules
+
+
 def test_a_pinned_run_needs_no_network_again(
     fake_hub: FakeHub, captioner: VideoCaptioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

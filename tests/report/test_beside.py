@@ -160,7 +160,9 @@ def test_what_cannot_stand_there_is_one_sentence(
     [
         ("log.csv", "meteor\n", "log.csv: not CSV (it has no row under its head)"),
         ("log.csv", "meteor,loss\n0.1,2\n0.2\n", "its last row has 1 cells for 2 names"),
-        ("log.csv", "meteor,meteor\n0.1,2\n", "its last row has 2 cells for 1 names"),
+        ("log.csv", "meteor,meteor\n0.1,2\n", "it has the key 'meteor' twice"),
+        ("final.json", '{"meteor": 0.1, "meteor": 0.2}', "it has the key 'meteor' twice"),
+        ("final.json", '{"a.b": 1, "a": {"b": 2}}', "it has the key 'a.b' twice"),
         ("log.csv", "meteor\n높음\n", "'meteor' is '높음'; expected meteor, a number from 0 to 1."),
         ("log.txt", "meteor 0.1", "log.txt: is neither .json nor .csv"),
         ("none.csv", None, "none.csv: cannot be read (No such file or directory)."),
@@ -187,6 +189,7 @@ def test_a_study_that_is_not_finished_is_told(
     [
         ("a|b\n# c", "`a\\|b # c`"),
         ("<img src=x>", "`<img src=x>`"),  # code is no HTML
+        ("", "`–`"),
         ("a`b``c", "``` a`b``c ```"),
     ],
 )

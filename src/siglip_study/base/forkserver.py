@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from siglip_study.base.head import head_above, head_name
+from siglip_study.base.head import has_head, head_above
 from siglip_study.base.jobs import share_cores
 from siglip_study.base.servers import (
     HANDED_OVER,
@@ -86,7 +86,7 @@ def _may_serve(keep_s: float) -> bool:
     if keep_s <= 0 or sys.platform != "linux" or has_gpu_driver():
         return False
     # A job of a cluster must not run in what another one was given, nor leave a server in its own.
-    return not head_name() or head_above() is not None
+    return not has_head() or head_above() is not None
 
 
 def _connected(place: Path, keep_s: float, modules: Sequence[str]) -> socket.socket:

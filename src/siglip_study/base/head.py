@@ -42,14 +42,14 @@ def mark_head() -> None:
     os.environ[_HEAD] = _name(os.getpid())
 
 
-def head_name() -> str:
-    """The study's head that this process works for, wherever that is; empty if it has none."""
-    return os.environ.get(_HEAD, "")
+def has_head() -> bool:
+    """Whether this process works for a study's head, wherever that is."""
+    return bool(os.environ.get(_HEAD))
 
 
 def head_above() -> str | None:
     """The head, if it is a process above this one: on a cluster's node it is not."""
-    marked, pid = head_name(), os.getppid()
+    marked, pid = os.environ.get(_HEAD), os.getppid()
     while marked and pid > 0:
         if _name(pid) == marked:
             return marked

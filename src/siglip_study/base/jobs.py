@@ -6,7 +6,6 @@ The sentence is the last line of the log, where the console of the workflow find
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import logging
 import os
@@ -27,7 +26,7 @@ from siglip_study.base.errors import (
     is_lost_gpu,
     is_out_of_memory,
 )
-from siglip_study.base.head import following, head_name
+from siglip_study.base.head import following
 from siglip_study.base.io import set_aside, write_digest
 
 log = logging.getLogger("siglip_study")
@@ -38,7 +37,6 @@ CONSOLE = "SIGLIP_STUDY_CONSOLE"
 _PREFIX = "siglip-study: "
 # Begins the line above which a log tells of an earlier life of its job.
 _LIFE = "---- "
-_DONE = "done in "
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
@@ -55,7 +53,7 @@ def log_to(log_path: str, progress: bool = True) -> TextIO:
     global _log_path
     _log_path = log_path
     terminal = sys.stderr
-    file = Path(log_path).open("a+", encoding="utf-8", buffering=1)  # noqa: SIM115
+    file = Path(log_path).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115
     sys.stdout = sys.stderr = file  # libraries chatter; the terminal shows progress only
     shown, kept = logging.StreamHandler(terminal), logging.StreamHandler(file)
     shown.setLevel(logging.INFO)  # the log file keeps the details as well
@@ -80,32 +78,10 @@ def share_cores() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
-def _is_done(file: TextIO) -> bool:
-    """Lock a job's log, waiting for another process of the job; whether that has done it now.
-
-    Done once more, its outputs would be newer than what was made of them since, and all of that due
-    again. What a process of another head did counts for nothing: its code or config may be others.
-    The kernel drops the lock with this process, and what it forks does not have it.
-    """
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        log.info("waiting for another process that does this job")
-        fcntl.lockf(file, fcntl.LOCK_EX)
-    except OSError:  # none on this file system, as whoever holds the study has said
-        return False
-    # Through this very file: to close another one of the same would drop the lock.
-    file.seek(0)
-    first, *others = file.read().rpartition(_LIFE)[2].splitlines() or [""]
-    return bool(head_name()) and first.endswith(head_name()) and _DONE in (others or [""])[-1]
-
-
 @contextmanager
 def job(log_path: str, outputs: Iterable[str] = ()) -> Iterator[None]:
     """Run a job: everything it prints goes to its log, progress also to the terminal.
 
-    Of two processes of one job the second waits for the first, and ends well if that has done it.
     In the end the digests of its ``outputs`` are recorded, but for folders, which have their own.
     What a job finds damaged it sets aside, so that the study's next run makes it anew.
 
@@ -120,19 +96,15 @@ def job(log_path: str, outputs: Iterable[str] = ()) -> Iterator[None]:
     with log_to(log_path) as file:
         # Snakemake's benchmark sees the CPU time of this process only where nothing is handed over.
         began, busy = time.monotonic(), time.process_time()
-        if _is_done(file):
-            sys.stdout, sys.stderr = sys.__stdout__, terminal
-            raise SystemExit(0)
         try:
-            life = f"{_LIFE}{datetime.now().isoformat(' ', 'seconds')} {head_name()}"
-            print(life.rstrip(), file=file)
+            print(f"{_LIFE}{datetime.now().isoformat(' ', 'seconds')}", file=file)
             with following():
                 yield
             for path in map(Path, outputs):
                 if path.suffix in (".json", ".parquet", ".safetensors"):
                     write_digest(path)
             worked = time.process_time() - busy
-            log.debug(f"{_DONE}%.1f s, %.1f s of CPU time", time.monotonic() - began, worked)
+            log.debug("done in %.1f s, %.1f s of CPU time", time.monotonic() - began, worked)
         except BaseException as error:
             of = Path(log_path)
             known, sentence = _sentence(of.parent.name if of.stem == "all" else of.stem, error)

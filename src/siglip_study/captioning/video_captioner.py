@@ -96,7 +96,8 @@ class VideoCaptioner:
         """Load an exported run from a folder, or from a repository of the hub.
 
         Of a repository only the files that an export has are fetched, and nothing of it is run or
-        unpickled; without a network (or with ``HF_HUB_OFFLINE=1``) it comes from the local cache.
+        unpickled, nor a module imported that it names. Without a network (or with
+        ``HF_HUB_OFFLINE=1``) it comes from the local cache.
 
         Args:
             name_or_folder: a folder, or ``owner/name``; a folder of that name comes first.
@@ -113,7 +114,13 @@ class VideoCaptioner:
                     f"{name}: no such folder; expected an exported run, or a repository of the hub "
                     "such as 'owner/winner'."
                 )
-            return cls(Hub().download(name, revision, FILES), runtime)
+            folder = Hub().download(name, revision, FILES)
+            if ":" in (named := read_run(folder)[1].projector):
+                raise StudyError(
+                    f"{name}: its projector is '{named}', a module to import; expected one of this "
+                    "package. Where you trust it: download the repository and name the folder."
+                )
+            return cls(folder, runtime)
         if revision is not None:
             raise StudyError(f"revision is '{revision}', but {name} is a folder; expected none.")
         return cls(name, runtime)

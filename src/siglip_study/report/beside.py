@@ -17,7 +17,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def read_figures(path: Path) -> dict[str, Any]:
         raise StudyError(f"{path}: has over {_MOST_BYTES} bytes; expected final figures alone.")
     try:
         text = data.decode("utf-8-sig")
-        found = dict(_leaves(json.loads(text))) if path.suffix == ".json" else _last_row(text)
+        found = _once(_leaves(_json(text)) if path.suffix == ".json" else _last_row(text))
     except (ValueError, RecursionError, csv.Error) as error:
         raise StudyError(f"{path}: not {path.suffix[1:].upper()} ({error}).") from None
     if not 0 < len(found) <= _MOST_FIGURES:
@@ -89,14 +89,27 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(own, f"{key}.{name}" if key else str(name))
 
 
-def _last_row(text: str) -> dict[str, Any]:
+def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"it has the key '{key}' twice")
+        found[key] = value
+    return found
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _last_row(text: str) -> Iterable[tuple[str, str]]:
     rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(map(str.strip, row))]
     if len(rows) < 2:
         raise ValueError("it has no row under its head")
     head, last = [name.strip() for name in rows[0]], rows[-1]
-    if len(head) != len(last) or len({*head}) != len(head):
-        raise ValueError(f"its last row has {len(last)} cells for {len({*head})} names")
-    return dict(zip(head, last, strict=True))
+    if len(head) != len(last):
+        raise ValueError(f"its last row has {len(last)} cells for {len(head)} names")
+    return zip(head, last, strict=True)
 
 
 def take(path: Path, found: Mapping[str, Any], named: Mapping[str, str]) -> Figures:

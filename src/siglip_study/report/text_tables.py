@@ -55,7 +55,7 @@ def table_cell(value: Any) -> str:
 
 def code_span(text: str) -> str:
     """A name of the data as Markdown's code, whatever stands in it, in a cell too."""
-    text = " ".join(visible(text).split())
+    text = " ".join(visible(text).split()) or "–"  # two fences beside each other would open one
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     pad = " " if "`" in text else ""
     return f"{fence}{pad}{text}{pad}{fence}".replace("|", "\\|")
