@@ -115,7 +115,8 @@ class VideoCaptioner:
                     "such as 'owner/winner'."
                 )
             folder = Hub().download(name, revision, FILES)
-            if ":" in (named := read_run(folder)[1].projector):
+            told = (folder / "cell.json").is_file()  # else the class says what is missing
+            if told and ":" in (named := read_run(folder)[1].projector):
                 raise StudyError(
                     f"{name}: its projector is '{named}', a module to import; expected one of this "
                     "package. Where you trust it: download the repository and name the folder."
