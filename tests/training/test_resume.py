@@ -170,6 +170,17 @@ def test_a_damaged_point_is_dropped_and_said(
     assert "Training starts afresh" in caplog.text
 
 
+def test_a_digit_that_turned_in_a_points_position_is_seen(tmp_path, caplog):
+    weights = {"w": torch.nn.Parameter(torch.ones(2))}
+    optimizer = torch.optim.AdamW(weights.values())
+    point = module.ResumePoint(tmp_path, "same")
+    point.save(module.Position(step=3), weights, {}, optimizer, {})
+    state = tmp_path / "step-00000003/state.json"
+    state.write_text(state.read_text("utf-8").replace('"step": 3', '"step": 2'), "utf-8")
+    assert point.load(weights, {}, optimizer)[0].step == 0
+    assert "state.json: damaged" in caplog.text and "Training starts afresh" in caplog.text
+
+
 def test_a_point_of_another_origin_is_dropped_and_said(tmp_path, caplog):
     before, after = (module.ResumePoint(tmp_path, origin) for origin in ("before", "after"))
     weights = {"w": torch.nn.Parameter(torch.ones(2))}
@@ -184,7 +195,7 @@ def test_one_point_is_kept(make_model, train, tmp_path):
     train(make_model(), pace=0.0)
     [point] = (tmp_path / "resume").iterdir()
     assert point.name == "step-00000006"
-    assert {path.suffix for path in point.iterdir()} == {".safetensors", ".json"}
+    assert {path.suffix for path in point.iterdir()} == {".safetensors", ".json", ".sha256"}
 
 
 def test_a_folder_whose_removal_was_interrupted_does_not_mislead(

@@ -19,7 +19,14 @@ from torch import Tensor, nn
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.head import held_alone
-from siglip_study.base.io import atomic_dir, file_digest, read_json, remove_dir, write_json
+from siglip_study.base.io import (
+    atomic_dir,
+    file_digest,
+    read_json,
+    remove_dir,
+    write_digest,
+    write_json,
+)
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +96,7 @@ class ResumePoint:
                 "sha256": file_digest(partial / "state.safetensors"),
             }
             write_json(partial / "state.json", state, _SCHEMA)
+            write_digest(partial / "state.json")  # a digit that turns is a number as well
         for point in old - {target}:
             remove_dir(point)
 
