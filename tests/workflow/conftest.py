@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -135,6 +136,8 @@ class House:
         """Start the same and do not wait; what it prints goes ``to`` a file, if any."""
         return subprocess.Popen(
             self._command(arguments, config),
+            # What a shell runs in the background ignores Ctrl-C, and hands that down.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             cwd=self.folder,
             env=self._env,
             stdin=subprocess.DEVNULL,
