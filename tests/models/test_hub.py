@@ -39,6 +39,12 @@ def count(model):
         return sum(p.numel() for p in auto.from_config(config).parameters())
 
 
+def test_adapters_beside_weights_are_not_followed(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "acme/other"}')
+    with pytest.raises(StudyError, match=r"has an adapter_config\.json; expected a model with its"):
+        load_weights(Full, str(tmp_path), None, "llm.model", torch.float32)
+
+
 # The makers' own figures (model cards and papers), which the sizes must add up to.
 @pytest.mark.parametrize(
     ("model", "published"),

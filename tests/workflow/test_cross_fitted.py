@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from support.page import Page
 
 from siglip_study.base.io import write_json
 from siglip_study.features.scorer import Scorer
@@ -147,8 +148,9 @@ def test_everything_in_the_report_is_of_both_halves(study: Any) -> None:
 def test_the_page_tells_the_two_trainings_apart_and_calls_equal_what_is(study: Any) -> None:
     parts = metrics(study, "runs/linear.seed1")["parts"]
     page = (study.results / "report.html").read_text("utf-8")
-    diagnosed = page.split("Where the video was lost, in figures")[1].split("</table>")[0]
-    assert all(f"Report run of one half ({cell}), seed 1" in diagnosed for cell in parts.values())
+    table = page.split("Where the video was lost, in figures")[1].split("</table>")[0]
+    diagnosed = Page(table).text
+    assert all(f"report run of one half ({cell}) , seed 1" in diagnosed for cell in parts.values())
     joined = read_cell(study.results, "linear.seed1", "report")
     assert {half.name for half in joined.halves} == set(parts.values())
     assert "Unequal" not in page

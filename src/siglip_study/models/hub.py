@@ -378,6 +378,8 @@ def open_tokenizer(model: str, revision: str | None, key: str, fetch: bool = Tru
     return tokenizer
 
 
+#: By this file transformers tells adapters, and takes another model for their base.
+_ADAPTERS = "adapter_config.json"
 #: Options of :func:`load_weights` that read no weight, and account for all of them.
 LAID_OUT = {"device_map": {"": "meta"}, "local_files_only": True}
 
@@ -389,9 +391,15 @@ def load_weights(
 
     Raises:
         StudyError: the model is not at hand, has no safetensors, or lacks weights or has them in
-            other shapes, which transformers would fill with noise.
+            other shapes, which transformers would fill with noise; or it has adapters beside its
+            weights, whose settings name a module that peft would import.
     """
     require_folder(model, key)
+    if own_file(model, revision, _ADAPTERS) is not None:
+        raise StudyError(
+            f"{key} '{model}' has an {_ADAPTERS}; expected a model with its adapters merged "
+            "into its weights."
+        )
     try:
         with quiet_transformers():
             loaded, report = loader.from_pretrained(
