@@ -51,16 +51,17 @@ def started_with(study, **config):
 
 
 def test_a_second_holder_is_refused_in_one_sentence(tmp_path):
-    path = tmp_path / "owner.lock"
-    sentence = rf"process {os.getpid()} on {HERE} is training this cell; expected [^\n]+\.$"
-    with held_alone(path, "training this cell"), pytest.raises(StudyError, match=sentence):
-        held_alone(path, "training this cell", patience_s=0).__enter__()
-    with held_alone(path, "training this cell", patience_s=0):
+    path = tmp_path / "a.lock"
+    sentence = rf"process {os.getpid()} on {HERE} is working; expected [^\n]+\.$"
+    with held_alone(path, "working"), pytest.raises(StudyError, match=sentence):
+        held_alone(path, "working", patience_s=0).__enter__()
+    with held_alone(path, "working", patience_s=0):
         pass
+    assert not path.exists()
 
 
 def test_a_holder_that_ends_is_waited_for(tmp_path):
-    path, held, order = tmp_path / "owner.lock", threading.Event(), []
+    path, held, order = tmp_path / "a.lock", threading.Event(), []
 
     def first():
         with held_alone(path, "working"):
@@ -81,7 +82,7 @@ def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, cap
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with held_alone(tmp_path / "owner.lock", "working"):
+    with held_alone(tmp_path / "a.lock", "working"):
         assert "locks no files (Function not implemented)" in caplog.text
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from siglip_study.base.jobs import CONSOLE, last_sentence
+from tools.fault_campaign import wait
 
 
 def run(tmp_path, body, **env):
@@ -115,12 +116,72 @@ def test_outputs_have_digests_and_what_is_damaged_is_set_aside_for_the_next_run(
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == status
         (tmp_path / "cut").touch()
+        page.unlink(missing_ok=True)  # as Snakemake does before a job
     aside = tmp_path / ".made.json.damaged"
     assert done.stderr == (
         f"siglip-study: {made}: damaged; expected what was written, and the same command makes it "
         f"anew; what was found lies in {aside} now.\n"
     )
-    assert {path.name for path in tmp_path.iterdir()} == {"a.log", "cut", aside.name, page.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.log", "cut", aside.name}
+
+
+#: Makes its output on a line of standard input; what it does is in its log.
+MAKES = """
+import sys
+from siglip_study.base.jobs import job
+with job("logs/a.log", ["made.json"]):
+    print("at work")
+    sys.stdin.readline()
+    open("made.json", "w").write("{}")
+"""
+
+
+def both_at_once(tmp_path, start_script):
+    """Two processes of one job, of which the first is at work and the second has begun."""
+    log = tmp_path / "logs/a.log"
+    first = start_script(MAKES)
+    wait(lambda: log.is_file() and "at work" in log.read_text("utf-8"))
+    second = start_script(MAKES)
+    wait(lambda: log.read_text("utf-8").count("---- ") == 2)
+    return first, second
+
+
+def test_a_second_process_of_a_job_leaves_what_the_first_has_made(tmp_path, start_script):
+    first, second = both_at_once(tmp_path, start_script)
+    first.communicate("\n")
+    made = (tmp_path / "made.json").stat()
+    second.communicate("\n")
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert (tmp_path / "made.json").stat().st_mtime_ns == made.st_mtime_ns
+    log = (tmp_path / "logs/a.log").read_text("utf-8")
+    assert log.count("at work") == 1
+    assert log.endswith("done: another process of this job has made what it makes\n")
+
+
+def test_a_second_process_of_a_job_does_it_if_the_first_is_killed(tmp_path, start_script):
+    first, second = both_at_once(tmp_path, start_script)
+    first.kill()
+    first.communicate()
+    second.communicate("\n")
+    assert second.returncode == 0
+    assert (tmp_path / "made.json").read_text() == "{}"
+    assert (tmp_path / "logs/a.log").read_text("utf-8").count("at work") == 2
+
+
+def test_a_second_process_of_a_long_job_is_refused_and_no_lock_stays(tmp_path, start_script):
+    first, second = both_at_once(tmp_path, start_script)
+    second.kill()
+    second.communicate()
+    at_once = "jobs.held_alone = partial(jobs.held_alone, patience_s=0)\n"
+    imports = "from functools import partial\nfrom siglip_study.base import jobs\n"
+    _, said = start_script(imports + at_once + MAKES).communicate("\n")
+    assert re.fullmatch(
+        rf"siglip-study: logs/a\.lock: process {first.pid} on {os.uname().nodename} is doing this "
+        r"job; expected it to end before another starts\.\n",
+        said,
+    )
+    first.communicate("\n")
+    assert {path.name for path in (tmp_path / "logs").iterdir()} == {"a.log"}
 
 
 def test_chatter_and_details_go_to_the_log_and_progress_to_both(tmp_path):

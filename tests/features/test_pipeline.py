@@ -199,15 +199,3 @@ def test_frame_embeddings_of_a_split(dataset, towers, tmp_path):
     alone = scorer.encode(frames[None])[0]
     assert torch.allclose(found["장면/2"], alone, atol=1e-5)
     assert torch.allclose(alone.norm(dim=-1), torch.ones(4), atol=1e-5)
-
-
-def test_two_jobs_at_once_encode_a_split_one_after_the_other(dataset: Dataset, tmp_path: Path):
-    jobs = [threading.Thread(target=run, args=(dataset, MeanColour(), tmp_path)) for _ in range(2)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    run(dataset, MeanColour(), tmp_path / "alone")
-    files = [sorted((folder / "out").iterdir()) for folder in (tmp_path, tmp_path / "alone")]
-    assert [f.read_bytes() for f in files[0]] == [f.read_bytes() for f in files[1]]
-    assert [f.name for f in files[0]] == [f.name for f in files[1]]

@@ -8,8 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from siglip_study.base import io
-from siglip_study.base.errors import StudyError
-from siglip_study.base.head import held_alone
 from siglip_study.training import resume as module
 from siglip_study.training.resume import Position, ResumePoint
 from tools.fault_campaign import DAMAGES
@@ -219,8 +217,3 @@ def test_the_number_of_threads_is_that_of_the_first_life(tmp_path):
     other = torch.get_num_threads() + 1
     ResumePoint(tmp_path).save(Position(threads=other), {}, {}, optimizer, {})
     assert ResumePoint(tmp_path).load({}, {}, optimizer)[0].threads == other
-
-
-def test_two_processes_never_train_one_cell(tmp_path):
-    with ResumePoint(tmp_path).owned(), pytest.raises(StudyError, match="is training it"):
-        held_alone(tmp_path / "owner.lock", "training it", patience_s=0).__enter__()

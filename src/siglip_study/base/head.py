@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 from siglip_study.base.errors import StudyError
 from siglip_study.base.io import read_result, write_json
@@ -92,8 +93,8 @@ def held_alone(path: Path, doing: str, patience_s: float = _PATIENCE_S) -> Itera
     """Hold a lock file for a block; the kernel drops the lock with the process, however it dies.
 
     Args:
-        path: the file, made if need be; it says who holds it.
-        doing: what no two processes may do at once, as "training this cell".
+        path: the file, which says who holds it and is there as long as somebody does.
+        doing: what no two processes may do at once, as "running this study".
         patience_s: how long to wait for the holder; one whose head is gone ends by itself.
 
     Raises:
@@ -101,8 +102,8 @@ def held_alone(path: Path, doing: str, patience_s: float = _PATIENCE_S) -> Itera
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + patience_s
-    with path.open("a+") as lock:
-        while True:
+    while True:
+        with path.open("a+") as lock:
             lock.seek(0)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,20 +112,33 @@ def held_alone(path: Path, doing: str, patience_s: float = _PATIENCE_S) -> Itera
                     time.sleep(0.1)
                     continue
                 raise StudyError(
-                    f"{path.parent}: process {lock.read().strip() or 'unknown'} is {doing}; "
+                    f"{path}: process {lock.read().strip() or 'unknown'} is {doing}; "
                     "expected it to end before another starts."
                 ) from None
             except OSError as error:
                 log.warning(
                     "%s: this file system locks no files (%s); two processes that are %s would "
                     "not notice each other",
-                    *(path.parent, error.strerror, doing),
+                    *(path, error.strerror, doing),
                 )
-            break
-        lock.truncate(0)
-        lock.write(f"{os.getpid()} on {os.uname().nodename}")
-        lock.flush()
-        yield
+            # What its last holder has taken away says nothing any more.
+            if not _is_at(path, lock):
+                continue
+            try:
+                lock.truncate(0)
+                lock.write(f"{os.getpid()} on {os.uname().nodename}")
+                lock.flush()
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    """Whether an open file is the one that lies there."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    return False
 
 
 # ---- The head's side.

@@ -26,7 +26,7 @@ from siglip_study.base.errors import (
     is_lost_gpu,
     is_out_of_memory,
 )
-from siglip_study.base.head import following
+from siglip_study.base.head import following, held_alone
 from siglip_study.base.io import set_aside, write_digest
 
 log = logging.getLogger("siglip_study")
@@ -83,7 +83,9 @@ def job(log_path: str, outputs: Iterable[str] = ()) -> Iterator[None]:
     """Run a job: everything it prints goes to its log, progress also to the terminal.
 
     In the end the digests of its ``outputs`` are recorded, but for folders, which have their own.
-    What a job finds damaged it sets aside, so that the study's next run makes it anew.
+    What a job finds damaged it sets aside, so that the study's next run makes it anew. No two
+    processes do one job at a time: the later one waits a while, and ends well if the outputs are
+    there then. Snakemake deletes them before it starts a job, so the other one has made them.
 
     A StudyError ends the process with its one sentence, in the log and on the terminal, and exit
     code 1; so does a GPU without room, whose traceback is in the log as well. Any other exception
@@ -91,6 +93,7 @@ def job(log_path: str, outputs: Iterable[str] = ()) -> Iterator[None]:
     terminal gets neither: the log's last line is told there when everything has ended.
     """
     share_cores()
+    made = [Path(output) for output in outputs]
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     terminal = sys.stderr
     with log_to(log_path) as file:
@@ -98,14 +101,20 @@ def job(log_path: str, outputs: Iterable[str] = ()) -> Iterator[None]:
         began, busy = time.monotonic(), time.process_time()
         try:
             print(f"{_LIFE}{datetime.now().isoformat(' ', 'seconds')}", file=file)
-            with following():
+            with following(), held_alone(Path(log_path).with_suffix(".lock"), "doing this job"):
+                if made and all(path.exists() for path in made):
+                    log.info("done: another process of this job has made what it makes")
+                    sys.exit()
                 yield
-            for path in map(Path, outputs):
-                if path.suffix in (".json", ".parquet", ".safetensors"):
-                    write_digest(path)
+                for path in made:
+                    if path.suffix in (".json", ".parquet", ".safetensors"):
+                        write_digest(path)
             worked = time.process_time() - busy
             log.debug("done in %.1f s, %.1f s of CPU time", time.monotonic() - began, worked)
         except BaseException as error:
+            if isinstance(error, SystemExit) and not error.code:
+                sys.stdout, sys.stderr = sys.__stdout__, terminal
+                raise
             of = Path(log_path)
             known, sentence = _sentence(of.parent.name if of.stem == "all" else of.stem, error)
             is_logged = True

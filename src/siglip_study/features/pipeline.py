@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from siglip_study.base.errors import ClipError, StudyError
-from siglip_study.base.head import held_alone
 from siglip_study.data.clips import ClipFile, clip_files
 from siglip_study.features.store import FeatureWriter, write_frame_embeddings
 
@@ -278,18 +277,12 @@ def encode_split(
     are found in ``resume_folder``.
 
     Raises:
-        StudyError: a clip cannot be read any more, its features are not finite, or another process
-            encodes this split.
+        StudyError: a clip cannot be read any more, or its features are not finite.
     """
     files, facts = clip_files(rows, root), {**encoder.facts, "frames": n_frames}
     overlap = Overlap(encoder.device)
     plan = (list(files), shard_clips, facts, _sources(rows))
-    # Beside the resume folder, which moves away.
-    lock = resume_folder.with_name(f"{resume_folder.name}.lock")
-    with (
-        held_alone(lock, "encoding this split"),
-        FeatureWriter(folder, resume_folder, *plan) as writer,
-    ):
+    with FeatureWriter(folder, resume_folder, *plan) as writer:
         # Batches do not cross shards: a resumed job forms the same ones.
         clips = [(clip, files[clip]) for shard in writer.todo for clip in shard]
         sizes = [size for shard in writer.todo for size in _sizes(len(shard), batch_clips)]

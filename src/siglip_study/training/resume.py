@@ -7,7 +7,6 @@ safetensors, the rest is JSON: nothing is ever unpickled.
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.head import held_alone
 from siglip_study.base.io import (
     atomic_dir,
     file_digest,
@@ -61,10 +59,6 @@ class ResumePoint:
     def __init__(self, folder: Path, origin: str = "") -> None:
         self.folder = folder
         self.origin = origin
-
-    def owned(self) -> AbstractContextManager[None]:
-        """Hold the folder alone (:func:`siglip_study.base.head.held_alone`)."""
-        return held_alone(self.folder / "owner.lock", "training this cell")
 
     def save(
         self,

@@ -84,9 +84,8 @@ def run_stage(job: StageJob) -> None:
 
     Stage 1 trains the projector alone, stage 2 projector and adapters.
     """
-    with ResumePoint(job.resume).owned():
-        ranks = job.runtime.gpus
-        launch(_train, ranks, device_of(job.runtime, ranks), job, time.monotonic())
+    ranks = job.runtime.gpus
+    launch(_train, ranks, device_of(job.runtime, ranks), job, time.monotonic())
 
 
 def _train(accelerator: Accelerator, job: StageJob, began: float) -> None:
