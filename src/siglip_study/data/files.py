@@ -31,10 +31,11 @@ def _real(path: Path) -> Path:
 
 def _within(root: Path, path: Path) -> Path | None:
     """``path`` relative to ``root``, as both are written, else with their links resolved."""
-    for spelt in (Path.absolute, _real):
-        at, base = Path(os.path.normpath(spelt(path))), Path(os.path.normpath(spelt(root)))
-        if at.is_relative_to(base):
-            return at.relative_to(base)
+    # Of strings: of the paths of ten thousand clips, making each costs more than all else here.
+    for spelt in (os.path.abspath, os.path.realpath):
+        at, base = spelt(path), os.path.join(spelt(root), "")  # noqa: PTH118
+        if f"{at}/".startswith(base):
+            return Path(at[len(base) :])
     return None
 
 
@@ -221,7 +222,7 @@ class FileFinder:
                 raise LabelError("outside: the path leads outside the dataset's folder")
         except OSError as error:  # a name that no file can have
             raise LabelError(f"label without clip: {error.strerror}") from error
-        return path.relative_to(root).as_posix()
+        return (inside if path is written else path.relative_to(root)).as_posix()
 
     def _leads_inside(self, path: Path) -> bool:
         # Links of folders are followed once for all their files: a call of the system a folder on

@@ -8,8 +8,10 @@ that is told from names, labels and the content of files of equal size.
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,7 +142,10 @@ def require_apart(clips: Iterable[tuple[str, str, str]]) -> None:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else -1
+    with suppress(OSError):
+        about = path.stat()
+        return about.st_size if stat.S_ISREG(about.st_mode) else -1
+    return -1
 
 
 def file_content(path: Path) -> str:
