@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from siglip_study.base.io import write_digest, write_json
 from siglip_study.base.jobs import CONSOLE, last_sentence
-from tools.fault_campaign import wait
+from tools.fault_campaign import flip, wait
 
 
 def run(tmp_path, body, **env):
@@ -123,6 +124,21 @@ def test_outputs_have_digests_and_what_is_damaged_is_set_aside_for_the_next_run(
         f"anew; what was found lies in {aside} now.\n"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"a.log", "cut", aside.name}
+
+
+def test_an_input_that_no_line_of_the_job_reads_is_held_against_its_digest(tmp_path):
+    index = tmp_path / "index.json"
+    write_json(index, {"x": 1}, "name/1")
+    write_digest(index)
+    code = (
+        "from siglip_study.base.jobs import job\n"
+        f"with job({str(tmp_path / 'a.log')!r}, [], [{str(index)!r}, 'folder']): pass"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    flip(index)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"siglip-study: {index}: damaged; expected what was written")
 
 
 #: Makes its output on a line of standard input; what it does is in its log.

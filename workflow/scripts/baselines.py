@@ -8,7 +8,7 @@ from siglip_study.config import parse
 from siglip_study.study.cells import HELD_OUT, SPLITS
 
 run_in_fork(parse(snakemake.config).runtime.keep_loaded_s)
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake.log[0], snakemake.output, snakemake.input):
     with loading():
         from siglip_study.base.io import read_parquet
         from siglip_study.features.scorer import Scorer

@@ -9,7 +9,7 @@ from siglip_study.config import parse
 from siglip_study.study import Study
 from siglip_study.training import code as training_code
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake.log[0], snakemake.output, snakemake.input):
     study = Study(parse(snakemake.config))
     config = study.config
     cell = study.cells[snakemake.wildcards.cell]

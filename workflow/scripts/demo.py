@@ -6,7 +6,7 @@ from siglip_study.base.forkserver import import_ahead
 from siglip_study.base.jobs import job
 from siglip_study.config import parse
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake.log[0], snakemake.output, snakemake.input):
     # While this job works, so that the first one with a model need not wait.
     import_ahead(parse(snakemake.config).runtime.keep_loaded_s)
     from siglip_study.data.fingerprint import write_listing

@@ -2,7 +2,7 @@
 
 from siglip_study.base.jobs import job
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake.log[0], snakemake.output, snakemake.input):
     import polars as pl
 
     from siglip_study.base.io import read_parquet, write_parquet

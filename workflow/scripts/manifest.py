@@ -3,7 +3,7 @@
 from siglip_study.base.jobs import job, log
 from siglip_study.config import parse
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake.log[0], snakemake.output, snakemake.input):
     from siglip_study.base.io import read_parquet, write_parquet
     from siglip_study.data.summary import Unused, read_unused, summarise, write_summary
 

@@ -7,7 +7,7 @@ from siglip_study.base.jobs import job, log
 from siglip_study.config import parse, plain_config
 from siglip_study.study import Study
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake.log[0], snakemake.output, snakemake.input):
     from siglip_study.data.summary import read_summary
     from siglip_study.report.gallery import GallerySettings
     from siglip_study.report.page import write_report

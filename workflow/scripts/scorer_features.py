@@ -7,7 +7,7 @@ from siglip_study.base.jobs import job, loading
 from siglip_study.config import parse
 
 run_in_fork(parse(snakemake.config).runtime.keep_loaded_s)
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake.log[0], snakemake.output, snakemake.input):
     with loading():
         from siglip_study.base.io import read_parquet
         from siglip_study.data.decoding import read_frames

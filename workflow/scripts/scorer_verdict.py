@@ -4,7 +4,7 @@ from pathlib import Path
 
 from siglip_study.base.jobs import job, log
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake.log[0], snakemake.output, snakemake.input):
     from siglip_study.base.io import atomic_path
     from siglip_study.ranking.scorer_check import read_check, stop_if_blind
     from siglip_study.report.wording.gate import scorer_check

@@ -6,7 +6,7 @@ from siglip_study.base.jobs import job
 from siglip_study.config import parse
 from siglip_study.study import Study
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake.log[0], snakemake.output, snakemake.input):
     from siglip_study.ranking.gate import GateThresholds
     from siglip_study.ranking.selection import select_tuned
 

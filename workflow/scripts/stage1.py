@@ -35,5 +35,5 @@ def main() -> None:
 if __name__ == "__main__":
     runtime = parse(snakemake.config).runtime
     run_where_loaded(runtime.keep_loaded_s, runtime.device, runtime.gpus)
-    with job(snakemake.log[0], snakemake.output):
+    with job(snakemake.log[0], snakemake.output, snakemake.input):
         main()

@@ -6,7 +6,7 @@ from siglip_study.base.jobs import job, log
 from siglip_study.config import parse
 from siglip_study.study.grid import Study, read_choice
 
-with job(snakemake.log[0], snakemake.output):
+with job(snakemake.log[0], snakemake.output, snakemake.input):
     from siglip_study.ranking.from_scores import rank_projectors
     from siglip_study.ranking.gate import GateThresholds
     from siglip_study.ranking.procedure import read_ranking

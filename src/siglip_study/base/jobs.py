@@ -27,7 +27,7 @@ from siglip_study.base.errors import (
     is_out_of_memory,
 )
 from siglip_study.base.head import following, held_alone
-from siglip_study.base.io import set_aside, write_digest
+from siglip_study.base.io import check_digest, set_aside, write_digest
 
 log = logging.getLogger("siglip_study")
 _log_path: str | None = None
@@ -37,6 +37,7 @@ CONSOLE = "SIGLIP_STUDY_CONSOLE"
 _PREFIX = "siglip-study: "
 # Begins the line above which a log tells of an earlier life of its job.
 _LIFE = "---- "
+_WITH_DIGESTS = (".json", ".parquet", ".safetensors")
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
@@ -79,11 +80,12 @@ def share_cores() -> None:
 
 
 @contextmanager
-def job(log_path: str, outputs: Iterable[str] = ()) -> Iterator[None]:
+def job(log_path: str, outputs: Iterable[str] = (), inputs: Iterable[str] = ()) -> Iterator[None]:
     """Run a job: everything it prints goes to its log, progress also to the terminal.
 
     In the end the digests of its ``outputs`` are recorded, but for folders, which have their own.
-    What a job finds damaged it sets aside, so that the study's next run makes it anew. No two
+    The ``inputs`` are held against theirs, also those that it only waits for. What a job finds
+    damaged it sets aside, so that the study's next run makes it anew. No two
     processes do one job at a time: the later one waits a while, and ends well if the outputs are
     there then. Snakemake deletes them before it starts a job, so the other one has made them.
 
@@ -105,9 +107,12 @@ def job(log_path: str, outputs: Iterable[str] = ()) -> Iterator[None]:
                 if made and all(path.exists() for path in made):
                     log.info("done: another process of this job has made what it makes")
                     sys.exit()
+                for path in map(Path, inputs):
+                    if path.suffix in _WITH_DIGESTS:
+                        check_digest(path)
                 yield
                 for path in made:
-                    if path.suffix in (".json", ".parquet", ".safetensors"):
+                    if path.suffix in _WITH_DIGESTS:
                         write_digest(path)
             worked = time.process_time() - busy
             log.debug("done in %.1f s, %.1f s of CPU time", time.monotonic() - began, worked)
