@@ -1,5 +1,9 @@
 """Every command ends a user's mistake in one sentence."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from siglip_study.base.errors import StudyError
@@ -17,6 +21,18 @@ def test_statuses(capsys):
     assert capsys.readouterr().err == "siglip-study: a.yaml: found 1; expected 2.\n"
     with pytest.raises(ValueError, match="a bug"):  # is no user's mistake
         exit_status(lambda: (_ for _ in ()).throw(ValueError("a bug")))
+
+
+def test_a_reader_that_stops_ends_a_command_without_a_word():
+    code = (
+        "from siglip_study.base.jobs import exit_status\nimport sys\n"
+        "sys.exit(exit_status(lambda: print('x' * 10**6)))"
+    )
+    pipe = subprocess.PIPE
+    command = subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe)
+    command.stdout.close()
+    assert (command.stderr.read(), command.wait()) == (b"", 128 + signal.SIGPIPE)
+    command.stderr.close()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import requests
+from huggingface_hub.errors import HfHubHTTPError
 
 from siglip_study.base.errors import StudyError
 from siglip_study.config import load, parse
@@ -28,6 +30,13 @@ INDEX = json.dumps(
 )
 TOKENIZER = {"tokenizer.json": "{}", "tokenizer_config.json": "{}", "merges.txt": "a b"}
 PICKLES = {"pytorch_model.bin": "p", "pytorch_model.bin.index.json": "{}", "tf_model.h5": "t"}
+
+
+def refusal(status, said):
+    """What the hub's client raises for an answer of this status."""
+    response = requests.Response()
+    response.status_code = status
+    return HfHubHTTPError(said, response=response)
 
 
 class FakeHub(Hub):
@@ -256,6 +265,24 @@ def test_the_command_lists_and_fetches(cache, tmp_path, capsys):
 def test_without_a_network_there_is_one_sentence(cache):
     with pytest.raises(StudyError, match=r"acme/tower: the hub cannot be reached \(.*\)\.$"):
         Hub().files("acme/tower", None)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (OSError(28, "No space left on device"), "no room for it ([Errno 28] No space left"),
+        (refusal(429, "Too Many Requests"), "the hub answers with an error (Too Many Requests)"),
+        (refusal(403, "Forbidden"), "the hub refuses this account (Forbidden)"),
+    ],
+)
+def test_what_the_hub_or_the_disk_refuses_is_told_as_that(cache, monkeypatch, raised, told):
+    def refuse(*asked, **keys):
+        raise raised
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    with pytest.raises(StudyError) as error:
+        Hub().files("acme/tower", None)
+    assert str(error.value).startswith(f"acme/tower: {told}")
 
 
 def test_file_names():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -41,9 +42,17 @@ _WITH_DIGESTS = (".json", ".parquet", ".safetensors")
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
-    """Run ``work``; its own status, 0 for none, or 1 with the sentence on standard error."""
+    """Run ``work``; its own status, 0 for none, or 1 with the sentence on standard error.
+
+    Whoever reads its output may stop (``| head``): it ends without a word then, as others do.
+    """
     try:
-        return work() or 0
+        status = work() or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes as it ends
+        return 128 + signal.SIGPIPE
     except StudyError as error:
         print(f"{_PREFIX}{error}", file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siglip_study.base.errors import StudyError, first_line
+from siglip_study.base.errors import StudyError, first_line, is_full_disk
 
 #: The account whose pull requests hold what the hub's own converter made of pickles.
 _CONVERTER = "SFconvertbot"
@@ -117,9 +117,21 @@ def _sentences(model: str, revision: str | None) -> Iterator[None]:
             f"({first_line(error)})."
         ) from None
     except (OSError, ValueError, connection) as error:
-        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+        said = first_line(error)
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
             raise StudyError(
-                f"{model}: the hub refuses this account ({first_line(error)}); expected a token "
-                "that may do so, after: hf auth login"
+                f"{model}: the hub refuses this account ({said}); expected a token that may do so, "
+                "after: hf auth login"
             ) from None
-        raise StudyError(f"{model}: the hub cannot be reached ({first_line(error)}).") from None
+        if status is not None:
+            raise StudyError(
+                f"{model}: the hub answers with an error ({said}); expected an answer: if it says "
+                "so, the same command later."
+            ) from None
+        if is_full_disk(error):
+            raise StudyError(
+                f"{model}: no room for it ({said}); expected room in the local cache, which "
+                "HF_HOME puts on another disk."
+            ) from None
+        raise StudyError(f"{model}: the hub cannot be reached ({said}).") from None
