@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from siglip_study.base.errors import is_lost_gpu
 from siglip_study.base.io import write_digest, write_json
 from siglip_study.base.jobs import CONSOLE, last_sentence
 from tools.fault_campaign import flip, wait
@@ -87,12 +88,28 @@ def test_a_gpu_without_room_is_one_sentence_and_a_traceback_in_the_log_alone(tmp
         ("RuntimeError('IoError: Disk quota exceeded')", "found no room on a disk (IoError: D"),
         ("RuntimeError('Invalid thrift: transport error')", "found no room on a disk (Invalid th"),
         ("RuntimeError('CUDA error: unspecified launch failure')", "lost its GPU (CUDA error: u"),
+        ("RuntimeError('No CUDA GPUs are available')", "lost its GPU (No CUDA GPUs are"),
+        ("RuntimeError('NCCL Error 2: unhandled system error')", "lost its GPU (NCCL Error 2: un"),
+        ("RuntimeError('Unable to determine the device handle for GPU0')", "lost its GPU (Unable"),
     ],
 )
 def test_what_no_config_mends_is_told_as_such(tmp_path, raised, said):
     done, log = run(tmp_path, f"raise {raised}")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith(f"siglip-study: a {said}") and "Traceback" in log
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "CUDA error: invalid device ordinal",
+        "NCCL Error 1: unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'",
+        "NCCL Error 2: unhandled system error\nLast error:\nshm: No space left on device",
+    ],
+)
+def test_what_a_config_or_the_code_may_mend_is_no_lost_gpu(told):
+    assert not is_lost_gpu(RuntimeError(told))
 
 
 def test_a_log_without_room_leaves_the_sentence_to_the_terminal():

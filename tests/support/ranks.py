@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -85,6 +86,22 @@ def mistaken(accelerator, number):
     if accelerator.process_index == 0:
         threading.Event().wait()
     raise StudyError(f"order {number}: found a mistake.")
+
+
+def failing(accelerator, error):
+    """Rank 1 meets what no config mends."""
+    if accelerator.process_index == 0:
+        threading.Event().wait()
+    raise error
+
+
+def without_any_room(accelerator):
+    """Rank 1 meets a full disk on which its sentence finds no room either."""
+    if accelerator.process_index == 0:
+        threading.Event().wait()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    mock.patch.object(Path, "write_text", side_effect=full).start()
+    raise full
 
 
 def broken(accelerator):

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from support import ranks
 from support.features import write_inputs
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import StudyError, is_full_disk, is_lost_gpu
 from siglip_study.config import parse
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.models.devices import pick_device
@@ -175,6 +175,28 @@ def test_a_mistake_that_another_rank_finds_is_the_sentence_and_a_defect_its_trac
         launch(ranks.mistaken, 2, pick_device("cpu", 2), 7)
     with pytest.raises(Exception, match=r"in broken\n(.*\n)+ZeroDivisionError: a defect"):
         launch(ranks.broken, 2, pick_device("cpu", 2))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"),
+    [
+        (RuntimeError("CUDA error: unspecified launch failure\nCompile with"), is_lost_gpu),
+        (RuntimeError("NCCL error in: x.hpp:94, unhandled cuda error (run with"), is_lost_gpu),
+        (OSError(28, "No space left on device", "/scratch/weights"), is_full_disk),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)[:12]),
+)
+def test_what_no_config_mends_in_another_rank_is_told_as_in_the_first(error, is_told):
+    with pytest.raises((RuntimeError, OSError)) as raised:
+        launch(ranks.failing, 2, pick_device("cpu", 2), error)
+    assert is_told(raised.value)
+    assert str(raised.value) == f"rank 1 of 2: {str(error).splitlines()[0]}"
+
+
+def test_a_disk_too_full_for_the_sentence_is_told_all_the_same():
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        launch(ranks.without_any_room, 2, pick_device("cpu", 2))
+    assert is_full_disk(raised.value)
 
 
 def test_ranks_with_other_weights_are_found():

@@ -41,18 +41,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-#: What CUDA says of a device that failed, is gone or is held by others; never of a wrong index.
+#: What CUDA and NCCL say of a device that failed, is gone or is held by others; never of a wrong
+#: index.
 _LOST = (
     *("fallen off the bus", "GPU is lost", "no CUDA-capable device", "uncorrectable", "ECC"),
     *("unspecified launch failure", "unknown error", "busy or unavailable", "not yet initialized"),
-    *("NVLink", "launch timed out", "hardware"),
+    *("NVLink", "launch timed out", "hardware", "No CUDA GPUs are available"),
+    *("Unable to determine the device handle", "unhandled cuda error", "unhandled system error"),
 )
+#: What NCCL says, after the same words, where it met something else: no room, or a kernel's fault.
+_NOT_LOST = ("out of memory", "illegal memory access", "No space left on device")
 
 
 def is_lost_gpu(error: BaseException) -> bool:
     """Whether a GPU or its driver failed, which no config can mend."""
     told = first_line(error)
-    return isinstance(error, RuntimeError) and "CUDA" in told and any(s in told for s in _LOST)
+    return (
+        isinstance(error, RuntimeError)
+        and any(who in told for who in ("CUDA", "NCCL", "device handle"))
+        and any(words in told for words in _LOST)
+        and not any(words in str(error) for words in _NOT_LOST)
+    )
 
 
 def is_full_disk(error: BaseException) -> bool:

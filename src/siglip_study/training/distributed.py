@@ -8,9 +8,11 @@ of a job that has begun do not survive. torch's ``spawn`` does, and ends all ran
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +27,13 @@ from torch import Tensor, nn
 from torch.multiprocessing import ProcessContext, start_processes
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import (
+    StudyError,
+    first_line,
+    is_full_disk,
+    is_lost_gpu,
+    is_out_of_memory,
+)
 from siglip_study.base.jobs import log_file, log_to, out_of_memory
 from siglip_study.models.devices import pick_device, single
 
@@ -52,6 +60,7 @@ def launch(
 
     Raises:
         StudyError: a rank raised one, found no memory, or was killed.
+        RuntimeError, OSError: a rank lost its GPU, or found a disk full; the error says so.
     """
     if ranks == 1:
         work(single(device), *args)
@@ -67,13 +76,16 @@ def launch(
             while not context.join():
                 pass
         except ProcessException as error:
-            _raise_sentence(error, context, Path(folder) / "sentence")
+            _raise_sentence(error, context, Path(folder))
 
 
-def _raise_sentence(error: ProcessException, context: ProcessContext, sentence: Path) -> None:
+def _raise_sentence(error: ProcessException, context: ProcessContext, folder: Path) -> None:
     """Say why the ranks ended; a defect's traceback is raised as it is."""
-    if sentence.is_file():
-        raise StudyError(sentence.read_text(encoding="utf-8")) from None
+    for name, kind in (("sentence", StudyError), ("failure", RuntimeError)):
+        if (folder / name).is_file():
+            raise kind((folder / name).read_text(encoding="utf-8")) from None
+    if isinstance(error, ProcessExitedException) and error.exit_code == errno.ENOSPC:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
     # A rank that was killed comes first: its death breaks the messages of the living.
     killed = [
         (rank, signal.Signals(-process.exitcode).name)
@@ -109,12 +121,25 @@ def _rank(
     try:
         work(_join(rank, ranks, device, folder / "rendezvous"), *args)
         leave()
-    except (StudyError, torch.OutOfMemoryError) as error:
-        said = str(error)
-        if isinstance(error, torch.OutOfMemoryError):
-            said = out_of_memory(f"rank {rank} of {ranks}", error)
-        (folder / "sentence").write_text(said, encoding="utf-8")
-        os._exit(1)  # what NCCL waits for at the end may never come
+    except Exception as error:
+        who = f"rank {rank} of {ranks}"
+        if isinstance(error, StudyError):
+            name, said = "sentence", str(error)
+        elif is_out_of_memory(error):
+            name, said = "sentence", out_of_memory(who, error)
+        elif is_lost_gpu(error) or is_full_disk(error):
+            name, said = "failure", f"{who}: {first_line(error)}"
+        else:
+            raise
+        status = 1
+        try:
+            if name == "failure":
+                traceback.print_exc()
+            (folder / name).write_text(said, encoding="utf-8")
+        except OSError:  # no room for the sentence either
+            (folder / name).unlink(missing_ok=True)
+            status = errno.ENOSPC
+        os._exit(status)  # what NCCL waits for at the end may never come
 
 
 def _join(rank: int, ranks: int, device: str, rendezvous: Path) -> Accelerator:
