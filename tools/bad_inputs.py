@@ -133,6 +133,12 @@ _CONFIGS: dict[str, Mapping[Any, Any] | str | bytes | None] = {
     "a tuned key of stage 2": {"stage2": {"learning_rate": 1e-4}},
     "weights chosen by what is reported": {"data": _HALVES, "stage1": {"keep": "val_loss"}},
     "rates that are no list": {"grid": {"learning_rate": 1e-3}},
+    "a batch of 10¹⁵ clips": {"stage1": {"batch_size": 10**15}},
+    "a million permutations": {"controls": {"permuted_draws": 1_000_000}},
+    "a grid of a million points": {
+        "grid": {f"stage1.{key}": [*range(1, 101)] for key in ("epochs", "batch_size")}
+        | {"llm.lora.r": [*range(1, 101)]}
+    },
     "an empty grid": {"grid": {"epochs": []}},
     "a rate twice": {"grid": {"learning_rate": [1e-4, 1e-4]}},
     "a rank of 0 on an axis": {"grid": {"llm.lora.r": [0, 8]}},

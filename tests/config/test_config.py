@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from siglip_study.base.errors import StudyError
-from siglip_study.config import load, parse, plain_config
+from siglip_study.config import axes, load, parse, plain_config
+from siglip_study.config.study import Config
 from siglip_study.study import Study
 
 
@@ -102,12 +103,70 @@ def test_an_unknown_key_names_the_nearest(raw, key, near):
         ({"stage2": {"epochs": 4}}, "stage2.epochs", "grid.epochs"),
         ({"controls": {"permuted_draws": 1}}, "controls.permuted_draws", "1"),
         ({"runtime": {"cpu_threads": 2}}, "runtime", "expected device: cpu"),
+        ({"runtime": {"keep_loaded_s": float("inf")}}, "runtime.keep_loaded_s", "a finite number"),
+        ({"vision": {"layer": True}}, "vision.layer", "a whole number or two that differ"),
+        ({"vision": {"layer": [-1, -2000]}}, "vision.layer", "between -1000 and 1000"),
+        ({"seeds": {"tuning": [2**63]}}, "seeds.tuning", "0 to 2**63 - 1"),
+        ({"seeds": {"tuning": [*range(9, 2000)]}}, "seeds.tuning", "1000 at most"),
+        ({"projectors": {"linear": {"options": {"x": [float("nan")]}}}}, "options", "finite"),
+        ({"grid": {"llm.lora.r": [*range(1, 1002)]}}, "grid.llm.lora.r", "1000 at most"),
+        ({"grid": {"exclude": [{"options.x": float("nan")}]}}, "grid.exclude.0", "finite numbers"),
         ({1: 2}, "1", ""),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(raw, key, found):
     message = complaint({**minimal(), **raw})
     assert key in message and found in message
+
+
+def numbers(schema, path=""):
+    """Path of every number in a JSON schema, with what the schema says of it."""
+    if isinstance(schema, list):
+        schema = dict(enumerate(schema))
+    if not isinstance(schema, dict):
+        return
+    if schema.get("type") in ("integer", "number"):
+        yield path, schema
+    for key, inner in schema.items():
+        yield from numbers(inner, f"{path}/{key}")
+
+
+def test_every_number_of_the_config_has_an_upper_and_a_lower_bound():
+    found = dict(numbers(Config.model_json_schema()))
+    assert len(found) > 60
+    for most in ("aximum", "inimum"):
+        assert not [
+            path for path, own in found.items() if not any(key.endswith(most) for key in own)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "cells"),
+    [
+        # Of each axis 29 or 28 values; a tuning seed and three report seeds.
+        ({"grid": {"stage1.epochs": [*range(1, 30)], "epochs": [*range(1, 29)]}}, 29 * 28 * 2 * 4),
+        (
+            {
+                "grid": {
+                    "stage1": [{"epochs": n, "batch_size": n} for n in range(1, 20)],
+                    "include": [{"stage1.epochs": 50, "stage1.batch_size": 1}],
+                },
+                "seeds": {"tuning": [0, 4], "report": [1]},
+                "controls": {"permuted_captions": "linear", "permuted_draws": 9},
+            },
+            (19 * 2 + 2) * 3 + 9,
+        ),
+    ],
+)
+def test_a_grid_of_too_many_cells_is_refused_before_it_is_expanded(monkeypatch, changes, cells):
+    raw = minimal(**changes)
+    raw["controls"] = {"blind_trained": False, **raw.get("controls", {})}
+    assert len(Study(parse(raw)).cells) == cells
+    monkeypatch.setattr(axes, "_MOST_CELLS", cells)
+    parse(raw)
+    monkeypatch.setattr(axes, "_MOST_CELLS", cells - 1)
+    monkeypatch.setattr(axes, "points", None)
+    assert f"grid has more than {cells - 1:,} cells" in complaint(raw)
 
 
 def test_nothing_at_all_names_what_is_missing():

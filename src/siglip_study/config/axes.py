@@ -6,6 +6,7 @@ A *point* is dotted key → value: all by which the cells of one projector and s
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -27,6 +28,8 @@ RATE, EPOCHS = "stage2.learning_rate", "stage2.epochs"
 _NAMED = {"learning_rate": RATE, "epochs": EPOCHS}
 #: Before a projector's own option, which only its own grid can name.
 _OPTION = "options."
+#: Cells of a study: hundreds, of GPU hours each. What is far beyond is a slip, and never ends.
+_MOST_CELLS = 100_000
 
 
 def points(config: Config, label: str) -> list[Point]:
@@ -38,7 +41,7 @@ def points(config: Config, label: str) -> list[Point]:
     """
     own = config.projectors[label]
     where = {**dict.fromkeys(_grid(config), "grid"), **dict.fromkeys(own.grid, _own_grid(label))}
-    axes = {**_grid(config), **({"epochs": own.epochs} if own.epochs else {}), **own.grid}
+    axes = _axes(config, label)
     # One a value: the keys that it sets, several where it is a mapping.
     values = [
         [_point(config, where[axis], {axis: one}, axis in own.grid) for one in several]
@@ -103,6 +106,7 @@ def options_of(point: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_grid(config: Config) -> None:
     """Raise ValueError, as :func:`points`, where the grid says what cannot be."""
+    _check_size(config)
     first_point(config)
     grids = {label: points(config, label) for label in config.projectors}
     for label, own in grids.items():
@@ -123,15 +127,39 @@ def check_grid(config: Config) -> None:
                 raise ValueError(
                     f"grid.{name}.{i}.projector is {who!r}; expected one of projectors: {known}"
                 )
+    used = set()
+    for label in config.projectors if config.grid.exclude else ():
+        whole = points(everything, label)
+        for i, entry in _entries(config, "exclude", label):
+            if i not in used and any(_holds(point, entry) for point in whole):
+                used.add(i)
     for i in range(len(config.grid.exclude)):
-        if not any(
-            _holds(point, entry)
-            for label in config.projectors
-            for place, entry in _entries(config, "exclude", label)
-            if place == i
-            for point in points(everything, label)
-        ):
+        if i not in used:
             raise ValueError(f"grid.exclude.{i} leaves out nothing; expected points of the grid")
+
+
+def _check_size(config: Config) -> None:
+    """Raise ValueError where the grid, which nothing has expanded yet, holds too many cells."""
+    found = 0
+    for label in config.projectors:
+        # Of each axis: how many values, and the keys that they set.
+        axes = [
+            (len(several), {_key(key) for one in several for key, _ in _leaves({axis: one})})
+            for axis, several in _axes(config, label).items()
+        ]
+        found += math.prod(count for count, _ in axes)
+        for entry in config.grid.include:
+            if entry.get("projector", label) == label:
+                named = {_key(key) for key, _ in _leaves(entry)}
+                found += math.prod(count for count, keys in axes if not keys & named)
+    found *= len(config.seeds.for_tuning) + len(config.seeds.report)
+    if config.controls.permuted_captions is not None:
+        found += config.controls.permuted_draws
+    if found > _MOST_CELLS:
+        raise ValueError(
+            f"grid has more than {_MOST_CELLS:,} cells, with every seed and before exclude; "
+            "expected fewer values on its axes"
+        )
 
 
 # ---- What the config says, as points.
@@ -141,6 +169,12 @@ def _grid(config: Config) -> dict[str, Sequence[Any]]:
     """Axis → values, those that change fastest last."""
     grid = config.grid
     return {**(grid.model_extra or {}), "learning_rate": grid.learning_rate, "epochs": grid.epochs}
+
+
+def _axes(config: Config, label: str) -> dict[str, Sequence[Any]]:
+    """The same of one projector, with what is its own."""
+    own = config.projectors[label]
+    return {**_grid(config), **({"epochs": own.epochs} if own.epochs else {}), **own.grid}
 
 
 def _own_grid(label: str) -> str:
@@ -165,7 +199,7 @@ def _point(
         if key in (RATE, EPOCHS):
             name = key.removeprefix("stage2.")
             raise ValueError(f"{where} names {key}; expected it as {name}")
-        key = _NAMED.get(key, key)
+        key = _key(key)
         if of_projector and key.startswith(_OPTION):
             found[key] = value
         elif key.split(".")[0] not in PARTS:
@@ -181,6 +215,11 @@ def _point(
                 error.add_note(where)
                 raise
     return found
+
+
+def _key(key: str) -> str:
+    key = " ".join(key.split())
+    return _NAMED.get(key, key)
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -200,7 +239,7 @@ def _joined(parts: Iterable[Point]) -> Point:
 
 
 def _holds(point: Point, entry: Point) -> bool:
-    return all(key in point and point[key] == value for key, value in entry.items())
+    return entry.items() <= point.items()
 
 
 def _own(config: Config, key: str) -> Any:

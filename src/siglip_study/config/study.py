@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,15 +18,21 @@ from siglip_study.config.training import (
     VisionConfig,
 )
 from siglip_study.config.types import (
-    Apart,
+    MOST_LISTED,
+    Axis,
     Count,
+    CountOrNone,
+    Entry,
     Fraction,
     Frames,
     HomePath,
     Label,
     ModelSection,
+    NotNegative,
+    Number,
     OutputPath,
     Positive,
+    Rate,
     Section,
     Seed,
 )
@@ -93,7 +100,9 @@ class DataConfig(Section):
         "pyav",
         description="Video decoder; decord: of the clips on which it gives the same frames.",
     )
-    workers: Annotated[int, Field(ge=0)] = Field(0, description="Decoding workers; 0: one a core.")
+    workers: Annotated[int, Field(ge=0, le=1024), Number] = Field(
+        0, description="Decoding workers; 0: one a core."
+    )
 
     @model_validator(mode="after")
     def _splits_are_complete(self) -> DataConfig:
@@ -121,19 +130,19 @@ class GridConfig(Section):
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Annotated[tuple[Any, ...], Apart]] = Field(init=False)
+    __pydantic_extra__: dict[str, Axis[Any]] = Field(init=False)
 
-    learning_rate: Annotated[tuple[Positive, ...], Apart] = Field(
-        (2e-5, 5e-5), description="Rates."
-    )
-    epochs: Annotated[tuple[Count, ...], Apart] = Field((3,), description="Budgets.")
-    exclude: tuple[dict[str, Any], ...] = Field(
+    learning_rate: Axis[Rate] = Field((2e-5, 5e-5), description="Rates.")
+    epochs: Axis[Count] = Field((3,), description="Budgets.")
+    exclude: tuple[Entry, ...] = Field(
         (),
+        max_length=MOST_LISTED,
         description="Left out: every point that has all values of an entry, such as "
         "`{projector: linear, llm.lora.r: 8}`.",
     )
-    include: tuple[dict[str, Any], ...] = Field(
+    include: tuple[Entry, ...] = Field(
         (),
+        max_length=MOST_LISTED,
         description="Added: the values of an entry, with every value of the axes that it does not "
         "name.",
     )
@@ -142,13 +151,16 @@ class GridConfig(Section):
 class SeedConfig(Section):
     """What tunes is never reported."""
 
-    tuning: Seed | tuple[Seed, ...] = Field(
+    tuning: Seed | Annotated[tuple[Seed, ...], Field(max_length=MOST_LISTED)] = Field(
         0,
         description="Seed of the tuning cells, or a list: each is trained with every one of them, "
         "and chosen by its mean.",
     )
     report: tuple[Seed, ...] = Field(
-        (1, 2, 3), min_length=1, description="Fresh seeds of the chosen cell."
+        (1, 2, 3),
+        min_length=1,
+        max_length=MOST_LISTED,
+        description="Fresh seeds of the chosen cell.",
     )
 
     @model_validator(mode="before")
@@ -156,8 +168,13 @@ class SeedConfig(Section):
     def _tunes_with_one_or_several(cls, given: Any) -> Any:
         tuning = given.get("tuning", 0) if isinstance(given, dict) else 0
         seeds = tuning if isinstance(tuning, list | tuple) else [tuning]
-        if not seeds or any(type(seed) is not int for seed in seeds):
-            raise ValueError(f"tuning is {tuning!r}; expected a whole number or a list of them")
+        if not 0 < len(seeds) <= MOST_LISTED or any(
+            type(seed) is not int or not 0 <= seed < 2**63 for seed in seeds
+        ):
+            raise ValueError(
+                f"tuning is {reprlib.repr(tuning)}; expected a whole number from 0 to 2**63 - 1, "
+                f"or a list of them, {MOST_LISTED} at most"
+            )
         return given
 
     @model_validator(mode="after")
@@ -178,8 +195,8 @@ class HotControl(Section):
     """A cell hot enough to collapse: shows that the gate works. Never ranked."""
 
     projector: Label = Field(description="Label of the projector that is overheated.")
-    stage1_learning_rate: Positive = Field(description="Its stage-1 rate.")
-    stage2_learning_rate: Positive = Field(description="Its stage-2 rate.")
+    stage1_learning_rate: Rate = Field(description="Its stage-1 rate.")
+    stage2_learning_rate: Rate = Field(description="Its stage-2 rate.")
 
 
 class ControlsConfig(Section):
@@ -195,7 +212,7 @@ class ControlsConfig(Section):
     permuted_captions: Label | None = Field(
         None, description="Projector trained on permuted captions, `permuted_draws` times over."
     )
-    permuted_draws: Annotated[int, Field(ge=2)] = Field(
+    permuted_draws: Annotated[int, Field(ge=2, le=1000), Number] = Field(
         5,
         description="How often captions are permuted anew, each time with a training seed of its "
         "own; judged together. Fewer seldom suffice to call the control ungrounded.",
@@ -218,7 +235,9 @@ class CaptionConfig(Section):
         None, description="Clips captioned together; null: as many as memory holds."
     )
     repetition_penalty: Positive = Field(1.0, description="1: off; the published runs used 1.2.")
-    shuffles: Count = Field(4, description="Other clips whose video each reference is tried with.")
+    shuffles: Annotated[int, Field(ge=1, le=1000), Number] = Field(
+        4, description="Other clips whose video each reference is tried with."
+    )
 
 
 class ScorerConfig(ModelSection):
@@ -244,7 +263,9 @@ class BertScoreConfig(Section):
     """The encoder behind BERTScore; absent means “not computed”, said in the report."""
 
     model: HomePath = Field(description="Local folder or hub id.")
-    layer: Count = Field(description="Hidden layer that is compared.")
+    layer: Annotated[int, Field(ge=1, le=1000), Number] = Field(
+        description="Hidden layer that is compared."
+    )
 
 
 class GateConfig(Section):
@@ -265,7 +286,9 @@ class GateConfig(Section):
         True,
         description="Grounded asks for M within category too, if the references have it.",
     )
-    alpha: Fraction = Field(0.05, gt=0.0, lt=1.0, description="Level of every test in the study.")
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0), Number] = Field(
+        0.05, description="Level of every test in the study."
+    )
 
 
 class ReportConfig(Section):
@@ -277,7 +300,7 @@ class ReportConfig(Section):
     )
     dataset: str = Field("", description="Name of the dataset on the page; empty: its folder's.")
     repository: str = Field("", description="Address that the page tells to clone the code from.")
-    gallery_clips: Annotated[int, Field(ge=0)] = Field(200, description="Clips with pictures.")
+    gallery_clips: CountOrNone = Field(200, description="Clips with pictures.")
     gallery_frames: Frames = Field(8, description="Frames of a picture.")
 
 
@@ -287,12 +310,14 @@ class RuntimeConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU if there is one."
     )
-    cpu_threads: Count | None = Field(
+    cpu_threads: Annotated[int, Field(ge=1, le=1024), Number] | None = Field(
         None,
         description="With device: cpu: cores of a job with a model, so that --cores 8 runs eight "
         "jobs of one core; null: all cores, one job at a time.",
     )
-    gpus: Count = Field(1, description="GPUs a training job works on, data-parallel.")
+    gpus: Annotated[int, Field(ge=1, le=64), Number] = Field(
+        1, description="GPUs a training job works on, data-parallel."
+    )
     memory_gb: Positive | None = Field(
         None, description="GPU memory (GiB) a job may fill; null: what is free when it starts."
     )
@@ -312,18 +337,18 @@ class RuntimeConfig(Section):
         "each is a package to install. wandb stays offline.",
     )
     save_minutes: Positive = Field(10.0, description="Longest work lost to a kill within an epoch.")
-    keep_loaded_s: float = Field(
+    keep_loaded_s: NotNegative = Field(
         60.0,
-        ge=0.0,
         description="Seconds that a process with the libraries loaded (of trainings on a GPU: and "
         "the LLM) waits for the next job with a model; 0: each job loads them anew.",
     )
-    mem_mb: Count = Field(
+    mem_mb: Annotated[int, Field(ge=1, le=100_000_000), Number] = Field(
         8000,
         description="Memory (MB) that a job with a model asks for; tried again, it asks for more.",
     )
-    runtime_minutes: Count = Field(
-        60, description="Minutes that a job with a model asks for; tried again, it asks for more."
+    runtime_minutes: Annotated[int, Field(ge=1, le=1_000_000), Number] = Field(
+        60,
+        description="Minutes that a job with a model asks for; tried again, it asks for more.",
     )
 
     @model_validator(mode="after")
@@ -354,7 +379,9 @@ class Config(Section):
     vision: VisionConfig = Field(VisionConfig(), description="Frozen encoder.")
     llm: LlmConfig = Field(LlmConfig(), description="Language model.")
     projectors: dict[Label, ProjectorConfig] = Field(
-        min_length=1, description="The projectors under comparison, by label."
+        min_length=1,
+        max_length=MOST_LISTED,
+        description="The projectors under comparison, by label.",
     )
     training: TrainingConfig = Field(TrainingConfig(), description="Shared by both stages.")
     stage1: StageConfig = Field(StageConfig(), description="Projector alone.")
@@ -368,7 +395,9 @@ class Config(Section):
     )
     seeds: SeedConfig = Field(SeedConfig(), description="Tuning and report seeds.")
     controls: ControlsConfig = Field(ControlsConfig(), description="Cells that must fail.")
-    presets: dict[Label, PresetConfig] = Field({}, description="Published experiments by name.")
+    presets: dict[Label, PresetConfig] = Field(
+        {}, max_length=MOST_LISTED, description="Published experiments by name."
+    )
     captions: CaptionConfig = Field(CaptionConfig(), description="Generation.")
     scorer: ScorerConfig = Field(ScorerConfig(), description="Caption scorer.")
     bertscore: BertScoreConfig | None = Field(None, description="BERTScore's encoder.")

@@ -5,19 +5,26 @@ Their values name a cell, so a new key needs a default that means what was done 
 
 from __future__ import annotations
 
+import reprlib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from siglip_study.config.types import (
     Apart,
+    Axis,
     Count,
+    CountOrNone,
     Fraction,
     Frames,
     HomePath,
+    Layer,
     ModelSection,
+    NotNegative,
+    Number,
     Options,
     Positive,
+    Rate,
     Section,
 )
 
@@ -28,7 +35,7 @@ class VisionConfig(ModelSection):
     model: HomePath = Field(
         "openai/clip-vit-large-patch14-336", description="Hub id or local folder of the encoder."
     )
-    layer: int | tuple[int, int] = Field(
+    layer: Layer | tuple[Layer, Layer] = Field(
         -2,
         description="Hidden layer that is read; −1 is the last, as in the published study. Two are "
         "laid side by side: features are twice as wide.",
@@ -51,11 +58,14 @@ class VisionConfig(ModelSection):
         layer = given.get("layer", -2) if isinstance(given, dict) else -2
         two = isinstance(layer, list | tuple)
         try:
-            read = TypeAdapter(tuple[int, int] if two else int).validate_python(layer)
+            read = TypeAdapter(tuple[Layer, Layer] if two else Layer).validate_python(layer)
         except ValidationError:
             read = (0, 0)
         if isinstance(read, tuple) and read[0] == read[1]:
-            raise ValueError(f"layer is {layer!r}; expected a whole number or two that differ")
+            raise ValueError(
+                f"layer is {reprlib.repr(layer)}; expected a whole number or two that differ, "
+                "between -1000 and 1000"
+            )
         return given
 
     @property
@@ -69,7 +79,9 @@ class LoraConfig(Section):
 
     r: Count = Field(16, description="Rank.")
     alpha: Count = Field(32, description="Scale; the update is multiplied by alpha / r.")
-    dropout: Fraction = Field(0.05, lt=1.0, description="Dropout before the adapters.")
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0), Number] = Field(
+        0.05, description="Dropout before the adapters."
+    )
     targets: Annotated[tuple[str, ...], Apart] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         description="Names of the linear layers that get an adapter.",
@@ -102,24 +114,22 @@ class EarlyStopping(Section):
     """Stop a stage when the validation loss no longer falls."""
 
     patience: Count = Field(3, description="Epochs without improvement before the stage stops.")
-    min_delta: Annotated[float, Field(ge=0)] = Field(
-        0.001, description="Smallest fall that counts."
-    )
+    min_delta: NotNegative = Field(0.001, description="Smallest fall that counts.")
 
 
 class StageConfig(Section):
     """One training stage. Lengths are in epochs; the schedule runs in optimizer steps."""
 
     epochs: Count = Field(2, description="Budget with a schedule of its own.")
-    learning_rate: Positive = Field(1e-3, description="Peak rate of the projector.")
-    lora_learning_rate: Positive | None = Field(
+    learning_rate: Rate = Field(1e-3, description="Peak rate of the projector.")
+    lora_learning_rate: Rate | None = Field(
         None, description="Peak rate of the adapters (stage 2); null: the projector's."
     )
     batch_size: Count = Field(4, description="Clips a forward pass.")
     gradient_accumulation: Count = Field(2, description="Forward passes an optimizer step.")
     warmup_ratio: Fraction = Field(0.1, description="Share of the steps spent warming up.")
     min_lr_ratio: Fraction = Field(0.0, description="Floor of the cosine over its peak.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(
+    weight_decay: NotNegative = Field(
         0.01, description="AdamW; never on biases, norms and queries."
     )
     max_grad_norm: Positive = Field(1.0, description="Clipping threshold of the gradient norm.")
@@ -140,11 +150,11 @@ class TrainingConfig(Section):
     output_scale: Literal["embedding", "none"] = Field(
         "embedding", description="Scale the projector's output to the RMS of the LLM's embeddings."
     )
-    quick_clips: Annotated[int, Field(ge=0)] = Field(
+    quick_clips: CountOrNone = Field(
         16, description="Selection clips captioned after each epoch to watch for collapse."
     )
     quick_tokens: Count = Field(64, description="Token budget of those captions.")
-    diagnosis_clips: Annotated[int, Field(ge=0)] = Field(
+    diagnosis_clips: CountOrNone = Field(
         32, description="Selection clips whose tokens are measured each epoch; 0: off."
     )
 
@@ -158,11 +168,11 @@ class ProjectorConfig(Section):
         "runs; null: the label itself.",
     )
     options: Options = Field({}, description="Constructor options of that projector.")
-    epochs: Annotated[tuple[Count, ...], Apart] | None = Field(
+    epochs: Axis[Count] | None = Field(
         None,
         description="Its own budgets in place of `grid.epochs`, for a study of equal GPU time.",
     )
-    grid: dict[str, Annotated[tuple[Any, ...], Apart]] = Field(
+    grid: dict[str, Axis[Any]] = Field(
         {},
         description="Its own axes, or values of an axis, in place of the grid's; `options.…` is "
         "one of its options.",

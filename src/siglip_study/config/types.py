@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+Value = TypeVar("Value")
 
 
 def _no_switch(value: Any) -> Any:
@@ -19,13 +22,22 @@ def _expected(what: str) -> ValueError:
     return ValueError(f"expected {what}")
 
 
-_Number = BeforeValidator(_no_switch)
-Fraction = Annotated[float, _Number, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, _Number, Field(gt=0.0)]
-Count = Annotated[int, _Number, Field(ge=1)]
+# Every number has an upper bound, far above what anybody runs: what a slip of the hand asks for
+# would pass every check, and hang or overflow later. The range stands before the validator, or
+# JSON schema does not have it.
+Number = BeforeValidator(_no_switch)
+Fraction = Annotated[float, Field(ge=0.0, le=1.0), Number]
+Positive = Annotated[float, Field(gt=0.0, le=1e9), Number]
+NotNegative = Annotated[float, Field(ge=0.0, le=1e9), Number]
+Rate = Annotated[float, Field(gt=0.0, le=1e3), Number]
+Count = Annotated[int, Field(ge=1, le=100_000), Number]
+CountOrNone = Annotated[int, Field(ge=0, le=100_000), Number]
 # All of a clip's frames are in memory at once.
-Frames = Annotated[int, _Number, Field(ge=1, le=1024)]
-Seed = Annotated[int, _Number, Field(ge=0, lt=2**63)]
+Frames = Annotated[int, Field(ge=1, le=1024), Number]
+Layer = Annotated[int, Field(ge=-1000, le=1000), Number]
+Seed = Annotated[int, Field(ge=0, lt=2**63), Number]
+# Lists of which each value is a training, or a look at all points of the grid.
+MOST_LISTED = 1000
 # A label becomes part of a path, a table cell and a chart legend.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -52,13 +64,27 @@ HomePath = Annotated[str, AfterValidator(_at_home)]
 OutputPath = Annotated[HomePath, AfterValidator(_writable_name)]
 
 
+def _finite(value: Value) -> Value:
+    """The same; what has no type of its own is searched for NaN and infinity, which no JSON has."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _expected("finite numbers")
+    if isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _finite(inner)
+    return value
+
+
+# An entry of ``include`` or ``exclude``.
+Entry = Annotated[dict[str, Any], AfterValidator(_finite)]
+
+
 def _in_order(options: dict[str, Any]) -> dict[str, Any]:
     return dict(sorted(options.items()))
 
 
 # Their order means nothing, but Snakemake compares parameters by their text: a config whose options
 # were written in another order would train again.
-Options = Annotated[dict[str, Any], AfterValidator(_in_order)]
+Options = Annotated[dict[str, Any], AfterValidator(_finite), AfterValidator(_in_order)]
 
 
 def _apart(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -69,6 +95,8 @@ def _apart(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 # Of a tuple: some, and no two alike.
 Apart = AfterValidator(_apart)
+# The values of an axis.
+Axis = Annotated[tuple[Value, ...], Field(max_length=MOST_LISTED), Apart, AfterValidator(_finite)]
 
 
 class Section(BaseModel):
