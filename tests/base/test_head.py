@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import re
+import shutil
 import signal
 import threading
 from contextlib import ExitStack
@@ -112,6 +114,28 @@ def test_what_a_head_of_another_host_left_is_left_to_the_user(study):
     assert lead(study) is None
 
 
+def test_a_living_head_is_seen_where_the_disk_locks_no_files(study, monkeypatch):
+    def flock(file, operation):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    record = study / "results/.resume/head.json"
+    begin(record, started_with(study))
+    other = head._name(os.getppid())  # a process that lives
+    record.write_text(record.read_text().replace(os.environ["SIGLIP_STUDY_HEAD"], other))
+    assert f"process {os.getppid()} on {HERE} is running this study" in lead(study)
+    assert locks(study) == ["0.output.lock", "1.output.lock"]
+
+
+def test_an_output_folder_that_cannot_be_written_is_told(study):
+    shutil.rmtree(study / "results")
+    (study / "results").write_text("notes")
+    sentence = r"results/\.resume: cannot be written \(.+\); expected output_dir to be [^\n]+\.$"
+    assert re.search(sentence, lead(study))
+    with pytest.raises(StudyError, match=r"head\.json: cannot be written"):
+        begin(study / "results/.resume/head.json", started_with(study))
+
+
 # ---- Jobs
 
 
@@ -128,6 +152,29 @@ def test_other_code_is_refused(study):
     begin(record, started_with(study))
     (study / "code/a.py").write_text("A = 2\n")
     sentence = r"^the code of this study has changed since it was started; expected [^\n]+\.$"
+    with pytest.raises(StudyError, match=sentence):
+        following().__enter__()
+    with pytest.raises(StudyError, match=sentence):
+        follow(record, started_with(study))
+
+
+@pytest.mark.parametrize("edited", ["my_projector.py", "rules/Snakefile"])
+def test_code_of_ones_own_and_rules_are_code_too(study, edited):
+    (study / "rules").mkdir()
+    for name in ("my_projector.py", "rules/Snakefile"):
+        (study / name).write_text("A = 1\n")
+    sources = [study / "my_projector.py", study / "rules"]
+    begin(study / "head.json", StartedWith.now({}, sources))
+    (study / edited).write_text("A = 2\n")
+    with pytest.raises(StudyError, match="the code of this study has changed"):
+        following().__enter__()
+
+
+def test_a_job_whose_head_has_ended_is_refused(study):
+    record = study / "head.json"
+    begin(record, started_with(study))
+    record.unlink()
+    sentence = r"head\.json: gone, so the run that started this job has ended; expected [^\n]+\.$"
     with pytest.raises(StudyError, match=sentence):
         following().__enter__()
     with pytest.raises(StudyError, match=sentence):

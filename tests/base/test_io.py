@@ -15,6 +15,7 @@ from siglip_study.base.io import (
     read_json,
     read_parquet,
     set_aside,
+    sweep_partials,
     write_digest,
     write_json,
     write_parquet,
@@ -101,6 +102,26 @@ def test_reading_anything_else_is_a_sentence(tmp_path, content):
     assert message.endswith(".") and "\n" not in message
 
 
+def test_json_that_is_none_is_damage_also_without_a_digest(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"x": 1}, "name/1")
+    cut(path)
+    with pytest.raises(Damaged) as told:
+        read_json(path, "name/1")
+    assert told.value.paths == (path,)
+
+
+def test_what_killed_writers_of_any_host_left_is_swept_and_nothing_else(tmp_path):
+    left = [".a.node7.42.partial.json", ".a.node7.42.removed.json"]
+    kept = ["a.json", ".a.json.sha256", ".ab.node7.42.partial.json", ".a.node7.42.partial.parquet"]
+    for name in left + kept:
+        (tmp_path / name).touch()
+    (tmp_path / ".b.node7.42.partial").mkdir()
+    sweep_partials(tmp_path / "a.json")
+    sweep_partials(tmp_path / "b")
+    assert names(tmp_path) == sorted(kept)
+
+
 def test_parquet_reads_back(tmp_path):
     import polars as pl
 
@@ -125,7 +146,9 @@ def test_what_is_not_what_was_written_is_told_and_set_aside(tmp_path, kind, dama
     write_digest(path)
     read()
     damage(path)
-    with pytest.raises(Damaged, match=f"a.{kind}: damaged; .* delete .* run the same com") as told:
+    with pytest.raises(
+        Damaged, match=f"a.{kind}: damaged; .* delete .*snakemake .*a.{kind}, "
+    ) as told:
         read()
     # As it is made again when it comes from another process.
     assert copy.copy(told.value).paths == told.value.paths == (path,)

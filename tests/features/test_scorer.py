@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import Damaged, StudyError
 from siglip_study.features.scorer import Scorer, chunk_captions
 from siglip_study.features.store import read_frame_embeddings, write_frame_embeddings
 
@@ -170,10 +170,10 @@ def test_frame_embeddings_refuse_nonsense(tmp_path):
     with pytest.raises(StudyError, match="clip 'b' are not finite"):
         bad = torch.tensor([[[0.0]], [[torch.inf]]])
         write_frame_embeddings(path, ["a", "b"], bad, {})
-    with pytest.raises(StudyError, match="cannot be read"):
+    with pytest.raises(StudyError, match="no such file"):
         read_frame_embeddings(path)
     path.write_bytes(b"junk")
-    with pytest.raises(StudyError, match="cannot be read"):
+    with pytest.raises(Damaged, match="no frame embeddings"):
         read_frame_embeddings(path)
     from safetensors.torch import save_file
 

@@ -52,7 +52,7 @@ def test_a_damaged_shard_is_named_with_its_remedy(tmp_path, damage):
     damage(tmp_path / "out" / "shard-00001.safetensors")
     store = FeatureStore(tmp_path / "out")
     assert torch.equal(store["b"], feature("b"))
-    with pytest.raises(StudyError, match=r"(?s)shard-00001.*damaged.*delete .*out and run"):
+    with pytest.raises(StudyError, match=r"(?s)shard-00001.*damaged.*delete .*out and ask"):
         store.batch(IDS)
 
 

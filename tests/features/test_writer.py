@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from siglip_study.base.errors import StudyError
+from siglip_study.features import store
 from siglip_study.features.store import FeatureStore, FeatureWriter, clip_name, shard_header
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
@@ -39,6 +40,33 @@ def test_batches_of_any_size_fill_the_shards(tmp_path):
     store = FeatureStore(tmp_path / "out")
     assert store.ids == tuple(IDS)
     assert all(torch.equal(store[clip], features(clip)[0]) for clip in IDS)
+
+
+def test_what_a_killed_life_on_another_node_left_is_not_published(tmp_path):
+    (tmp_path / "work").mkdir()
+    with pytest.raises(RuntimeError), opened(tmp_path) as file:
+        file.put(features("가", "b"))
+        raise RuntimeError("killed")
+    left = (".shard-00001.node7.42.partial.json", ".index.node7.42.partial.json")
+    for name in (*left, "shard-00002.partial"):
+        (tmp_path / "work" / name).touch()
+    with opened(tmp_path) as file:
+        file.put(features("c", "d"))
+        file.put(features("e"))
+    shards = [f"shard-0000{number}.safetensors" for number in range(3)]
+    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert found == [".index.json.sha256", "index.json", *shards]
+
+
+def test_a_life_killed_before_the_last_rename_keeps_its_shards(tmp_path, monkeypatch):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "remove_dir", killed)  # the last but the rename
+        with pytest.raises(KeyboardInterrupt), opened(tmp_path, 5) as file:
+            file.put(features(*IDS))
+    assert (tmp_path / "work/plan.json").is_file()
 
 
 def test_an_error_keeps_whole_shards_and_drops_the_begun_one(tmp_path):

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from siglip_study.base import io
+from siglip_study.base.io import read_json, remove_dir, write_json
 from siglip_study.training import resume as module
 from siglip_study.training.resume import Position, ResumePoint
-from tools.fault_campaign import DAMAGES
+from tools.fault_campaign import DAMAGES, cut
 
 CALLS = 2 * 5 + 2 * 1  # forward passes of two epochs of ten clips, and their validations
 
@@ -187,6 +188,29 @@ def test_a_point_of_another_origin_is_dropped_and_said(tmp_path, caplog):
     assert before.load(weights, {}, optimizer)[0].step == 3
     assert after.load(weights, {}, optimizer)[0].step == 0
     assert "features" in caplog.text and "Training starts afresh" in caplog.text
+
+
+@pytest.mark.parametrize("newer", ["an empty folder", "cut", "of another version"])
+def test_the_newest_whole_point_counts(tmp_path, caplog, newer):
+    """Killed between the rename of a new point and the removal of the one before."""
+    weights = {"w": torch.nn.Parameter(torch.ones(2))}
+    optimizer = torch.optim.AdamW(weights.values())
+    ResumePoint(tmp_path / "9").save(Position(step=9), weights, {}, optimizer, {})
+    points = ResumePoint(tmp_path / "all")
+    points.save(Position(step=7), weights, {}, optimizer, {})
+    new = tmp_path / "all/step-00000009"
+    (tmp_path / "9/step-00000009").rename(new)
+    if newer == "cut":
+        cut(new / "state.safetensors")
+    elif newer == "of another version":
+        state = read_json(new / "state.json", "resume/2")
+        write_json(new / "state.json", state | {"position": {"steps_taken": 9}}, "resume/2")
+    else:
+        remove_dir(new)
+        new.mkdir()
+    assert points.load(weights, {}, optimizer)[0].step == 7
+    assert "The point before it counts." in caplog.text
+    assert [path.name for path in (tmp_path / "all").iterdir()] == ["step-00000007"]
 
 
 def test_one_point_is_kept(make_model, train, tmp_path):

@@ -1,5 +1,6 @@
 """Both stages, from their input files to their output files, at micro size."""
 
+import shutil
 import subprocess
 import sys
 import types
@@ -7,7 +8,7 @@ import types
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.features import write_features, write_inputs
 from support.kept import checkpoint_facts
 
@@ -41,7 +42,9 @@ def world(tmp_path, micro_config, features, monkeypatch):
         lambda split, i: [f"빨간 공 {split} {i}", f"a red ball {i}"][: 1 + i % 2],
     )
     names = ("noise_features", "permuted_captions", "untrained_projector")
-    study = Study(parse(micro_config(tmp_path, controls=dict.fromkeys(names, "linear"))))
+    raw = micro_config(tmp_path, controls=dict.fromkeys(names, "linear"))
+    raw["llm"]["model"] = str(shutil.copytree(raw["llm"]["model"], tmp_path / "llm"))
+    study = Study(parse(raw))
     cells = {cell.role: cell for cell in [*study.tuning, *study.controls]}
     threads = torch.get_num_threads()
     yield types.SimpleNamespace(
@@ -154,23 +157,44 @@ def features_made_otherwise(world, features):
     write_features(world.root / "train", world.root / "w", sorted(TRAIN), made, 4, features.facts)
 
 
-@pytest.mark.parametrize("change", [another_caption, features_made_otherwise])
+def another_language_model(world, features):
+    weights = world.root / "llm/model.safetensors"
+    noise = torch.Generator().manual_seed(0)
+    changed = {
+        name: tensor + 0.1 * torch.randn(tensor.shape, generator=noise).to(tensor.dtype)
+        for name, tensor in load_file(weights).items()
+    }
+    save_file(changed, weights, {"format": "pt"})
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(
+    "change", [another_caption, features_made_otherwise, another_language_model]
+)
 def test_a_resume_point_of_other_inputs_is_not_continued(
-    world, features, monkeypatch, killed, change
+    world, features, monkeypatch, killed, change, number
 ):
     """Killed, an input made anew, started again: the result is that of the new input alone."""
 
-    def dying(job, row):
+    def dying_in_epoch_2(job, row):
         if row["epoch"] == 2:
             raise killed
 
+    def dying_at_the_end(*asked):
+        raise killed
+
+    parent = stage(1, world, world.cell, "parent") if number == 2 else None
     with monkeypatch.context() as patch:
-        patch.setattr(stages.StageJob, "report", dying)
+        if number == 1:
+            patch.setattr(stages.StageJob, "report", dying_in_epoch_2)
+        else:  # of one epoch
+            patch.setattr(stages, "frame_cost", dying_at_the_end)
         with pytest.raises(killed):
-            stage(1, world, world.cell, "s1")
-    assert list((world.root / "r-s1").glob("step-*"))
+            stage(number, world, world.cell, "killed", parent)
+    assert list((world.root / "r-killed").glob("step-*"))
     change(world, features)
-    resumed, fresh = (stage(1, world, world.cell, out) for out in ("s1", "fresh"))
+    outs = ("killed", "fresh")
+    resumed, fresh = (stage(number, world, world.cell, out, parent) for out in outs)
     one, two = (f / "checkpoint" / "projector.safetensors" for f in (resumed, fresh))
     assert one.read_bytes() == two.read_bytes()
 

@@ -14,6 +14,8 @@ from siglip_study.base.jobs import made_anew
 # Under another name: rules share their namespace with Snakemake, which has a `parse`.
 from siglip_study.config import parse as parsed, read as read_config
 from siglip_study.data.fingerprint import split_digests
+from siglip_study.data.layouts import layout_file
+from siglip_study.projectors.registry import projector_files
 from siglip_study.study.cells import HELD_OUT, SPLITS, TRAINED_ON, keys_hash
 from siglip_study.study.grid import PHASES, Study, cell_pattern, read_choice
 from siglip_study.training import code as training_code
@@ -48,9 +50,14 @@ try:
         # Snakemake takes the last of two keys of a name without a word.
         read_config(file)
     STUDY = Study(parsed(config))
-    for cell in STUDY.cells.values():
+    PROJECTORS = sorted({cell.run.projector for cell in STUDY.cells.values()})
+    for name in PROJECTORS:
         # Found by name alone, without building it.
-        training_code(cell.run.projector)
+        training_code(name)
+    # A study's own code may lie anywhere.
+    OWN_CODE = {
+        file for name in PROJECTORS if ":" in name for file in projector_files(name)
+    } | {layout_file(STUDY.config.data.layout)}
     # What the clips and captions of each split are; with another one they are checked again.
     LISTED = split_digests(STUDY.config)
 except Damaged as error:
@@ -62,8 +69,13 @@ CONFIG = STUDY.config
 PATHS = STUDY.paths
 
 # What a study was started with stays until it ends; one process leads it (base/head.py).
+PACKAGE = Path(siglip_study.__file__).parent
 STARTED_WITH = StartedWith.now(
-    config, (Path(siglip_study.__file__).parent, HOUSE / "workflow")
+    config,
+    [
+        *(PACKAGE, HOUSE / "workflow", HOUSE / "Snakefile"),
+        *sorted(file for file in OWN_CODE if not file.is_relative_to(PACKAGE)),
+    ],
 )
 LED_BY = None
 if not workflow.is_main_process:
@@ -80,7 +92,10 @@ elif not workflow.output_settings.dryrun:
 onstart:
     if LED_BY:
         refuse(LED_BY)
-    begin(PATHS.head, STARTED_WITH)
+    try:
+        begin(PATHS.head, STARTED_WITH)
+    except StudyError as error:
+        refuse(error)
 
 
 def growing(amount):

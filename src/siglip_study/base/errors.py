@@ -24,8 +24,11 @@ class Damaged(StudyError):
         self.found, self.paths = f"{found}; expected what was written", paths
 
     def __str__(self) -> str:
-        named = " and ".join(map(str, self.paths))
-        return f"{self.found}: delete {named} and run the same command again to make it anew."
+        named, asked = (each.join(map(str, self.paths)) for each in (" and ", " "))
+        return (
+            f"{self.found}: to make it anew, delete {named} and ask its study for it "
+            f"(snakemake --cores 1 --resources gpu=1 {asked}, with the study's --configfile)."
+        )
 
 
 def first_line(error: BaseException) -> str:

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _HEAD, _RECORD = "SIGLIP_STUDY_HEAD", "SIGLIP_STUDY_RECORD"
 _SCHEMA = "head/1"
+_CODE = ("*.py", "*.smk", "Snakefile")
 _POLL_S = 1.0
 #: Longer than an orphan needs to notice that its head is gone.
 _PATIENCE_S = 15.0
@@ -152,15 +153,15 @@ class StartedWith:
 
     code: str
     config: str
-    #: folders whose files are the code
+    #: files that are the code, and folders of such
     sources: tuple[str, ...]
 
     @classmethod
     def now(cls, config: Mapping[str, object], sources: Sequence[Path]) -> StartedWith:
         """Of a config as Snakemake has it, and of the code as it lies there."""
         asked = repr(sorted(config.items(), key=repr))
-        folders = tuple(str(source) for source in sources)
-        return cls(code_digest(folders), hashlib.sha256(asked.encode()).hexdigest()[:12], folders)
+        code = tuple(str(source) for source in sources)
+        return cls(code_digest(code), hashlib.sha256(asked.encode()).hexdigest()[:12], code)
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,11 @@ class _Head:
 
 
 def code_digest(folders: Sequence[str]) -> str:
-    """Twelve hex digits of the Python code and rules in some folders, to the letter."""
+    """Twelve hex digits of some files, and the Python code and rules in folders, to the letter."""
     digest = hashlib.sha256()
     for folder in map(Path, folders):
-        for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.smk")]):
+        inside = (path for kind in _CODE for path in folder.rglob(kind))
+        for path in [folder] if folder.is_file() else sorted(inside):
             digest.update(f"{path.relative_to(folder)}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
@@ -192,6 +194,8 @@ def take_lead(folder: Path, snakemake_locks: Path) -> str | None:
         _lead.enter_context(held_alone(folder / "head.lock", "running this study", patience_s=0))
     except StudyError as error:
         return str(error)
+    except OSError as error:
+        return _unwritable(folder, error)
     ours = f"{folder.parent}/"
     stale = [
         lock
@@ -202,6 +206,14 @@ def take_lead(folder: Path, snakemake_locks: Path) -> str | None:
     with suppress(StudyError):  # damaged as its host went down
         dead = _read(folder / "head.json")
     host = dead.process.split(":", 2)[2] if dead else os.uname().nodename
+    if dead and lives(dead.process) and dead.process != _name(os.getpid()):
+        # Where the disk locks no files, its record alone tells of it.
+        _lead.close()
+        number = dead.process.partition(":")[0]
+        return (
+            f"{folder.parent}: process {number} on {host} is running this study; expected it to "
+            "end before another starts."
+        )
     if stale and host != os.uname().nodename:
         _lead.close()
         return (
@@ -214,13 +226,27 @@ def take_lead(folder: Path, snakemake_locks: Path) -> str | None:
 
 
 def begin(record: Path, started_with: StartedWith) -> None:
-    """Tell all jobs to come, on any machine, who their head is and what it started with."""
+    """Tell all jobs to come, on any machine, who their head is and what it started with.
+
+    Raises:
+        StudyError: the record cannot be written.
+    """
     mark_head()
     head = _Head(os.environ[_HEAD], started_with)
-    write_json(record, asdict(head), _SCHEMA)
+    try:
+        write_json(record, asdict(head), _SCHEMA)
+    except OSError as error:
+        raise StudyError(_unwritable(record, error)) from None
     os.environ[_RECORD] = str(record.absolute())
     # After a kill it stays, and tells the next head.
     atexit.register(record.unlink, missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    return (
+        f"{path}: cannot be written ({error.strerror}); expected output_dir to be a folder of "
+        "yours, on a disk with room."
+    )
 
 
 # ---- The side of the jobs.
@@ -230,11 +256,10 @@ def follow(record: Path, started_with: StartedWith) -> None:
     """Be a process on a node that evaluates the workflow anew to run one of its jobs.
 
     Raises:
-        StudyError: the study has another head now, or code or config are not those of its start.
+        StudyError: the study has another head now or none, or code or config are not those of its
+            start.
     """
     head = _followed(record)
-    if head is None:
-        return
     if head.started_with.config != started_with.config:
         raise _changed("config")
     os.environ.setdefault(_HEAD, head.process)
@@ -249,10 +274,10 @@ def following() -> Iterator[None]:
         StudyError: as :func:`follow`.
     """
     record = os.environ.get(_RECORD)
-    head = _followed(Path(record)) if record else None
-    if record is None or head is None:
+    if not record:
         yield
         return
+    head = _followed(Path(record))
     over = threading.Event()
     watching = (Path(record), head.process, lives(head.process), over)
     threading.Thread(target=_end_with, args=watching, name="head", daemon=True).start()
@@ -262,11 +287,14 @@ def following() -> Iterator[None]:
         over.set()
 
 
-def _followed(record: Path) -> _Head | None:
+def _followed(record: Path) -> _Head:
     """The head, if it is this process's own and the code is still that of its start."""
     head, own = _read(record), os.environ.get(_HEAD)
     if head is None:
-        return None
+        raise StudyError(
+            f"{record}: gone, so the run that started this job has ended; expected nothing of it: "
+            "the same command again starts what is left."
+        )
     if own is not None and own != head.process:
         raise StudyError(
             f"{record}: another run has begun since this job was started; expected nothing of it: "

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,11 +32,25 @@ def _beside(path: Path, kind: str = "partial") -> Path:
     for left in path.parent.glob(f"{glob.escape(own)}*.*{glob.escape(path.suffix)}"):
         process = left.name.removeprefix(own).split(".")[0]
         if process.isdigit() and not _lives(int(process)):
-            _drop(left)
+            drop(left)
     return path.with_name(f"{own}{os.getpid()}.{kind}{path.suffix}")
 
 
-def _drop(path: Path) -> None:
+def sweep_partials(path: str | Path) -> None:
+    """Remove what killed writers of ``path`` left beside it, on whatever host they were.
+
+    For who alone writes it now: a partial file of a living process goes as well.
+    """
+    path = Path(path)
+    for kind in ("partial", "removed"):
+        for left in path.parent.glob(
+            f".{glob.escape(path.stem)}.*.{kind}{glob.escape(path.suffix)}"
+        ):
+            drop(left)
+
+
+def drop(path: Path) -> None:
+    """Remove a file or a whole folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -52,7 +67,7 @@ def _lives(process: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file or folder is on the disk: a rename must not overtake what it names."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -73,10 +88,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     partial = _beside(target)
     try:
         yield partial
-        _sync(partial)
-        _digest_of(target).unlink(missing_ok=True)  # of what was there before
+        sync(partial)
+        digest_of(target).unlink(missing_ok=True)  # of what was there before
         partial.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -87,18 +102,18 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(target)
-    _drop(partial)
+    drop(partial)
     partial.mkdir()
     try:
         yield partial
         for written in (*partial.rglob("*"), partial):
-            _sync(written)
+            sync(written)
         # Rename cannot replace a folder that is not empty, so the old one steps aside first.
         remove_dir(target)
         partial.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
-        _drop(partial)
+        drop(partial)
 
 
 def remove_dir(path: str | Path) -> None:
@@ -110,17 +125,17 @@ def remove_dir(path: str | Path) -> None:
     aside = _beside(path, "removed")
     with contextlib.suppress(FileNotFoundError):  # nothing there, or somebody else was faster
         path.replace(aside)
-    _drop(aside)
+    drop(aside)
 
 
 def set_aside(path: Path) -> Path:
     """Take what is damaged out of the way of what will be made anew; where it lies then."""
     aside = path.with_name(f".{path.name}.damaged")
     if path.exists():  # else another job has been faster
-        _drop(aside)
+        drop(aside)
         with contextlib.suppress(FileNotFoundError):
             path.replace(aside)
-    _digest_of(path).unlink(missing_ok=True)
+    digest_of(path).unlink(missing_ok=True)
     return aside
 
 
@@ -128,13 +143,14 @@ def set_aside(path: Path) -> Path:
 # against it: disks turn bits, copies are cut, and a study would be ranked by them.
 
 
-def _digest_of(path: Path) -> Path:
+def digest_of(path: Path) -> Path:
+    """Where a file's digest lies."""
     return path.with_name(f".{path.name}.sha256")
 
 
 def write_digest(path: str | Path) -> None:
     """Record what a finished file holds."""
-    _digest_of(Path(path)).write_text(f"{file_digest(path)}\n", encoding="ascii")
+    digest_of(Path(path)).write_text(f"{file_digest(path)}\n", encoding="ascii")
 
 
 def check_digest(path: str | Path) -> None:
@@ -144,7 +160,7 @@ def check_digest(path: str | Path) -> None:
         Damaged: it holds something else.
     """
     path = Path(path)
-    recorded = _digest_of(path)
+    recorded = digest_of(path)
     if not (recorded.is_file() and path.is_file()):
         return
     written = recorded.read_bytes().strip().decode("ascii", "replace")
@@ -160,6 +176,36 @@ def file_digest(path: str | Path) -> str:
     """
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+#: Of a large file, so many pieces of so many bytes are read, first and last among them.
+_PIECES, _PIECE = 10, 2**16
+
+
+def sampled_digest(path: Path) -> str:
+    """32 hex digits of a file's size and of ten pieces of it; "" where there is none to read.
+
+    Files of one digest may differ still; files of two do.
+    """
+    size = file_size(path)
+    if size < 0:
+        return ""
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for place in range(_PIECES):
+            file.seek(max(0, (size - _PIECE) * place // (_PIECES - 1)))
+            digest.update(file.read(_PIECE))
+            if size <= _PIECE:
+                break
+    return digest.hexdigest()[:32]
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file; -1 where there is none that can be looked at."""
+    with contextlib.suppress(OSError):
+        about = path.stat()
+        return about.st_size if stat.S_ISREG(about.st_mode) else -1
+    return -1
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -180,7 +226,8 @@ def read_json(path: str | Path, schema: str, *older: str) -> dict[str, Any]:
     """Read a JSON object written by :func:`write_json`, with ``schema`` or an ``older`` one.
 
     Raises:
-        StudyError: the file is absent, damaged, is not JSON, or follows another schema.
+        Damaged: the file is damaged or not JSON.
+        StudyError: it is absent or follows another schema.
     """
     path = Path(path)
     check_digest(path)
@@ -189,7 +236,7 @@ def read_json(path: str | Path, schema: str, *older: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; expected JSON with schema '{schema}'.") from None
     except (ValueError, RecursionError) as error:  # a number or a nesting past Python's limits, too
-        raise StudyError(f"{path}: not JSON ({error}); expected schema '{schema}'.") from None
+        raise Damaged(f"{path}: not JSON of schema '{schema}' ({error})", path) from None
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror}).") from None
     found = obj.get("schema") if isinstance(obj, dict) else None
@@ -226,7 +273,8 @@ def read_result(path: str | Path, kind: type[T], schema: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise StudyError(f"{path}: '{where}': {first['msg']} (schema '{schema}').") from None
+        found = f"{path}: '{where}': {first['msg']} (schema '{schema}')"
+        raise Damaged(found, Path(path)) from None
 
 
 def read_parquet(

@@ -28,7 +28,7 @@ from siglip_study.base.errors import (
     is_out_of_memory,
 )
 from siglip_study.base.head import following, held_alone
-from siglip_study.base.io import check_digest, set_aside, write_digest
+from siglip_study.base.io import check_digest, set_aside, sweep_partials, write_digest
 
 log = logging.getLogger("siglip_study")
 _log_path: str | None = None
@@ -116,6 +116,8 @@ def job(log_path: str, outputs: Iterable[str] = (), inputs: Iterable[str] = ()) 
                 if made and all(path.exists() for path in made):
                     log.info("done: another process of this job has made what it makes")
                     sys.exit()
+                for path in made:
+                    sweep_partials(path)
                 for path in map(Path, inputs):
                     if path.suffix in _WITH_DIGESTS:
                         check_digest(path)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json, write_digest, write_json
+from siglip_study.base.io import read_json, sampled_digest, write_digest, write_json
 from siglip_study.config.study import Config
 from siglip_study.data.files import walk
 from siglip_study.data.layouts import reader_code
-from siglip_study.data.listing import file_content, list_dataset
+from siglip_study.data.listing import list_dataset
 from siglip_study.study.paths import Paths
 
 #: What a generated dataset consists of, in its own folder.
@@ -96,7 +96,7 @@ def _read(config: Config, root: Path, files: Mapping[str, Any]) -> dict[str, Any
             stat = file.stat() if file.is_file() else None
             about = [stat.st_size, stat.st_mtime_ns, stat.st_ino] if stat else []
             *before, known = files.get(path, [None])
-            digests[path] = [*about, known if known and before == about else file_content(file)]
+            digests[path] = [*about, known if known and before == about else sampled_digest(file)]
         return str(digests[path][-1])
 
     splits = {}

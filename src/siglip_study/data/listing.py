@@ -7,21 +7,16 @@ that is told from names, labels and the content of files of equal size.
 
 from __future__ import annotations
 
-import hashlib
-import stat
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from siglip_study.base.errors import StudyError
+from siglip_study.base.io import file_size, sampled_digest
 from siglip_study.config.study import DataConfig
 from siglip_study.data.labels import ListedClip, Rejection, Scan
 from siglip_study.data.layouts import scan_split
-
-#: Of a file, so many pieces of so many bytes are read, first and last among them.
-_PIECES, _PIECE = 10, 2**16
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ def related(
             else:
                 reason = f"duplicate id: in the splits {', '.join(homes)}"
                 rejected[split].append(Rejection(clip.id, clip.path, reason))
-    families = _families(listed, root, content or (lambda path: file_content(root / path)))
+    families = _families(listed, root, content or (lambda path: sampled_digest(root / path)))
     known: dict[str, set[str]] = defaultdict(set)
     for (split, _), family in zip(listed, families, strict=True):
         known[split].add(family)
@@ -100,7 +95,7 @@ def _families(
     listed: list[tuple[str, ListedClip]], root: Path, content: Callable[[str], str]
 ) -> list[str]:
     """A name for each clip: one for all that share a source video or, in two splits, a file."""
-    sizes = {clip.path: _size(root / clip.path) for _, clip in listed}
+    sizes = {clip.path: file_size(root / clip.path) for _, clip in listed}
     splits: dict[int, set[str]] = defaultdict(set)
     for split, clip in listed:
         splits[sizes[clip.path]].add(split)
@@ -139,28 +134,3 @@ def require_apart(clips: Iterable[tuple[str, str, str]]) -> None:
                 f"(one is '{clip}'); expected each source in one split: move its clips, or "
                 "set data.group_key to the key that names the source."
             )
-
-
-def _size(path: Path) -> int:
-    with suppress(OSError):
-        about = path.stat()
-        return about.st_size if stat.S_ISREG(about.st_mode) else -1
-    return -1
-
-
-def file_content(path: Path) -> str:
-    """Digest of a file's size and of ten pieces of it; "" where there is none to read.
-
-    Files of one digest may differ still; files of two do.
-    """
-    size = _size(path)
-    if size < 0:
-        return ""
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for place in range(_PIECES):
-            file.seek(max(0, (size - _PIECE) * place // (_PIECES - 1)))
-            digest.update(file.read(_PIECE))
-            if size <= _PIECE:
-                break
-    return digest.hexdigest()[:32]

@@ -31,9 +31,12 @@ from siglip_study.base.errors import Damaged, StudyError
 from siglip_study.base.io import (
     atomic_path,
     check_digest,
+    digest_of,
+    drop,
     read_index,
     read_json,
     remove_dir,
+    sync,
     write_digest,
     write_json,
 )
@@ -42,6 +45,7 @@ FEATURES_SCHEMA = "features/2"
 #: of studies finished before: no checksums
 _UNCHECKED_SCHEMA = "features/1"
 EMBEDDINGS_SCHEMA = "frame_embeddings/1"
+_INDEX = "index.json"
 _PLAN, _PLAN_SCHEMA = "plan.json", "features_plan/2"
 _SUMS_SCHEMA = "shard_sums/1"
 #: batches that may wait for the disk
@@ -72,7 +76,7 @@ class FeatureStore:
             StudyError: the folder is not a finished feature folder.
         """
         self.folder = Path(folder)
-        index = read_index(self.folder / "index.json", FEATURES_SCHEMA, _UNCHECKED_SCHEMA)
+        index = read_index(self.folder / _INDEX, FEATURES_SCHEMA, _UNCHECKED_SCHEMA)
         self.facts: dict[str, Any] = index["facts"]
         self.shape: tuple[int, int, int] = tuple(index["shape"])
         self._place: dict[str, tuple[int, str]] = {}
@@ -258,13 +262,18 @@ class FeatureWriter:
             "shards": self._shards,
             "sums": [read_json(path, _SUMS_SCHEMA)["sums"] for path in beside],
         }
-        write_json(self._work / "index.json", index, FEATURES_SCHEMA)
-        write_digest(self._work / "index.json")
-        for path in (*beside, self._work / _PLAN, *self._work.glob("*.partial")):
-            path.unlink(missing_ok=True)
+        write_json(self._work / _INDEX, index, FEATURES_SCHEMA)
+        write_digest(self._work / _INDEX)
+        kept = {shard_name(number) for number in range(len(self._shards))} | {_INDEX, _PLAN}
+        for path in self._work.iterdir():
+            if path.name not in kept and path != digest_of(self._work / _INDEX):
+                drop(path)  # checksums, and what lives that were killed left, on whatever node
         remove_dir(self._target)
         self._target.parent.mkdir(parents=True, exist_ok=True)
+        # Last: without it a life that is killed here would leave shards that nobody takes.
+        (self._work / _PLAN).unlink()
         self._work.replace(self._target)
+        sync(self._target.parent)
 
     def _has_plan(self, plan: dict[str, Any]) -> bool:
         # As JSON gives it back, so that tuples and lists compare equal.
@@ -395,6 +404,8 @@ def read_frame_embeddings(path: str | Path) -> dict[str, Tensor]:
                     f"{path}: schema is {header.get('schema')!r}; expected '{EMBEDDINGS_SCHEMA}'."
                 )
             ids, embeddings = json.loads(header["ids"]), file.get_tensor("embeddings")
-    except (OSError, SafetensorError) as error:
-        raise StudyError(f"{path}: cannot be read as frame embeddings ({error}).") from None
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; expected frame embeddings.") from None
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise Damaged(f"{path}: no frame embeddings ({error})", Path(path)) from None
     return dict(zip(ids, embeddings, strict=True))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from siglip_study.base.errors import StudyError, first_line, is_lost_gpu, is_out_of_memory
+from siglip_study.base.io import sampled_digest
 from siglip_study.models.families import check_sizes
 
 #: The sentence part that tells how an absent model is fetched.
@@ -289,6 +290,16 @@ def model_stamp(model: str, revision: str | None) -> tuple[tuple[str, int, int],
     config = own_file(model, revision, _CONFIG)
     files = [*([] if config is None else [config]), *_shards_here(model, revision)]
     return tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+
+
+def model_digest(model: str, revision: str | None) -> list[tuple[str, str]]:
+    """Name and sampled digest of a model's config, tokenizer and weights on this machine.
+
+    What differs, wherever the model lies, is another model; of large files pieces are looked at.
+    """
+    settings = (own_file(model, revision, name) for name in (_CONFIG, *_TOKENIZERS))
+    files = [*filter(None, settings), *_shards_here(model, revision)]
+    return [(path.name, sampled_digest(path)) for path in files]
 
 
 def architecture_source(model: str, revision: str | None = None) -> str:

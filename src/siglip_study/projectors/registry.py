@@ -85,11 +85,18 @@ def projector_class(name: str) -> type[Projector]:
 
 @functools.cache
 def projector_code(name: str) -> str:
-    """Hash of what a projector's file does, and the files of this package, and of its own, that it
-    imports.
+    """Hash of what a projector's files do; changing one leaves the hash of every other as it was.
 
-    Nothing is imported but the packages that hold one from outside. Changing one projector leaves
-    the hash of every other as it was.
+    Raises:
+        StudyError: no projector has that name.
+    """
+    return code_hash(projector_files(name))
+
+
+def projector_files(name: str) -> list[Path]:
+    """A projector's file, and the files of this package, and of its own, that it imports.
+
+    Nothing is imported but the packages that hold one from outside.
 
     Raises:
         StudyError: no projector has that name.
@@ -109,7 +116,7 @@ def projector_code(name: str) -> str:
             helper = folders.get(package, here.parent) / f"{stem}.py"
             if package in folders and helper != here and helper.is_file() and helper not in files:
                 files.append(helper)
-    return code_hash(files)
+    return files
 
 
 def projector_options(name: str) -> dict[str, inspect.Parameter]:

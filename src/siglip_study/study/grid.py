@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from siglip_study.base.errors import StudyError
+from siglip_study.base.errors import Damaged, StudyError, first_line
 from siglip_study.base.io import read_json
 from siglip_study.config import axes
 from siglip_study.config.study import Config
@@ -70,10 +70,14 @@ def read_choice(path: Path) -> Choice:
     Raises:
         StudyError: the file is missing or of another schema.
     """
-    projectors = read_json(path, SELECTION_SCHEMA, *_OLDER_SCHEMAS)["projectors"]
-    return {
-        label: row.get("reports") or {"report": row["chosen"]} for label, row in projectors.items()
-    }
+    told = read_json(path, SELECTION_SCHEMA, *_OLDER_SCHEMAS)
+    try:
+        return {
+            label: row.get("reports") or {"report": row["chosen"]}
+            for label, row in told["projectors"].items()
+        }
+    except (KeyError, AttributeError, TypeError) as error:
+        raise Damaged(f"{path}: no choice ({first_line(error)})", path) from None
 
 
 class Study:

@@ -100,20 +100,23 @@ class ResumePoint:
         buffers: dict[str, Tensor],
         optimizer: torch.optim.Optimizer,
     ) -> tuple[Position, dict[str, Tensor]]:
-        """Restore the newest point into the given objects; without one, the start.
+        """Restore the newest whole point into the given objects; without one, the start.
 
         A point that is damaged or started from something else is dropped, with a line in the log:
-        work is then lost, but nothing mixed and nothing blocked.
+        work is then lost, but nothing mixed and nothing blocked. Before a newer point the one it
+        follows may still lie: a life was killed between the two.
         """
         points = self._points()
-        if not points:
-            return Position(), {}
-        try:
-            position, tensors = self._read(points[-1])
-        except (StudyError, OSError, SafetensorError) as error:
-            log.warning("%s Training starts afresh.", error)
-            for point in points:
+        while points:
+            point = points.pop()
+            try:
+                position, tensors = self._read(point)
+                break
+            except (StudyError, OSError, SafetensorError) as error:
+                then = "The point before it counts." if points else "Training starts afresh."
+                log.warning("%s %s", error, then)
                 remove_dir(point)
+        else:
             return Position(), {}
         best = {}
         with torch.no_grad():
@@ -135,15 +138,19 @@ class ResumePoint:
 
     def _read(self, point: Path) -> tuple[Position, dict[str, Tensor]]:
         state = read_json(point / "state.json", _SCHEMA)
-        if state["origin"] != self.origin:
+        if state.get("origin") != self.origin:
             raise StudyError(
                 f"{point}: clips, features, captions or first weights are others than when "
                 "it was saved; expected those it started from."
             )
         path = point / "state.safetensors"
-        if file_digest(path) != state["sha256"]:
+        if file_digest(path) != state.get("sha256"):
             raise StudyError(f"{path}: damaged; expected the bytes that were written.")
-        return Position(**state["position"]), load_file(path)
+        try:
+            position = Position(**state["position"])
+        except (KeyError, TypeError) as error:  # of another version
+            raise StudyError(f"{point}: no position ({error}); expected this version's.") from None
+        return position, load_file(path)
 
     def _points(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if p.name[5:].isdigit() and p.is_dir())

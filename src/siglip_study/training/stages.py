@@ -22,6 +22,7 @@ from siglip_study.base.seeds import derived_seed
 from siglip_study.config.study import RuntimeConfig
 from siglip_study.config.training import StageConfig
 from siglip_study.models.devices import device_of
+from siglip_study.models.hub import model_digest
 from siglip_study.models.llm import add_lora, import_libraries
 from siglip_study.models.sizes import llm_shape, projector_flops, run_flops
 from siglip_study.models.vlm import VisionLanguageModel
@@ -130,7 +131,7 @@ def _train(accelerator: Accelerator, job: StageJob, began: float) -> None:
             plan,
             train,
             selection,
-            ResumePoint(job.resume, _origin(job.inputs, model)),
+            ResumePoint(job.resume, _origin(job, model)),
             accelerator,
             quick_look(loaded, selection),
             clip_diagnosis(loaded, selection),
@@ -203,12 +204,13 @@ def _first_model(job: StageJob, loaded: LoadedRun, train: Clips) -> VisionLangua
     return model
 
 
-def _origin(inputs: Inputs, model: VisionLanguageModel) -> str:
+def _origin(job: StageJob, model: VisionLanguageModel) -> str:
     """Hash of clips, features and weights that a stage starts from (stage 2: those of stage 1).
 
     The scales are left out: on another device their last bits may differ.
     """
-    digest = hashlib.sha256()
+    inputs, llm = job.inputs, job.cell.run.llm
+    digest = hashlib.sha256(repr(model_digest(llm.model, llm.revision)).encode())
     for split in TRAINED_ON:
         digest.update(inputs.clips[split].read_bytes())
         # The index holds a checksum of each clip's features.

@@ -43,7 +43,7 @@ def get_layout(name: str) -> ReadableLayout:
     Raises:
         StudyError: there is none, or its file has no function ``read``.
     """
-    file = _file_of(name)
+    file = layout_file(name)
     module_name, colon, function = name.partition(":")
     if colon:
         try:
@@ -68,7 +68,7 @@ def reader_code(name: str) -> str | None:
     Raises:
         StudyError: there is no such layout, or its file is not Python.
     """
-    file = _file_of(name)
+    file = layout_file(name)
     if ":" not in name:
         return None
     try:
@@ -77,7 +77,7 @@ def reader_code(name: str) -> str | None:
         raise StudyError(f"{file}: not Python ({error}); data.layout names it.") from None
 
 
-def _file_of(name: str) -> Path:
+def layout_file(name: str) -> Path:
     """The file of a layout; StudyError: there is none."""
     module, colon, function = name.partition(":")
     if not colon:
