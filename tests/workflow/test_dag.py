@@ -126,6 +126,19 @@ def test_a_wrong_config_ends_in_one_sentence(house: Any) -> None:
     assert run.text.splitlines()[-1].startswith("siglip-study: config: unknown key")
 
 
+@pytest.mark.parametrize("below", ["", "/results"])
+def test_an_output_folder_that_is_a_file_is_told_before_anything_runs(
+    house: Any, below: str
+) -> None:
+    (house.folder / "notes.txt").write_text("notes")
+    config = house.write_config("file.yaml", output_dir=f"notes.txt{below}")
+    for arguments in (["--dry-run"], ["preflight"]):
+        run = house.snakemake(*arguments, config=config)
+        assert run.status != 0 and "Traceback" not in run.text
+        told = f"output_dir is notes.txt{below}, and {house.folder / 'notes.txt'} is no folder; exp"
+        assert run.text.splitlines()[-1].startswith(f"siglip-study: {told}")
+
+
 def test_an_unknown_projector_is_named_before_anything_runs(house: Any) -> None:
     config = house.write_config("unknown.yaml", projectors={"mine": {"type": "query_abstracter"}})
     run = house.snakemake("--dry-run", config=config)

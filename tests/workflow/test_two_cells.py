@@ -574,8 +574,12 @@ def test_a_change_runs_what_depends_on_it(study: Any, tmp_path: Path, name: str)
 @pytest.mark.parametrize(
     ("result", "due"),
     {
+        "runs/linear_*/captions.json": {"captions", "score", "tables", "report"},
         "runs/linear_*/losses.parquet": {"captions", "score", "tables", "report"},
+        "tables/scores.report.json": {"score", "tables", "report"},
         "tables/cells.csv": {"tables", "report"},
+        "figures": {"report"},
+        "report.html": {"report"},
     }.items(),
 )
 def test_a_result_that_is_gone_is_due_again(
@@ -585,12 +589,37 @@ def test_a_result_that_is_gone_is_due_again(
     records = (study.folder / "results/runs").glob("*/cell.json")
     reported = {r.parent for r in records if json.loads(r.read_text("utf-8"))["role"] == "report"}
     found = (study.folder / "results").glob(result)
-    file = next(path for path in found if path.parent in reported or path.parent.name == "tables")
+    file = next(path for path in found if "runs" not in result or path.parent in reported)
     file.rename(tmp_path / "gone")
     try:
         assert {step.rule for step in study.due(study.config)} == due
     finally:
         (tmp_path / "gone").rename(file)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", '{"schema": "selection/3", "projectors": {"linear": {}}}']
+)
+def test_a_damaged_choice_is_told_and_due_again_also_without_its_digest(
+    study: Any, tmp_path: Path, content: str
+) -> None:
+    """It is read while Snakemake plans; an older study has no digest, nor one without dotfiles."""
+    choice = study.folder / "results/tables/selection.json"
+    digest = choice.with_name(".selection.json.sha256")
+    kept, about = {path: path.read_bytes() for path in (choice, digest)}, choice.stat()
+    digest.unlink()
+    choice.write_text(content, "utf-8")
+    os.utime(choice, ns=(about.st_atime_ns, about.st_mtime_ns))
+    try:
+        run = study.snakemake(config=study.config)
+        assert run.status != 0 and "Traceback" not in run.text
+        assert "the same command makes it anew" in run.text.splitlines()[-1]
+        assert "select" in {step.rule for step in study.due(study.config)}
+    finally:
+        for path, data in kept.items():
+            path.write_bytes(data)
+        os.utime(choice, ns=(about.st_atime_ns, about.st_mtime_ns))
+        choice.with_name(".selection.json.damaged").unlink(missing_ok=True)
 
 
 def test_what_is_explained_is_what_snakemake_would_run(study: Any, tmp_path: Path) -> None:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import siglip_study
 from siglip_study.base.errors import Damaged, StudyError
-from siglip_study.base.head import StartedWith, begin, follow, take_lead
+from siglip_study.base.head import (
+    StartedWith,
+    begin,
+    follow,
+    take_lead,
+    unwritable,
+)
 from siglip_study.base.io import file_digests
 from siglip_study.base.jobs import made_anew
 
@@ -58,12 +64,15 @@ try:
     OWN_CODE = {
         file for name in PROJECTORS if ":" in name for file in projector_files(name)
     } | {layout_file(STUDY.config.data.layout)}
+    STUDY.paths.require_folder()
     # What the clips and captions of each split are; with another one they are checked again.
     LISTED = split_digests(STUDY.config)
 except Damaged as error:
     refuse(error if IS_DRY else made_anew(error))
 except StudyError as error:
     refuse(error)
+except OSError as error:
+    refuse(unwritable(STUDY.paths.root, error))
 
 CONFIG = STUDY.config
 PATHS = STUDY.paths
@@ -198,9 +207,11 @@ def captioners(phase):
     choice = {}
     if phase == "report":
         try:
-            found = read_choice(checkpoints.select.get().output.selection)
+            found = read_choice(Path(checkpoints.select.get().output.selection))
         except Damaged as error:
             refuse(error if IS_DRY else made_anew(error))
+        except StudyError as error:
+            refuse(error)
         choice = STUDY.still_there(found)
     return STUDY.captioners(phase, choice)
 

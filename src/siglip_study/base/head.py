@@ -195,7 +195,7 @@ def take_lead(folder: Path, snakemake_locks: Path) -> str | None:
     except StudyError as error:
         return str(error)
     except OSError as error:
-        return _unwritable(folder, error)
+        return unwritable(folder, error)
     ours = f"{folder.parent}/"
     stale = [
         lock
@@ -236,13 +236,14 @@ def begin(record: Path, started_with: StartedWith) -> None:
     try:
         write_json(record, asdict(head), _SCHEMA)
     except OSError as error:
-        raise StudyError(_unwritable(record, error)) from None
+        raise StudyError(unwritable(record, error)) from None
     os.environ[_RECORD] = str(record.absolute())
     # After a kill it stays, and tells the next head.
     atexit.register(record.unlink, missing_ok=True)
 
 
-def _unwritable(path: Path, error: OSError) -> str:
+def unwritable(path: Path, error: OSError) -> str:
+    """The sentence on a place for results where nothing can be written."""
     return (
         f"{path}: cannot be written ({error.strerror}); expected output_dir to be a folder of "
         "yours, on a disk with room."

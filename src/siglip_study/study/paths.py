@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+from siglip_study.base.errors import StudyError
 from siglip_study.study.cells import BASELINES, keys_hash
 
 
@@ -31,6 +33,16 @@ class Paths:
         self.ranking = self.tables / "ranking.json"
         #: of `runtime.trackers`
         self.tracking = self.root / "tracking"
+
+    def require_folder(self) -> None:
+        """Raise StudyError where the output folder can be none: something else has its name."""
+        for place in (self.root.absolute(), *self.root.absolute().parents):
+            if place.is_dir():
+                return
+            if os.path.lexists(place):
+                raise StudyError(
+                    f"output_dir is {self.root}, and {place} is no folder; expected one or nothing."
+                )
 
     def clips(self, split: str) -> Path:
         """The usable clips of a split, or of the one that is halved."""
