@@ -7,13 +7,8 @@ from pathlib import Path
 
 import siglip_study
 from siglip_study.base.errors import Damaged, StudyError
-from siglip_study.base.head import (
-    StartedWith,
-    begin,
-    follow,
-    take_lead,
-    unwritable,
-)
+from siglip_study.base.head import StartedWith, begin, follow
+from siglip_study.base.head import take_lead, unwritable
 from siglip_study.base.io import file_digests
 from siglip_study.base.jobs import made_anew
 
