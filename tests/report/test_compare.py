@@ -35,9 +35,10 @@ def write_study(root: Path, mean: float, human: float = 0.5, seeds: int = 2, **k
     for place, run in enumerate(runs):
         made = split_scores(margins(mean, round(1000 * mean) + place), groups=GROUPS)
         write_captioner(paths.run(run), made, cell=run, projector="linear", seed=place)
-        write_json(paths.run(run) / "cell.json", {"stage1_cell": run, "gpu_s": 1.0}, "cell/1")
-        write_json(paths.run(run) / "captions.json", {"gpu_s": 1.0}, "captions/1")
-        write_json(paths.stage1(run) / "stage.json", {"gpu_s": 1.0}, "stage/1")
+        took = {"wall_s": 1.5, "gpu_s": 1.0}
+        write_json(paths.run(run) / "cell.json", {"stage1_cell": run, **took}, "cell/1")
+        write_json(paths.run(run) / "captions.json", took, "captions/1")
+        write_json(paths.stage1(run) / "stage.json", took, "stage/1")
     for name, level in (("references", human), ("retrieval", 0.05)):
         write_captioner(paths.run(name), split_scores(margins(level, 7), groups=GROUPS), cell=name)
     selection = StudySelection({"linear": Selection("linear", 0.1, "grounded", 1, 0, 0, (), ())})

@@ -58,7 +58,8 @@ def told(tmp_path_factory, make_study):
     adversary(root, "category", 0.05, 0.0, 0.2, 0.3)
     cells |= {"control_generic": ["generic"], "control_category": ["category"]}
     records = [
-        {"id": None, "split": "report", "condition": c, "caption": f"<b>{c}</b>", "n_tokens": 1}
+        {"id": None, "split": "report", "condition": c, "caption": f"<b>{c}</b>"}
+        | {"n_tokens": 1, "truncated": False}
         for c in ("blind", "mean")
     ]
     path = root / "runs" / cells["report"][0] / "captions.json"

@@ -10,8 +10,9 @@ from siglip_study.study import Study
 run_in_fork(parse(snakemake.config).runtime.keep_loaded_s)
 with job(snakemake.log[0], snakemake.output, snakemake.input):
     with loading():
-        from siglip_study.base.io import read_json, read_parquet
+        from siglip_study.base.io import read_parquet
         from siglip_study.features.store import read_frame_embeddings
+        from siglip_study.scoring.inputs import read_facts
         from siglip_study.scoring.scores import score_study
         from siglip_study.scoring.split_scorer import ScoreModels, ScoreSettings
 
@@ -31,7 +32,7 @@ with job(snakemake.log[0], snakemake.output, snakemake.input):
                 config.runtime,
             )
         ),
-        facts=read_json(study.paths.demo / "facts.json", "facts/1") if config.demo else None,
+        facts=read_facts(study.paths.demo / "facts.json") if config.demo else None,
         out=Path(snakemake.output.scores),
         workers=snakemake.threads,
     )

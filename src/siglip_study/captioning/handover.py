@@ -70,7 +70,7 @@ def take_handover(handover: Path, out: Path) -> bool:
     if not handover.is_dir():
         return False
     try:
-        wanted = read_json(handover / _INDEX, _SCHEMA)["files"]
+        wanted = read_json(handover / _INDEX, _SCHEMA).get("files")
         whole = {name: file_digest(handover / name) for name in _FILES} == wanted
     except (StudyError, OSError):
         whole = False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from siglip_study.base.io import read_json
+from siglip_study.base.io import read_result
 from siglip_study.ranking.caveats import Circumstances
 from siglip_study.ranking.choice import HalfChoice, choice_variance, half_choice, together
 from siglip_study.ranking.gate import GateThresholds
@@ -130,6 +130,19 @@ def rank_projectors(
     write_ranking(out, ranking)
 
 
+@dataclass(frozen=True)
+class _Took:
+    """What a job took, as its file tells; 0 of a GPU where there was none."""
+
+    wall_s: float
+    gpu_s: float | None
+
+
+@dataclass(frozen=True)
+class _Trained(_Took):
+    stage1_cell: str
+
+
 def _hours(runs: Mapping[str, Sequence[Path]]) -> dict[str, RunHours]:
     """What one run of each projector took; nothing where it is not known of all.
 
@@ -141,12 +154,15 @@ def _hours(runs: Mapping[str, Sequence[Path]]) -> dict[str, RunHours]:
         # What two trainings report together has no files of its own.
         if not (folder / "cell.json").is_file():
             return {}
-        cell = read_json(folder / "cell.json", "cell/1")
-        stage1 = Paths(folder.parents[1]).stage1(cell["stage1_cell"]) / "stage.json"
-        captions = read_json(folder / "captions.json", "captions/1")
+        cell = read_result(folder / "cell.json", _Trained, "cell/1")
+        stage1 = Paths(folder.parents[1]).stage1(cell.stage1_cell) / "stage.json"
         took = [
-            (told["gpu_s"] or told["wall_s"]) / 3600
-            for told in (cell, read_json(stage1, "stage/1"), captions)
+            (told.gpu_s or told.wall_s) / 3600
+            for told in (
+                cell,
+                read_result(stage1, _Took, "stage/1"),
+                read_result(folder / "captions.json", _Took, "captions/1"),
+            )
         ]
         found[label] = RunHours(took[0] + took[1], took[2])
     return found

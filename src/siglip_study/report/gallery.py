@@ -18,10 +18,11 @@ from typing import Any, Literal
 
 import polars as pl
 
-from siglip_study.base.io import check_digest, read_json, read_parquet
+from siglip_study.base.io import check_digest, read_parquet
 from siglip_study.ranking.metric_figures import MARGIN
 from siglip_study.report.embed import json_island
 from siglip_study.report.pictures import Grid, sheet_grid
+from siglip_study.scoring.inputs import read_facts
 from siglip_study.study.paths import Paths
 
 #: Clips that are seen at once.
@@ -227,7 +228,7 @@ def read_gallery(
         .collect()
     )
     facts_file = Paths(results).demo / "facts.json"
-    facts = read_json(facts_file, "facts/1") if facts_file.is_file() else {}
+    facts = read_facts(facts_file) if facts_file.is_file() else {}
     manifest = read_parquet(Paths(results).manifest)
     made = make_gallery(manifest.to_dicts(), rows.to_dicts(), voices, facts, settings.frames)
     if settings.pictures is None:

@@ -142,11 +142,11 @@ def read_curve(folder: Path) -> dict[str, list[float | None]]:
         StudyError: ``steps.parquet`` or ``epochs.parquet`` is missing.
     """
     tables = []
-    for name in ("steps", "epochs"):
+    for name, measured in (("steps", "loss"), ("epochs", "val_loss")):
         path = folder / f"{name}.parquet"
         if not path.is_file():
             raise StudyError(f"{path}: no such file; expected the log of a training stage.")
-        tables.append(read_parquet(path))
+        tables.append(read_parquet(path, ["step", measured]))
     steps, epochs = tables
     x, y, _ = thin(steps["step"].to_numpy(), steps["loss"].to_numpy())
     return {

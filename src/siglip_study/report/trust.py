@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from siglip_study.base.io import check_digest, read_json
+from siglip_study.base.io import check_digest
 from siglip_study.ranking.gate import Verdict
 from siglip_study.ranking.orders import check_order, facts_score
 from siglip_study.ranking.pairs import baseline_tests
@@ -29,6 +29,7 @@ from siglip_study.report.wording.claims import (
 )
 from siglip_study.report.wording.gate import gate_name
 from siglip_study.report.wording.metrics import NAMES
+from siglip_study.scoring.inputs import read_captions, read_facts
 from siglip_study.study.paths import Paths
 
 #: Whose captions are compared with the facts.
@@ -82,7 +83,7 @@ def beyond_category(
     )
     gates = {row["cell"]: row["gate"] for row in controls}
     path = Paths(results).demo / "facts.json"
-    facts = read_json(path, "facts/1") if path.is_file() else None
+    facts = read_facts(path) if path.is_file() else None
     sizes = {
         label: runs[0].run.get("tokens_per_video") for label, runs in report_runs(cells).items()
     }
@@ -185,9 +186,9 @@ def _blind_captions(results: Path, cells: list[CellResult]) -> dict[str, dict[st
         if cell.role != "report" or label in rows or not path.is_file():
             continue
         told = {
-            record["condition"]: record["caption"]
-            for record in read_json(path, "captions/1")["records"]
-            if record["condition"] != "matched"
+            record.condition: record.caption
+            for record in read_captions(path)
+            if record.condition != "matched"
         }
         if told:
             rows[label] = told

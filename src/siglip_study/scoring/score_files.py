@@ -35,11 +35,10 @@ from siglip_study.base.io import (
 )
 from siglip_study.metrics.base import METRICS, Metric
 from siglip_study.metrics.grounding import mean_interval
+from siglip_study.scoring.inputs import Facts
 
 #: What stands in place of a split's name where both halves are meant.
 BOTH = "held_out"
-#: True facts: id → attribute → value.
-Facts = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)

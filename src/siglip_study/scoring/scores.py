@@ -16,7 +16,8 @@ from siglip_study.base.io import write_json
 from siglip_study.metrics import morphemes
 from siglip_study.metrics.base import metric_versions
 from siglip_study.metrics.tokens import folded
-from siglip_study.scoring.score_files import Facts, join_halves, of_half, read_clips, read_metrics
+from siglip_study.scoring.inputs import Facts
+from siglip_study.scoring.score_files import join_halves, of_half, read_clips, read_metrics
 from siglip_study.scoring.split_scorer import (
     REFERENCES,
     Captioner,

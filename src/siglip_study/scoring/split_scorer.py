@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from siglip_study.base.io import read_json, read_parquet
 from siglip_study.config.study import BertScoreConfig, RuntimeConfig, ScorerConfig
 from siglip_study.metrics import grounding, siglip
 from siglip_study.metrics.ids import check_same_ids
 from siglip_study.metrics.tokens import Tokens, tokenize
-from siglip_study.scoring.baselines import caption_record
+from siglip_study.scoring.inputs import CaptionRecord, Facts, read_captions, read_losses
 from siglip_study.scoring.score_captions import score_captions
-from siglip_study.scoring.score_files import Facts, SplitScores, mean_losses, write_scores
+from siglip_study.scoring.score_files import SplitScores, mean_losses, write_scores
 
 if TYPE_CHECKING:
     from siglip_study.features.scorer import Scorer
@@ -71,7 +70,7 @@ class Captioner:
 class Embedded:
     """A captioner's captions of a split as scorer and tokenizer see them."""
 
-    records: list[dict[str, Any]]  # of ``captions.json``, one a clip
+    records: list[CaptionRecord]  # of ``captions.json``, one a clip
     tokens: Tokens  # of the captions
     vectors: np.ndarray  # of the captions ``[N, E]``
     empty: np.ndarray  # ``[N]`` captions that say nothing
@@ -166,7 +165,7 @@ class SplitScorer:
     def embed(self, captioner: Captioner) -> Embedded:
         """What the models make of a captioner's captions of this split."""
         records = self._records(captioner)
-        captions = [record["caption"] for record in records]
+        captions = [record.caption for record in records]
         made = self._chunks(captions)
         own = siglip.own_cosines(made.means, made.empty, self.split.images)
         scorer = self.models.scorer
@@ -198,17 +197,20 @@ class SplitScorer:
             self.split, temperature=temperature, centre=centre, reference_values=values
         )
 
-    def _records(self, captioner: Captioner) -> list[dict[str, Any]]:
+    def _records(self, captioner: Captioner) -> list[CaptionRecord]:
         if captioner.role == REFERENCES:
             said = zip(self.split.ids, self.split.references, strict=True)
-            return [caption_record(clip, self.split.name, texts[0]) for clip, texts in said]
+            return [
+                CaptionRecord(clip, self.split.name, "matched", texts[0], None, False)
+                for clip, texts in said
+            ]
         path = captioner.folder / "captions.json"
         records = [
             record
-            for record in read_json(path, "captions/1")["records"]
-            if record["split"] == self.split.name and record["condition"] == "matched"
+            for record in read_captions(path)
+            if record.split == self.split.name and record.condition == "matched"
         ]
-        names = [record["id"] for record in records]
+        names = [str(record.id) for record in records]
         check_same_ids(self.split.ids, names, "the manifest", str(path))
         by_id = dict(zip(names, records, strict=True))
         return [by_id[clip] for clip in self.split.ids]
@@ -250,8 +252,8 @@ def score_captioner(
 def _score(
     captioner: Captioner, split: Split, made: Embedded, bert: tuple[BertScore, float] | None
 ) -> SplitScores:
-    captions = [record["caption"] for record in made.records]
-    truncated = [record["truncated"] for record in made.records]
+    captions = [record.caption for record in made.records]
+    truncated = [record.truncated for record in made.records]
     are_references = captioner.role == REFERENCES
     found = score_captions(
         captions,
@@ -279,9 +281,9 @@ def _score(
         pl.lit(split.name).alias("split"),
         pl.exclude("id"),
     ).with_columns(
-        n_tokens=pl.Series([record["n_tokens"] for record in made.records], dtype=pl.Int64),
+        n_tokens=pl.Series([record.n_tokens for record in made.records], dtype=pl.Int64),
         truncated=pl.Series(truncated, dtype=pl.Boolean),
-        **_losses(captioner.folder / "losses.parquet", split),
+        **read_losses(captioner.folder / "losses.parquet", split.name, split.ids),
     )
     figures = {
         "n_clips": len(split.ids),
@@ -295,18 +297,3 @@ def _score(
         "temperature": split.temperature,
     }
     return SplitScores(split.name, figures, clips)
-
-
-def _losses(path: Path, split: Split) -> dict[str, pl.Series]:
-    """One column a condition; without values for a captioner that has no model."""
-    table = read_parquet(path).filter(split=split.name) if path.is_file() else None
-    columns = {}
-    for condition in ("matched", "shuffled", "reversed"):
-        values: dict[str, float | None] = dict.fromkeys(split.ids)
-        if table is not None:
-            rows = table.filter(condition=condition)
-            check_same_ids(split.ids, rows["id"], "the manifest", str(path))
-            values = dict(rows.select("id", "loss").iter_rows())
-        column = [values[clip] for clip in split.ids]
-        columns[f"loss_{condition}"] = pl.Series(column, dtype=pl.Float64)
-    return columns

@@ -68,16 +68,19 @@ def read_choice(path: Path) -> Choice:
     That of an earlier version is read too: the study asks what was chosen before it chooses anew.
 
     Raises:
-        StudyError: the file is missing or of another schema.
+        StudyError: the file is missing or of another schema, or holds no choice.
     """
     told = read_json(path, SELECTION_SCHEMA, *_OLDER_SCHEMAS)
     try:
-        return {
-            label: row.get("reports") or {"report": row["chosen"]}
+        found = {
+            label: dict(row.get("reports") or {"report": row["chosen"]})
             for label, row in told["projectors"].items()
         }
-    except (KeyError, AttributeError, TypeError) as error:
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise Damaged(f"{path}: no choice ({first_line(error)})", path) from None
+    if not all(isinstance(name, str) for parts in found.values() for name in parts.values()):
+        raise Damaged(f"{path}: no choice (the name of a cell is no text)", path)
+    return found
 
 
 class Study:
