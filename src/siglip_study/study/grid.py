@@ -78,7 +78,8 @@ def read_choice(path: Path) -> Choice:
         }
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise Damaged(f"{path}: no choice ({first_line(error)})", path) from None
-    if not all(isinstance(name, str) for parts in found.values() for name in parts.values()):
+    names = [name for parts in found.values() for name in parts.values()]
+    if not all(name is None or isinstance(name, str) for name in names):
         raise Damaged(f"{path}: no choice (the name of a cell is no text)", path)
     return found
 
