@@ -677,7 +677,7 @@ def main() -> int:
     options = parser.parse_args()
     asked = options.kills or options.damages or options.twice or options.full_disk
     record = Record(options.record)
-    before = len(record.faults())
+    known = len(record.faults())
     with TemporaryDirectory(prefix="siglip-study-faults-") as name:
         if asked:
             draw = random.Random(options.seed)
@@ -694,7 +694,7 @@ def main() -> int:
         options.into.write_text(
             f"{before}{_MARKS[0]}\n{table}{_MARKS[1]}{after.partition(_MARKS[1])[2]}", "utf-8"
         )
-    faults = record.faults()[before:]
+    faults = record.faults()[known:]
     wrong = [fault for fault in faults if fault.wrong]
     print(f"{len(faults)} faults, {len(wrong)} with results lost, wrong or due once more")
     return 1 if wrong else 0
