@@ -49,6 +49,7 @@ def train(accelerator, tmp_path, make_clips):
         diagnosis=None,
         dies=None,
         on_epochs=(),
+        beyond=None,
         **settings,
     ):
         def on_epoch(position):
@@ -59,7 +60,8 @@ def train(accelerator, tmp_path, make_clips):
 
         torch.set_num_threads(1)
         memory = MemoryPlan(forward, recomputed=0, eval_clips=4)
-        plan = StagePlan(number, StageConfig(**defaults | settings), 3, pace, memory)
+        stage = StageConfig(**defaults | settings).model_copy(update=beyond or {})
+        plan = StagePlan(number, stage, 3, pace, memory)
         return train_stage(
             model,
             plan,
