@@ -1,6 +1,7 @@
 """Imports happen without the garbage collector, which then leaves modules alone."""
 
 import gc
+import importlib.util
 import subprocess
 import sys
 
@@ -45,6 +46,22 @@ def test_where_nothing_is_imported_garbage_stays_garbage():
     with loading():
         pass
     assert gc.get_freeze_count() == 0
+
+
+def test_a_package_to_do_without_counts_as_not_installed_until_the_end(tmp_path, monkeypatch):
+    (tmp_path / "needless_to_a_test.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with loading(without="needless_to_a_test"):
+        assert importlib.util.find_spec("needless_to_a_test") is None
+        with pytest.raises(ImportError):
+            import needless_to_a_test
+    import needless_to_a_test  # noqa: F401
+
+
+def test_a_package_that_is_there_already_stays(tmp_path):
+    with loading(without="json"):
+        import json
+    assert json is sys.modules["json"]
 
 
 def test_a_job_ends_without_a_search():

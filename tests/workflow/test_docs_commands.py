@@ -190,6 +190,32 @@ def test_a_profile_is_edited_on_the_lines_that_say_so(in_clone: Shell) -> None:
     assert "edited" in done.stdout and "EDIT" not in done.stdout
 
 
+#: What no two sites have alike.
+OF_THE_SITE = {
+    "slurm": {"slurm_partition", "slurm_account", "mem_mb", "runtime"},
+    "cluster-generic": {
+        *("cluster-generic-submit-cmd", "cluster-generic-status-cmd", "cluster-generic-cancel-cmd"),
+        *("mem_mb", "runtime"),
+    },
+    "local": {"gpu"},
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_SITE)
+def test_each_line_of_a_profile_that_a_site_must_edit_says_so(name: str) -> None:
+    # On the line, or in the comment above it.
+    lines = (ROOT / "profiles" / name / "profile.yaml").read_text("utf-8").splitlines()
+    marked, above = set(), ""
+    for line in lines:
+        if line.lstrip().startswith("#"):
+            above += line
+            continue
+        if "EDIT: " in above + line:
+            marked.add(line.split(":")[0].strip())
+        above = ""
+    assert marked == OF_THE_SITE[name]
+
+
 def test_models_are_fetched_to_where_the_cluster_s_jobs_look_for_them(
     in_clone: Shell, tmp_path: Path
 ) -> None:

@@ -12,7 +12,8 @@ import re
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -571,6 +572,22 @@ def test_a_change_runs_what_depends_on_it(study: Any, tmp_path: Path, name: str)
     assert told(study, steps) == ROWS[name]
 
 
+def reported_runs(study: Any) -> list[Path]:
+    records = sorted((study.folder / "results/runs").glob("*/cell.json"))
+    return [r.parent for r in records if json.loads(r.read_text("utf-8"))["role"] == "report"]
+
+
+@contextmanager
+def gone(file: Path) -> Iterator[None]:
+    """A result that is not where it was."""
+    elsewhere = file.with_name(f".{file.name}.elsewhere")
+    file.rename(elsewhere)
+    try:
+        yield
+    finally:
+        elsewhere.rename(file)
+
+
 @pytest.mark.parametrize(
     ("result", "due"),
     {
@@ -582,19 +599,23 @@ def test_a_change_runs_what_depends_on_it(study: Any, tmp_path: Path, name: str)
         "report.html": {"report"},
     }.items(),
 )
-def test_a_result_that_is_gone_is_due_again(
-    study: Any, tmp_path: Path, result: str, due: set[str]
-) -> None:
+def test_a_result_that_is_gone_is_due_again(study: Any, result: str, due: set[str]) -> None:
     """Of the cell that is reported; nothing is trained."""
-    records = (study.folder / "results/runs").glob("*/cell.json")
-    reported = {r.parent for r in records if json.loads(r.read_text("utf-8"))["role"] == "report"}
     found = (study.folder / "results").glob(result)
-    file = next(path for path in found if "runs" not in result or path.parent in reported)
-    file.rename(tmp_path / "gone")
-    try:
+    runs = reported_runs(study)
+    with gone(next(path for path in found if "runs" not in result or path.parent in runs)):
         assert {step.rule for step in study.due(study.config)} == due
-    finally:
-        (tmp_path / "gone").rename(file)
+
+
+def test_a_record_that_is_gone_is_due_again_where_tables_are(study: Any) -> None:
+    """Whoever takes both is told the whole price; the record alone is asked for by nothing."""
+    record = reported_runs(study)[0] / "cell.json"
+    with gone(record):
+        assert study.due(study.config) == []
+        with gone(study.folder / "results/tables/cells.csv"):
+            due = study.due(study.config)
+    assert {step.of for step in due if step.rule == "stage2"} == {record.parent.name}
+    assert {"captions", "score", "tables", "report"} <= {step.rule for step in due}
 
 
 @pytest.mark.parametrize(

@@ -211,19 +211,27 @@ def out_of_memory(job: str, error: BaseException) -> str:
 
 
 @contextmanager
-def loading() -> Iterator[None]:
+def loading(without: str | None = None) -> Iterator[None]:
     """Import with the garbage collector off, and leave what the modules hold out of its sight.
 
     torch, transformers and peft are 800,000 objects that live as long as the process. Searching
     them for garbage again and again, most of all while Python ends, takes a third of a job's start.
 
     Only for imports: garbage of the block is never freed, so no model may be built inside.
+
+    Args:
+        without: a package that counts as not installed inside, for what would import it needlessly.
     """
     was_on, known = gc.isenabled(), len(sys.modules)
     gc.disable()
+    hidden = without if without not in sys.modules else None
+    if hidden:
+        sys.modules[hidden] = None  # type: ignore[assignment]
     try:
         yield
     finally:
+        if hidden:
+            del sys.modules[hidden]
         if len(sys.modules) > known:
             gc.freeze()
         if was_on:

@@ -3,6 +3,9 @@
 ``..`` and absolute paths never lead out of it, links only where the config says so.
 """
 
+# Paths of clips are strings here: of ten thousand, making each a Path costs more than all else.
+# ruff: noqa: PTH114, PTH118, PTH120
+
 from __future__ import annotations
 
 import os
@@ -29,13 +32,12 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _within(root: Path, path: Path) -> Path | None:
+def _within(root: Path, path: str | Path) -> str | None:
     """``path`` relative to ``root``, as both are written, else with their links resolved."""
-    # Of strings: of the paths of ten thousand clips, making each costs more than all else here.
     for spelt in (os.path.abspath, os.path.realpath):
-        at, base = spelt(path), os.path.join(spelt(root), "")  # noqa: PTH118
+        at, base = spelt(path), os.path.join(spelt(root), "")
         if f"{at}/".startswith(base):
-            return Path(at[len(base) :])
+            return at[len(base) :]
     return None
 
 
@@ -138,7 +140,7 @@ def files_by_id(
             "data.follow_links: true for links."
         )
     found: dict[str, list[str]] = defaultdict(list)
-    within, start = base.relative_to(root).as_posix(), len(os.path.join(base, ""))  # noqa: PTH118
+    within, start = base.relative_to(root).as_posix(), len(os.path.join(base, ""))
     for entry, why_not in walk(base, follow):
         relative = f"{within}/{entry.path[start:]}" if within != "." else entry.path[start:]
         stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 (a path more would cost more)
@@ -196,9 +198,9 @@ class FileFinder:
         self._base = source.root / (source.video_folder or "")
         self._suffixes = suffixes
         #: Folders of files that were found, and whether each lies in the dataset's own.
-        self._inside: dict[Path, bool] = {}
+        self._inside: dict[str, bool] = {}
         self._by_stem: dict[str, list[str]] | None = None
-        self._listed: dict[Path, dict[str, str]] = {}
+        self._listed: dict[str, dict[str, str]] = {}
 
     def find(self, name: str) -> str:
         """Path, relative to the root, of the file of this name.
@@ -209,42 +211,45 @@ class FileFinder:
         Raises:
             LabelError: there is none, more than one, or it leads outside the dataset's folder.
         """
-        root = self._source.root
         try:
-            inside = _within(root, self._base / name)
-            if inside is None:
+            written = _within(self._source.root, os.path.join(self._base, name))
+            if written is None:
                 raise LabelError("outside: the path leads outside the dataset's folder")
-            written = root / inside
-            path = written if written.is_file() else self._composed(inside)
-            if path is None or not (path is written or path.is_file()):
+            found = written if self._is_file(written) else self._composed(written)
+            if found is None or not (found is written or self._is_file(found)):
                 return self._by_name(name)
-            if not self._leads_inside(path):
+            if not self._leads_inside(found):
                 raise LabelError("outside: the path leads outside the dataset's folder")
         except OSError as error:  # a name that no file can have
             raise LabelError(f"label without clip: {error.strerror}") from error
-        return (inside if path is written else path.relative_to(root)).as_posix()
+        return found
 
-    def _leads_inside(self, path: Path) -> bool:
+    def _is_file(self, relative: str) -> bool:
+        return (self._source.root / relative).is_file()
+
+    def _leads_inside(self, relative: str) -> bool:
         # Links of folders are followed once for all their files: a call of the system a folder on
         # the way, which on a network's file system is most of what reading a table costs.
         root, follow = self._source.root, self._source.follow_links
-        if path.is_symlink():
-            return is_inside(root, path, follow)
-        if path.parent not in self._inside:
-            self._inside[path.parent] = is_inside(root, path.parent, follow)
-        return self._inside[path.parent]
+        if os.path.islink(os.path.join(root, relative)):
+            return is_inside(root, root / relative, follow)
+        folder = os.path.dirname(relative)
+        if folder not in self._inside:
+            self._inside[folder] = is_inside(root, root / folder, follow)
+        return self._inside[folder]
 
-    def _composed(self, relative: Path) -> Path | None:
-        path = self._source.root
-        for part in relative.parts:
-            if path not in self._listed:
+    def _composed(self, relative: str) -> str | None:
+        folder = ""
+        for part in relative.split("/"):
+            if folder not in self._listed:
+                path = self._source.root / folder
                 names = os.listdir(path) if path.is_dir() else []  # noqa: PTH208 (names alone)
-                self._listed[path] = {unicodedata.normalize("NFC", name): name for name in names}
-            name = self._listed[path].get(unicodedata.normalize("NFC", part))
+                self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+            name = self._listed[folder].get(unicodedata.normalize("NFC", part))
             if name is None:
                 return None
-            path = path / name
-        return path
+            folder = os.path.join(folder, name)
+        return folder
 
     def _by_name(self, name: str) -> str:
         if "/" in name or Path(name).suffix.lower() in self._suffixes:

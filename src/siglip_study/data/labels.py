@@ -143,7 +143,9 @@ def lookup(label: Mapping[str, Any], key: str) -> Any:
     A list on the way is walked through: a number names one of its entries, and any other key is
     looked up in each of them, which gives a list. A key of the label that has dots goes first.
     """
-    return label[key] if key in label else _follow(label, key.split("."))
+    if key in label:
+        return label[key]
+    return _follow(label, key.split(".")) if "." in key else None
 
 
 def _follow(value: Any, parts: list[str]) -> Any:
@@ -225,6 +227,8 @@ def text_of(label: Mapping[str, Any], key: str) -> str | None:
     LabelError: something else stands there.
     """
     value = lookup(label, key)
+    if value is None:  # first: most keys are absent from most labels
+        return None
     if isinstance(value, list) and len(set(map(repr, value))) == 1:
         value = value[0]
     if value is None or (isinstance(value, float) and math.isnan(value)) or value == []:

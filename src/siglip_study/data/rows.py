@@ -58,9 +58,11 @@ def clips_of(
     for row in rows:
         clip, path = row.where, name
         try:
-            clip = text_of(row.values, source.keys.id) or clip
-            path = text_of(row.values, source.keys.path) or path
-            listed = _listed(row.values, source, finder, scan)
+            named = text_of(row.values, source.keys.id)
+            clip = named or clip
+            file = text_of(row.values, source.keys.path)
+            path = file or path
+            listed = _listed(named, file, row.values, source, finder, scan)
             found[listed.id].append(listed)
         except LabelError as error:
             scan.reject(clip, path, str(error))
@@ -71,10 +73,14 @@ def clips_of(
 
 
 def _listed(
-    values: Mapping[str, Any], source: Source, finder: FileFinder, scan: Scan
+    clip: str | None,
+    path: str | None,
+    values: Mapping[str, Any],
+    source: Source,
+    finder: FileFinder,
+    scan: Scan,
 ) -> ListedClip:
     keys = source.keys
-    clip, path = text_of(values, keys.id), text_of(values, keys.path)
     named = path or clip
     if named is None:
         raise LabelError(f"broken label: neither '{keys.id}' nor '{keys.path}' is given")

@@ -65,6 +65,11 @@ def encoder_slug(vision: VisionConfig) -> str:
     return f"{slug(vision.model)}-{keys_hash(vision.keys())}"
 
 
+@cache
+def _unsaid(stage: StageConfig) -> StageConfig:
+    return stage.model_copy(update={"keep": None}) if stage.keep == "val_loss" else stage
+
+
 class RunSpec(Section):
     """Everything the result of a training run depends on, besides the data."""
 
@@ -88,22 +93,19 @@ class RunSpec(Section):
 
     def stage1_keys(self) -> dict[str, Any]:
         """The keys stage 1 depends on; equal keys share one stage-1 folder."""
-        keys = self.keys()
-        keys.pop("stage2", None)
-        # Adapters belong to stage 2.
-        keys.get("llm", {}).pop("lora", None)
-        if keys.get("llm") == {}:
-            del keys["llm"]
-        return keys
+        return _of_stage1(self.keys())
 
     def keys(self) -> dict[str, Any]:
         """The keys that differ from the defaults; weights kept by validation loss go unsaid."""
-        unsaid = {
-            name: stage.model_copy(update={"keep": None})
-            for name, stage in (("stage1", self.stage1), ("stage2", self.stage2))
-            if stage.keep == "val_loss"
-        }
-        return self.model_copy(update=unsaid).model_dump(exclude_defaults=True, mode="json")
+        stages = {"stage1": _unsaid(self.stage1), "stage2": _unsaid(self.stage2)}
+        return self.model_copy(update=stages).model_dump(exclude_defaults=True, mode="json")
+
+
+def _of_stage1(keys: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in keys.items() if name != "stage2"}
+    # Adapters belong to stage 2.
+    llm = {name: value for name, value in kept.pop("llm", {}).items() if name != "lora"}
+    return kept | ({"llm": llm} if llm else {})
 
 
 @dataclass(frozen=True)
@@ -126,14 +128,18 @@ class Cell:
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @cached_property
+    def _keys(self) -> dict[str, Any]:
+        return self.run.keys()
+
+    @cached_property
     def name(self) -> str:
         if self.role == "control_stage1":
             return f"stage1.{self.stage1_name}"
-        return f"{self.label}_{keys_hash(self.run.keys())}"
+        return f"{self.label}_{keys_hash(self._keys)}"
 
     @cached_property
     def stage1_name(self) -> str:
-        return f"{self.label}_{keys_hash(self.run.stage1_keys())}"
+        return f"{self.label}_{keys_hash(_of_stage1(self._keys))}"
 
     def title(self, stage: int = 2) -> str:
         """Its name, or its first stage's, with settings: ``mlp_2l_… · lr 2e-5 · r 16``."""
