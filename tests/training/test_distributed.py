@@ -14,6 +14,7 @@ from unittest import mock
 import polars as pl
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from support import ranks
 from support.features import write_inputs
@@ -62,6 +63,7 @@ EXACT = pytest.param("cuda in fp32", marks=pytest.mark.gpu(count=2))
 
 def live(world: Path, gpus: int, out: Path, device="cpu", progress=str, both=False, exact=False):
     """Stage 1, or both, by so many ranks; ``exact``: in fp32 on a GPU too."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # else the process keeps to one device
     cell = Study(parse(json.loads((world / "config.json").read_text()))).tuning[0]
     clips = dict.fromkeys(SIZES, world / "manifest.parquet")
     inputs = Inputs(clips, {split: world / split for split in SIZES})
