@@ -53,7 +53,7 @@ def test_clips_captions_and_durations_are_counted_without_decoding(study, table)
     ]
     text = seen(study, table(train=train))
     assert "Usable clips: 2 train, 1 selection, 1 report; none was left out." in text
-    assert "train: 2 clips of 1 source videos; 1.5 captions a clip; 1 categories" in text
+    assert "train: 2 clips of 1 source videos; captions a clip: 1.5; 1 categories" in text
     assert re.search(r"durations: (2|1\.9\d) to .* s, by the headers of 2 of 2 clips", text)
     assert "captions: 3, median" in text and "tokens with the end" in text
     assert "scripts: Hangul 67%, Latin 33%" in text

@@ -199,7 +199,13 @@ def test_a_name_of_the_data_stays_within_its_code(text: str, written: str) -> No
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(None, "–"), (8, "8"), ("a | b\nc", "a \\| b c"), ("<b>&", "&lt;b&gt;&amp;")],
+    [
+        (None, "–"),
+        (8, "8"),
+        ("a | b\nc", "a \\| b c"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("[best](//evil)", "[best]\\(//evil)"),
+    ],
 )
 def test_a_value_of_the_data_stays_within_its_cell(value: Any, written: str) -> None:
     assert table_cell(value) == written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from siglip_study.base.io import read_parquet, write_json, write_parquet
+from siglip_study.base.io import digest_of, read_parquet, write_json, write_parquet
 from siglip_study.captioning.exported import read_run
 from siglip_study.captioning.handover import hand_over, take_handover
 from siglip_study.config import parse
+from siglip_study.config.study import Config
+from siglip_study.data.fingerprint import split_digests, write_listing
 from siglip_study.data.labels import Rejection
 from siglip_study.data.summary import Unused, read_unused
 from siglip_study.features.store import (
@@ -38,6 +41,7 @@ from siglip_study.scoring.score_files import read_scores
 from siglip_study.study import Study
 from siglip_study.study.grid import read_choice
 from siglip_study.study.paths import Paths
+from siglip_study.training.resume import Position, ResumePoint
 from support.features import write_features
 from support.scored import split_scores, write_captioner
 
@@ -46,7 +50,8 @@ SAID |= {"n_tokens": 7, "truncated": False}
 KINDS = (
     *("table", "unused", "metrics", "clips", "index", "shard", "embeddings"),
     *("captions", "losses", "facts", "selection", "choice", "ranking", "check", "steps", "epochs"),
-    *("cell", "stage", "took", "handover", "projector", "checkpoint"),
+    *("cell", "stage", "took", "resume", "generated", "digests"),
+    *("handover", "projector", "checkpoint"),
 )
 
 
@@ -101,6 +106,17 @@ def artefacts(folder: Path) -> dict[str, tuple[Path, object]]:
     model = SimpleNamespace(state_dict=lambda: {"projector.w": torch.ones(3)}, llm=None)
     save_checkpoint(folder / "checkpoint", model, {"stage": 1})
 
+    weights = {"w": torch.nn.Parameter(torch.ones(3))}
+    resume = ResumePoint(folder / "resume", "clips of then")
+    resume.save(Position(step=3, steps=[{"step": 3, "loss": 2.5}]), weights, {})
+    (point,) = (folder / "resume").iterdir()
+    made = _generated(folder / "demo")
+    digests = Paths(made.output_dir).data / "digests.json"
+
+    def read_digests(path):
+        digest_of(digests).unlink(missing_ok=True)  # each call writes both anew
+        return split_digests(made)
+
     def read_features(path):
         store = FeatureStore(features)
         return [store[clip] for clip in ("a", "b")]
@@ -125,6 +141,9 @@ def artefacts(folder: Path) -> dict[str, tuple[Path, object]]:
         "cell": (run / "cell.json", lambda path: (read_run(run), _hours({"linear": [run]}))),
         "stage": (stage1, lambda path: _hours({"linear": [run]})),
         "took": (run / "captions.json", lambda path: _hours({"linear": [run]})),
+        "resume": (point / "state.json", lambda path: resume._read(point)),
+        "generated": (folder / "demo/files.json", lambda path: split_digests(made)),
+        "digests": (digests, read_digests),
         "handover": (folder / "handed" / "handover.json", take),
         "projector": (
             folder / "checkpoint" / "projector.safetensors",
@@ -135,3 +154,17 @@ def artefacts(folder: Path) -> dict[str, tuple[Path, object]]:
             lambda path: check_checkpoint(folder / "checkpoint"),
         ),
     }
+
+
+def _generated(root: Path) -> Config:
+    """A dataset of a clip a split with the list that its maker leaves; the study that reads it."""
+    data = {"root": str(root), "layout": "jsonl"}
+    study = parse({"data": data, "projectors": {"linear": {}}, "output_dir": f"{root}_results"})
+    root.mkdir()
+    for split in study.data.splits:
+        (root / f"{split}.mp4").write_bytes(split.encode())
+        line = json.dumps({"path": f"{split}.mp4", "caption": "빨간 공"})
+        (root / f"{split}.jsonl").write_text(line, "utf-8")
+    write_listing(study, root)
+    split_digests(study)
+    return study

@@ -259,15 +259,15 @@ def read_index(path: Path, schema: str, *older: str) -> dict[str, Any]:
     raise Damaged(f"{path}: missing", path.parent)
 
 
-def read_result(path: str | Path, kind: type[T], schema: str) -> T:
-    """Read a frozen dataclass of type ``kind``, written by :func:`write_json` as its ``asdict``.
+def read_result(path: str | Path, kind: type[T], schema: str, *older: str) -> T:
+    """Read a dataclass of type ``kind``, written by :func:`write_json` as its ``asdict``.
 
     Raises:
         StudyError: as :func:`read_json`, or a value is missing or of another type.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    body = read_json(path, schema)
+    body = read_json(path, schema, *older)
     try:
         return TypeAdapter(kind).validate_python(body)
     except ValidationError as error:

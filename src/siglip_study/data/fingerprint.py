@@ -12,12 +12,12 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import astuple
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from siglip_study.base.errors import StudyError
-from siglip_study.base.io import read_json, sampled_digest, write_digest, write_json
+from siglip_study.base.io import read_result, sampled_digest, write_digest, write_json
 from siglip_study.config.study import Config
 from siglip_study.data.files import walk
 from siglip_study.data.layouts import reader_code
@@ -26,6 +26,24 @@ from siglip_study.study.paths import Paths
 
 #: What a generated dataset consists of, in its own folder.
 _MADE = "files.json"
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a generated dataset consists of."""
+
+    #: hash of each split as its reader lists it
+    splits: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Known(_Made):
+    """What the last call has seen."""
+
+    #: size, time and file number of each file, and hash of its content
+    files: dict[str, list[int | str]] = field(default_factory=dict)
+    #: hash of what lay there, by name
+    seen: str = ""
 
 
 def split_digests(config: Config) -> dict[str, str]:
@@ -47,7 +65,7 @@ def split_digests(config: Config) -> dict[str, str]:
 
 def write_listing(config: Config, root: Path) -> None:
     """Record what a generated dataset consists of, so that later changes can be told."""
-    write_json(root / _MADE, {"splits": _read(config, root, {})["splits"]}, "made/2")
+    write_json(root / _MADE, asdict(_Made(_read(config, root, {}).splits)), "made/2")
 
 
 def _listed(config: Config, keys: str) -> dict[str, str]:
@@ -67,35 +85,34 @@ def _listed(config: Config, keys: str) -> dict[str, str]:
             seen.update(os.fsencode(f"{entry.path[len(above) :]}\0{not_entered}"))
             seen.update(f"\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}\0".encode())
     kept = Paths(config.output_dir).data / "digests.json"
-    known: dict[str, Any] = {}
+    known = _Known()
     with suppress(StudyError):  # not there yet, or damaged: files are opened again
-        known = read_json(kept, "digests/2", "digests/1")
-    if known.get("seen") != seen.hexdigest() or "splits" not in known:
+        known = read_result(kept, _Known, "digests/2")
+    if known.seen != seen.hexdigest() or known.splits.keys() != dict.fromkeys(splits).keys():
         try:
-            known = {"seen": seen.hexdigest(), **_read(config, root, known.get("files", {}))}
+            known = _read(config, root, known.files, seen.hexdigest())
         except StudyError:
             # The job that reads it says what is wrong; until it is mended, every change counts.
             return dict.fromkeys(splits, seen.hexdigest())
-        write_json(kept, known, "digests/2")
+        write_json(kept, asdict(known), "digests/2")
         write_digest(kept)
     made: dict[str, str] = {}
     if (root / _MADE).is_file():
-        made = read_json(root / _MADE, "made/2", "made/1", "files/1").get("splits", {})
-    return {
-        split: "made" if made.get(split) == own else own for split, own in known["splits"].items()
-    }
+        made = read_result(root / _MADE, _Made, "made/2", "made/1", "files/1").splits
+    return {split: "made" if made.get(split) == own else own for split, own in known.splits.items()}
 
 
-def _read(config: Config, root: Path, files: Mapping[str, Any]) -> dict[str, Any]:
-    """Hash of each split as its reader lists it; size, time, number and hash of each file."""
-    digests: dict[str, list[Any]] = {}
+def _read(
+    config: Config, root: Path, files: Mapping[str, list[int | str]], seen: str = ""
+) -> _Known:
+    digests: dict[str, list[int | str]] = {}
 
     def content(path: str) -> str:
         if path not in digests:
             file = root / path
             stat = file.stat() if file.is_file() else None
             about = [stat.st_size, stat.st_mtime_ns, stat.st_ino] if stat else []
-            *before, known = files.get(path, [None])
+            *before, known = files.get(path) or [""]
             digests[path] = [*about, known if known and before == about else sampled_digest(file)]
         return str(digests[path][-1])
 
@@ -106,7 +123,7 @@ def _read(config: Config, root: Path, files: Mapping[str, Any]) -> dict[str, Any
         rejected = [[r.id, r.path, r.reason] for r in own.rejected]
         left_out = [[*about, n] for about, n in own.left_out.items()]
         splits[split] = _hash([clips, related, sorted(rejected), sorted(left_out)])
-    return {"splits": splits, "files": digests}
+    return _Known(splits, digests, seen)
 
 
 def _hash(value: Any) -> str:

@@ -123,7 +123,7 @@ def _counts(clips: pl.DataFrame) -> str:
     own = (clips["group"] == clips["id"]).all()
     alone = ", each clip its own: is data.group_key set?" if own else ""
     categories = f"{named.n_unique()} categories ({n - len(named)} clips without)"
-    each = f"{references.sum() / max(n, 1):.3g} captions a clip"
+    each = f"captions a clip: {references.sum() / max(n, 1):.3g}"
     return f"{n} clips of {groups} source videos{alone}; {each}; {categories}"
 
 

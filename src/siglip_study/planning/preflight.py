@@ -419,14 +419,11 @@ def memory_finding(forecast: Forecast, total: float, name: str) -> tuple[Level, 
 
 def check_report(forecast: Forecast) -> Told:
     """The output folder, where the report goes, can be written."""
-    report = forecast.study.paths.report
-    nearest = report.parent.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
+    paths = forecast.study.paths
+    paths.require_folder()
+    report, nearest = paths.report, existing_folder(paths.report.parent)
     if report.is_dir():
         yield "failed", f"{report} is a folder; expected a file or nothing."
-    elif not nearest.is_dir():
-        yield "failed", f"{nearest} is no folder; expected output_dir to be one."
     elif not os.access(nearest, os.W_OK | os.X_OK):
         yield "failed", f"{nearest} cannot be written; expected a folder of yours."
     else:

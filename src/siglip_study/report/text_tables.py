@@ -48,9 +48,9 @@ def booktabs(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def table_cell(value: Any) -> str:
-    """A value of the data in a cell of :func:`markdown`: one line, and no HTML."""
+    """A value of the data in a cell of :func:`markdown`: one line, no HTML and no link."""
     text = "–" if value is None else " ".join(visible(str(value)).split())
-    return html.escape(text, quote=False).replace("|", "\\|")
+    return html.escape(text, quote=False).replace("|", "\\|").replace("](", "]\\(")
 
 
 def code_span(text: str) -> str:

@@ -7,11 +7,12 @@ safetensors, the rest is JSON: nothing is ever unpickled.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from siglip_study.base.errors import StudyError
 from siglip_study.base.io import (
     atomic_dir,
     file_digest,
-    read_json,
+    read_result,
     remove_dir,
     write_digest,
     write_json,
@@ -35,6 +36,9 @@ _SCHEMA = "resume/2"
 class Position:
     """Where a stage stands, beyond its tensors: JSON that survives a kill."""
 
+    # A point of another version may count by other names.
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     step: int = 0
     threads: int = field(default_factory=torch.get_num_threads)
     best_val_loss: float | None = None
@@ -47,6 +51,13 @@ class Position:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     #: columns of every epoch that were measured before the first step
     at_start: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _State:
+    origin: str
+    sha256: str  # of the tensors' file
+    position: Position
 
 
 class ResumePoint:
@@ -84,12 +95,8 @@ class ResumePoint:
         with atomic_dir(target) as partial:
             whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
             save_file(whole, partial / "state.safetensors")
-            state = {
-                "origin": self.origin,
-                "position": vars(position),
-                "sha256": file_digest(partial / "state.safetensors"),
-            }
-            write_json(partial / "state.json", state, _SCHEMA)
+            state = _State(self.origin, file_digest(partial / "state.safetensors"), position)
+            write_json(partial / "state.json", asdict(state), _SCHEMA)
             write_digest(partial / "state.json")  # a digit that turns is a number as well
         for point in old - {target}:
             remove_dir(point)
@@ -137,20 +144,16 @@ class ResumePoint:
         return position, best
 
     def _read(self, point: Path) -> tuple[Position, dict[str, Tensor]]:
-        state = read_json(point / "state.json", _SCHEMA)
-        if state.get("origin") != self.origin:
+        state = read_result(point / "state.json", _State, _SCHEMA)
+        if state.origin != self.origin:
             raise StudyError(
                 f"{point}: clips, features, captions or first weights are others than when "
                 "it was saved; expected those it started from."
             )
         path = point / "state.safetensors"
-        if file_digest(path) != state.get("sha256"):
+        if file_digest(path) != state.sha256:
             raise StudyError(f"{path}: damaged; expected the bytes that were written.")
-        try:
-            position = Position(**state["position"])
-        except (KeyError, TypeError) as error:  # of another version
-            raise StudyError(f"{point}: no position ({error}); expected this version's.") from None
-        return position, load_file(path)
+        return state.position, load_file(path)
 
     def _points(self) -> list[Path]:
         return sorted(p for p in self.folder.glob("step-*") if p.name[5:].isdigit() and p.is_dir())
