@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from unittest import mock
 import polars as pl
 import pytest
 import torch
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file
 from support import ranks
 from support.features import write_inputs
@@ -63,20 +64,29 @@ EXACT = pytest.param("cuda in fp32", marks=pytest.mark.gpu(count=2))
 
 def live(world: Path, gpus: int, out: Path, device="cpu", progress=str, both=False, exact=False):
     """Stage 1, or both, by so many ranks; ``exact``: in fp32 on a GPU too."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # else the process keeps to one device
     cell = Study(parse(json.loads((world / "config.json").read_text()))).tuning[0]
     clips = dict.fromkeys(SIZES, world / "manifest.parquet")
     inputs = Inputs(clips, {split: world / split for split in SIZES})
     runtime = RuntimeConfig(device=device, gpus=gpus, eval_batch_clips=2, save_minutes=1e-9)
     started = partial(ranks.launch_in_fp32, launch) if exact else launch
-    with mock.patch.object(stages, "launch", started):
+    with any_device(), mock.patch.object(stages, "launch", started):
         run_stage(StageJob(1, cell, inputs, out / "s1", out / "r1", runtime, progress))
     if both:
         loaded = partial(ranks.note_loaded, out)
         job = StageJob(2, cell, inputs, out / "s2", out / "r2", runtime, str, out / "s1", loaded)
         short = partial(ranks.launch_short_of_room, started, out)
-        with mock.patch.object(stages, "launch", short):
+        with any_device(), mock.patch.object(stages, "launch", short):
             run_stage(job)
+
+
+@contextmanager
+def any_device():
+    """accelerate keeps a process to its first device: within, that is forgotten."""
+    with (
+        mock.patch.dict(AcceleratorState._shared_state, clear=True),
+        mock.patch.dict(PartialState._shared_state, clear=True),
+    ):
+        yield
 
 
 @pytest.fixture(scope="module", params=[*DEVICES, EXACT])
