@@ -58,11 +58,11 @@ def clips_of(
     for row in rows:
         clip, path = row.where, name
         try:
-            named = text_of(row.values, source.keys.id)
-            clip = named or clip
-            file = text_of(row.values, source.keys.path)
-            path = file or path
-            listed = _listed(named, file, row.values, source, finder, scan)
+            own_id = text_of(row.values, source.keys.id)
+            clip = own_id or clip
+            own_path = text_of(row.values, source.keys.path)
+            path = own_path or path
+            listed = _listed(own_id, own_path, row.values, source, finder, scan)
             found[listed.id].append(listed)
         except LabelError as error:
             scan.reject(clip, path, str(error))

@@ -7,7 +7,7 @@ safetensors, the rest is JSON: nothing is ever unpickled.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,9 @@ class ResumePoint:
             whole = {key: value.cpu().contiguous() for key, value in tensors.items()}
             save_file(whole, partial / "state.safetensors")
             state = _State(self.origin, file_digest(partial / "state.safetensors"), position)
-            write_json(partial / "state.json", asdict(state), _SCHEMA)
+            # Not asdict, which copies every step that was taken.
+            told = vars(state) | {"position": vars(position)}
+            write_json(partial / "state.json", told, _SCHEMA)
             write_digest(partial / "state.json")  # a digit that turns is a number as well
         for point in old - {target}:
             remove_dir(point)
